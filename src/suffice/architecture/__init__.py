@@ -1,0 +1,1 @@
+"""What should the model be? Shapes, exact counts, loss laws, fits and search."""

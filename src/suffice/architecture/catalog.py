@@ -1,0 +1,58 @@
+"""Well-known open shapes, embedded, and shapes from files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from suffice.architecture.hf_config import shape_from_config
+from suffice.architecture.shape import Shape
+from suffice.core.errors import ConfigError, InputError, UnknownName
+from suffice.core.files import read_json
+
+
+@cache
+def catalog() -> Mapping[str, Mapping[str, Any]]:
+    """Embedded `config.json` contents by Hugging Face id, reduced to what a shape needs.
+
+    The shapes under `bian2025/` are the final models of arXiv:2510.18245, which published neither
+    weights nor configs; their heads follow from r, GQA and head size.
+    """
+    text = files("suffice.architecture").joinpath("data/shapes.json").read_text(encoding="utf-8")
+    configs: dict[str, dict[str, Any]] = json.loads(text)
+    return configs
+
+
+@cache
+def _names() -> Mapping[str, str]:
+    short = [name.rsplit("/", 1)[1].lower() for name in catalog()]
+    unique = {s: n for s, n in zip(short, catalog(), strict=True) if short.count(s) == 1}
+    return {**{name.lower(): name for name in catalog()}, **unique}
+
+
+def load_shape(source: str | Path) -> Shape:
+    """Shape of an embedded model (`meta-llama/Llama-3.2-1B`), a `config.json` or its folder.
+
+    Letters' case and the owner before the slash may be left out. Raises UnknownName, ConfigError
+    or UnsupportedModel.
+    """
+    known = _names().get(str(source).lower())
+    if known is not None and not Path(source).exists():
+        return shape_from_config(catalog()[known], name=known)
+    path = Path(source)
+    if path.is_dir():
+        path = path / "config.json"
+    if path.exists() or path.suffix == ".json":
+        config = read_json(path, what="model config")
+        try:
+            return shape_from_config(config, name=None)
+        except (ConfigError, InputError) as error:
+            raise type(error)(f"{str(source)!r}: {error}") from None
+    raise UnknownName.of(
+        "model", str(source), catalog(),
+        "— `suffice shapes` lists what is embedded; a path to a config.json works too",
+    )  # fmt: skip

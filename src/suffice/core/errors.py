@@ -1,0 +1,79 @@
+"""Everything suffice raises on purpose.
+
+SufficeError
+├── InputError            (ValueError)   what the user gave cannot be used
+│   ├── ConfigError                      a model configuration is malformed or contradictory
+│   ├── UnsupportedModel                 recognised, but outside what suffice models today
+│   ├── UnknownName       (LookupError)  a model, hardware or law that is not in the catalogue
+│   ├── TableError                       a table of runs lacks columns, rows or sane values
+│   └── OutsideValidity                  a law or a table is asked beyond its evidence
+├── DoesNotFit            (MemoryError)  the model leaves no room for a single sequence
+├── NothingFeasible       (LookupError)  a search whose constraints no shape meets
+├── MissingExtra          (ImportError)  an optional dependency is not installed
+└── MeasurementError      (RuntimeError) an engine failed while it was being measured
+
+A message says what was given, what is allowed and what to do, on one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SufficeError(Exception):
+    """Base of every deliberate error; the command line prints it on one line and exits with 2."""
+
+
+class InputError(SufficeError, ValueError):
+    """What the user gave cannot be used."""
+
+
+class ConfigError(InputError):
+    """A model configuration is malformed or contradicts itself."""
+
+
+class UnsupportedModel(InputError):
+    """A model family that is recognised but not modelled."""
+
+
+class UnknownName(InputError, LookupError):
+    """A name that is in no catalogue; the message offers the nearest ones."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str], hint: str) -> UnknownName:
+        """Build the error for `name`, with the closest of `known` and what to do instead."""
+        known = sorted(known)
+        by_folded = {candidate.lower(): candidate for candidate in known}
+        close = get_close_matches(name.lower(), by_folded, n=3, cutoff=0.5)
+        meant = f"; did you mean {', '.join(by_folded[match] for match in close)}?" if close else ""
+        return cls(f"unknown {kind} {name!r}{meant} {hint}".replace("  ", " "))
+
+
+class TableError(InputError):
+    """A table of runs lacks columns, rows or sane values."""
+
+
+class OutsideValidity(InputError):
+    """A law or a calibration is asked beyond the range of its evidence."""
+
+
+class DoesNotFit(SufficeError, MemoryError):
+    """The weights leave no room for a single sequence on this hardware."""
+
+
+class NothingFeasible(SufficeError, LookupError):
+    """No shape meets the constraints of a search."""
+
+
+class MeasurementError(SufficeError, RuntimeError):
+    """An engine failed while it was being measured."""
+
+
+class MissingExtra(SufficeError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    @classmethod
+    def of(cls, package: str, extra: str, purpose: str) -> MissingExtra:
+        """Build the error for a missing `package` that `extra` would install."""
+        return cls(f"{purpose} needs {package}: pip install 'suffice[{extra}]'")

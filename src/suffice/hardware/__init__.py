@@ -1,0 +1,1 @@
+"""What machines can do: peaks, bandwidths, memory and price, each with its source."""

@@ -121,7 +121,7 @@ class ShapeGrid:
     def take(self, rows: NDArray[np.intp] | slice) -> ShapeGrid:
         """The shapes at `rows`."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        taken = {k: v[rows] for k, v in values.items() if isinstance(v, np.ndarray)}
+        taken: dict[str, Any] = {k: v[rows] for k, v in values.items() if isinstance(v, np.ndarray)}
         return replace(self, **taken)
 
 

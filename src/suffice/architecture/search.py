@@ -1,0 +1,182 @@
+"""Choose among many shapes: Pareto front, near-optimal set, picks with the law's uncertainty.
+
+Eq. 4 of arXiv:2510.18245 maximises throughput subject to loss <= target, and its Algorithm 1
+enumerates GQA around the optimum of (x, r). Departs from it: all of (hidden size, heads, KV heads,
+MLP width, depth) are enumerated at once, and the loss constraint is met at a stated confidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from suffice.architecture.counts import FloatArray, ShapeGrid
+from suffice.core.errors import InputError, NothingFeasible
+
+Objective = Literal["throughput", "latency", "cost", "loss", "kv-memory"]
+OBJECTIVES: tuple[Objective, ...] = ("throughput", "latency", "cost", "loss", "kv-memory")
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What each shape of a grid is predicted to lose and to cost, one array per quantity.
+
+    `loss_sd` is the standard deviation of the *difference* to the reference's loss: errors that
+    two shapes share cancel in a comparison. Shapes that do not fit have 0 tokens per second.
+    """
+
+    loss: FloatArray
+    loss_sd: FloatArray
+    output_tokens_per_s: FloatArray
+    ttft_s: FloatArray
+    tpot_s: FloatArray
+    e2e_s: FloatArray
+    usd_per_million_tokens: FloatArray
+    kv_bytes_per_token: FloatArray
+    batch: FloatArray
+
+    def cost(self, objective: Objective) -> FloatArray:
+        """The quantity that `objective` minimises; infinite where a shape does not fit."""
+        values = {
+            "throughput": -self.output_tokens_per_s,
+            "latency": self.e2e_s,
+            "cost": self.usd_per_million_tokens,
+            "loss": self.loss,
+            "kv-memory": self.kv_bytes_per_token,
+        }[objective]
+        return np.where(self.fits & np.isfinite(values), values, np.inf)
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether at least one sequence fits in memory."""
+        return np.isfinite(self.output_tokens_per_s) & (self.output_tokens_per_s > 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossTarget:
+    """Loss at most `loss` (nats), met with probability `confidence` under the law's uncertainty."""
+
+    loss: float
+    confidence: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence < 1:
+            raise InputError(
+                f"confidence must lie in [0.5, 1), got {self.confidence}: 0.5 takes the law at its "
+                "word, 0.9 leaves room for its error"
+            )
+
+    def upper_bound(self, scores: Scores) -> FloatArray:
+        """One-sided upper confidence bound of each shape's loss, nats."""
+        return scores.loss + float(ndtri(self.confidence)) * scores.loss_sd
+
+    def met_by(self, scores: Scores) -> NDArray[np.bool_]:
+        """Whether the target holds at the stated confidence."""
+        return self.upper_bound(scores) <= self.loss + 1e-12
+
+    def likely_met_by(self, scores: Scores) -> NDArray[np.bool_]:
+        """Whether the law's point estimate meets the target, as Eq. 4 of the paper asks."""
+        return scores.loss <= self.loss + 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Rows of a grid that a search returns.
+
+    `chosen` is the best by the objective whose loss target holds at the stated confidence,
+    `point_estimate` the best that meets it by the law's word alone (the paper's rule; never slower
+    than `chosen`), `loss_optimal` the lowest loss. `runners_up` follow `chosen` and differ from it
+    and from each other in hidden size or heads. `within` are all rows that hold the target at the
+    confidence, best first; `front` is the Pareto front of objective against loss, best first.
+    """
+
+    objective: Objective
+    target: LossTarget
+    chosen: int
+    point_estimate: int
+    loss_optimal: int
+    runners_up: tuple[int, ...]
+    within: Rows
+    front: Rows
+
+
+def select(
+    grid: ShapeGrid,
+    scores: Scores,
+    objective: Objective,
+    target: LossTarget,
+    *,
+    num_runners_up: int = 4,
+) -> Selection:
+    """Front, near-optimal set and picks; raises NothingFeasible with the distance to the target."""
+    if objective not in OBJECTIVES:
+        raise InputError(f"objective {objective!r} must be one of {', '.join(OBJECTIVES)}")
+    cost = scores.cost(objective)
+    if not scores.fits.any():
+        raise NothingFeasible(
+            "none of the shapes leaves memory for one sequence of this workload: use hardware with "
+            "more memory, a higher tensor-parallel degree, fp8 or int4 weights, or shorter contexts"
+        )
+    likely = np.flatnonzero(target.likely_met_by(scores) & scores.fits)
+    within = np.flatnonzero(target.met_by(scores) & scores.fits)
+    if not len(within):
+        fitting = np.flatnonzero(scores.fits)
+        best = float(target.upper_bound(scores)[fitting].min())
+        raise NothingFeasible(
+            f"no shape holds loss <= {target.loss:.4f} at {target.confidence:.0%} confidence: the "
+            f"best upper bound is {best:.4f}; allow more loss, lower the confidence, or widen the "
+            "lattice"
+        )
+    # Ties in the objective are settled by loss, so that a pick never loses for nothing.
+    order = np.lexsort((scores.loss[within], cost[within]))
+    within = within[order]
+    chosen = int(within[0])
+    ranked = likely[np.lexsort((scores.loss[likely], cost[likely]))]
+    return Selection(
+        objective=objective,
+        target=target,
+        chosen=chosen,
+        point_estimate=int(ranked[0]),
+        loss_optimal=int(np.argmin(np.where(scores.fits, scores.loss, np.inf))),
+        runners_up=_distinct(grid, within, num_runners_up),
+        within=within,
+        front=pareto_front(cost, scores.loss),
+    )
+
+
+def pareto_front(first: FloatArray, second: FloatArray) -> Rows:
+    """Rows that no other row beats in both costs (smaller is better), by increasing `first`.
+
+    Of equal rows one is kept. Rows with an infinite or NaN cost are never on the front.
+    """
+    finite = np.flatnonzero(np.isfinite(first) & np.isfinite(second))
+    order = finite[np.lexsort((second[finite], first[finite]))]
+    if not len(order):
+        return order
+    best_before = np.minimum.accumulate(second[order])
+    improves = np.r_[True, second[order][1:] < best_before[:-1]]
+    return order[improves]
+
+
+def _distinct(grid: ShapeGrid, ranked: Rows, count: int) -> tuple[int, ...]:
+    """The first `count` rows after the first that differ in hidden size, heads or depth."""
+    seen: set[tuple[float, ...]] = set()
+    found: list[int] = []
+    for row in ranked:
+        key = (
+            float(grid.hidden_size[row]),
+            float(grid.num_attention_heads[row]),
+            float(grid.num_key_value_heads[row]),
+            float(grid.num_hidden_layers[row]),
+        )
+        if key not in seen:
+            seen.add(key)
+            found.append(int(row))
+        if len(found) > count:
+            break
+    return tuple(found[1:])

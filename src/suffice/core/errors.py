@@ -6,7 +6,16 @@ SufficeError
 │   ├── UnsupportedModel                 recognised, but outside what suffice models today
 │   ├── UnknownName       (LookupError)  a model, hardware or law that is not in the catalogue
 │   ├── TableError                       a table of runs lacks columns, rows or sane values
-│   └── OutsideValidity                  a law or a table is asked beyond its evidence
+│   ├── OutsideValidity                  a law or a table is asked beyond its evidence
+│   ├── LacksCapability                  the policy needs what this backend cannot do
+│   └── BudgetTooSmall                   the budget leaves no room for a single sample
+├── BackendError        (RuntimeError)   an upstream engine failed while it served a request
+│   ├── UpstreamRefused (ConnectionError)  no connection
+│   ├── UpstreamTimeout (TimeoutError)     it hangs
+│   ├── UpstreamDisconnected (ConnectionError)  it died in the middle of a stream
+│   ├── MalformedStream                  it sent what is not valid server-sent events or JSON
+│   ├── UpstreamRejected                 it answered with an error status
+│   └── NoAnswer                         every sample failed
 ├── DoesNotFit            (MemoryError)  the model leaves no room for a single sequence
 ├── NothingFeasible       (LookupError)  a search whose constraints no shape meets
 ├── MissingExtra          (ImportError)  an optional dependency is not installed
@@ -56,6 +65,46 @@ class TableError(InputError):
 
 class OutsideValidity(InputError):
     """A law or a calibration is asked beyond the range of its evidence."""
+
+
+class LacksCapability(InputError):
+    """A policy needs something that the backend cannot do (logprobs, prefill, a scorer)."""
+
+
+class BudgetTooSmall(InputError):
+    """The budget leaves no room for a single sample."""
+
+
+class BackendError(SufficeError, RuntimeError):
+    """An upstream engine failed while it served a request."""
+
+
+class UpstreamRefused(BackendError, ConnectionError):
+    """The upstream accepts no connection."""
+
+
+class UpstreamTimeout(BackendError, TimeoutError):
+    """The upstream sent nothing for too long."""
+
+
+class UpstreamDisconnected(BackendError, ConnectionError):
+    """The upstream closed the connection before the stream was complete."""
+
+
+class MalformedStream(BackendError):
+    """The upstream sent something that is not valid server-sent events or JSON."""
+
+
+class UpstreamRejected(BackendError):
+    """The upstream answered with an error status, kept in `status` (an HTTP code)."""
+
+    def __init__(self, message: str, *, status: int = 500) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NoAnswer(BackendError):
+    """Every sample of a request failed; the message says how each did."""
 
 
 class DoesNotFit(SufficeError, MemoryError):

@@ -1,0 +1,1 @@
+"""Who produces tokens: one protocol, and what speaks it."""

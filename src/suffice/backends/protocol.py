@@ -1,0 +1,84 @@
+"""The contract of a backend: what it can do, and a stream of chunks that closing cancels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from suffice.core.completions import FinishReason, TokenLogprob, Usage
+from suffice.core.requests import Request, Sampling, ToolCall
+from suffice.core.thinking import Thinking
+
+# How an engine is told to think or not: a template variable, or the named effort.
+ThinkingSwitch = Literal["enable_thinking", "thinking", "reasoning_effort"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend was found to support when it was probed."""
+
+    models: tuple[str, ...] = ()
+    logprobs: bool = False
+    max_top_logprobs: int = 0  # most alternatives per token that it returns
+    thinking_switch: ThinkingSwitch | None = None  # None: no switch, prefill is the only lever
+    thinking_budget: bool = False  # honours `thinking_token_budget`
+    prefill: bool = False  # continues an assistant turn that we began
+    priority: bool = False
+    tools: bool = True
+    max_context_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One piece of a stream. The last one carries `finish_reason`; `usage` is cumulative.
+
+    `token_count` is None where the engine does not say how many tokens a chunk holds; the executor
+    then counts one, and the final `usage` corrects it.
+    """
+
+    text: str = ""
+    reasoning_text: str = ""
+    token_count: int | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()  # sentinels included: consumers drop them
+    tool_calls: tuple[ToolCall, ...] = ()  # whole calls, put together by the backend
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+class Backend(Protocol):
+    """Anything that turns a request into chunks.
+
+    `stream` raises the BackendError that fits (UpstreamRefused, UpstreamTimeout,
+    UpstreamDisconnected, MalformedStream, UpstreamRejected), also in the middle of a stream.
+    Closing the generator (`aclose`, or cancelling the task that reads it) closes the connection,
+    and the engine stops decoding; that has happened when `aclose` returns.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the upstream on receipts and in metrics."""
+        ...
+
+    async def capabilities(self) -> Capabilities:
+        """What this backend supports; probed once, then remembered."""
+        ...
+
+    def stream(
+        self,
+        request: Request,
+        sampling: Sampling,
+        *,
+        model: str,
+        thinking: Thinking | None = None,
+        prefill: str = "",
+    ) -> AsyncGenerator[Chunk, None]:
+        """Chunks of one sample of `request`; `sampling`, `model` and `thinking` override its own.
+
+        `prefill` is text that the assistant's turn begins with; chunks do not repeat it.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...

@@ -1,0 +1,213 @@
+"""What came back and what it took: completions, usage, cost, budgets, outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from suffice.core.errors import InputError
+from suffice.core.requests import ToolCall
+from suffice.core.thinking import Thinking
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
+
+# Engines report impossible tokens as -9999 (vLLM, DeepSeek) or -inf; averaging such a value in
+# would turn any confidence into noise.
+SENTINEL_LOGPROB = -1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """One drawn token with its natural-log probability and the engine's best alternatives.
+
+    `top` holds (token, logprob) pairs, as the engine sent them: with or without the drawn token.
+    """
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+    def confidence(self, k: int = 20) -> float | None:
+        """Minus the mean logprob of the top `k` alternatives (nats); high means peaked.
+
+        Sentinels are dropped first; None when nothing is left. Without alternatives it is minus
+        the drawn token's own logprob, which runs the other way: callers ask for `top` instead.
+        Reference: 2508.15260 eq. 2.
+        """
+        kept = sorted((p for _, p in self.top if p > SENTINEL_LOGPROB), reverse=True)[:k]
+        return -sum(kept) / len(kept) if kept else None
+
+
+def _add(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else a + b
+
+
+def _add_float(a: float | None, b: float | None) -> float | None:
+    return b if a is None else a if b is None else a + b
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens consumed; OpenAI names, inclusive: cached are prompt, reasoning are completion tokens.
+
+    None means the engine did not say, which is not 0.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion tokens."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cached_tokens=_add(self.cached_tokens, other.cached_tokens),
+            reasoning_tokens=_add(self.reasoning_tokens, other.reasoning_tokens),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What usage amounts to; None where no price, shape or hardware is known."""
+
+    tokens: int = 0
+    flops: float | None = None
+    gpu_s: float | None = None
+    usd: float | None = None
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            tokens=self.tokens + other.tokens,
+            flops=_add_float(self.flops, other.flops),
+            gpu_s=_add_float(self.gpu_s, other.gpu_s),
+            usd=_add_float(self.usd, other.usd),
+        )
+
+
+# (model, usage) -> cost; how money, FLOPs and GPU-seconds enter without a dependency on their plane
+CostModel = Callable[[str, Usage], Cost]
+
+
+def count_tokens_only(model: str, usage: Usage) -> Cost:
+    """Cost of `usage` where nothing but the tokens is known."""
+    del model
+    return Cost(tokens=usage.total_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What one request may consume at most; None is unlimited. Enforced by the executor."""
+
+    completion_tokens: int | None = None
+    samples: int | None = None
+    elapsed_s: float | None = None
+    usd: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("completion_tokens", "samples", "elapsed_s", "usd"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"budget {name} must be 0 or more, got {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One finished (or cancelled) sample. `text` excludes the think block, includes any prefill."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    model: str = ""
+    reasoning_text: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prefill: str = ""  # the part of `text` that we wrote, not the model
+
+
+SampleStatus = Literal["finished", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRecord:
+    """What became of one sample: the receipt's line."""
+
+    sample: int
+    model: str
+    purpose: str
+    status: SampleStatus
+    usage: Usage
+    thinking: Thinking | None = None
+    answer: str | None = None
+    score: float | None = None
+    confidence: float | None = None  # mean token confidence in nats, where logprobs were asked for
+    reason: str | None = None  # why it failed or who cancelled it
+    ttft_s: float | None = None
+    e2e_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The accepted completion and the facts of its receipt."""
+
+    completion: Completion
+    sample: int  # the accepted sample
+    arm: str  # the policy that answered, e.g. adaptive_consistency
+    why: str
+    confidence: float | None  # the policy's own estimate in [0, 1]; None where it makes none
+    usage: Usage  # summed over every sample
+    cost: Cost
+    records: tuple[SampleRecord, ...]  # by sample number
+    elapsed_s: float
+    overhead_s: float  # elapsed time not spent waiting for a backend
+    baseline_samples: int  # what the uniform version of the policy would have run
+    escalated: bool = False  # the policy gave up; the completion is its best so far
+
+    @property
+    def samples_run(self) -> int:
+        """Samples that reached a backend."""
+        return len(self.records)
+
+    @property
+    def samples_cancelled(self) -> int:
+        """Samples stopped before their end."""
+        return sum(record.status == "cancelled" for record in self.records)
+
+    @property
+    def tokens_by_sample(self) -> tuple[tuple[int, int], ...]:
+        """(sample, completion tokens) pairs."""
+        return tuple((record.sample, record.usage.completion_tokens) for record in self.records)
+
+    @property
+    def baseline_tokens(self) -> float | None:
+        """Completion tokens that the uniform baseline would have drawn; None if none finished.
+
+        Assumes that samples never drawn would have been as long as those that finished.
+        """
+        lengths = [
+            record.usage.completion_tokens
+            for record in self.records
+            if record.status == "finished" and record.purpose == "answer"
+        ]
+        return self.baseline_samples * sum(lengths) / len(lengths) if lengths else None
+
+    @property
+    def saved(self) -> float | None:
+        """Share of the uniform baseline's completion tokens not spent; negative if overspent."""
+        baseline = self.baseline_tokens
+        return 1.0 - self.usage.completion_tokens / baseline if baseline else None
+
+    @property
+    def votes(self) -> tuple[tuple[str, int], ...]:
+        """(answer, count) pairs, most frequent first, ties by first appearance."""
+        counts: dict[str, int] = {}
+        for record in self.records:
+            if record.status == "finished" and record.answer is not None:
+                counts[record.answer] = counts.get(record.answer, 0) + 1
+        return tuple(sorted(counts.items(), key=lambda item: -item[1]))

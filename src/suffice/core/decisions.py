@@ -1,0 +1,153 @@
+"""The decision loop's vocabulary: what a policy sees (Evidence) and what it may ask for (Action).
+
+Policies are pure. `start(request)` gives a state and the first actions, `step(state, evidence)` the
+next ones. A policy has no clock, no I/O and no randomness, so that the same object runs live and
+over recorded evidence. An executor carries the actions out and enforces the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from suffice.core.completions import Completion, Cost
+from suffice.core.requests import Message, Request
+from suffice.core.thinking import Thinking
+
+# What happened to a sample that gave nothing usable. "budget": the executor refused or cut it.
+Failure = Literal["refused", "timeout", "disconnected", "malformed", "rejected", "budget"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkSeen:
+    """Tokens of one running sample, as they stream in."""
+
+    sample: int
+    text: str  # the answer's text in this chunk, without any prefill
+    reasoning_text: str = ""
+    tokens: int = 0  # completion tokens in this chunk
+    confidences: tuple[float, ...] = ()  # nats per token; empty without logprobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleFinished:
+    """One sample ended by itself; `answer` is its comparable key, None if none was found."""
+
+    sample: int
+    completion: Completion
+    answer: str | None = None
+    score: float | None = None  # the verifier's or reward function's, where one was given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleFailed:
+    """One sample gave nothing: it never will."""
+
+    sample: int
+    reason: Failure
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time and cost so far; sent at set intervals and after every sample."""
+
+    elapsed_s: float
+    cost: Cost
+
+
+Evidence = ChunkSeen | SampleFinished | SampleFailed | Tick
+
+
+Purpose = Literal["answer", "probe", "revision"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Draw the samples numbered `samples`, all alike but for their seed.
+
+    The policy numbers them itself, each number once, so that it can cancel them and composed
+    policies can shift each other's. None takes the request's own value.
+    """
+
+    samples: tuple[int, ...]
+    model: str | None = None
+    thinking: Thinking | None = None
+    max_tokens: int | None = None
+    prefill: str = ""  # text that the assistant's turn begins with
+    messages: tuple[Message, ...] | None = None  # another conversation, e.g. to revise an attempt
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()  # in addition to the request's
+    top_logprobs: int | None = None  # alternatives per token that the policy needs
+    purpose: Purpose = "answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Stop a running sample; its tokens so far stay paid for."""
+
+    sample: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Accept `sample` and cancel everything still running.
+
+    `text` replaces the sample's own, for answers put together from several (a partial trace and
+    the probe that ended it).
+    """
+
+    sample: int
+    why: str
+    confidence: float | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalate:
+    """Give up: hand over to whoever is above, with the best sample so far (None: there is none)."""
+
+    why: str
+    best: int | None = None
+    confidence: float | None = None
+    text: str | None = None
+
+
+Action = Sample | Cancel | Answer | Escalate
+Actions = tuple[Action, ...]
+
+# What a policy cannot do without.
+Need = Literal["logprobs", "prefill", "score"]
+
+S = TypeVar("S")
+
+
+class Policy(Protocol[S]):
+    """How much now? A pure state machine; its state is frozen data that core.serial can store."""
+
+    @property
+    def name(self) -> str:
+        """The arm's name on the receipt."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Capabilities without which the executor refuses to start."""
+        ...
+
+    @property
+    def baseline_samples(self) -> int:
+        """Samples of the uniform strategy that this one is compared with."""
+        ...
+
+    def start(self, request: Request) -> tuple[S, Actions]:
+        """The first state and actions for `request`."""
+        ...
+
+    def step(self, state: S, evidence: Evidence) -> tuple[S, Actions]:
+        """The next state and actions after `evidence`."""
+        ...
+
+
+AnyPolicy = Policy[Any]

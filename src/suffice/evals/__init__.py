@@ -1,0 +1,1 @@
+"""What the answer is, and whether it is right: extraction, equivalence, scores."""

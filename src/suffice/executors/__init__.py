@@ -1,0 +1,1 @@
+"""Carry a policy's actions out against a backend, within the budget."""

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from suffice import __version__
+from suffice.cli.doctor import doctor
+from suffice.cli.shapes import shapes
 from suffice.core.errors import SufficeError
 
 app = typer.Typer(
@@ -37,6 +39,10 @@ def _root(
     ] = False,
 ) -> None:
     """Just enough compute."""
+
+
+app.command()(shapes)
+app.command()(doctor)
 
 
 def main() -> None:

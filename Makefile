@@ -1,0 +1,55 @@
+# `make demo` runs the main job and `make test` the tests; both make their own environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= run
+
+.PHONY: demo test test-torch check lint types imports docs bench clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.torch: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' --editable '.[dev,torch,train]'
+	@touch $@
+
+demo: $(VENV)/.demo ## right-size LLaMA-3.2-1B's shape for an A100 and write a report
+	$(BIN)/suffice design --like meta-llama/Llama-3.2-1B --tokens 100B --hardware a100-40gb \
+	  --input-tokens 4096 --output-tokens 1024 --objective throughput --out $(OUT)
+
+test: $(VENV)/.dev ## run the default tests: offline, no GPU, no torch needed
+	$(BIN)/python -m pytest
+
+test-torch: $(VENV)/.torch ## run all tests that a machine without a GPU can run, torch ones too
+	$(BIN)/python -m pytest
+
+check: lint types imports ## lint, types and import rules
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev ## execute the commands of README and docs
+	$(BIN)/python scripts/run_docs.py README.md docs
+
+bench: $(VENV)/.dev ## measure search, fit and start-up speed
+	$(BIN)/python benchmarks/search_speed.py
+
+clean: ## remove what was built
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

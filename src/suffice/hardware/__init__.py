@@ -1,1 +1,12 @@
 """What machines can do: peaks, bandwidths, memory and price, each with its source."""
+
+from suffice.hardware.hardware import Hardware, hardware_names, load_hardware
+from suffice.hardware.utilisation import Utilisation, default_utilisation
+
+__all__ = [
+    "Hardware",
+    "Utilisation",
+    "default_utilisation",
+    "hardware_names",
+    "load_hardware",
+]

@@ -1,0 +1,164 @@
+"""What is asked of a server: a mix of request lengths."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from suffice.core.errors import InputError
+
+_LONGEST_TOKENS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestClass:
+    """Requests of one length; `weight` is their share of all requests, in any unit."""
+
+    input_tokens: int
+    output_tokens: int
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("input_tokens", "output_tokens"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputError(f"{name} must be a whole number, got {value!r}")
+            if not 1 <= value <= _LONGEST_TOKENS:
+                raise InputError(f"{name} must lie between 1 and {_LONGEST_TOKENS}, got {value}")
+        if not 0.0 < self.weight < float("inf"):
+            raise InputError(f"a request class needs a positive weight, got {self.weight}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A mix of request classes, served at a steady concurrency."""
+
+    classes: tuple[RequestClass, ...]
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise InputError("a workload needs at least one request class")
+
+    @classmethod
+    def single(cls, input_tokens: int, output_tokens: int) -> Workload:
+        """Every request has the same lengths."""
+        return cls(classes=(RequestClass(input_tokens=input_tokens, output_tokens=output_tokens),))
+
+    @property
+    def mean_input_tokens(self) -> float:
+        """Prompt tokens per request."""
+        return self._per_request(float(c.input_tokens) for c in self.classes)
+
+    @property
+    def mean_output_tokens(self) -> float:
+        """Output tokens per request."""
+        return self._per_request(float(c.output_tokens) for c in self.classes)
+
+    def prompt_pairs(self, window: int | None = None) -> float:
+        """Causal query-key pairs of one prompt, mean per request: Σ over i of min(i, window)."""
+        return self._per_request(_pairs(c.input_tokens, window) for c in self.classes)
+
+    def decode_context_tokens(self, window: int | None = None) -> float:
+        """KV length that a decoded token attends to, mean over all decode steps.
+
+        The first output token comes from the prompt's pass, so a request of I + O tokens decodes
+        at KV lengths I + 1 .. I + O - 1 (with its own entry). One-token requests never decode; if
+        there are no others the mean is that of the prompt.
+        """
+        steps = self._per_request(float(c.output_tokens - 1) for c in self.classes)
+        if steps == 0.0:
+            return self._per_request(
+                float(min(c.input_tokens, window or c.input_tokens)) for c in self.classes
+            )
+        attended = self._per_request(
+            _pairs(c.input_tokens + c.output_tokens - 1, window) - _pairs(c.input_tokens, window)
+            for c in self.classes
+        )
+        return attended / steps
+
+    def held_tokens(self, window: int | None = None) -> float:
+        """KV entries that a running sequence needs at its end, mean over running sequences.
+
+        A sequence runs about as long as its output, so classes count by weight times output.
+        """
+        outputs = self.mean_output_tokens
+        return (
+            self._per_request(
+                float(c.output_tokens) * min(c.input_tokens + c.output_tokens, window or 1 << 62)
+                for c in self.classes
+            )
+            / outputs
+        )
+
+    @property
+    def longest_tokens(self) -> int:
+        """Tokens of the longest request, prompt and output."""
+        return max(c.input_tokens + c.output_tokens for c in self.classes)
+
+    def _per_request(self, values: Iterable[float]) -> float:
+        total = sum(c.weight for c in self.classes)
+        return sum(c.weight * value for c, value in zip(self.classes, values, strict=True)) / total
+
+    def __str__(self) -> str:
+        if len(self.classes) == 1:
+            only = self.classes[0]
+            return f"{only.input_tokens} in / {only.output_tokens} out"
+        return (
+            f"{self.name or 'mix'} of {len(self.classes)} classes, mean "
+            f"{self.mean_input_tokens:.0f} in / {self.mean_output_tokens:.0f} out"
+        )
+
+
+class _ClassRecord(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    input_tokens: int = Field(ge=1, le=_LONGEST_TOKENS)
+    output_tokens: int = Field(ge=1, le=_LONGEST_TOKENS)
+    weight: float = Field(default=1.0, gt=0)
+
+
+class _WorkloadFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = None
+    requests: list[_ClassRecord] = Field(min_length=1)
+
+
+def load_workload(path: str | Path) -> Workload:
+    """Workload of a TOML or JSON file: a list `requests` of input_tokens, output_tokens, weight.
+
+    Raises InputError that names the file and the field.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        record = _WorkloadFile.model_validate(parsed)
+    except OSError as error:
+        raise InputError(f"workload {str(path)!r} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"workload {str(path)!r}: {place or 'file'}: {first['msg']}; a workload is a list "
+            "[[requests]] of input_tokens, output_tokens and an optional weight"
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise InputError(f"workload {str(path)!r} is not valid {kind}: {error}") from None
+    return Workload(
+        classes=tuple(RequestClass(**item.model_dump()) for item in record.requests),
+        name=record.name or path.stem,
+    )
+
+
+def _pairs(tokens: int, window: int | None) -> float:
+    """Σ of min(i, window) for i = 1..tokens."""
+    beyond = 0 if window is None else max(0, tokens - window)
+    return tokens * (tokens + 1) / 2 - beyond * (beyond + 1) / 2

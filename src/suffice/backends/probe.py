@@ -1,0 +1,167 @@
+"""What a server can do, found out by asking it, with about ten requests for one token each.
+
+Three questions settle most of it. A server that knows a field refuses nonsense in it, while one
+that ignores the field accepts anything. A server that continues an assistant turn counts fewer
+prompt tokens than one that closes it. A template with a thinking switch renders another prompt
+for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from suffice.backends.protocol import Capabilities, ThinkingSwitch
+from suffice.backends.wire import Dialect, Json, MaxTokensField, PrefillStyle, logprobs_of, usage_of
+from suffice.core.errors import UpstreamRejected
+
+_QUESTION = [{"role": "user", "content": "Hi"}]
+_BEGUN = [*_QUESTION, {"role": "assistant", "content": "a"}]
+_CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
+# What closing a turn and opening the next adds in the tersest chat templates is 3 tokens or more;
+# the single letter above is 1, with a space before it 2.
+_TURN_TOKENS = 3
+_WANTED_TOP_LOGPROBS = 20  # OpenAI's and vLLM's most
+
+
+class Poster(Protocol):
+    """The one thing that probing needs of a backend."""
+
+    @property
+    def name(self) -> str:
+        """Name of the upstream in messages."""
+        ...
+
+    async def post(self, path: str, body: Json | None) -> tuple[int, Json]:
+        """Status and parsed answer of a POST (None: a GET)."""
+        ...
+
+
+async def probe(backend: Poster) -> tuple[Capabilities, Dialect]:
+    """Capabilities and dialect of `backend`'s first model. Raises a BackendError."""
+    status, listed = await backend.post("/v1/models", None)
+    cards = listed.get("data")
+    if status != 200 or not isinstance(cards, list) or not cards:
+        raise UpstreamRejected(
+            f"{backend.name} lists no models at /v1/models (status {status}): "
+            "is this an OpenAI-compatible server?",
+            status=502,
+        )
+    models = tuple(card["id"] for card in cards if isinstance(card, dict) and "id" in card)
+    prober = _Prober(backend, models[0])
+    await prober.choose_max_tokens_field()
+    logprobs, switch, style, version, priority, budget = await asyncio.gather(
+        prober.top_logprobs(),
+        prober.thinking_switch(),
+        prober.prefill_style(),
+        backend.post("/version", None),
+        prober.honours("priority", 1),
+        prober.honours("thinking_token_budget", 16),
+    )
+    is_vllm = cards[0].get("owned_by") == "vllm" or "version" in version[1]
+    capabilities = Capabilities(
+        models=models,
+        logprobs=logprobs is not None,
+        max_top_logprobs=logprobs or 0,
+        thinking_switch=switch,
+        thinking_budget=budget,
+        prefill=style is not None,
+        priority=priority,
+        max_context_tokens=_context_tokens(cards[0]),
+    )
+    dialect = Dialect(
+        max_tokens_field=prober.max_tokens_field, prefill=style, cumulative_usage=is_vllm
+    )
+    return capabilities, dialect
+
+
+class _Prober:
+    def __init__(self, backend: Poster, model: str) -> None:
+        self._backend = backend
+        self._model = model
+        self.max_tokens_field: MaxTokensField = "max_tokens"
+
+    async def ask(self, fields: Json, messages: list[Json] | None = None) -> tuple[int, Json]:
+        """Status and answer of a one-token request with `fields`."""
+        body = {"model": self._model, "messages": messages or _QUESTION, self.max_tokens_field: 1}
+        return await self._backend.post("/v1/chat/completions", body | fields)
+
+    async def choose_max_tokens_field(self) -> None:
+        """Settle how this server wants its limit written; hosted reasoning models differ."""
+        status, answer = await self.ask({})
+        if status == 400 and "max_completion_tokens" in str(answer):
+            self.max_tokens_field = "max_completion_tokens"
+            status, answer = await self.ask({})
+        if status in (401, 403):
+            raise UpstreamRejected(
+                f"{self._backend.name} wants a key: set one for this upstream", status=status
+            )
+
+    async def top_logprobs(self) -> int | None:
+        """Most alternatives per token, None without log-probabilities."""
+        for wanted in (_WANTED_TOP_LOGPROBS, 5, 0):
+            status, answer = await self.ask({"logprobs": True, "top_logprobs": wanted})
+            if status == 200:
+                choices = answer.get("choices") or [{}]
+                found = logprobs_of(choices[0].get("logprobs"))
+                return min(wanted, len(found[0].top)) if found else None
+        return None
+
+    async def prefill_style(self) -> PrefillStyle | None:
+        """How an answer can be begun for the model."""
+        plain, closed, continued = await asyncio.gather(
+            self._prompt_tokens({}),
+            self._prompt_tokens({}, _BEGUN),
+            self._prompt_tokens(_CONTINUE, _BEGUN),
+        )
+        if plain is None or closed is None:
+            return None
+        if continued is not None and continued < closed:
+            return "continue_final_message"
+        return "native" if 0 < closed - plain < _TURN_TOKENS else None
+
+    async def thinking_switch(self) -> ThinkingSwitch | None:
+        """What turns the think block on and off."""
+        for name in ("enable_thinking", "thinking"):
+            on, off = await asyncio.gather(self._rendered(name, True), self._rendered(name, False))
+            if on is not None and off is not None and on != off:
+                return "enable_thinking" if name == "enable_thinking" else "thinking"
+        status, answer = await self.ask({"reasoning_effort": "low"})
+        usage = usage_of(answer.get("usage")) if status == 200 else None
+        message = (answer.get("choices") or [{}])[0].get("message") or {}
+        thought = message.get("reasoning") or message.get("reasoning_content")
+        if thought or (usage is not None and usage.reasoning_tokens):
+            return "reasoning_effort"
+        return None
+
+    async def honours(self, field: str, value: int) -> bool:
+        """Whether the server reads `field`: it takes `value` and refuses nonsense."""
+        (good, _), (bad, _) = await asyncio.gather(
+            self.ask({field: value}), self.ask({field: "nonsense"})
+        )
+        return good == 200 and 400 <= bad < 500
+
+    async def _rendered(self, switch: str, value: bool) -> list[int] | int | None:
+        """The prompt with a template variable set: its tokens (vLLM), else how many they are."""
+        variable = {"chat_template_kwargs": {switch: value}}
+        body = {"model": self._model, "messages": _QUESTION} | variable
+        status, answer = await self._backend.post("/tokenize", body)
+        if status == 200 and isinstance(answer.get("tokens"), list):
+            return list(answer["tokens"])
+        return await self._prompt_tokens(variable)
+
+    async def _prompt_tokens(
+        self, fields: Json, messages: list[Json] | None = None
+    ) -> int | None:  # fmt: skip
+        status, answer = await self.ask(fields, messages)
+        usage = usage_of(answer.get("usage")) if status == 200 else None
+        return usage.prompt_tokens if usage else None
+
+
+def _context_tokens(card: Json) -> int | None:
+    meta = card.get("meta") if isinstance(card.get("meta"), dict) else {}
+    for source, key in ((card, "max_model_len"), (meta, "n_ctx"), (card, "context_length")):
+        value = source.get(key) if source else None
+        if isinstance(value, int):
+            return value
+    return None

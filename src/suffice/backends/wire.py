@@ -1,0 +1,366 @@
+"""OpenAI's wire format for one sample: a request to its JSON body, a stream's JSON to chunks.
+
+Pure functions and one accumulator; no sockets here, so that every oddity of a server can be a test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from suffice.backends.protocol import Capabilities, Chunk
+from suffice.core.completions import FinishReason, TokenLogprob, Usage
+from suffice.core.errors import (
+    InputError,
+    LacksCapability,
+    MalformedStream,
+    UpstreamDisconnected,
+    UpstreamRejected,
+)
+from suffice.core.requests import (
+    ImagePart,
+    Message,
+    OpaquePart,
+    Part,
+    Request,
+    Sampling,
+    TextPart,
+    Tool,
+    ToolCall,
+)
+from suffice.core.thinking import Thinking
+
+Json = dict[str, Any]
+
+# How an engine is told to continue an assistant turn: by a pair of fields (vLLM, SGLang), or merely
+# by ending the conversation with one (llama.cpp server, Anthropic-style APIs).
+PrefillStyle = Literal["continue_final_message", "native"]
+MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """Where OpenAI-compatible servers differ in how the same thing is written."""
+
+    max_tokens_field: MaxTokensField = "max_tokens"
+    prefill: PrefillStyle | None = None
+    cumulative_usage: bool = False  # vLLM: usage in every chunk, so tokens are counted exactly
+
+
+def chat_body(
+    request: Request,
+    sampling: Sampling,
+    *,
+    model: str,
+    thinking: Thinking | None,
+    prefill: str,
+    capabilities: Capabilities,
+    dialect: Dialect,
+) -> Json:
+    """Body of a streaming `/v1/chat/completions` request. Raises LacksCapability."""
+    body = _object(request.extra_json)
+    body["messages"] = [message_json(message) for message in request.messages]
+    if prefill:
+        _begin_answer(body, prefill, dialect)
+    body |= _sampling_json(sampling, dialect)
+    if sampling.top_logprobs is not None:
+        most = capabilities.max_top_logprobs or sampling.top_logprobs
+        body |= {"logprobs": True, "top_logprobs": min(sampling.top_logprobs, most)}
+    if thinking is not None:
+        _ask_to_think(body, thinking, capabilities)
+    if request.tools:
+        body["tools"] = [tool_json(tool) for tool in request.tools]
+    if request.tool_choice_json is not None:
+        body["tool_choice"] = json.loads(request.tool_choice_json)
+    if request.response_format_json is not None:
+        body["response_format"] = json.loads(request.response_format_json)
+    return body | _common_json(request, model, dialect)
+
+
+def completion_body(
+    request: Request, sampling: Sampling, *, model: str, prefill: str, dialect: Dialect
+) -> Json:
+    """Body of a streaming `/v1/completions` request; the prompt is the first message's text."""
+    plain = Dialect(
+        cumulative_usage=dialect.cumulative_usage
+    )  # this endpoint knows max_tokens only
+    body = _object(request.extra_json)
+    body["prompt"] = request.messages[0].text + prefill
+    body |= _sampling_json(sampling, plain)
+    if sampling.top_logprobs is not None:
+        body["logprobs"] = sampling.top_logprobs
+    return body | _common_json(request, model, plain)
+
+
+def message_json(message: Message) -> Json:
+    """One turn as the wire has it."""
+    turn = _object(message.extra_json)
+    turn["role"] = message.role
+    if message.content is None or isinstance(message.content, str):
+        turn["content"] = message.content
+    else:
+        turn["content"] = [_part_json(part) for part in message.content]
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_calls:
+        turn["tool_calls"] = [tool_call_json(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn
+
+
+def tool_json(tool: Tool) -> Json:
+    """One function that the model may call, as the wire has it."""
+    function: Json = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.parameters_json is not None:
+        function["parameters"] = json.loads(tool.parameters_json)
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def tool_call_json(call: ToolCall) -> Json:
+    """One call that a model asked for, as the wire has it."""
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def usage_of(value: object) -> Usage | None:
+    """Usage from its wire object, None if there is none."""
+    if not isinstance(value, Mapping):
+        return None
+    prompt = value.get("prompt_tokens_details")
+    completion = value.get("completion_tokens_details")
+    return Usage(
+        prompt_tokens=_count(value.get("prompt_tokens")) or 0,
+        completion_tokens=_count(value.get("completion_tokens")) or 0,
+        cached_tokens=_count(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
+        reasoning_tokens=(
+            _count(completion.get("reasoning_tokens")) if isinstance(completion, Mapping) else None
+        ),
+    )
+
+
+def error_message(value: object) -> str:
+    """The sentence inside an error body, whatever its form."""
+    if isinstance(value, Mapping):
+        for key in ("error", "message", "detail"):
+            if key in value:
+                return error_message(value[key])
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)[:500]
+
+
+class ChunkReader:
+    """Chunks from the data of a stream's events.
+
+    The chunk with the finish reason is held back until the usage that follows it has been read, so
+    that the last chunk carries both.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self._finish: FinishReason | None = None
+        self._usage: Usage | None = None
+        self._calls: dict[int, Json] = {}
+        self.done = False
+
+    def read(self, data: str) -> Chunk | None:
+        """The chunk in one event's data; None if it only ends or annotates the stream."""
+        if data.strip() == "[DONE]":
+            self.done = True
+            return None
+        try:
+            event = json.loads(data)
+        except json.JSONDecodeError as error:
+            raise self._malformed(
+                f"an event that is not JSON ({error.msg}): {data[:80]!r}"
+            ) from None
+        if not isinstance(event, dict):
+            raise self._malformed(f"an event that is not an object: {data[:80]!r}")
+        if event.get("error"):
+            status = event["error"].get("code") if isinstance(event["error"], dict) else None
+            known = status if isinstance(status, int) and 400 <= status < 600 else 502
+            raise UpstreamRejected(f"{self._upstream}: {error_message(event)}", status=known)
+        try:
+            return self._chunk(event)
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            raise self._malformed(f"an unexpected chunk ({error}): {data[:80]!r}") from None
+
+    def last(self) -> Chunk:
+        """The stream's last chunk. Raises UpstreamDisconnected if no finish reason was seen."""
+        if self._finish is None:
+            raise UpstreamDisconnected(
+                f"{self._upstream} ended the stream before the answer was complete"
+            )
+        calls = tuple(_call_of(self._calls[index]) for index in sorted(self._calls))
+        return Chunk(
+            token_count=0, tool_calls=calls, finish_reason=self._finish, usage=self._usage
+        )  # fmt: skip
+
+    def _chunk(self, event: Json) -> Chunk | None:
+        usage = usage_of(event.get("usage"))
+        before = self._usage.completion_tokens if self._usage else 0
+        self._usage = usage or self._usage
+        choices = event.get("choices") or []
+        if not choices:
+            return None
+        choice = choices[0]
+        delta = choice.get("delta") or {}
+        text = choice["text"] if "text" in choice else delta.get("content")
+        reasoning = delta.get("reasoning") or delta.get("reasoning_content")
+        logprobs = logprobs_of(choice.get("logprobs"))
+        for fragment in delta.get("tool_calls") or []:
+            self._add_call(fragment)
+        if choice.get("finish_reason") is not None:
+            self._end(choice["finish_reason"])
+        tokens = usage.completion_tokens - before if usage else len(logprobs) or None
+        if not (text or reasoning or logprobs or delta.get("tool_calls") or tokens):
+            return None
+        return Chunk(
+            text=_text(text),
+            reasoning_text=_text(reasoning),
+            token_count=tokens,
+            logprobs=logprobs,
+            usage=usage,
+        )
+
+    def _end(self, reason: str) -> None:
+        if reason in ("abort", "error"):
+            raise UpstreamDisconnected(f"{self._upstream} aborted the sample (finish: {reason})")
+        self._finish = _FINISH_REASONS.get(reason, "stop")
+
+    def _add_call(self, fragment: Json) -> None:
+        call = self._calls.setdefault(fragment.get("index") or 0, {"arguments": ""})
+        function = fragment.get("function") or {}
+        call["id"] = fragment.get("id") or call.get("id")
+        call["name"] = function.get("name") or call.get("name")
+        call["arguments"] += function.get("arguments") or ""
+
+    def _malformed(self, what: str) -> MalformedStream:
+        return MalformedStream(f"{self._upstream} sent {what}")
+
+
+def logprobs_of(value: object) -> tuple[TokenLogprob, ...]:
+    """Log-probabilities of a chunk, in the chat form or in that of `/v1/completions`."""
+    if not isinstance(value, Mapping):
+        return ()
+    if value.get("content"):
+        return tuple(_chat_logprob(entry) for entry in value["content"])
+    tokens, drawn = value.get("tokens") or [], value.get("token_logprobs") or []
+    tops = value.get("top_logprobs") or [{}] * len(tokens)
+    return tuple(
+        TokenLogprob(token=token, logprob=float(logprob), top=tuple((top or {}).items()))
+        for token, logprob, top in zip(tokens, drawn, tops, strict=True)
+        if logprob is not None  # the first token of an echoed prompt has none
+    )
+
+
+def logprob_json(entry: TokenLogprob) -> Json:
+    """One token's log-probability in the chat form; -9999 stands for -inf, which JSON lacks."""
+    return _alternative_json(entry.token, entry.logprob) | {
+        "top_logprobs": [_alternative_json(token, logprob) for token, logprob in entry.top]
+    }
+
+
+def _alternative_json(token: str, logprob: float) -> Json:
+    value = logprob if math.isfinite(logprob) else -9999.0
+    return {"token": token, "logprob": value, "bytes": list(token.encode())}
+
+
+def _chat_logprob(entry: Json) -> TokenLogprob:
+    top = tuple((t["token"], float(t["logprob"])) for t in entry.get("top_logprobs") or ())
+    return TokenLogprob(token=entry["token"], logprob=float(entry["logprob"]), top=top)
+
+
+def _call_of(call: Json) -> ToolCall:
+    return ToolCall(
+        id=call.get("id") or "", name=call.get("name") or "", arguments=call["arguments"]
+    )
+
+
+def _sampling_json(sampling: Sampling, dialect: Dialect) -> Json:
+    fields = {
+        dialect.max_tokens_field: sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "stop": list(sampling.stop) or None,
+        "seed": sampling.seed,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _common_json(request: Request, model: str, dialect: Dialect) -> Json:
+    options = {"include_usage": True}
+    if dialect.cumulative_usage:
+        options["continuous_usage_stats"] = True
+    common: Json = {"model": model, "stream": True, "stream_options": options}
+    return common if request.priority is None else common | {"priority": request.priority}
+
+
+def _begin_answer(body: Json, prefill: str, dialect: Dialect) -> None:
+    if dialect.prefill is None:
+        raise LacksCapability(
+            "this upstream cannot continue an answer that was begun for it (prefill); "
+            "use a policy that needs none, or vLLM, SGLang or llama.cpp server"
+        )
+    body["messages"].append({"role": "assistant", "content": prefill})
+    if dialect.prefill == "continue_final_message":
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+
+
+def _ask_to_think(body: Json, thinking: Thinking, capabilities: Capabilities) -> None:
+    switch = capabilities.thinking_switch
+    if switch == "reasoning_effort":
+        body["reasoning_effort"] = thinking.effort
+    elif switch is not None:
+        arguments = body.get("chat_template_kwargs") or {}
+        body["chat_template_kwargs"] = arguments | {switch: thinking.enabled}
+    if capabilities.thinking_budget and thinking.enabled and thinking.budget_tokens is not None:
+        body["thinking_token_budget"] = thinking.budget_tokens
+
+
+def _part_json(part: Part) -> Json:
+    match part:
+        case TextPart(text=text):
+            return {"type": "text", "text": text}
+        case ImagePart(url=url, detail=detail):
+            image = {"url": url} if detail is None else {"url": url, "detail": detail}
+            return {"type": "image_url", "image_url": image}
+        case OpaquePart(json=text):
+            return _object(text)
+
+
+def _object(text: str) -> Json:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise InputError(f"extra fields must be a JSON object, got {text[:80]!r}")
+    return value
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError(f"text is a {type(value).__name__}")
+    return value

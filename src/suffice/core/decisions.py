@@ -80,6 +80,7 @@ class Sample:
     stop: tuple[str, ...] = ()  # in addition to the request's
     top_logprobs: int | None = None  # alternatives per token that the policy needs
     purpose: Purpose = "answer"
+    final: bool = False  # the policy will answer with this one: its tokens may be shown at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ SufficeError
 │   ├── MalformedStream                  it sent what is not valid server-sent events or JSON
 │   ├── UpstreamRejected                 it answered with an error status
 │   └── NoAnswer                         every sample failed
+├── PolicyMisbehaved    (RuntimeError)   a policy broke its contract
 ├── DoesNotFit            (MemoryError)  the model leaves no room for a single sequence
 ├── NothingFeasible       (LookupError)  a search whose constraints no shape meets
 ├── MissingExtra          (ImportError)  an optional dependency is not installed
@@ -105,6 +106,10 @@ class UpstreamRejected(BackendError):
 
 class NoAnswer(BackendError):
     """Every sample of a request failed; the message says how each did."""
+
+
+class PolicyMisbehaved(SufficeError, RuntimeError):
+    """A policy broke its contract: a number used twice, an answer that was never drawn."""
 
 
 class DoesNotFit(SufficeError, MemoryError):

@@ -1,0 +1,163 @@
+"""The budget's books: what is spent, what is promised to running samples, what may still start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from suffice.core.completions import Budget, Cost, CostModel, SampleRecord, Usage
+from suffice.core.errors import InputError
+from suffice.core.requests import ImagePart, OpaquePart, Request
+from suffice.executors.running import Launch, PromptKey, Running
+
+# A byte-level tokenizer never makes more tokens than bytes; templates add a few per turn. Images
+# have no such bound, so one is charged at the largest tiling in common use.
+TEMPLATE_TOKENS = 64
+TURN_TOKENS = 16
+IMAGE_TOKENS = 4096
+# Largest grant that a money budget alone is turned into.
+MAX_GRANT_TOKENS = 1 << 20
+
+
+class Books:
+    """Grants completion tokens to samples so that the sum never passes the budget.
+
+    Money is promised for the worst case: the granted tokens in full and an upper bound of the
+    prompt's tokens, until a finished sample with the same prompt has told their true number.
+    """
+
+    def __init__(self, budget: Budget, cost_model: CostModel) -> None:
+        self.budget = budget
+        self.cost_model = cost_model
+        self.refusal = ""  # why the last sample was refused
+        self._started = 0
+        self._spent_tokens = 0
+        self._spent_usd = 0.0
+        self._prompt_tokens: dict[PromptKey, int] = {}
+
+    def grant(
+        self, launch: Launch, running: Iterable[Running], *, siblings: int, first: bool
+    ) -> int | Refused | None:
+        """Completion tokens that the sample may draw (None: unlimited), or Refused.
+
+        A sample that asks for more than is left is refused rather than cut short, unless it is the
+        `first`. Samples that ask for no bound share what is left with their `siblings`.
+        """
+        running = tuple(running)
+        if self.budget.samples is not None and self._started >= self.budget.samples:
+            return self._refuse(f"all {self.budget.samples} samples of the budget are drawn")
+        asked = launch.sampling.max_tokens
+        granted = self._tokens_left(asked, running, siblings, first)
+        if isinstance(granted, Refused):
+            return granted
+        if self.budget.usd is not None:
+            granted = self._affordable(launch, granted, running, siblings, first)
+            if isinstance(granted, Refused):
+                return granted
+        self._started += 1
+        return granted
+
+    def prompt_bound(self, launch: Launch) -> int:
+        """Upper bound of the prompt's tokens; exact once a sample with this prompt finished."""
+        known = self._prompt_tokens.get(launch.prompt_key)
+        return bound_prompt_tokens(launch.request, launch.prefill) if known is None else known
+
+    def known_prompt_tokens(self, key: PromptKey) -> int | None:
+        """Prompt tokens that an engine reported for this prompt, if one did."""
+        return self._prompt_tokens.get(key)
+
+    def settle(self, running: Running) -> None:
+        """Book a sample that ended: what it drew is spent, the rest of its grant is free again."""
+        usage = running.measured_usage
+        if usage.prompt_tokens:
+            self._prompt_tokens[running.launch.prompt_key] = usage.prompt_tokens
+        else:
+            usage += Usage(prompt_tokens=running.prompt_bound)
+        self._spent_tokens += running.tokens
+        self._spent_usd += self.cost_model(running.launch.model, usage).usd or 0.0
+
+    def cost_of(self, records: Iterable[SampleRecord]) -> Cost:
+        """Cost summed over samples."""
+        return sum((self.cost_model(each.model, each.usage) for each in records), Cost())
+
+    def _tokens_left(
+        self, asked: int | None, running: tuple[Running, ...], siblings: int, first: bool
+    ) -> int | Refused | None:
+        if self.budget.completion_tokens is None:
+            return asked
+        reserved = sum(each.reserved_tokens for each in running)
+        left = self.budget.completion_tokens - self._spent_tokens - reserved
+        share = left // siblings if asked is None else asked
+        if share > left:
+            share = left if first else 0
+        if share < 1:
+            return self._refuse(
+                f"{max(left, 0)} of {self.budget.completion_tokens} completion tokens are left"
+            )
+        return share
+
+    def _affordable(
+        self,
+        launch: Launch,
+        granted: int | None,
+        running: tuple[Running, ...],
+        siblings: int,
+        first: bool,
+    ) -> int | Refused:
+        assert self.budget.usd is not None
+        promised = sum(
+            self._usd(each.launch.model, each.prompt_bound, each.reserved_tokens)
+            for each in running
+        )
+        left = self.budget.usd - self._spent_usd - promised
+        bound = self.prompt_bound(launch)
+        if granted is not None and self._usd(launch.model, bound, granted) <= left:
+            return granted
+        fits = self._tokens_for(launch.model, bound, left / (siblings if granted is None else 1))
+        fits = fits if granted is None else min(fits, granted)
+        if fits < 1 or (granted is not None and not first):
+            return self._refuse(f"${max(left, 0.0):.3g} of ${self.budget.usd:.3g} are left")
+        return fits
+
+    def _tokens_for(self, model: str, prompt_tokens: int, usd: float) -> int:
+        low, high = 0, MAX_GRANT_TOKENS
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._usd(model, prompt_tokens, middle) <= usd:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _usd(self, model: str, prompt_tokens: int, completion_tokens: int) -> float:
+        usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+        usd = self.cost_model(model, usage).usd
+        if usd is None:
+            raise InputError(
+                f"a budget in dollars needs a price for model {model!r}: give its upstream one, "
+                "or budget completion tokens"
+            )
+        return usd
+
+    def _refuse(self, why: str) -> Refused:
+        self.refusal = why
+        return Refused()
+
+
+class Refused:
+    """No sample may start now; `Books.refusal` says why."""
+
+
+def bound_prompt_tokens(request: Request, prefill: str = "") -> int:
+    """Upper bound of a prompt's tokens: its UTF-8 bytes, and an allowance for the template."""
+    texts = [prefill, *(message.text for message in request.messages)]
+    for tool in request.tools:
+        texts += [tool.name, tool.description or "", tool.parameters_json or ""]
+    images = 0
+    for message in request.messages:
+        for call in message.tool_calls:
+            texts += [call.name, call.arguments]
+        if isinstance(message.content, tuple):
+            images += sum(isinstance(part, ImagePart | OpaquePart) for part in message.content)
+    size_bytes = sum(len(text.encode()) for text in texts)
+    turns = len(request.messages) + len(request.tools)
+    return size_bytes + TEMPLATE_TOKENS + TURN_TOKENS * turns + IMAGE_TOKENS * images

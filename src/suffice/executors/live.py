@@ -1,0 +1,373 @@
+"""The live loop: carries a session's commands out against a backend, and cancels for real.
+
+    async for event in stream(policy, request, backend): …      every chunk as it comes
+    outcome = await run(policy, request, backend)               only the result
+
+Leaving the loop early (closing the generator, cancelling the task that iterates it) closes every
+upstream stream before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from suffice.backends.protocol import Backend, Capabilities, Chunk
+from suffice.core.completions import (
+    Budget,
+    Completion,
+    CostModel,
+    Outcome,
+    count_tokens_only,
+)
+from suffice.core.decisions import AnyPolicy
+from suffice.core.errors import BackendError, LacksCapability, UpstreamDisconnected
+from suffice.core.requests import Request
+from suffice.executors.running import Launch
+from suffice.executors.session import Command, Session
+
+# The comparable key of a completion, None where there is none (suffice.evals.extract has these).
+Extract = Callable[[Completion], str | None]
+# A verifier's or reward function's score; may be a coroutine function.
+Score = Callable[[Request, Completion], float | Awaitable[float]]
+
+TICK_S = 0.25
+# Chunks waiting to be handled; a slow reader slows the upstreams down instead of filling memory.
+QUEUE_CHUNKS = 256
+# A stream that has ended needs this long at most to hand its connection back; closing one that has
+# not, this long at most.
+DRAIN_S = 0.2
+CLOSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """Event: a sample was sent to the backend."""
+
+    launch: Launch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """Event: a chunk of a sample arrived; `final` if the policy will answer with that sample."""
+
+    sample: int
+    chunk: Chunk
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """Event: a sample ended by itself, with the answer that was found in it."""
+
+    sample: int
+    completion: Completion
+    answer: str | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Event: a sample's stream broke."""
+
+    sample: int
+    error: BackendError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Event: a sample's stream was closed before its end, and the upstream knows."""
+
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Event, always the last: the outcome."""
+
+    outcome: Outcome
+
+
+Event = Launched | Streamed | Finished | Failed | Stopped | Settled
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    sample: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Crashed:
+    error: Exception
+
+
+_Item = tuple[int, Chunk] | Failed | _Judged | _Crashed
+
+
+def check_needs(
+    policy: AnyPolicy, capabilities: Capabilities, *, backend: str, scored: bool
+) -> None:
+    """Raise LacksCapability if the backend (or the caller) cannot give what the policy needs."""
+    given = {
+        "logprobs": capabilities.logprobs and capabilities.max_top_logprobs > 0,
+        "prefill": capabilities.prefill,
+        "score": scored,
+    }
+    remedies = {
+        "logprobs": f"upstream {backend} returns no top logprobs; choose a policy that votes "
+        "(adaptive_consistency) or an upstream that does (vLLM, SGLang, llama.cpp)",
+        "prefill": f"upstream {backend} cannot continue a begun answer; choose another policy or "
+        "an upstream that can (vLLM, llama.cpp)",
+        "score": "no verifier or reward function is set; give one or choose a policy that votes",
+    }
+    for need in sorted(policy.needs):
+        if not given[need]:
+            raise LacksCapability(f"policy {policy.name} needs {need}: {remedies[need]}")
+
+
+async def run(
+    policy: AnyPolicy,
+    request: Request,
+    backend: Backend,
+    *,
+    budget: Budget | None = None,
+    extract: Extract | None = None,
+    score: Score | None = None,
+    cost_model: CostModel = count_tokens_only,
+) -> Outcome:
+    """The outcome of `request` under `policy`."""
+    outcome: Outcome | None = None
+    events = stream(
+        policy,
+        request,
+        backend,
+        budget=budget,
+        extract=extract,
+        score=score,
+        cost_model=cost_model,
+    )
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Settled):
+                outcome = event.outcome
+    assert outcome is not None  # Settled is always the last event, or an error was raised
+    return outcome
+
+
+async def stream(
+    policy: AnyPolicy,
+    request: Request,
+    backend: Backend,
+    *,
+    budget: Budget | None = None,
+    extract: Extract | None = None,
+    score: Score | None = None,
+    cost_model: CostModel = count_tokens_only,
+    tick_s: float = TICK_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncGenerator[Event, None]:
+    """Events of `request` under `policy`, the last one `Settled`.
+
+    Raises BudgetTooSmall, LacksCapability, or the upstream's error if every sample failed.
+    """
+    capabilities = await backend.capabilities()
+    check_needs(policy, capabilities, backend=backend.name, scored=score is not None)
+    session = Session(
+        policy, request, budget=budget, cost_model=cost_model, logprobs=capabilities.logprobs
+    )
+    loop = _Loop(session, backend, extract=extract, score=score, tick_s=tick_s, clock=clock)
+    async with aclosing(loop.events()) as events:
+        async for event in events:
+            yield event
+
+
+class _Loop:
+    """Tasks of one request: one per sample, all feeding one queue that the session reads."""
+
+    def __init__(
+        self,
+        session: Session,
+        backend: Backend,
+        *,
+        extract: Extract | None,
+        score: Score | None,
+        tick_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._session = session
+        self._backend = backend
+        self._extract = extract
+        self._score = score
+        self._tick_s = tick_s
+        self._clock = clock
+        self._queue: asyncio.Queue[_Item] = asyncio.Queue(maxsize=QUEUE_CHUNKS)
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        self._final: set[int] = set()
+        self._waited_s = 0.0
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        began_s = self._clock()
+        next_tick_s = began_s + self._tick_s
+        try:
+            commands = self._session.start(began_s)
+            for event in await self._carry_out(commands):
+                yield event
+            while not self._session.decided:
+                item = await self._next_item(next_tick_s)
+                now_s = self._clock()
+                events: list[Event] = []
+                if item is not None:
+                    events, commands = await self._handle(item, now_s)
+                    events += await self._carry_out(commands)
+                if now_s >= next_tick_s or self._is_late(now_s):
+                    next_tick_s = now_s + self._tick_s
+                    if not self._session.decided:
+                        events += await self._carry_out(self._session.tick(now_s))
+                for event in events:
+                    yield event
+            for sample in tuple(self._tasks):
+                if await self._stop(sample):
+                    yield Stopped(sample=sample)
+            now_s = self._clock()
+            overhead_s = max(0.0, now_s - began_s - self._waited_s)
+            yield Settled(outcome=self._session.outcome(now_s, overhead_s=overhead_s))
+        finally:
+            await self._stop_all()
+
+    def _is_late(self, now_s: float) -> bool:
+        deadline_s = self._session.deadline_s
+        return deadline_s is not None and now_s >= deadline_s
+
+    async def _next_item(self, next_tick_s: float) -> _Item | None:
+        """The next thing that happened, or None when it is time for a tick."""
+        if not self._queue.empty():
+            return self._queue.get_nowait()
+        before_s = self._clock()
+        deadline_s = self._session.deadline_s
+        until_s = next_tick_s if deadline_s is None else min(next_tick_s, deadline_s)
+        try:
+            async with asyncio.timeout(max(0.0, until_s - before_s)):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
+        finally:
+            self._waited_s += self._clock() - before_s
+
+    async def _handle(self, item: _Item, now_s: float) -> tuple[list[Event], list[Command]]:
+        match item:
+            case _Crashed():
+                raise item.error
+            case Failed():
+                return [item], self._session.fail(item.sample, item.error, now_s)
+            case _Judged():
+                return self._finish(item.sample, item.score, now_s)
+            case (sample, chunk):
+                return await self._take(sample, chunk, now_s)
+
+    async def _take(
+        self, sample: int, chunk: Chunk, now_s: float
+    ) -> tuple[list[Event], list[Command]]:
+        if not self._session.is_running(sample):
+            return [], []
+        events: list[Event] = [Streamed(sample=sample, chunk=chunk, final=sample in self._final)]
+        commands = self._session.chunk(sample, chunk, now_s)
+        if self._session.decided or not self._session.is_complete(sample):
+            return events, commands
+        if chunk.finish_reason is None:
+            await self._stop(sample)  # it drew more than its grant: the engine will not end it
+        else:
+            # The stream is about to end by itself; left alone, its connection can be used again.
+            self._draining.add(self._tasks.pop(sample))
+        if self._score is None:
+            ended, more = self._finish(sample, None, now_s)
+            return events + ended, commands + more
+        completion = self._session.completion_of(sample)
+        self._tasks[sample] = asyncio.create_task(self._judge(sample, completion))
+        return events, commands
+
+    def _finish(
+        self, sample: int, score: float | None, now_s: float
+    ) -> tuple[list[Event], list[Command]]:
+        if not self._session.is_complete(sample):
+            return [], []  # cancelled while it was being scored
+        self._tasks.pop(sample, None)
+        completion = self._session.completion_of(sample)
+        answer = None if self._extract is None else self._extract(completion)
+        event = Finished(sample=sample, completion=completion, answer=answer, score=score)
+        return [event], self._session.finish(sample, now_s, answer=answer, score=score)
+
+    async def _carry_out(self, commands: list[Command]) -> list[Event]:
+        events: list[Event] = []
+        for command in commands:
+            if isinstance(command, Launch):
+                if command.final:
+                    self._final.add(command.sample)
+                self._tasks[command.sample] = asyncio.create_task(self._pump(command))
+                events.append(Launched(launch=command))
+            elif await self._stop(command.sample):
+                events.append(Stopped(sample=command.sample))
+        return events
+
+    async def _pump(self, launch: Launch) -> None:
+        """Read one sample's stream into the queue."""
+        try:
+            chunks = self._backend.stream(
+                launch.request,
+                launch.sampling,
+                model=launch.model,
+                thinking=launch.thinking,
+                prefill=launch.prefill,
+            )
+            complete = False
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    complete = complete or chunk.finish_reason is not None
+                    await self._queue.put((launch.sample, chunk))
+            if not complete:
+                raise UpstreamDisconnected(
+                    f"upstream {self._backend.name} ended the stream without a finish reason"
+                )
+        except BackendError as error:
+            await self._queue.put(Failed(sample=launch.sample, error=error))
+        except Exception as error:  # a bug, not a fault: the reader raises it
+            await self._queue.put(_Crashed(error))
+            raise
+
+    async def _judge(self, sample: int, completion: Completion) -> None:
+        """Score one finished sample."""
+        assert self._score is not None
+        try:
+            score = self._score(self._session.request, completion)
+            value = await score if inspect.isawaitable(score) else score
+        except Exception as error:
+            await self._queue.put(_Crashed(error))
+            raise
+        await self._queue.put(_Judged(sample, value))
+
+    async def _stop(self, sample: int) -> bool:
+        """Close a sample's stream; whether it was still open."""
+        task = self._tasks.pop(sample, None)
+        if task is None:
+            return False
+        was_open = task.cancel()
+        await asyncio.wait((task,), timeout=CLOSE_S)
+        return was_open
+
+    async def _stop_all(self) -> None:
+        if self._draining:
+            await asyncio.wait(self._draining, timeout=DRAIN_S)
+        tasks = {*self._tasks.values(), *self._draining}
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_S)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # already reported through the queue

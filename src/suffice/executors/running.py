@@ -1,0 +1,167 @@
+"""One sample in flight: what was asked for it, and what it has given so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from suffice.backends.protocol import Chunk
+from suffice.core.completions import (
+    Completion,
+    FinishReason,
+    SampleRecord,
+    TokenLogprob,
+    Usage,
+)
+from suffice.core.decisions import ChunkSeen, Purpose
+from suffice.core.requests import Message, Request, Sampling, ToolCall
+from suffice.core.thinking import Thinking
+
+Status = Literal["running", "finished", "cancelled", "failed"]
+PromptKey = tuple[str, tuple[Message, ...], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Command: start this sample. `sampling.max_tokens` is what the budget grants it."""
+
+    sample: int
+    request: Request
+    sampling: Sampling
+    model: str
+    thinking: Thinking | None
+    prefill: str
+    purpose: Purpose
+    final: bool
+
+    @property
+    def prompt_key(self) -> PromptKey:
+        """What decides its prompt tokens."""
+        return self.model, self.request.messages, self.prefill
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """The growing sample; `tokens` is the best count so far, the engine's own where it says."""
+
+    launch: Launch
+    prompt_bound: int
+    began_s: float
+    tokens: int = 0
+    usage: Usage | None = None
+    finish_reason: FinishReason | None = None
+    status: Status = "running"
+    answer: str | None = None
+    score: float | None = None
+    reason: str | None = None
+    first_s: float | None = None
+    ended_s: float | None = None
+    _text: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+    _logprobs: list[TokenLogprob] = field(default_factory=list)
+    _tool_calls: list[ToolCall] = field(default_factory=list)
+    _confidence_sum: float = 0.0
+    _confidence_count: int = 0
+
+    def add(self, chunk: Chunk, now_s: float) -> ChunkSeen:
+        """Book a chunk; gives the evidence it is."""
+        said = chunk.text or chunk.reasoning_text or chunk.tool_calls
+        tokens = chunk.token_count
+        if tokens is None:
+            tokens = len(chunk.logprobs) or (1 if said else 0)
+        if self.first_s is None and (said or tokens):
+            self.first_s = now_s
+        self.tokens += tokens
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+            self.tokens = chunk.usage.completion_tokens
+        if chunk.text:
+            self._text.append(chunk.text)
+        if chunk.reasoning_text:
+            self._reasoning.append(chunk.reasoning_text)
+        self._logprobs.extend(chunk.logprobs)
+        self._tool_calls.extend(chunk.tool_calls)
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
+        k = self.launch.sampling.top_logprobs or 20
+        found = (token.confidence(k) for token in chunk.logprobs)
+        confidences = tuple(value for value in found if value is not None)
+        self._confidence_sum += sum(confidences)
+        self._confidence_count += len(confidences)
+        return ChunkSeen(
+            sample=self.launch.sample,
+            text=chunk.text,
+            reasoning_text=chunk.reasoning_text,
+            tokens=tokens,
+            confidences=confidences,
+        )
+
+    def end(self, status: Status, now_s: float, reason: str | None) -> None:
+        """Close the book on it."""
+        self.status, self.ended_s = status, now_s
+        self.reason = reason if reason is not None else self.reason
+
+    @property
+    def reserved_tokens(self) -> int:
+        """Completion tokens that it has drawn or still may draw under its grant."""
+        granted = self.launch.sampling.max_tokens
+        return (
+            self.tokens
+            if granted is None or self.status != "running"
+            else max(granted, self.tokens)
+        )
+
+    @property
+    def overran(self) -> bool:
+        """Whether it has drawn more than it was granted."""
+        granted = self.launch.sampling.max_tokens
+        return granted is not None and self.tokens > granted
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far, prefill included."""
+        return self.launch.prefill + "".join(self._text)
+
+    @property
+    def spoke(self) -> bool:
+        """Whether the model has said anything yet."""
+        return bool(self._text or self._reasoning or self._tool_calls)
+
+    @property
+    def measured_usage(self) -> Usage:
+        """The engine's usage, or the tokens counted if the stream ended before it came."""
+        if self.usage is not None:
+            return self.usage
+        return Usage(completion_tokens=self.tokens)
+
+    def completion(self) -> Completion:
+        """What it has given so far, as a completion."""
+        return Completion(
+            text=self.text,
+            finish_reason=self.finish_reason or "cancelled",
+            usage=self.measured_usage,
+            model=self.launch.model,
+            reasoning_text="".join(self._reasoning) or None,
+            tool_calls=tuple(self._tool_calls),
+            logprobs=tuple(self._logprobs),
+            prefill=self.launch.prefill,
+        )
+
+    def record(self) -> SampleRecord:
+        """The receipt's line about it."""
+        return SampleRecord(
+            sample=self.launch.sample,
+            model=self.launch.model,
+            purpose=self.launch.purpose,
+            status="cancelled" if self.status == "running" else self.status,
+            usage=self.measured_usage,
+            thinking=self.launch.thinking,
+            answer=self.answer,
+            score=self.score,
+            confidence=(
+                self._confidence_sum / self._confidence_count if self._confidence_count else None
+            ),
+            reason=self.reason,
+            ttft_s=None if self.first_s is None else self.first_s - self.began_s,
+            e2e_s=0.0 if self.ended_s is None else self.ended_s - self.began_s,
+        )

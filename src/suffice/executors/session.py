@@ -1,0 +1,362 @@
+"""One request's books: the policy, its samples, the budget. No I/O and no clock of its own.
+
+A driver tells the session what happened (`chunk`, `finish`, `fail`, `tick`, each with the time) and
+carries out the commands it gets back. The live loop and replay drive the same session, so a policy
+cannot overspend in either: whatever it asks, a sample starts only with tokens that are left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from suffice.backends.protocol import Chunk
+from suffice.core.completions import (
+    Budget,
+    Completion,
+    CostModel,
+    Outcome,
+    SampleRecord,
+    Usage,
+    count_tokens_only,
+)
+from suffice.core.decisions import (
+    Action,
+    Actions,
+    Answer,
+    AnyPolicy,
+    Cancel,
+    Escalate,
+    Evidence,
+    Failure,
+    Sample,
+    SampleFailed,
+    SampleFinished,
+    Tick,
+)
+from suffice.core.errors import (
+    BackendError,
+    BudgetTooSmall,
+    MalformedStream,
+    NoAnswer,
+    PolicyMisbehaved,
+    UpstreamDisconnected,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from suffice.core.requests import Request
+from suffice.executors.books import Books, Refused
+from suffice.executors.running import Launch, Running, Status
+
+# A policy that asks again after every refusal would never end; this many refusals end it.
+MAX_REFUSALS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Command: close this sample's stream; its record says why."""
+
+    sample: int
+
+
+Command = Launch | Stop
+
+
+class Session:
+    """The state of one request being answered; every method returns what the driver must do."""
+
+    def __init__(
+        self,
+        policy: AnyPolicy,
+        request: Request,
+        *,
+        budget: Budget | None = None,
+        cost_model: CostModel = count_tokens_only,
+        logprobs: bool = True,
+    ) -> None:
+        """`logprobs=False`: the backend has none, so wishes for them are dropped."""
+        self.policy = policy
+        self.request = request
+        self.decision: Answer | Escalate | None = None
+        self._logprobs = logprobs
+        self._books = Books(budget or Budget(), cost_model)
+        self._state: object = None
+        self._running: dict[int, Running] = {}
+        self._ended: dict[int, Running] = {}
+        self._errors: dict[int, BackendError] = {}
+        self._numbers: set[int] = set()
+        self._refusals = 0
+        self._began_s = 0.0
+        self._commands: list[Command] = []
+
+    @property
+    def decided(self) -> bool:
+        """Whether the policy (or the budget) has settled the request."""
+        return self.decision is not None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Time at which the budget ends, on the driver's clock."""
+        limit = self._books.budget.elapsed_s
+        return None if limit is None else self._began_s + limit
+
+    def completion_of(self, sample: int) -> Completion:
+        """What a sample has given so far."""
+        return (self._running.get(sample) or self._ended[sample]).completion()
+
+    def start(self, now_s: float) -> list[Command]:
+        """Ask the policy for its first actions."""
+        self._began_s = now_s
+        self._state, actions = self.policy.start(self.request)
+        self._carry_out(actions, now_s)
+        self._settle_if_stalled()
+        return self._take_commands()
+
+    def chunk(self, sample: int, chunk: Chunk, now_s: float) -> list[Command]:
+        """Tokens of a running sample arrived. A finish reason in it still needs `finish`."""
+        running = self._running.get(sample)
+        if running is None or self.decided:
+            return []
+        seen = running.add(chunk, now_s)
+        if running.overran and chunk.finish_reason is None:
+            # The engine ignores max_tokens: the grant is all it gets.
+            running.finish_reason = "length"
+            self._commands.append(Stop(sample=sample))
+        return self._feed(now_s, seen)
+
+    def is_running(self, sample: int) -> bool:
+        """Whether chunks of the sample are still wanted."""
+        running = self._running.get(sample)
+        return running is not None and running.finish_reason is None and not self.decided
+
+    def is_complete(self, sample: int) -> bool:
+        """Whether the sample has ended by itself and waits for `finish`."""
+        running = self._running.get(sample)
+        return running is not None and running.finish_reason is not None
+
+    def finish(
+        self, sample: int, now_s: float, *, answer: str | None, score: float | None = None
+    ) -> list[Command]:
+        """A sample ended by itself; `answer` is its comparable key."""
+        running = self._end(sample, "finished", now_s)
+        if running is None:
+            return []
+        running.answer, running.score = answer, score
+        evidence = SampleFinished(
+            sample=sample, completion=running.completion(), answer=answer, score=score
+        )
+        return self._feed(now_s, evidence, self._tick(now_s))
+
+    def fail(self, sample: int, error: BackendError, now_s: float) -> list[Command]:
+        """A sample's stream broke."""
+        running = self._end(sample, "failed", now_s)
+        if running is None:
+            return []
+        running.reason = str(error)
+        self._errors[sample] = error
+        evidence = SampleFailed(sample=sample, reason=failure_of(error), message=str(error))
+        return self._feed(now_s, evidence, self._tick(now_s))
+
+    def tick(self, now_s: float) -> list[Command]:
+        """Time passed; past the deadline the request is settled with what there is."""
+        if self.deadline_s is not None and now_s >= self.deadline_s:
+            self._settle_with_best("time budget reached")
+            return self._take_commands()
+        return self._feed(now_s, self._tick(now_s))
+
+    def outcome(self, now_s: float, *, overhead_s: float = 0.0) -> Outcome:
+        """The result, once decided; what still runs is booked as cancelled. Raises NoAnswer."""
+        decision = self.decision
+        if decision is None:
+            raise PolicyMisbehaved(f"policy {self.policy.name} was asked for its result too early")
+        chosen = decision.sample if isinstance(decision, Answer) else decision.best
+        for sample in tuple(self._running):
+            self._end(sample, "cancelled", now_s, "another sample was accepted")
+        if chosen is not None and chosen not in self._ended:
+            raise PolicyMisbehaved(
+                f"policy {self.policy.name} answered with sample {chosen}, which it never drew"
+            )
+        if chosen is None or self._ended[chosen].status == "failed":
+            raise self._no_answer(decision.why)
+        completion = self._ended[chosen].completion()
+        if decision.text is not None:
+            completion = replace(completion, text=decision.text, finish_reason="stop")
+        elif completion.finish_reason == "cancelled":
+            completion = replace(completion, finish_reason="length")
+        records = tuple(self._record(running) for _, running in sorted(self._ended.items()))
+        return Outcome(
+            completion=completion,
+            sample=chosen,
+            arm=self.policy.name,
+            why=decision.why,
+            confidence=decision.confidence,
+            usage=sum((record.usage for record in records), Usage()),
+            cost=self._books.cost_of(records),
+            records=records,
+            elapsed_s=now_s - self._began_s,
+            overhead_s=overhead_s,
+            baseline_samples=self.policy.baseline_samples,
+            escalated=isinstance(decision, Escalate),
+        )
+
+    def _record(self, running: Running) -> SampleRecord:
+        record = running.record()
+        if record.usage.prompt_tokens == 0:
+            # A stream that was cut before its last chunk never told its prompt tokens; a sibling
+            # with the same prompt did.
+            known = self._books.known_prompt_tokens(running.launch.prompt_key)
+            if known is not None:
+                return replace(record, usage=replace(record.usage, prompt_tokens=known))
+        return record
+
+    def _feed(self, now_s: float, *evidence: Evidence) -> list[Command]:
+        for item in evidence:
+            if not self.decided:
+                self._state, actions = self.policy.step(self._state, item)
+                self._carry_out(actions, now_s)
+        self._settle_if_stalled()
+        return self._take_commands()
+
+    def _carry_out(self, actions: Actions, now_s: float) -> None:
+        queue: list[Action] = list(actions)
+        while queue and not self.decided:
+            for refused in self._act(queue.pop(0), now_s):
+                self._refusals += 1
+                if self._refusals > MAX_REFUSALS:
+                    self._settle_with_best("budget spent, the policy kept asking")
+                    return
+                self._state, more = self.policy.step(self._state, refused)
+                queue.extend(more)
+
+    def _act(self, action: Action, now_s: float) -> list[SampleFailed]:
+        match action:
+            case Sample():
+                return self._launch(action, now_s)
+            case Cancel():
+                if self._end(action.sample, "cancelled", now_s, action.why or "policy") is not None:
+                    self._commands.append(Stop(sample=action.sample))
+            case Answer() | Escalate():
+                self.decision = action
+            case _:
+                assert_never(action)
+        return []
+
+    def _launch(self, action: Sample, now_s: float) -> list[SampleFailed]:
+        refused = []
+        for position, number in enumerate(action.samples):
+            if number in self._numbers:
+                raise PolicyMisbehaved(
+                    f"policy {self.policy.name} drew sample {number} twice; each number names one"
+                )
+            self._numbers.add(number)
+            launch = self._prepare(action, number)
+            granted = self._books.grant(
+                launch,
+                self._running.values(),
+                siblings=len(action.samples) - position,
+                first=not self._running and not self._ended,
+            )
+            if isinstance(granted, Refused):
+                refused.append(
+                    SampleFailed(sample=number, reason="budget", message=self._books.refusal)
+                )
+                continue
+            launch = replace(launch, sampling=replace(launch.sampling, max_tokens=granted))
+            bound = self._books.prompt_bound(launch)
+            self._running[number] = Running(launch=launch, prompt_bound=bound, began_s=now_s)
+            self._commands.append(launch)
+        return refused
+
+    def _prepare(self, action: Sample, number: int) -> Launch:
+        request, base = self.request, self.request.sampling
+        wished = action.top_logprobs if self._logprobs else None
+        both = [value for value in (base.top_logprobs, wished) if value is not None]
+        bounds = [value for value in (base.max_tokens, action.max_tokens) if value is not None]
+        sampling = replace(
+            base,
+            max_tokens=min(bounds) if bounds else None,
+            temperature=base.temperature if action.temperature is None else action.temperature,
+            stop=base.stop + tuple(text for text in action.stop if text not in base.stop),
+            seed=None if base.seed is None else base.seed + number,
+            top_logprobs=max(both) if both else None,
+        )
+        if action.messages is not None:
+            request = replace(request, messages=action.messages)
+        return Launch(
+            sample=number,
+            request=request,
+            sampling=sampling,
+            model=action.model or request.model,
+            thinking=action.thinking if action.thinking is not None else request.thinking,
+            prefill=action.prefill,
+            purpose=action.purpose,
+            final=action.final,
+        )
+
+    def _end(
+        self, sample: int, status: Status, now_s: float, reason: str | None = None
+    ) -> Running | None:
+        running = self._running.pop(sample, None)
+        if running is None:
+            return None
+        running.end(status, now_s, reason)
+        self._ended[sample] = running
+        self._books.settle(running)
+        return running
+
+    def _settle_if_stalled(self) -> None:
+        if not self.decided and not self._running:
+            if not self._ended:
+                raise BudgetTooSmall(
+                    f"the budget leaves no room for a single sample of policy {self.policy.name}: "
+                    f"{self._books.refusal or 'it asked for none'}; raise the budget"
+                )
+            self._settle_with_best("the policy stopped without an answer")
+
+    def _settle_with_best(self, why: str) -> None:
+        """Settle without the policy: majority, else the last finished, else the longest partial."""
+        finished = [r for r in self._ended.values() if r.status == "finished"]
+        answers = [running.answer for running in finished if running.answer is not None]
+        if answers:
+            winner = max(answers, key=answers.count)
+            best = next(r for r in finished if r.answer == winner)
+            share = answers.count(winner) / len(answers)
+            self.decision = Escalate(why=why, best=best.launch.sample, confidence=share)
+            return
+        partial = [*finished[-1:], *sorted(self._running.values(), key=lambda r: -r.tokens)]
+        usable = [running for running in partial if running.status == "finished" or running.spoke]
+        best_sample = usable[0].launch.sample if usable else None
+        self.decision = Escalate(why=why, best=best_sample)
+
+    def _no_answer(self, why: str) -> BackendError | BudgetTooSmall:
+        errors = list(self._errors.values())
+        if not errors:
+            return NoAnswer(f"no answer: {why}; raise the budget or the time limit")
+        if len({type(error) for error in errors}) == 1:
+            return errors[0]
+        said = "; ".join(f"sample {number}: {error}" for number, error in self._errors.items())
+        return NoAnswer(f"every sample failed: {said}")
+
+    def _tick(self, now_s: float) -> Tick:
+        every = [*self._ended.values(), *self._running.values()]
+        cost = self._books.cost_of(running.record() for running in every)
+        return Tick(elapsed_s=now_s - self._began_s, cost=cost)
+
+    def _take_commands(self) -> list[Command]:
+        commands, self._commands = self._commands, []
+        return commands
+
+
+def failure_of(error: BackendError) -> Failure:
+    """The evidence's word for an error."""
+    match error:
+        case UpstreamRefused():
+            return "refused"
+        case UpstreamTimeout():
+            return "timeout"
+        case UpstreamDisconnected():
+            return "disconnected"
+        case MalformedStream():
+            return "malformed"
+        case _:
+            return "rejected"

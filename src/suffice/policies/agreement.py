@@ -1,0 +1,192 @@
+"""Stop as soon as the samples agree enough: Adaptive-Consistency, ESC, agreement of two models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from suffice.core.decisions import Actions, Answer, Escalate, Evidence, Need, Sample
+from suffice.core.errors import InputError
+from suffice.core.requests import Request
+from suffice.policies.pool import (
+    Pool,
+    at_least,
+    ended,
+    is_share,
+    one_sample,
+    option,
+    step_alone,
+)
+from suffice.policies.votes import (
+    beta_agreement,
+    dirichlet_agreement,
+    top_two,
+    votes_needed,
+)
+
+Criterion = Literal["beta", "dirichlet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveConsistency:
+    """Sample until the majority is stable with probability `threshold`, at most `max_samples`.
+
+    As many samples are in flight as the best case still needs, which is never more than drawing
+    them one by one would take, so that the paper's sample count comes without its latency.
+    `ahead` draws further ones on speculation and cancels them when the rule stops.
+    """
+
+    threshold: float = option(0.95, "probability that the majority would not change")
+    max_samples: int = option(40, "cap on samples; 8 loses points on hard sets")
+    criterion: Criterion = option("beta", "beta (leader against runner-up) or dirichlet (all)")
+    ahead: int = option(0, "samples drawn on speculation, for latency")
+    escalate_below: float | None = option(
+        None, "give up instead of answering if the cap is reached with less confidence than this"
+    )
+
+    name: ClassVar[str] = "adaptive_consistency"
+    paper: ClassVar[str] = "2305.11860"
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __post_init__(self) -> None:
+        is_share("threshold", self.threshold)
+        at_least("max_samples", self.max_samples, 1)
+        at_least("ahead", self.ahead, 0)
+        if self.criterion not in ("beta", "dirichlet"):
+            raise InputError(f"criterion must be beta or dirichlet, got {self.criterion!r}")
+
+    @property
+    def baseline_samples(self) -> int:
+        """Samples of self-consistency with the same cap."""
+        return self.max_samples
+
+    def start(self, request: Request) -> tuple[Pool, Actions]:
+        if request.answer_format is None:
+            return one_sample(top_logprobs=0)
+        return self._draw(Pool())
+
+    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
+        if state.alone:
+            return step_alone(state, evidence)
+        state = state.settle(evidence)
+        if not ended(evidence):
+            return state, ()
+        agreement = self.agreement(state)
+        if agreement >= self.threshold:
+            why = f"agreement {agreement:.3f} reaches {self.threshold:g} after {len(state.seen)}"
+            return state, state.majority(why, agreement)
+        state, actions = self._draw(state)
+        if actions or state.running:
+            return state, actions
+        why = f"cap of {self.max_samples} samples, agreement {agreement:.3f}"
+        if self.escalate_below is not None and agreement < self.escalate_below:
+            best = state.first_with(state.counts[0][0]).sample if state.counts else None
+            return state, (Escalate(why=why, best=best, confidence=agreement),)
+        return state, state.majority(why, agreement)
+
+    def agreement(self, state: Pool) -> float:
+        """Probability that the current majority is the true one; 0 without a vote."""
+        counts = state.counts
+        if not counts:
+            return 0.0
+        if self.criterion == "beta":
+            return beta_agreement(*top_two(counts))
+        return dirichlet_agreement(tuple(votes for _, votes in counts))
+
+    def _draw(self, state: Pool) -> tuple[Pool, Actions]:
+        left = 0 if state.exhausted else self.max_samples - state.launched
+        # Rivals only make the Dirichlet criterion harder to meet: the Beta count is a lower bound.
+        needed = max(1, votes_needed(*top_two(state.counts), self.threshold, self.max_samples))
+        return state.launch(min(left, needed + self.ahead - len(state.running)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStopping:
+    """Windows of `window` samples; stop when one window is unanimous, then vote over all (ESC)."""
+
+    window: int = option(5, "samples per window")
+    max_samples: int = option(40, "cap on samples")
+
+    name: ClassVar[str] = "esc"
+    paper: ClassVar[str] = "2401.10480"
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __post_init__(self) -> None:
+        at_least("window", self.window, 2)
+        at_least("max_samples", self.max_samples, self.window)
+
+    @property
+    def baseline_samples(self) -> int:
+        """Samples of self-consistency with the same cap."""
+        return self.max_samples
+
+    def start(self, request: Request) -> tuple[Pool, Actions]:
+        if request.answer_format is None:
+            return one_sample(top_logprobs=0)
+        return Pool().launch(self.window)
+
+    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
+        if state.alone:
+            return step_alone(state, evidence)
+        state = state.settle(evidence)
+        if not ended(evidence) or state.running:
+            return state, ()
+        opened = (state.launched - 1) // self.window * self.window
+        answers = [seen.answer for seen in state.seen if seen.sample >= opened]
+        whole = len(answers) == self.window
+        if whole and answers[0] is not None and len(set(answers)) == 1:
+            why = f"unanimous window of {self.window} after {len(state.seen)} samples"
+            return state, state.majority(why)
+        left = 0 if state.exhausted else self.max_samples - state.launched
+        if left > 0:
+            return state.launch(min(left, self.window))
+        return state, state.majority(f"cap of {self.max_samples} samples")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """One sample from each of several cheap models: answer if all agree, else give up.
+
+    Meant as a rung of a cascade. Its confidence is 1 or the share of the leading answer.
+    """
+
+    models: tuple[str, ...] = option((), "upstream models, e.g. small-a+small-b")
+
+    name: ClassVar[str] = "agreement"
+    paper: ClassVar[str] = "2310.03094"
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __post_init__(self) -> None:
+        at_least("number of models", len(self.models), 2)
+
+    @property
+    def baseline_samples(self) -> int:
+        """One sample of each model."""
+        return len(self.models)
+
+    def start(self, request: Request) -> tuple[Pool, Actions]:
+        if request.answer_format is None:
+            return one_sample(model=self.models[-1], top_logprobs=0)
+        numbers = tuple(range(len(self.models)))
+        drawn = tuple(Sample(samples=(n,), model=self.models[n]) for n in numbers)
+        return Pool(launched=len(numbers), running=numbers), drawn
+
+    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
+        if state.alone:
+            return step_alone(state, evidence)
+        state = state.settle(evidence)
+        if not ended(evidence):
+            return state, ()
+        counts = state.counts
+        unmatched = len(counts) > 1 or state.failed or any(s.answer is None for s in state.seen)
+        if unmatched:
+            why = "the models do not agree"
+            best = state.first_with(counts[0][0]).sample if counts else None
+            agreed = counts[0][1] / len(self.models) if counts else None
+            return replace(state, running=()), (Escalate(why=why, best=best, confidence=agreed),)
+        if state.running:
+            return state, ()
+        first = state.seen[0].sample
+        return state, (
+            Answer(sample=first, why=f"{len(self.models)} models agree", confidence=1.0),
+        )

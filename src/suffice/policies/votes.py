@@ -1,0 +1,91 @@
+"""Votes over extracted answers, and how sure a count makes us.
+
+v1, v2  votes of the most frequent answer and of the runner-up
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from math import comb
+
+import numpy as np
+from scipy.special import gammainc, gammaln, roots_legendre
+
+_NODES, _WEIGHTS = (np.asarray(values) for values in roots_legendre(400))
+
+
+def tally(answers: Iterable[str | None]) -> tuple[tuple[str, int], ...]:
+    """(answer, votes) pairs, most votes first, ties by first appearance; None casts no vote."""
+    counts = Counter(answer for answer in answers if answer is not None)
+    return tuple(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def weighted_tally(votes: Iterable[tuple[str | None, float]]) -> tuple[tuple[str, float], ...]:
+    """(answer, summed weight) pairs, heaviest first, ties by first appearance."""
+    sums: dict[str, float] = {}
+    for answer, weight in votes:
+        if answer is not None:
+            sums[answer] = sums.get(answer, 0.0) + weight
+    return tuple(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def top_two(counts: tuple[tuple[str, int], ...]) -> tuple[int, int]:
+    """(v1, v2) of a tally; 0 where there is none."""
+    v1 = counts[0][1] if counts else 0
+    v2 = counts[1][1] if len(counts) > 1 else 0
+    return v1, v2
+
+
+@lru_cache(maxsize=65536)
+def beta_agreement(v1: int, v2: int) -> float:
+    """P(θ > 1/2) for θ ~ Beta(v1 + 1, v2 + 1): the leader would win with endless samples.
+
+    Formula: Σ_{j=0}^{v1} C(v1 + v2 + 1, j) / 2^(v1 + v2 + 1), in exact integers.
+    Reference: 2305.11860 (Adaptive-Consistency), Beta criterion.
+    """
+    n = v1 + v2 + 1
+    return sum(comb(n, j) for j in range(v1 + 1)) / (1 << n)
+
+
+@lru_cache(maxsize=65536)
+def dirichlet_agreement(votes: tuple[int, ...]) -> float:
+    """P(p_1 > p_j for all j) for p ~ Dirichlet(votes + 1), `votes` in falling order.
+
+    Formula: with independent g_j ~ Gamma(v_j + 1), P(g_1 > max g_j), one integral over g_1.
+    One answer that nobody has given yet is always a rival, else a single vote would be certainty;
+    with at most one rival this equals `beta_agreement`.
+    Reference: 2305.11860, Dirichlet criterion (there by sampling).
+    """
+    if not votes:
+        return 0.0
+    lead, rivals = votes[0], votes[1:] or (0,)
+    # The mass of Gamma(v + 1) outside mean ± 12 sd (and 40 on the right for small v) is < 1e-15.
+    spread = 12.0 * (lead + 1.0) ** 0.5
+    low, high = max(0.0, lead + 1.0 - spread), lead + 1.0 + spread + 30.0
+    x = low + (high - low) * (_NODES + 1.0) / 2.0
+    log_density = lead * np.log(x) - x - gammaln(lead + 1.0)
+    density = np.exp(log_density)
+    for rival in rivals:
+        density = density * gammainc(rival + 1.0, x)
+    return float(min(1.0, (high - low) / 2.0 * (_WEIGHTS @ density)))
+
+
+@lru_cache(maxsize=65536)
+def votes_needed(v1: int, v2: int, threshold: float, limit: int) -> int:
+    """Least further votes for the leader at which the Beta criterion reaches `threshold`.
+
+    At most `limit`. No sequential rule can stop before that many more samples, so that many can be
+    drawn at once without waste.
+    """
+    extra = 0
+    while extra < limit and beta_agreement(v1 + extra, v2) < threshold:
+        extra += 1
+    return extra
+
+
+def decided(counts: tuple[tuple[str, int], ...], remaining: int) -> bool:
+    """Whether `remaining` further votes cannot change the winner, ties included."""
+    v1, v2 = top_two(counts)
+    return v1 - v2 > remaining

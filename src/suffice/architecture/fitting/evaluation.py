@@ -1,0 +1,135 @@
+"""How good a law is on runs: errors, rank correlation with its p value, and regret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from math import factorial
+
+import numpy as np
+from scipy.stats import rankdata
+
+from suffice.architecture.fitting.problem import FloatArray, Problem
+from suffice.architecture.laws import NOISE_FLOOR_NATS
+
+# All orders of this many runs are counted; beyond, a sample of them.
+_EXACT_UP_TO = 8
+_NUM_SAMPLED = 9_999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankCorrelation:
+    """Spearman's ρ over `n` runs and its one-sided permutation p: chance of ρ this high.
+
+    `exact` p values count all orders: n = 4 can never go below 1/24. None where a side is
+    constant or n < 2.
+    """
+
+    rho: float | None
+    n: int
+    p: float | None
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleEvaluation:
+    """One scale: rank correlation of its shapes, and the loss given up by the law's pick (nats).
+
+    `regret_nats` = measured loss of the run with the lowest prediction − lowest measured loss.
+    """
+
+    name: str
+    n: int
+    spearman: RankCorrelation
+    regret_nats: float
+    picked: int
+    best: int
+
+    @property
+    def tie(self) -> bool:
+        """Whether the regret is within what repeated runs differ by."""
+        return self.regret_nats <= NOISE_FLOOR_NATS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Errors of predictions on `n` runs, losses in nats."""
+
+    n: int
+    mse: float
+    log_rmse: float
+    r_squared: float | None
+    max_relative_error: float
+    spearman: RankCorrelation
+    scales: tuple[ScaleEvaluation, ...]
+
+    @property
+    def regret_nats(self) -> float | None:
+        """Largest regret over the scales that hold at least two runs."""
+        return max((scale.regret_nats for scale in self.scales), default=None)
+
+
+def evaluate(problem: Problem, predicted: FloatArray, *, seed: int = 0) -> Evaluation:
+    """The evaluation of `predicted` losses on the problem's runs."""
+    loss = problem.loss
+    error = predicted - loss
+    spread = float(((loss - loss.mean()) ** 2).sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_error = np.log(predicted) - np.log(loss)
+    return Evaluation(
+        n=len(loss),
+        mse=float((error**2).mean()),
+        log_rmse=float(np.sqrt((log_error**2).mean())),
+        r_squared=1.0 - float((error**2).sum()) / spread if spread > 0 else None,
+        max_relative_error=float(np.abs(error / loss).max()),
+        spearman=rank_correlation(predicted, loss, seed=seed),
+        scales=_by_scale(problem, predicted, seed),
+    )
+
+
+def rank_correlation(first: FloatArray, second: FloatArray, *, seed: int = 0) -> RankCorrelation:
+    """Spearman's ρ of two columns with an exact p for up to 8 runs, a sampled one beyond."""
+    n = len(first)
+    exact = n <= _EXACT_UP_TO
+    a, b = (_standardised_ranks(values) for values in (first, second))
+    if a is None or b is None:
+        return RankCorrelation(rho=None, n=n, p=None, exact=exact)
+    rho = float(a @ b)
+    if exact:
+        orders = np.array(list(permutations(range(n))))
+        p = float(((b[orders] @ a) >= rho - 1e-12).sum()) / factorial(n)
+    else:
+        draws = np.random.default_rng(seed).permuted(np.tile(b, (_NUM_SAMPLED, 1)), axis=1)
+        p = (1.0 + float((draws @ a >= rho - 1e-12).sum())) / (1.0 + _NUM_SAMPLED)
+    return RankCorrelation(rho=rho, n=n, p=p, exact=exact)
+
+
+def _by_scale(problem: Problem, predicted: FloatArray, seed: int) -> tuple[ScaleEvaluation, ...]:
+    if not problem.has_shapes:
+        return ()
+    results = []
+    for number, name in enumerate(problem.scale_names):
+        rows = np.flatnonzero(problem.scale_of == number)
+        if len(rows) < 2:
+            continue
+        loss = problem.loss[rows]
+        picked, best = int(np.argmin(predicted[rows])), int(np.argmin(loss))
+        results.append(
+            ScaleEvaluation(
+                name=name,
+                n=len(rows),
+                spearman=rank_correlation(predicted[rows], loss, seed=seed),
+                regret_nats=float(loss[picked] - loss[best]),
+                picked=int(rows[picked]),
+                best=int(rows[best]),
+            )
+        )
+    return tuple(results)
+
+
+def _standardised_ranks(values: FloatArray) -> FloatArray | None:
+    # Rounded so that predictions equal up to arithmetic tie.
+    ranks = rankdata(np.round(values, 12))
+    ranks = ranks - ranks.mean()
+    norm = float(np.linalg.norm(ranks))
+    return ranks / norm if len(values) > 1 and norm > 0 else None

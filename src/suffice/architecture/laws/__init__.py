@@ -1,0 +1,46 @@
+"""Loss laws: families, coefficients, where they hold and how far they are off."""
+
+from suffice.architecture.laws.domain import Domain, Interval
+from suffice.architecture.laws.families import (
+    ADDITIVE,
+    CHINCHILLA,
+    CHINCHILLA_TIED,
+    JOINT,
+    MORPH,
+    MULTIPLICATIVE,
+)
+from suffice.architecture.laws.family import Family, family_names, load_family, register
+from suffice.architecture.laws.law import (
+    AbsoluteLaw,
+    Comparison,
+    ConditionalLaw,
+    Law,
+    Optimum,
+    Provenance,
+    build_law,
+)
+from suffice.architecture.laws.noise import NOISE_FLOOR_NATS, LossNoise
+
+__all__ = [
+    "ADDITIVE",
+    "CHINCHILLA",
+    "CHINCHILLA_TIED",
+    "JOINT",
+    "MORPH",
+    "MULTIPLICATIVE",
+    "NOISE_FLOOR_NATS",
+    "AbsoluteLaw",
+    "Comparison",
+    "ConditionalLaw",
+    "Domain",
+    "Family",
+    "Interval",
+    "Law",
+    "LossNoise",
+    "Optimum",
+    "Provenance",
+    "build_law",
+    "family_names",
+    "load_family",
+    "register",
+]

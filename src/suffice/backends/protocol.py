@@ -41,6 +41,7 @@ class Chunk:
     reasoning_text: str = ""
     token_count: int | None = None
     logprobs: tuple[TokenLogprob, ...] = ()  # sentinels included: consumers drop them
+    confidences: tuple[float, ...] = ()  # nats per token, where a recording has no logprobs
     tool_calls: tuple[ToolCall, ...] = ()  # whole calls, put together by the backend
     finish_reason: FinishReason | None = None
     usage: Usage | None = None

@@ -1,0 +1,97 @@
+"""What a request's tokens amount to: FLOPs, GPU-seconds and money, by model.
+
+A hosted model has a price per token. A model of one's own has a shape and a machine: the shape's
+exact counts give FLOPs, the predictor gives seconds, the machine's hourly price gives money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from suffice.architecture.counts import decode_flops, prefill_flops
+from suffice.architecture.shape import Shape
+from suffice.core.completions import Cost, CostModel, Usage
+from suffice.core.errors import InputError
+from suffice.throughput.analytic import predict
+from suffice.throughput.serving import Serving
+from suffice.throughput.workload import Workload
+
+# The request whose predicted speed stands for every request's: rates per token hardly depend on it
+# while contexts stay in the low thousands.
+TYPICAL = Workload.single(1024, 256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """A hosted model's price in USD per million tokens; cached prompt tokens cost `cached`."""
+
+    prompt_usd: float
+    completion_usd: float
+    cached_usd: float | None = None  # None: as any prompt token
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_usd", "completion_usd", "cached_usd"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"price {name} must be 0 or more, got {value}")
+
+    def cost(self, usage: Usage) -> Cost:
+        """Money for `usage`; FLOPs and GPU-seconds stay unknown."""
+        cached = usage.cached_tokens or 0
+        cached_usd = self.prompt_usd if self.cached_usd is None else self.cached_usd
+        usd = (
+            (usage.prompt_tokens - cached) * self.prompt_usd
+            + cached * cached_usd
+            + usage.completion_tokens * self.completion_usd
+        ) / 1e6
+        return Cost(tokens=usage.total_tokens, usd=usd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnModel:
+    """A model served on one's own machine; `batch` sequences run together (None: all that fit)."""
+
+    shape: Shape
+    serving: Serving
+    batch: int | None = None
+
+    def cost(self, usage: Usage) -> Cost:
+        """FLOPs, GPU-seconds and their money; prompt tokens found in the cache are free.
+
+        Formula: prefill(P) - prefill(cached) + C decode(P + C/2), matmul convention, output matrix
+        included. GPU-seconds are the predictor's per-token rates times the tokens, all devices
+        counted.
+        """
+        prompt, drawn = usage.prompt_tokens, usage.completion_tokens
+        cached = min(usage.cached_tokens or 0, prompt)
+        flops = 0.0
+        if prompt > cached:
+            flops += prefill_flops(self.shape, prompt, "matmul")
+            flops -= prefill_flops(self.shape, cached, "matmul") if cached else 0
+        if drawn:
+            context = prompt + drawn // 2
+            flops += drawn * decode_flops(self.shape, context, "matmul", lm_head=True)
+        prefill_s, decode_s = self._rates
+        gpu_s = (prompt - cached) * prefill_s + drawn * decode_s
+        usd_per_s = self.serving.hardware.usd_per_hour / 3600.0
+        return Cost(tokens=usage.total_tokens, flops=flops, gpu_s=gpu_s, usd=gpu_s * usd_per_s)
+
+    @cached_property
+    def _rates(self) -> tuple[float, float]:
+        """GPU-seconds per prompt token and per completion token."""
+        found = predict(self.shape, self.serving, TYPICAL, batch=self.batch)
+        devices = self.serving.tensor_parallel
+        prefill_s = found.prefill_s / TYPICAL.mean_input_tokens
+        return devices * prefill_s, devices / found.decode_tokens_per_s
+
+
+def cost_model(by_model: Mapping[str, Price | OwnModel]) -> CostModel:
+    """Cost of `(model, usage)`; only tokens are known of a model that is not in `by_model`."""
+
+    def cost(model: str, usage: Usage) -> Cost:
+        known = by_model.get(model)
+        return Cost(tokens=usage.total_tokens) if known is None else known.cost(usage)
+
+    return cost

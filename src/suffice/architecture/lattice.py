@@ -14,6 +14,7 @@ from suffice.architecture.counts import (
     attention_parameters_per_layer,
     mlp_to_attention_ratio,
     non_embedding_parameters,
+    query_width,
 )
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError, NothingFeasible
@@ -31,8 +32,9 @@ class Lattice:
 
     `parameters` is N (non-embedding), met within `parameter_tolerance` (relative). Ranges are
     inclusive. `hidden_multiple` and `mlp_multiple` keep every matrix on tensor-core tiles;
-    `tensor_parallel` demands that heads and MLP divide among that many devices. `depths` None keeps
-    the reference's.
+    `tensor_parallel` demands that heads and MLP divide among that many devices. No `depths` keep
+    the reference's. `attention_width_range` bounds d_q / d: open models lie between .76 (Gemma 3
+    27B) and 2.0 (Qwen3-0.6B), and no law here has seen narrower attention.
     """
 
     parameters: float
@@ -42,9 +44,10 @@ class Lattice:
     x_range: tuple[float, float] = (0.03, 0.12)
     r_range: tuple[float, float] = (0.5, 5.0)
     gqa_range: tuple[int, int] = (1, 9)
+    attention_width_range: tuple[float, float] = (0.75, 2.0)
     head_dims: tuple[int, ...] = (64,)
     depths: tuple[int, ...] = ()
-    min_key_value_heads: int = 1
+    key_value_multiple: int = 1
     tensor_parallel: int = 1
 
     def __post_init__(self) -> None:
@@ -58,11 +61,12 @@ class Lattice:
             ("x range", self.x_range),
             ("r range", self.r_range),
             ("GQA range", self.gqa_range),
+            ("attention width range", self.attention_width_range),
         ):
             if not 0 < low <= high:
                 raise InputError(f"the {name} must be positive and increasing, got {low}..{high}")
-        multiples = (self.hidden_multiple, self.mlp_multiple, self.tensor_parallel)
-        if min(*multiples, self.min_key_value_heads, *self.head_dims, *self.depths, 1) < 1:
+        multiples = (self.hidden_multiple, self.mlp_multiple, self.key_value_multiple)
+        if min(*multiples, self.tensor_parallel, *self.head_dims, *self.depths) < 1:
             raise InputError("multiples, head sizes, depths and degrees must be at least 1")
 
     @classmethod
@@ -78,6 +82,8 @@ class Lattice:
             # Small models sit on a finer grid: 128 of 512 would be a quarter of the width.
             "hidden_multiple": 128 if reference.hidden_size >= 1024 else 32,
             "mlp_multiple": 256 if reference.hidden_size >= 1024 else 64,
+            # Even KV heads keep a model of this size divisible between two devices.
+            "key_value_multiple": 2 if reference.num_key_value_heads >= 4 else 1,
         }
         return cls(**{**defaults, **changes})  # type: ignore[arg-type]
 
@@ -147,10 +153,10 @@ def _hidden_sizes(lattice: Lattice) -> NDArray[np.float64]:
 def _head_pairs(
     lattice: Lattice, head_dim: int, widest: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(query heads, KV heads) whose ratio lies in the GQA range; attention at most 4x the width."""
-    most = max(1, int(4 * widest / head_dim))
+    """(query heads, KV heads) whose ratio lies in the GQA range, up to the widest attention."""
+    most = max(1, int(lattice.attention_width_range[1] * widest / head_dim))
     kv, gqa = np.meshgrid(
-        np.arange(lattice.min_key_value_heads, most + 1),
+        np.arange(lattice.key_value_multiple, most + 1, lattice.key_value_multiple),
         np.arange(lattice.gqa_range[0], lattice.gqa_range[1] + 1),
         indexing="ij",
     )
@@ -181,12 +187,15 @@ def _within(grid: ShapeGrid, reference: Shape, lattice: Lattice) -> ShapeGrid:
     size = non_embedding_parameters(grid)
     x, r = np.asarray(aspect(grid)), np.asarray(mlp_to_attention_ratio(grid))
     edge = 1e-12
+    width = np.asarray(query_width(grid) / grid.hidden_size)
     keep = (
         (np.abs(size / lattice.parameters - 1) <= lattice.parameter_tolerance + edge)
         & (x >= lattice.x_range[0] - edge)
         & (x <= lattice.x_range[1] + edge)
         & (r >= lattice.r_range[0] - edge)
         & (r <= lattice.r_range[1] + edge)
+        & (width >= lattice.attention_width_range[0] - edge)
+        & (width <= lattice.attention_width_range[1] + edge)
     )
     if reference.model_type in _NEEDS_DIVISIBLE_HIDDEN:
         keep &= grid.hidden_size % grid.num_attention_heads == 0

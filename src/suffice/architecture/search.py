@@ -17,6 +17,9 @@ from scipy.special import ndtri
 from suffice.architecture.counts import FloatArray, ShapeGrid
 from suffice.core.errors import InputError, NothingFeasible
 
+# Throughputs closer than this are ties: no prediction here is better than several per cent.
+TIE_TOLERANCE = 0.01
+
 Objective = Literal["throughput", "latency", "cost", "loss", "kv-memory"]
 OBJECTIVES: tuple[Objective, ...] = ("throughput", "latency", "cost", "loss", "kv-memory")
 Rows = NDArray[np.intp]
@@ -26,11 +29,13 @@ Rows = NDArray[np.intp]
 class Scores:
     """What each shape of a grid is predicted to lose and to cost, one array per quantity.
 
+    `loss_at_equal_size` leaves out what a shape gains or loses by the tolerance on N.
     `loss_sd` is the standard deviation of the *difference* to the reference's loss: errors that
     two shapes share cancel in a comparison. Shapes that do not fit have 0 tokens per second.
     """
 
     loss: FloatArray
+    loss_at_equal_size: FloatArray
     loss_sd: FloatArray
     output_tokens_per_s: FloatArray
     ttft_s: FloatArray
@@ -46,7 +51,7 @@ class Scores:
             "throughput": -self.output_tokens_per_s,
             "latency": self.e2e_s,
             "cost": self.usd_per_million_tokens,
-            "loss": self.loss,
+            "loss": self.loss_at_equal_size,
             "kv-memory": self.kv_bytes_per_token,
         }[objective]
         return np.where(self.fits & np.isfinite(values), values, np.inf)
@@ -59,10 +64,15 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTarget:
-    """Loss at most `loss` (nats), met with probability `confidence` under the law's uncertainty."""
+    """Loss at most `loss` (nats), met with probability `confidence` under the law's uncertainty.
+
+    `quantile` is the one-sided quantile of the law's error in standard deviations; None takes the
+    normal one. A law whose error was estimated from few models brings its own, wider.
+    """
 
     loss: float
     confidence: float = 0.9
+    quantile: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
@@ -73,7 +83,8 @@ class LossTarget:
 
     def upper_bound(self, scores: Scores) -> FloatArray:
         """One-sided upper confidence bound of each shape's loss, nats."""
-        return scores.loss + float(ndtri(self.confidence)) * scores.loss_sd
+        quantile = float(ndtri(self.confidence)) if self.quantile is None else self.quantile
+        return scores.loss + quantile * scores.loss_sd
 
     def met_by(self, scores: Scores) -> NDArray[np.bool_]:
         """Whether the target holds at the stated confidence."""
@@ -88,11 +99,12 @@ class LossTarget:
 class Selection:
     """Rows of a grid that a search returns.
 
-    `chosen` is the best by the objective whose loss target holds at the stated confidence,
-    `point_estimate` the best that meets it by the law's word alone (the paper's rule; never slower
-    than `chosen`), `loss_optimal` the lowest loss. `runners_up` follow `chosen` and differ from it
-    and from each other in hidden size or heads. `within` are all rows that hold the target at the
-    confidence, best first; `front` is the Pareto front of objective against loss, best first.
+    `chosen` is the best by the objective whose loss target holds at the stated confidence; among
+    those within TIE_TOLERANCE of the best, the one with the lowest loss. `point_estimate` is the
+    best that meets the target by the law's word alone (the paper's rule; never slower),
+    `loss_optimal` the lowest loss. `runners_up` follow `chosen` and differ from it and from each
+    other in hidden size or heads. `within` are all rows that hold the target at the confidence,
+    best first; `front` is the Pareto front of objective against loss, best first.
     """
 
     objective: Objective
@@ -111,9 +123,15 @@ def select(
     objective: Objective,
     target: LossTarget,
     *,
+    modelled: NDArray[np.bool_] | None = None,
     num_runners_up: int = 4,
 ) -> Selection:
-    """Front, near-optimal set and picks; raises NothingFeasible with the distance to the target."""
+    """Front, near-optimal set and picks; raises NothingFeasible with the distance to the target.
+
+    `modelled` marks the shapes whose every dimension the law has seen. The loss-optimal pick, and
+    every pick when loss is the objective, is one of them: where a law is blind (GQA), its lowest
+    loss would be decided by chance.
+    """
     if objective not in OBJECTIVES:
         raise InputError(f"objective {objective!r} must be one of {', '.join(OBJECTIVES)}")
     cost = scores.cost(objective)
@@ -122,10 +140,11 @@ def select(
             "none of the shapes leaves memory for one sequence of this workload: use hardware with "
             "more memory, a higher tensor-parallel degree, fp8 or int4 weights, or shorter contexts"
         )
-    likely = np.flatnonzero(target.likely_met_by(scores) & scores.fits)
-    within = np.flatnonzero(target.met_by(scores) & scores.fits)
+    usable = scores.fits if modelled is None or objective != "loss" else scores.fits & modelled
+    likely = np.flatnonzero(target.likely_met_by(scores) & usable)
+    within = np.flatnonzero(target.met_by(scores) & usable)
     if not len(within):
-        fitting = np.flatnonzero(scores.fits)
+        fitting = np.flatnonzero(usable if usable.any() else scores.fits)
         best = float(target.upper_bound(scores)[fitting].min())
         raise NothingFeasible(
             f"no shape holds loss <= {target.loss:.4f} at {target.confidence:.0%} confidence: the "
@@ -135,15 +154,17 @@ def select(
     # Ties in the objective are settled by loss, so that a pick never loses for nothing.
     order = np.lexsort((scores.loss[within], cost[within]))
     within = within[order]
-    chosen = int(within[0])
+    chosen = _best_of_ties(cost, scores.loss, within, 0.0 if objective == "loss" else TIE_TOLERANCE)
     ranked = likely[np.lexsort((scores.loss[likely], cost[likely]))]
+    seen = scores.fits if modelled is None else scores.fits & modelled
+    lowest = np.where(seen if seen.any() else scores.fits, scores.loss_at_equal_size, np.inf)
     return Selection(
         objective=objective,
         target=target,
         chosen=chosen,
         point_estimate=int(ranked[0]),
-        loss_optimal=int(np.argmin(np.where(scores.fits, scores.loss, np.inf))),
-        runners_up=_distinct(grid, within, num_runners_up),
+        loss_optimal=int(np.argmin(lowest)),
+        runners_up=_distinct(grid, np.r_[chosen, within], num_runners_up),
         within=within,
         front=pareto_front(cost, scores.loss),
     )
@@ -161,6 +182,13 @@ def pareto_front(first: FloatArray, second: FloatArray) -> Rows:
     best_before = np.minimum.accumulate(second[order])
     improves = np.r_[True, second[order][1:] < best_before[:-1]]
     return order[improves]
+
+
+def _best_of_ties(cost: FloatArray, loss: FloatArray, ranked: Rows, tolerance: float) -> int:
+    """The row of lowest loss among those whose cost is within `tolerance` of the best's."""
+    best = cost[ranked[0]]
+    ties = ranked[cost[ranked] <= best + tolerance * abs(best)]
+    return int(ties[np.argmin(loss[ties])])
 
 
 def _distinct(grid: ShapeGrid, ranked: Rows, count: int) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from suffice import __version__
+from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.shapes import shapes
 from suffice.core.errors import SufficeError
@@ -41,6 +42,7 @@ def _root(
     """Just enough compute."""
 
 
+app.command()(design)
 app.command()(shapes)
 app.command()(doctor)
 

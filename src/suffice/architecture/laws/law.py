@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 from suffice.architecture.laws.domain import Domain
 from suffice.architecture.laws.family import Family, FloatArray
@@ -249,6 +248,8 @@ class ConditionalLaw(Law):
         return ratio
 
     def _lowest_point_near(self, x: float, r: float) -> tuple[float, float]:
+        from scipy.optimize import minimize  # noqa: PLC0415 — half a second that most uses never need
+
         def value(point: FloatArray) -> float:
             at = {"x": np.exp(point[0]), "r": np.exp(point[1])}
             return float(self.family.evaluate(self.coefficients, at))

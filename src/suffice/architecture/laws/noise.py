@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from suffice.core.errors import InputError
 
@@ -34,4 +34,4 @@ class LossNoise:
         if not 0.5 <= confidence < 1:
             raise InputError(f"confidence must lie in [0.5, 1), got {confidence}")
         freedom = 1e9 if self.degrees_of_freedom is None else self.degrees_of_freedom
-        return float(student_t.ppf(confidence, freedom))
+        return float(stdtrit(freedom, confidence))

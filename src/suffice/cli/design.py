@@ -1,0 +1,246 @@
+"""`suffice design`: from a reference model to the shapes that serve it better."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.recipes.design import DesignResult
+
+_SEARCH = "Search space"
+_SERVING = "Serving"
+
+
+def design(
+    like: Annotated[str, typer.Option(help="Reference: a model's name or a config.json.")],
+    tokens: Annotated[str, typer.Option(help="Training tokens, e.g. 100B.")],
+    hardware: Annotated[
+        str, typer.Option(help="Name (see `suffice hardware`) or file.", rich_help_panel=_SERVING)
+    ] = "a100-40gb",
+    input_tokens: Annotated[
+        int, typer.Option(help="Prompt tokens per request.", rich_help_panel=_SERVING)
+    ] = 4096,
+    output_tokens: Annotated[
+        int, typer.Option(help="Output tokens per request.", rich_help_panel=_SERVING)
+    ] = 1024,
+    workload: Annotated[
+        Path | None,
+        typer.Option(help="TOML or JSON with a mix of lengths.", rich_help_panel=_SERVING),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="throughput, latency, cost, loss or kv-memory.")
+    ] = "throughput",
+    out: Annotated[Path | None, typer.Option(help="Folder for config, front and report.")] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Probability with which the loss target must hold, .5 to 1.")
+    ] = 0.9,
+    loss_slack: Annotated[
+        float, typer.Option(help="Loss allowed above the reference's, relative, e.g. 0.002.")
+    ] = 0.0,
+    max_loss: Annotated[float | None, typer.Option(help="Absolute loss target, nats.")] = None,
+    reference_loss: Annotated[
+        float | None, typer.Option(help="The reference's loss at this budget, nats.")
+    ] = None,
+    law: Annotated[
+        str | None, typer.Option(help="Conditional law (see `suffice laws`) or a law file.")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Requests in flight; default: all that fit.", rich_help_panel=_SERVING),
+    ] = None,
+    max_batch: Annotated[
+        int, typer.Option(help="The engine's limit of sequences.", rich_help_panel=_SERVING)
+    ] = 256,
+    weights: Annotated[
+        str, typer.Option(help="bf16, fp8, int8 or int4.", rich_help_panel=_SERVING)
+    ] = "bf16",
+    kv_cache: Annotated[
+        str, typer.Option(help="bf16, fp8, int8 or int4.", rich_help_panel=_SERVING)
+    ] = "bf16",
+    tensor_parallel: Annotated[
+        int, typer.Option(help="Devices per replica.", rich_help_panel=_SERVING)
+    ] = 1,
+    engine: Annotated[
+        str, typer.Option(help="generic, vllm, sglang or trtllm.", rich_help_panel=_SERVING)
+    ] = "generic",
+    params: Annotated[
+        str | None,
+        typer.Option(help="N to search at; default: the reference's.", rich_help_panel=_SEARCH),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative tolerance on N.", rich_help_panel=_SEARCH)
+    ] = 0.01,
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            help="Depths to try, e.g. 14,16,18 (not in the published law).", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    gqa: Annotated[
+        str | None,
+        typer.Option(help="Range of query heads per KV head, e.g. 1:9.", rich_help_panel=_SEARCH),
+    ] = None,
+    r_range: Annotated[
+        str | None, typer.Option("--r", help="Range of r, e.g. 0.5:5.", rich_help_panel=_SEARCH)
+    ] = None,
+    x_range: Annotated[
+        str | None, typer.Option("--x", help="Range of x, e.g. .05:.1.", rich_help_panel=_SEARCH)
+    ] = None,
+    attention_width: Annotated[
+        str | None,
+        typer.Option(
+            help="Range of heads × head size / hidden size, e.g. 0.75:2.", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    hidden_multiple: Annotated[
+        int | None, typer.Option(help="Step of the hidden size.", rich_help_panel=_SEARCH)
+    ] = None,
+    mlp_multiple: Annotated[
+        int | None, typer.Option(help="Step of the MLP width.", rich_help_panel=_SEARCH)
+    ] = None,
+    kv_multiple: Annotated[
+        int | None, typer.Option(help="Step of the KV heads.", rich_help_panel=_SEARCH)
+    ] = None,
+    extrapolate: Annotated[
+        bool, typer.Option(help="Let the law and the ranges leave their evidence.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Find the shapes of a model's size that serve a workload best within its loss.
+
+    Example: [bold]suffice design --like meta-llama/Llama-3.2-1B --tokens 100B
+    --hardware a100-40gb --out run/[/bold]
+    """  # fmt: skip
+    from suffice.core.quantities import parse_count
+    from suffice.recipes.design import DesignConfig
+    from suffice.recipes.design import design as run_design
+    from suffice.recipes.design.output import summary, write_run
+    from suffice.throughput.workload import load_workload
+
+    options: Any = {
+        "weight_dtype": weights,
+        "kv_dtype": kv_cache,
+        "objective": objective,
+        "engine": engine,
+    }
+    config = DesignConfig(
+        like=like,
+        tokens=parse_count(tokens, what="--tokens"),
+        hardware=hardware,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        workload=load_workload(workload) if workload else None,
+        confidence=confidence,
+        loss_slack=loss_slack,
+        max_loss=max_loss,
+        reference_loss=reference_loss,
+        law=law,
+        batch=batch,
+        max_batch=max_batch,
+        tensor_parallel=tensor_parallel,
+        parameters=parse_count(params, what="--params") if params else None,
+        parameter_tolerance=tolerance,
+        depths=_depths(depth),
+        gqa_range=_int_range(gqa, "--gqa"),
+        r_range=_range(r_range, "--r"),
+        x_range=_range(x_range, "--x"),
+        attention_width_range=_range(attention_width, "--attention-width"),
+        hidden_multiple=hidden_multiple,
+        mlp_multiple=mlp_multiple,
+        key_value_multiple=kv_multiple,
+        extrapolate=extrapolate,
+        seed=seed,
+        **options,
+    )
+    result = run_design(config)
+    paths = write_run(result, out) if out else {}
+    if as_json:
+        typer.echo(json.dumps(summary(result), indent=2))
+        return
+    _print(result, paths)
+
+
+def _range(text: str | None, what: str) -> tuple[float, float] | None:
+    from suffice.core.errors import InputError
+
+    if text is None:
+        return None
+    low, colon, high = text.partition(":")
+    try:
+        return float(low), float(high if colon else low)
+    except ValueError:
+        raise InputError(f"{what} {text!r} is not a range: write low:high, e.g. 0.5:5") from None
+
+
+def _int_range(text: str | None, what: str) -> tuple[int, int] | None:
+    from suffice.core.errors import InputError
+
+    parsed = _range(text, what)
+    if parsed is None:
+        return None
+    low, high = parsed
+    if low != int(low) or high != int(high):
+        raise InputError(f"{what} {text!r} must be whole numbers, e.g. 1:9")
+    return int(low), int(high)
+
+
+def _depths(text: str | None) -> tuple[int, ...] | None:
+    from suffice.core.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--depth {text!r} must be whole numbers, e.g. 14,16,18") from None
+
+
+def _print(result: DesignResult, paths: dict[str, Path]) -> None:
+    from rich.console import Console
+
+    from suffice.recipes.design.table import SERVING_COLUMNS, SHAPE_COLUMNS
+
+    console = Console()
+    console = console if console.width >= 100 else Console(width=100)
+    config = result.config
+    name = result.reference.shape.name or result.reference.shape.model_type
+    console.print(
+        f"[bold]{name}[/bold] for {result.hardware.title}: objective {config.objective}, "
+        f"loss ≤ {result.target_loss:.4f} at {config.confidence:.0%} confidence\n",
+        highlight=False,
+    )
+    console.print(_table(result, SHAPE_COLUMNS))
+    console.print(_table(result, SERVING_COLUMNS))
+    console.print(
+        f"{len(result.grid):,} shapes compared, {len(result.selection.within):,} within target at "
+        f"{config.confidence:.0%}, {len(result.selection.front)} on the front. Loss level: "
+        f"{result.anchor.basis}.",
+        highlight=False,
+    )
+    console.print("? = predicted within target, but not at this confidence. Not in the law:")
+    for note in dict.fromkeys([*result.notes, *(n for p in result.picks for n in p.notes)]):
+        console.print(f"  - {note}", highlight=False, soft_wrap=False)
+    if paths:
+        console.print(f"\nconfig  {paths['config']}\nreport  {paths['report']}", highlight=False)
+        console.print(f"picture {paths['picture']}", highlight=False)
+
+
+def _table(result: DesignResult, columns: tuple[str, ...]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    from suffice.recipes.design.table import HEADER, cells
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "role" else "right", no_wrap=True)
+    styles = {"chosen": "bold green", "reference": "bold", "point-estimate": "yellow"}
+    for pick in result.picks:
+        row = dict(zip(HEADER, cells(pick, result), strict=True))
+        table.add_row(*(row[column] for column in columns), style=styles.get(pick.role, ""))
+    return table

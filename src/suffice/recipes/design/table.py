@@ -1,0 +1,41 @@
+"""The rows that the terminal, the CSV and the report share."""
+
+from __future__ import annotations
+
+from suffice.core.quantities import format_bytes, format_seconds
+from suffice.recipes.design.result import DesignResult, Pick
+
+HEADER = (
+    "role", "hidden", "MLP", "layers", "heads/KV", "r", "x", "N", "loss", "interval", "batch",
+    "tok/s", "ratio", "TTFT", "TPOT", "KV/token", "memory", "$/Mtok",
+)  # fmt: skip
+
+
+# The terminal shows two tables that fit 100 columns: what the shape is, and what it costs.
+SHAPE_COLUMNS = HEADER[:10]
+SERVING_COLUMNS = ("role", *HEADER[10:])
+
+
+def cells(pick: Pick, result: DesignResult) -> tuple[str, ...]:
+    """One pick as text, in the order of HEADER."""
+    shape, cost = pick.shape, pick.prediction
+    return (
+        pick.role,
+        str(shape.hidden_size),
+        str(shape.intermediate_size),
+        str(shape.num_hidden_layers),
+        f"{shape.num_attention_heads}/{shape.num_key_value_heads}",
+        f"{pick.r:.2f}",
+        f"{pick.x:.4f}",
+        f"{pick.parameters / 1e6:.1f}M",
+        f"{pick.loss:.4f}" + ("" if pick.meets_target else "?"),
+        "given" if pick.role == "reference" else f"± {(pick.loss_high - pick.loss_low) / 2:.3f}",
+        str(cost.batch),
+        f"{cost.output_tokens_per_s:,.0f}",
+        f"{pick.speedup:.2f}×",
+        format_seconds(cost.ttft_s),
+        format_seconds(cost.tpot_s),
+        format_bytes(pick.kv_bytes_per_token(result.serving)),
+        format_bytes(cost.memory_bytes),
+        f"{cost.usd_per_million_tokens:.3f}",
+    )

@@ -1,0 +1,1 @@
+"""The thin gateway: OpenAI's API in front, policies inside, engines behind."""

@@ -1,0 +1,195 @@
+"""The gateway's settings: a TOML file (or command-line options) to frozen values."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from suffice.architecture.catalog import load_shape
+from suffice.core.completions import Budget
+from suffice.core.errors import ConfigError
+from suffice.hardware import load_hardware
+from suffice.throughput.pricing import OwnModel, Price
+from suffice.throughput.serving import Serving
+
+# What `policy` may be besides the name of a policy: pass requests through untouched.
+BYPASS = "bypass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamConfig:
+    """One OpenAI-compatible server. The key is read from the environment, never from a file."""
+
+    url: str
+    name: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    connect_s: float = 5.0
+    first_byte_s: float = 120.0
+    silence_s: float = 60.0
+    cost: Price | OwnModel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyConfig:
+    """A policy under a name of the operator's choosing."""
+
+    use: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Everything that `create_app` needs to know.
+
+    `policy` answers requests that name an upstream's model; None passes them through. `model` is
+    what `suffice/<policy>` runs on, by default the first upstream's first.
+    """
+
+    upstreams: tuple[UpstreamConfig, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 8080
+    policy: str | None = None
+    model: str | None = None
+    answer_format: str | None = None
+    budget: Budget = field(default_factory=Budget)
+    policies: Mapping[str, PolicyConfig] = field(default_factory=dict, hash=False)
+    keep_alive_s: float = 5.0
+    max_body_bytes: int = 32 * 2**20
+    max_choices: int = 16
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _PriceTable(_Strict):
+    prompt_usd: float = Field(ge=0)
+    completion_usd: float = Field(ge=0)
+    cached_usd: float | None = Field(default=None, ge=0)
+
+
+class _UpstreamTable(_Strict):
+    url: str
+    name: str | None = None
+    api_key_env: str | None = None
+    connect_s: float = Field(default=5.0, gt=0)
+    first_byte_s: float = Field(default=120.0, gt=0)
+    silence_s: float = Field(default=60.0, gt=0)
+    usd_per_million_tokens: _PriceTable | None = None
+    shape: str | None = None
+    hardware: str | None = None
+    weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int4"] = "bf16"
+    tensor_parallel: int = Field(default=1, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+
+
+class _BudgetTable(_Strict):
+    completion_tokens: int | None = Field(default=None, ge=0)
+    samples: int | None = Field(default=None, ge=0)
+    elapsed_s: float | None = Field(default=None, ge=0)
+    usd: float | None = Field(default=None, ge=0)
+
+
+class _PolicyTable(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)  # its options are the policy's to check
+
+    use: str
+
+
+class _File(_Strict):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    policy: str | None = None
+    model: str | None = None
+    answer_format: str | None = None
+    keep_alive_s: float = Field(default=5.0, gt=0)
+    max_body_bytes: int = Field(default=32 * 2**20, gt=0)
+    max_choices: int = Field(default=16, ge=1)
+    budget: _BudgetTable = _BudgetTable()
+    upstream: tuple[_UpstreamTable, ...] = ()
+    policies: dict[str, _PolicyTable] = {}
+
+
+def load_config(path: Path) -> GatewayConfig:
+    """Settings from a TOML file. Raises ConfigError that names the field."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"gateway config {str(path)!r} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"gateway config {str(path)!r} cannot be read: {error}") from None
+    return config_from(tables, source=str(path))
+
+
+def config_from(tables: Mapping[str, Any], *, source: str) -> GatewayConfig:
+    """Settings from parsed TOML; `source` is named in errors."""
+    try:
+        file = _File.model_validate(dict(tables))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"gateway config {source!r}: {where}: {first['msg']}") from None
+    return GatewayConfig(
+        upstreams=tuple(_upstream(table, source) for table in file.upstream),
+        host=file.host,
+        port=file.port,
+        policy=file.policy,
+        model=file.model,
+        answer_format=file.answer_format,
+        budget=Budget(**file.budget.model_dump()),
+        policies={
+            name: PolicyConfig(use=table.use, options=table.model_extra or {})
+            for name, table in file.policies.items()
+        },
+        keep_alive_s=file.keep_alive_s,
+        max_body_bytes=file.max_body_bytes,
+        max_choices=file.max_choices,
+    )
+
+
+def _upstream(table: _UpstreamTable, source: str) -> UpstreamConfig:
+    key = None
+    if table.api_key_env is not None:
+        key = os.environ.get(table.api_key_env)
+        if not key:
+            raise ConfigError(
+                f"gateway config {source!r}: upstream {table.url} wants its key in the "
+                f"environment variable {table.api_key_env}, which is not set"
+            )
+    return UpstreamConfig(
+        url=table.url,
+        name=table.name,
+        api_key=key,
+        connect_s=table.connect_s,
+        first_byte_s=table.first_byte_s,
+        silence_s=table.silence_s,
+        cost=_cost(table, source),
+    )
+
+
+def _cost(table: _UpstreamTable, source: str) -> Price | OwnModel | None:
+    if (table.shape is None) != (table.hardware is None):
+        raise ConfigError(
+            f"gateway config {source!r}: upstream {table.url} needs both shape and hardware "
+            "to count FLOPs and GPU-seconds, or neither"
+        )
+    if table.usd_per_million_tokens is not None:
+        if table.shape is not None:
+            raise ConfigError(
+                f"gateway config {source!r}: upstream {table.url} has a price and a shape; keep one"
+            )
+        return Price(**table.usd_per_million_tokens.model_dump())
+    if table.shape is None or table.hardware is None:
+        return None
+    serving = Serving(
+        hardware=load_hardware(table.hardware),
+        weight_dtype=table.weight_dtype,
+        tensor_parallel=table.tensor_parallel,
+    )
+    return OwnModel(shape=load_shape(table.shape), serving=serving, batch=table.batch)

@@ -1,0 +1,144 @@
+"""Outcomes and chunks as OpenAI's response objects, for both endpoints."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from suffice.backends.protocol import Chunk
+from suffice.backends.wire import logprob_json, tool_call_json
+from suffice.core.completions import Completion, Outcome, TokenLogprob, Usage
+from suffice.gateway.protocol import Ask
+from suffice.gateway.receipt import receipts, usage_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renderer:
+    """What every object of one response shares."""
+
+    ask: Ask
+    id: str
+    created: int
+    model: str
+
+    @classmethod
+    def of(cls, ask: Ask) -> Renderer:
+        """A renderer with a fresh id."""
+        prefix = "chatcmpl" if ask.chat else "cmpl"
+        return cls(
+            ask=ask,
+            id=f"{prefix}-{secrets.token_hex(12)}",
+            created=int(time.time()),
+            model=ask.request.model,
+        )
+
+    def whole(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """The response object of a request that does not stream."""
+        usage = sum((outcome.usage for outcome in outcomes), Usage())
+        return {
+            **self._head("chat.completion" if self.ask.chat else "text_completion"),
+            "choices": [self._choice(i, o.completion) for i, o in enumerate(outcomes)],
+            "usage": usage_json(usage),
+            "suffice": receipts(outcomes),
+        }
+
+    def role(self, index: int) -> dict[str, Any]:
+        """The first chunk of a choice."""
+        return self._chunk(index, {"role": "assistant", "content": ""})
+
+    def piece(self, index: int, chunk: Chunk) -> dict[str, Any]:
+        """A chunk of text, thoughts or tool calls."""
+        logprobs = self._logprobs(chunk.logprobs)
+        if not self.ask.chat:
+            return self._text_chunk(index, chunk.text, logprobs)
+        delta: dict[str, Any] = {}
+        if chunk.text:
+            delta["content"] = chunk.text
+        delta |= _thoughts(chunk.reasoning_text)
+        if chunk.tool_calls:
+            calls = [tool_call_json(call) for call in chunk.tool_calls]
+            delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
+        return self._chunk(index, delta, logprobs=logprobs)
+
+    def end(self, index: int, outcome: Outcome) -> dict[str, Any]:
+        """The last chunk of a choice, with its receipt."""
+        reason = outcome.completion.finish_reason
+        if self.ask.chat:
+            last = self._chunk(index, {}, finish_reason=reason)
+        else:
+            last = self._text_chunk(index, "", None, finish_reason=reason)
+        return last | {"suffice": receipts([outcome])}
+
+    def usage(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """The chunk without choices that ends a stream which asked for its usage."""
+        usage = sum((outcome.usage for outcome in outcomes), Usage())
+        kind = "chat.completion.chunk" if self.ask.chat else "text_completion"
+        return {**self._head(kind), "choices": [], "usage": usage_json(usage)}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
+        logprobs = self._logprobs(completion.logprobs)
+        common = {"index": index, "logprobs": logprobs, "finish_reason": completion.finish_reason}
+        if not self.ask.chat:
+            return {**common, "text": completion.text}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": completion.text or (None if completion.tool_calls else ""),
+            "refusal": None,
+            **_thoughts(completion.reasoning_text or ""),
+        }
+        if completion.tool_calls:
+            message["tool_calls"] = [tool_call_json(call) for call in completion.tool_calls]
+        return {**common, "message": message}
+
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        choice = {
+            "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason,
+        }  # fmt: skip
+        return {**self._head("chat.completion.chunk"), "choices": [choice]}
+
+    def _text_chunk(
+        self,
+        index: int,
+        text: str,
+        logprobs: dict[str, Any] | None,
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        choice = {
+            "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason,
+        }  # fmt: skip
+        return {**self._head("text_completion"), "choices": [choice]}
+
+    def _logprobs(self, logprobs: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
+        """Log-probabilities if the client asked for them; a policy may have asked for more."""
+        if not self.ask.wants_logprobs or not logprobs:
+            return None
+        wanted = self.ask.request.sampling.top_logprobs or 0
+        kept = [replace(entry, top=entry.top[:wanted]) for entry in logprobs]
+        if self.ask.chat:
+            return {"content": [logprob_json(entry) for entry in kept]}
+        written = [logprob_json(entry) for entry in kept]
+        return {
+            "tokens": [entry["token"] for entry in written],
+            "token_logprobs": [entry["logprob"] for entry in written],
+            "top_logprobs": [
+                {top["token"]: top["logprob"] for top in entry["top_logprobs"]} for entry in written
+            ],
+        }
+
+
+def _thoughts(text: str) -> dict[str, str]:
+    """Reasoning under both names that clients look for."""
+    return {"reasoning": text, "reasoning_content": text} if text else {}

@@ -10,6 +10,8 @@ import typer
 from suffice import __version__
 from suffice.cli.design import design
 from suffice.cli.doctor import doctor
+from suffice.cli.fit import fit
+from suffice.cli.laws import laws, predict
 from suffice.cli.shapes import shapes
 from suffice.core.errors import SufficeError
 
@@ -44,6 +46,9 @@ def _root(
 
 app.command()(design)
 app.command()(shapes)
+app.command()(laws)
+app.command()(predict)
+app.command()(fit)
 app.command()(doctor)
 
 

@@ -35,6 +35,7 @@ from suffice.core.errors import InputError, TableError
 
 Cluster = Literal["run", "shape"]
 Holdout = Literal["largest"]
+ParameterCount = Literal["non-embedding", "total"]
 
 DEFAULT_DELTA = 1e-3
 # A law is trusted this far beyond the sizes it was fitted on (arXiv:2510.18245 went 1B to 3B).
@@ -111,6 +112,7 @@ def fit(
     optimal_loss: OptimalLoss = "best",
     seed: int = 0,
     name: str | None = None,
+    parameter_count: ParameterCount | None = None,
 ) -> Fit:
     """Fit the family `law` to `runs`.
 
@@ -128,13 +130,15 @@ def fit(
             scale, or a free level per scale.
         seed: of the resamples and sampled permutations.
         name: of the resulting law.
+        parameter_count: which parameters the table's N counts; None is "non-embedding" for
+            conditional laws, whose x asks for it, and "as given" for others.
 
     Raises:
         TableError: a column is missing or the runs are fewer than the free coefficients.
         InputError: an argument is outside what is allowed.
     """
     family = load_family(law) if isinstance(law, str) else law
-    _check_choices(method, cluster, holdout)
+    _check_choices(method, cluster, holdout, optimal_loss)
     _check_numbers(delta, bootstrap_draws, confidence)
     problem = build_problem(runs, family, weights=weights, optimal_loss=optimal_loss)
     _check_size(problem, runs)
@@ -155,7 +159,7 @@ def fit(
             fitted_on=f"{len(runs)} runs, {problem.num_scales} scales",
             method=_method_text(method, delta),
         ),
-        parameter_count="non-embedding" if family.conditional else "as given",
+        parameter_count=_counted(family, parameter_count),
         domain=_domain(problem, runs),
         not_modelled=_not_modelled(family),
         noise=_noise(problem, predicted),
@@ -164,7 +168,7 @@ def fit(
     warnings = [*data_warnings(problem), *solution_warnings(problem, solution, method)]
     if failed:
         warnings.append(f"{failed} of {bootstrap_draws} bootstrap fits found no finite minimum")
-    warnings += _optimum_warnings(fitted)
+    warnings += _optimum_warnings(fitted, confidence)
     result = Fit(
         law=fitted,
         runs=runs,
@@ -212,13 +216,21 @@ def diagnostics(result: Fit) -> dict[str, Any]:
     }
 
 
-def _check_choices(method: str, cluster: str, holdout: str | None) -> None:
+def _counted(family: Family, given: str | None) -> str:
+    if given not in (None, "non-embedding", "total"):
+        raise InputError(f"parameter count {given!r} must be non-embedding or total")
+    return given or ("non-embedding" if family.conditional else "as given")
+
+
+def _check_choices(method: str, cluster: str, holdout: str | None, optimal_loss: str) -> None:
     if method not in METHODS:
         raise InputError(f"method {method!r} must be one of {', '.join(METHODS)}")
     if cluster not in ("run", "shape"):
         raise InputError(f"cluster {cluster!r} must be run or shape")
     if holdout not in (None, "largest"):
         raise InputError(f"holdout {holdout!r} must be largest or nothing")
+    if optimal_loss not in ("best", "free"):
+        raise InputError(f"optimal loss {optimal_loss!r} must be best or free")
 
 
 def _check_numbers(delta: float, draws: int, confidence: float) -> None:
@@ -368,14 +380,34 @@ def _noise(problem: Problem, predicted: FloatArray) -> LossNoise:
     return LossNoise(relative_sd=sd, degrees_of_freedom=freedom, basis=basis)
 
 
-def _optimum_warnings(law: AbsoluteLaw | ConditionalLaw) -> list[str]:
+def _optimum_warnings(law: AbsoluteLaw | ConditionalLaw, confidence: float) -> list[str]:
     if not isinstance(law, ConditionalLaw) or "a1" not in law.family.parameters:
         return []
     reason = law.no_optimum_reason()
     if reason is not None:
         return [f"no optimum: {reason}"]
-    x, r = (law.coefficient(f"{k}2") / law.coefficient(f"{k}1") for k in "ab")
-    return [f"the optimum's {note}" for note in law.domain.notes(x=x, r=r)]
+    warnings = []
+    tail = 50.0 * (1.0 - confidence)
+    draws = None if law.draws is None else law.optimum_draws()
+    for index, (name, factor) in enumerate((("x", "a"), ("r", "b"))):
+        best = law.coefficient(f"{factor}2") / law.coefficient(f"{factor}1")
+        warnings += [f"the optimum's {note}" for note in law.domain.notes(**{name: best})]
+        interval = law.domain.interval(name)
+        if draws is None or interval is None:
+            continue
+        found = draws[np.isfinite(draws[:, index]), index]
+        if len(found) < len(draws):
+            share = 100.0 * (1.0 - len(found) / len(draws))
+            warnings.append(f"{share:.0f} % of the bootstrap fits have no optimum in {name}")
+        if not len(found):
+            continue
+        low, high = np.percentile(found, [tail, 100.0 - tail])
+        if not bool(interval.contains(np.array([low, high])).all()):
+            warnings.append(
+                f"the interval of {name}*, {low:.3g} to {high:.3g}, leaves the runs' range "
+                f"[{interval.low:.3g}, {interval.high:.3g}]: these runs do not locate it"
+            )
+    return warnings
 
 
 def _method_text(method: Method, delta: float) -> str:

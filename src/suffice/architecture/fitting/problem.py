@@ -120,11 +120,11 @@ def scales(runs: RunsTable) -> tuple[IntArray, tuple[str, ...]]:
     keys = [_gap_groups(np.log(runs.column(n))) for n in ("N", "D") if runs.has(n)]
     if not keys:
         return np.zeros(len(runs), dtype=np.intp), ("all runs",)
+    # Gap groups are numbered by size, and so are their pairs.
     _, numbers = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
     numbers = numbers.reshape(-1)
-    order = _by_size(runs, numbers)
-    names = tuple(_scale_name(runs, numbers == number) for number in order)
-    return np.argsort(order)[numbers].astype(np.intp), names
+    names = tuple(_scale_name(runs, numbers == number) for number in range(numbers.max() + 1))
+    return numbers.astype(np.intp), names
 
 
 def shape_clusters(runs: RunsTable) -> IntArray:
@@ -177,18 +177,6 @@ def _gap_groups(logs: FloatArray) -> IntArray:
     if any(np.ptp(logs[groups == group]) > _SCALE_SPAN for group in range(int(steps[-1]) + 1)):
         groups = np.floor((logs - logs.min()) / _SCALE_GAP).astype(np.intp)
     return groups
-
-
-def _by_size(runs: RunsTable, numbers: IntArray) -> IntArray:
-    def size(number: int) -> tuple[float, ...]:
-        chosen = numbers == number
-        return tuple(
-            float(np.exp(np.log(runs.column(name)[chosen]).mean()))
-            for name in ("N", "D")
-            if runs.has(name)
-        )
-
-    return np.array(sorted(range(int(numbers.max()) + 1), key=size), dtype=np.intp)
 
 
 def _scale_name(runs: RunsTable, chosen: NDArray[np.bool_]) -> str:

@@ -30,11 +30,15 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimum:
-    """The shape with the lowest loss under a conditional law."""
+    """The shape with the lowest loss under a conditional law.
+
+    `relative_loss` is the law's own L / L_opt there (published sets are off 1 by their rounding);
+    None for an additive law that is not anchored.
+    """
 
     x: float
     r: float
-    relative_loss: float
+    relative_loss: float | None
     reported: str = ""
 
 
@@ -112,10 +116,51 @@ class Law:
         arrays = {k: np.atleast_1d(v) for k, v in _floats(variables).items()}
         return self.family.evaluate(columns, arrays)
 
+    def _bounds(self, ratio: FloatArray, sd: FloatArray, confidence: float) -> Comparison:
+        quantile = (self.noise or _FLOOR).quantile(confidence)
+        return Comparison(
+            ratio=ratio,
+            low=ratio * np.exp(-quantile * sd),
+            high=ratio * np.exp(quantile * sd),
+            confidence=confidence,
+        )
+
+    def _difference_sd(
+        self,
+        arrays: Mapping[str, FloatArray],
+        versus: Mapping[str, float],
+        log_draws: FloatArray | None,
+    ) -> FloatArray:
+        noise = (self.noise or _FLOOR).difference_sd()
+        variance = np.full(np.broadcast_shapes(*(a.shape for a in arrays.values())), noise**2)
+        if log_draws is not None:
+            variance = variance + np.nanvar(log_draws, axis=0, ddof=1)
+        same = np.ones(variance.shape, dtype=bool)
+        for name, values in arrays.items():
+            same &= np.isclose(values, versus[name], rtol=1e-12, atol=0.0)
+        result: FloatArray = np.where(same, 0.0, np.sqrt(variance))
+        return result
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsoluteLaw(Law):
     """A law that predicts the loss itself, such as Chinchilla or Morph."""
+
+    def compare_at(
+        self,
+        points: Mapping[str, float | FloatArray],
+        versus: Mapping[str, float],
+        *,
+        confidence: float = 0.9,
+    ) -> Comparison:
+        """Loss at `points` over the loss at `versus` (variables by name), with an interval."""
+        arrays = {k: np.atleast_1d(v) for k, v in _floats(points).items()}
+        logs = None
+        if self.draws is not None:
+            with np.errstate(invalid="ignore"):
+                logs = np.log(self.evaluate_draws(**arrays)) - np.log(self.evaluate_draws(**versus))
+        ratio = self.evaluate(**arrays) / self.evaluate(**versus)
+        return self._bounds(ratio, self._difference_sd(arrays, versus, logs), confidence)
 
     def loss(
         self, N: float | FloatArray, D: float | FloatArray, **shape: float | FloatArray
@@ -171,39 +216,25 @@ class ConditionalLaw(Law):
     ) -> Comparison:
         """Loss over the loss of the shape at `versus` (x, r and further axes), with an interval."""
         points = {"x": x, "r": r, **axes}
-        arrays = {k: np.atleast_1d(np.asarray(v, dtype=np.float64)) for k, v in points.items()}
+        arrays = {k: np.atleast_1d(v) for k, v in _floats(points).items()}
         ratio = self.relative_loss(**arrays) / self.relative_loss(**versus)
-        sd = self.difference_sd(arrays, versus)
-        quantile = LossNoise.quantile(self.noise or _FLOOR, confidence)
-        return Comparison(
-            ratio=ratio,
-            low=ratio * np.exp(-quantile * sd),
-            high=ratio * np.exp(quantile * sd),
-            confidence=confidence,
-        )
+        return self._bounds(ratio, self.difference_sd(arrays, versus), confidence)
 
     def difference_sd(
         self, points: Mapping[str, float | FloatArray], versus: Mapping[str, float]
     ) -> FloatArray:
         """Standard deviation of ln(loss at points / loss at `versus`); 0 for the same shape.
 
-        The spread of the bootstrap draws and the law's noise, in quadrature. Never below the noise
-        floor of repeated runs.
+        The spread of the bootstrap draws and the law's noise, in quadrature; without noise in the
+        law, what repeated runs differ by.
         """
         arrays = {k: np.atleast_1d(v) for k, v in _floats(points).items()}
-        noise = (self.noise or _FLOOR).difference_sd()
-        variance = np.full(np.broadcast_shapes(*(a.shape for a in arrays.values())), noise**2)
+        logs = None
         if self.draws is not None:
             with np.errstate(invalid="ignore"):
-                logs = np.log(self.relative_loss_draws(**arrays)) - np.log(
-                    self.relative_loss_draws(**{k: float(v) for k, v in versus.items()})
-                )
-            variance = variance + np.nanvar(logs, axis=0, ddof=1)
-        same = np.ones(variance.shape, dtype=bool)
-        for name, values in arrays.items():
-            same &= np.isclose(values, versus[name], rtol=1e-12, atol=0.0)
-        result: FloatArray = np.where(same, 0.0, np.sqrt(variance))
-        return result
+                there = self.relative_loss_draws(**{k: float(v) for k, v in versus.items()})
+                logs = np.log(self.relative_loss_draws(**arrays)) - np.log(there)
+        return self._difference_sd(arrays, versus, logs)
 
     def optimum(self) -> Optimum:
         """The shape with the lowest loss: x* = a2/a1, r* = b2/b1; raises InputError if none."""
@@ -214,8 +245,9 @@ class ConditionalLaw(Law):
         r = self.coefficient("b2") / self.coefficient("b1")
         if "c" in self.family.parameters and self.coefficient("c"):
             x, r = self._lowest_point_near(x, r)
-        value = self._as_ratio(self.family.evaluate(self.coefficients, {"x": x, "r": r}))
-        return Optimum(x=x, r=r, relative_loss=float(value), reported=self.reported_optimum)
+        known = self.family.target == "ratio" or self.optimal_loss is not None
+        value = float(self.relative_loss(x, r)) if known else None
+        return Optimum(x=x, r=r, relative_loss=value, reported=self.reported_optimum)
 
     def no_optimum_reason(self) -> str | None:
         """Why the law has no lowest point, or None when it has one."""

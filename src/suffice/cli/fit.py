@@ -1,0 +1,204 @@
+"""`suffice fit`: a law from a table of runs, with intervals, warnings and a law file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.architecture.fitting import Evaluation, Fit, RankCorrelation
+
+
+def fit(
+    runs: Annotated[
+        str,
+        typer.Argument(help="CSV, TSV, JSONL or Parquet of runs, or an embedded table: morph."),
+    ],
+    law: Annotated[
+        str,
+        typer.Option(
+            help="Family: chinchilla, chinchilla-tied, morph, conditional-multiplicative, "
+            "conditional-additive, conditional-joint."
+        ),
+    ] = "chinchilla",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="ours=yours, comma separated: loss=val_loss,N=params."),
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Keep rows with column=value; repeatable.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="huber, likelihood, least_squares or lm (any sign).")
+    ] = "huber",
+    delta: Annotated[float, typer.Option(help="Huber's threshold in ln loss.")] = 1e-3,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
+    cluster: Annotated[str, typer.Option(help="Resample whole shapes or single runs.")] = "shape",
+    confidence: Annotated[float, typer.Option(help="Of the two-sided intervals.")] = 0.9,
+    holdout: Annotated[
+        str | None, typer.Option(help="`largest` predicts the largest scale unseen.")
+    ] = None,
+    optimal_loss: Annotated[
+        str, typer.Option(help="L_opt of a scale: best measured run, or a free level.")
+    ] = "best",
+    parameter_count: Annotated[
+        str | None, typer.Option(help="What N means: non-embedding or total.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the law.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Law file to write.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Fit a law to runs: coefficients with intervals, errors, regret, and what the data cannot say.
+
+    Example: [bold]suffice fit runs.csv --law morph --map loss=val_loss,N=params --holdout largest
+    --out law.json[/bold]
+    """
+    from suffice.architecture.fitting import fit as run_fit
+    from suffice.architecture.law_file import record_of, save_law
+    from suffice.architecture.runs import load_runs
+
+    table = load_runs(runs, columns=_pairs(columns, "--map"), where=_pairs(where, "--where"))
+    choices: dict[str, Any] = {
+        "method": method.replace("-", "_"),
+        "cluster": cluster,
+        "holdout": holdout,
+        "optimal_loss": optimal_loss,
+        "parameter_count": parameter_count,
+    }
+    result = run_fit(
+        table,
+        law,
+        delta=delta,
+        bootstrap_draws=bootstrap,
+        confidence=confidence,
+        seed=seed,
+        name=name,
+        **choices,
+    )
+    if out is not None:
+        save_law(out, result.law)
+    if as_json:
+        record = record_of(result.law)
+        record["draws"] = None
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        return
+    _print_fit(result)
+    if out is not None:
+        typer.echo(f"law file: {out}")
+
+
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    from suffice.core.errors import InputError
+
+    pairs: dict[str, str] = {}
+    for text in ",".join(texts or []).split(","):
+        if not text.strip():
+            continue
+        ours, equals, theirs = text.partition("=")
+        if not equals or not ours.strip() or not theirs.strip():
+            raise InputError(f"{option} {text!r}: write it as name=value, separated by commas")
+        pairs[ours.strip()] = theirs.strip()
+    return pairs
+
+
+def _print_fit(result: Fit) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    law = result.law
+    table = Table(
+        title=f"{law.formula}",
+        caption=f"{law.provenance.method}; {len(result.runs)} runs of {result.runs.source}"
+        + (
+            f"; {result.bootstrap} bootstrap fits over {result.cluster}s"
+            if result.bootstrap
+            else ""
+        ),
+    )
+    table.add_column("coefficient")
+    table.add_column("value", justify="right")
+    table.add_column(f"{100 * result.confidence:.0f} % interval", justify="right")
+    for c in result.coefficients:
+        interval = "held" if c.name in law.family.fixed else "–"
+        if c.low is not None and c.high is not None:
+            interval = f"{c.low:.6g} … {c.high:.6g}"
+        table.add_row(c.name, f"{c.value:.6g}", interval)
+    for label, value, interval in _optimum_rows(result):
+        table.add_row(label, value, interval, style="bold")
+    console.print(table)
+    console.print(_evaluation_table(result))
+    if result.warnings:
+        console.print("\nWarnings", style="bold yellow")
+        for warning in result.warnings:
+            console.print(f"  • {warning}", markup=False, highlight=False)
+
+
+def _optimum_rows(result: Fit) -> list[tuple[str, str, str]]:
+    import numpy as np
+
+    from suffice.architecture.laws import ConditionalLaw
+
+    law = result.law
+    if not isinstance(law, ConditionalLaw) or law.no_optimum_reason() is not None:
+        return []
+    best = law.optimum()
+    intervals = ["–", "–"]
+    if law.draws is not None:
+        tail = 50.0 * (1.0 - result.confidence)
+        draws = law.optimum_draws()
+        draws = draws[np.isfinite(draws).all(axis=1)]
+        if len(draws):
+            low, high = np.percentile(draws, [tail, 100.0 - tail], axis=0)
+            intervals = [f"{a:.4g} … {b:.4g}" for a, b in zip(low, high, strict=True)]
+    return [("x*", f"{best.x:.4g}", intervals[0]), ("r*", f"{best.r:.4g}", intervals[1])]
+
+
+def _evaluation_table(result: Fit) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        title="How well it predicts",
+        caption="regret: loss of the shape it would pick − best measured; ≤ .001 nats is a tie",
+    )
+    for column in ("runs", "n", "MSE", "log-RMSE", "R²", "Spearman (p)", "regret, nats"):
+        table.add_column(column, justify="left" if column == "runs" else "right")
+    _add_evaluation(table, "in sample", result.evaluation)
+    if result.holdout is not None:
+        _add_evaluation(
+            table, f"held out: {result.holdout.scale}", result.holdout.evaluation, by_scale=False
+        )
+    return table
+
+
+def _add_evaluation(table: Any, label: str, value: Evaluation, *, by_scale: bool = True) -> None:
+    table.add_row(
+        label,
+        str(value.n),
+        f"{value.mse:.3g}",
+        f"{value.log_rmse:.3g}",
+        "–" if value.r_squared is None else f"{value.r_squared:.4f}",
+        _rank(value.spearman),
+        "–" if value.regret_nats is None else f"{value.regret_nats:.4f} (worst)",
+    )
+    for scale in value.scales if by_scale else ():
+        table.add_row(
+            f"  {scale.name}",
+            str(scale.n),
+            "",
+            "",
+            "",
+            _rank(scale.spearman),
+            f"{scale.regret_nats:.4f}" + (" tie" if scale.tie and scale.regret_nats else ""),
+            style="dim",
+        )
+
+
+def _rank(value: RankCorrelation) -> str:
+    if value.rho is None or value.p is None:
+        return "–"
+    return f"{value.rho:+.2f} (p {value.p:.2g})"

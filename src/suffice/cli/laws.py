@@ -1,0 +1,244 @@
+"""`suffice laws` and `suffice predict`: laws with their limits, and what they say of a shape."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.architecture.laws import Law
+    from suffice.architecture.predict import Prediction
+
+
+def laws(
+    action: Annotated[
+        str | None, typer.Argument(help="`show` for one law in full; all laws if left out.")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="A law's name or a law file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """List the embedded laws, or show one: coefficients, range, optimum, errata.
+
+    Example: [bold]suffice laws show bian2025-1b[/bold]
+    """
+    from suffice.architecture.law_file import law_names, load_law, record_of
+    from suffice.core.errors import InputError
+
+    if action is not None and action != "show":
+        raise InputError(
+            f"unknown action {action!r}: write `suffice laws` or `suffice laws show NAME`"
+        )
+    if action == "show":
+        if name is None:
+            raise InputError(f"`suffice laws show` needs a name: {', '.join(law_names())}")
+        law = load_law(name)
+        if as_json:
+            typer.echo(json.dumps(record_of(law), indent=2, ensure_ascii=False))
+        else:
+            _print_law(law)
+        return
+    loaded = [load_law(each) for each in law_names()]
+    if as_json:
+        typer.echo(json.dumps([record_of(law) for law in loaded], indent=2, ensure_ascii=False))
+    else:
+        _print_laws(loaded)
+
+
+def predict(
+    law: Annotated[str, typer.Option(help="A law's name (see `suffice laws`) or a law file.")],
+    like: Annotated[
+        list[str] | None,
+        typer.Option("--like", "--shape", help="A model's name or a config.json; repeatable."),
+    ] = None,
+    tokens: Annotated[str | None, typer.Option(help="Training tokens, e.g. 100B.")] = None,
+    versus: Annotated[
+        str | None, typer.Option(help="Shape to compare with: a name or a config.json.")
+    ] = None,
+    versus_loss: Annotated[
+        float | None, typer.Option(help="Measured loss of that shape, nats.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of each one-sided bound, .5 to 1.")] = 0.9,
+    extrapolate: Annotated[bool, typer.Option(help="Answer outside the law's evidence.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Predict a shape's loss by a law, alone or against another shape.
+
+    Example: [bold]suffice predict --like bian2025/panda-1b --law bian2025-1b --tokens 100B
+    --versus meta-llama/Llama-3.2-1B --versus-loss 2.803[/bold]
+    """
+    from suffice.architecture.catalog import load_shape
+    from suffice.architecture.law_file import load_law
+    from suffice.architecture.predict import predict as ask
+    from suffice.core.errors import InputError
+    from suffice.core.quantities import parse_count
+
+    if not like:
+        raise InputError("no shape given: add --like NAME or --shape config.json")
+    loaded = load_law(law)
+    budget = None if tokens is None else parse_count(tokens, what="--tokens")
+    other = None if versus is None else load_shape(versus)
+    predictions = [
+        ask(
+            loaded,
+            load_shape(source),
+            tokens=budget,
+            versus=other,
+            versus_loss=versus_loss,
+            confidence=confidence,
+            extrapolate=extrapolate,
+        )
+        for source in like
+    ]
+    if as_json:
+        records = [{"law": loaded.name, **_plain(prediction)} for prediction in predictions]
+        typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
+    else:
+        _print_predictions(loaded, predictions)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(value)
+
+
+def _print_laws(loaded: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title="Embedded laws",
+        caption="`suffice laws show NAME` prints coefficients, range, errata and what it leaves out",
+    )
+    table.add_column("name", no_wrap=True)
+    table.add_column("N", no_wrap=True)
+    table.add_column("x*", justify="right")
+    table.add_column("r*", justify="right")
+    table.add_column("errata", justify="right")
+    table.add_column("family, fitted on, source")
+    for law in loaded:
+        # Embedded conditional laws all have an optimum; a test holds them to it.
+        best = law.optimum() if law.family.conditional else None
+        table.add_row(
+            law.name,
+            _range(law, "N"),
+            "–" if best is None else f"{best.x:.4f}",
+            "–" if best is None else f"{best.r:.4f}",
+            str(len(law.errata)),
+            f"{law.family.name}; {law.provenance.fitted_on}; {law.provenance.source}",
+        )
+    Console().print(table)
+
+
+def _print_law(law: Law) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=law.name, show_header=False, show_lines=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("formula", f"{law.formula}   (nats, natural logarithms)")
+    pairs = zip(law.family.parameters, law.coefficients, strict=True)
+    table.add_row("coefficients", "  ".join(f"{name} = {value:g}" for name, value in pairs))
+    table.add_row("source", law.provenance.source)
+    table.add_row("fitted on", law.provenance.fitted_on)
+    if law.provenance.method:
+        table.add_row("method", escape(law.provenance.method))
+    if law.provenance.accuracy:
+        table.add_row("accuracy", law.provenance.accuracy)
+    table.add_row("N means", f"{law.parameter_count} parameters")
+    if law.family.conditional:
+        table.add_row("optimum", _optimum(law))
+    if law.noise is not None:
+        table.add_row(
+            "noise",
+            f"{100 * law.noise.difference_sd():.2f} % (1 sd) between two shapes' losses; "
+            f"{law.noise.basis}",
+        )
+    if law.draws is not None:
+        table.add_row("bootstrap", f"{len(law.draws)} draws")
+    console.print(table)
+    evidence = Table(title="Where it holds")
+    for column in ("variable", "from", "to", "outside", "basis"):
+        evidence.add_column(column, justify="right" if column in ("from", "to") else "left")
+    for interval in law.domain.intervals:
+        evidence.add_row(
+            interval.variable,
+            f"{interval.low:.4g}",
+            f"{interval.high:.4g}",
+            "refuses" if interval.enforced else "says so",
+            escape(interval.basis),
+        )
+    if law.domain.intervals:
+        console.print(evidence)
+    _print_sentences(console, "What it does not model", law.not_modelled)
+    _print_sentences(console, "Errata and traps", law.errata)
+
+
+def _print_predictions(law: Law, predictions: list[Prediction]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffice.core.quantities import format_count
+
+    versus = predictions[0].versus
+    console = Console()
+    table = Table(title=f"By law {law.name}")
+    columns = ["shape", "N", "r", "x", "loss, nats", "over optimum"]
+    if versus is not None:
+        columns.append(f"over {versus}, with {100 * predictions[0].confidence:.0f} % bounds")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "shape" else "right")
+    for p in predictions:
+        row = [
+            p.shape,
+            format_count(p.parameters),
+            f"{p.r:.2f}",
+            f"{p.x:.4f}",
+            "–" if p.loss is None else f"{p.loss:.4f}",
+            "–" if p.relative_loss is None else f"{100 * (p.relative_loss - 1):+.2f} %",
+        ]
+        if p.versus_ratio is not None and p.versus_low is not None and p.versus_high is not None:
+            ratio, low, high = (
+                100 * (v - 1) for v in (p.versus_ratio, p.versus_low, p.versus_high)
+            )
+            row.append(f"{ratio:+.2f} % ({low:+.2f} … {high:+.2f})")
+        table.add_row(*row)
+    console.print(table)
+    for p in predictions:
+        _print_sentences(console, f"Notes on {p.shape}", p.notes)
+    _print_sentences(console, "What the law does not model", law.not_modelled)
+
+
+def _print_sentences(console: Any, title: str, sentences: tuple[str, ...]) -> None:
+    if not sentences:
+        return
+    console.print(f"\n{title}", style="bold", markup=False)
+    for sentence in sentences:
+        console.print(f"  • {sentence}", markup=False, highlight=False)
+
+
+def _range(law: Law, variable: str) -> str:
+    from suffice.core.quantities import format_count
+
+    interval = law.domain.interval(variable)
+    if interval is None:
+        return "–"
+    return f"{format_count(interval.low, 2)} – {format_count(interval.high, 2)}"
+
+
+def _optimum(law: Law) -> str:
+    from suffice.architecture.laws import ConditionalLaw
+
+    if not isinstance(law, ConditionalLaw):
+        return "–"
+    reason = law.no_optimum_reason()
+    if reason is not None:
+        return f"none: {reason}"
+    best = law.optimum()
+    printed = f" (printed: {best.reported})" if best.reported else ""
+    return f"x* = {best.x:.4f}, r* = {best.r:.4f}{printed}"

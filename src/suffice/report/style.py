@@ -66,7 +66,7 @@ def new_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    layout: Literal["none", "constrained"] = "none" if margins else "constrained"
+    layout: Literal["constrained"] | None = None if margins else "constrained"
     figure = Figure(figsize=(width_in, height_in), layout=layout)
     if margins:
         left, bottom, right, top = margins
@@ -78,7 +78,9 @@ def new_figure(
 def to_svg(figure: Figure) -> str:
     """The figure as an `<svg>` element that scales to its container; the same every time."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    # Identifiers are salted when they are written, so the style must hold here too.
+    with house_style():
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     body = text[text.index("<svg") :]
     # Percentages instead of points let the page decide the width.

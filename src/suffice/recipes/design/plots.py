@@ -31,7 +31,7 @@ LABELS = {
     "chosen": "chosen",
 }
 _MOST_POINTS = 6000
-_CONTOUR_COLOURS = "YlGnBu"
+_CONTOUR_COLOURS = "Blues"
 
 
 def headline_figure(result: DesignResult) -> Figure:
@@ -85,8 +85,8 @@ def draw_front(axes: Axes, result: DesignResult) -> None:
     axes.plot(scores.loss[front], speed[front], color=style.MUTED, lw=1.2, label="Pareto front")
     axes.axvline(result.target_loss, color=style.RED, lw=1, ls=(0, (4, 3)))
     axes.annotate(
-        "loss target ", (result.target_loss, 0.02), xycoords=("data", "axes fraction"),
-        xytext=(-3, 0), textcoords="offset points", fontsize=8.5, color=style.RED, ha="right",
+        "loss target", (result.target_loss, 0.03), xycoords=("data", "axes fraction"),
+        xytext=(4, 0), textcoords="offset points", fontsize=8.5, color=style.RED,
     )  # fmt: skip
     for pick in main_picks(result):
         axes.plot(
@@ -114,17 +114,23 @@ def draw_front(axes: Axes, result: DesignResult) -> None:
 
 def draw_contours(axes: Axes, result: DesignResult) -> None:
     """Predicted loss over x and r at the reference's size, as distance from the lowest."""
+    from matplotlib.colors import BoundaryNorm  # noqa: PLC0415 — only a report draws
+
     grid = result.grid
     x_all, r_all = np.asarray(aspect(grid)), np.asarray(mlp_to_attention_ratio(grid))
     marks = main_picks(result)
     x = np.geomspace(min(x_all.min(), *(p.x for p in marks)) * 0.98, x_all.max() * 1.02, 121)
     r = np.geomspace(min(r_all.min(), *(p.r for p in marks)) * 0.95, r_all.max() * 1.05, 121)
     excess = _excess_percent(result, x, r)
-    levels = [0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
-    axes.contourf(x, r, excess, levels=levels, cmap=_CONTOUR_COLOURS, extend="max")
+    steps = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+    levels = [step for step in steps if step < excess.max()]
+    if len(levels) < 3:
+        levels = list(np.linspace(0.0, max(float(excess.max()), 1e-6), 5))
+    shades = BoundaryNorm([*levels, levels[-1] * 2], ncolors=256)
+    axes.contourf(x, r, excess, levels=levels, cmap=_CONTOUR_COLOURS, norm=shades, extend="max")
     lines = axes.contour(x, r, excess, levels=levels[1:], colors="white", linewidths=0.8)
     axes.clabel(lines, fmt=lambda value: f"{value:g} %", fontsize=7.5, colors=style.INK)
-    axes.scatter(x_all, r_all, s=2.5, color=style.INK, alpha=0.25, lw=0, rasterized=True)
+    axes.scatter(x_all, r_all, s=3, color=style.INK, alpha=0.3, lw=0, rasterized=True)
     for pick in marks:
         axes.plot(
             pick.x, pick.r, ls="", marker=MARKERS[pick.role], color=COLOURS[pick.role],
@@ -139,7 +145,6 @@ def draw_contours(axes: Axes, result: DesignResult) -> None:
         ylabel="r = MLP / attention weights",
         title=f"Loss above the lowest, law {result.law.name}",
     )
-    axes.legend(loc="lower right", fontsize=8, labelspacing=0.35)
 
 
 def draw_batches(axes: Axes, result: DesignResult) -> None:

@@ -12,6 +12,7 @@ from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.fit import fit
 from suffice.cli.laws import laws, predict
+from suffice.cli.policies import policies
 from suffice.cli.shapes import shapes
 from suffice.core.errors import SufficeError
 
@@ -49,6 +50,7 @@ app.command()(shapes)
 app.command()(laws)
 app.command()(predict)
 app.command()(fit)
+app.command()(policies)
 app.command()(doctor)
 
 

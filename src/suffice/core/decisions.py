@@ -37,6 +37,7 @@ class SampleFinished:
     completion: Completion
     answer: str | None = None
     score: float | None = None  # the verifier's or reward function's, where one was given
+    confidences: tuple[float, ...] = ()  # nats per token, of the whole sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

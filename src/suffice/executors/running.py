@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Literal
 
 from suffice.backends.protocol import Chunk
@@ -60,8 +61,7 @@ class Running:
     _reasoning: list[str] = field(default_factory=list)
     _logprobs: list[TokenLogprob] = field(default_factory=list)
     _tool_calls: list[ToolCall] = field(default_factory=list)
-    _confidence_sum: float = 0.0
-    _confidence_count: int = 0
+    _confidences: list[float] = field(default_factory=list)
 
     def add(self, chunk: Chunk, now_s: float) -> ChunkSeen:
         """Book a chunk; gives the evidence it is."""
@@ -83,11 +83,12 @@ class Running:
         self._tool_calls.extend(chunk.tool_calls)
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
-        k = self.launch.sampling.top_logprobs or 20
-        found = (token.confidence(k) for token in chunk.logprobs)
-        confidences = tuple(value for value in found if value is not None)
-        self._confidence_sum += sum(confidences)
-        self._confidence_count += len(confidences)
+        confidences = chunk.confidences
+        if not confidences and chunk.logprobs:
+            k = self.launch.sampling.top_logprobs or 20
+            found = (token.confidence(k) for token in chunk.logprobs)
+            confidences = tuple(value for value in found if value is not None)
+        self._confidences.extend(confidences)
         return ChunkSeen(
             sample=self.launch.sample,
             text=chunk.text,
@@ -121,6 +122,11 @@ class Running:
     def text(self) -> str:
         """The answer's text so far, prefill included."""
         return self.launch.prefill + "".join(self._text)
+
+    @property
+    def confidences(self) -> tuple[float, ...]:
+        """Token confidences so far, in nats."""
+        return tuple(self._confidences)
 
     @property
     def spoke(self) -> bool:
@@ -158,9 +164,7 @@ class Running:
             thinking=self.launch.thinking,
             answer=self.answer,
             score=self.score,
-            confidence=(
-                self._confidence_sum / self._confidence_count if self._confidence_count else None
-            ),
+            confidence=fmean(self._confidences) if self._confidences else None,
             reason=self.reason,
             ttft_s=None if self.first_s is None else self.first_s - self.began_s,
             e2e_s=0.0 if self.ended_s is None else self.ended_s - self.began_s,

@@ -143,7 +143,11 @@ class Session:
             return []
         running.answer, running.score = answer, score
         evidence = SampleFinished(
-            sample=sample, completion=running.completion(), answer=answer, score=score
+            sample=sample,
+            completion=running.completion(),
+            answer=answer,
+            score=score,
+            confidences=running.confidences,
         )
         return self._feed(now_s, evidence, self._tick(now_s))
 

@@ -36,6 +36,7 @@ class Seen:
     tokens: int
     score: float | None = None
     probability: float | None = None  # geometric mean of its tokens' probabilities
+    signal: float | None = None  # a confidence signal in nats, where the policy takes one
 
 
 @stored
@@ -58,8 +59,8 @@ class Pool:
         pool = replace(self, launched=self.launched + count, running=self.running + numbers)
         return pool, (Sample(samples=numbers, **how),)
 
-    def settle(self, evidence: Evidence) -> Pool:
-        """The pool after a sample ended; itself after any other evidence."""
+    def settle(self, evidence: Evidence, signal: float | None = None) -> Pool:
+        """The pool after a sample ended (with its `signal`); itself after any other evidence."""
         match evidence:
             case SampleFinished():
                 return replace(
@@ -73,6 +74,7 @@ class Pool:
                             tokens=evidence.completion.usage.completion_tokens,
                             score=evidence.score,
                             probability=mean_probability(evidence.completion),
+                            signal=signal,
                         ),
                     ),
                 )

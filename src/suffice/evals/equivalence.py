@@ -1,0 +1,139 @@
+"""Whether two answers are the same: exact match, or mathematical equivalence within a time limit.
+
+math-verify calls SymPy, which can run for ever on a hostile expression and cannot be interrupted
+from a thread: it runs in a process of its own, which is killed at the limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Iterable
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+from suffice.core.errors import InputError, MissingExtra
+
+LIMIT_S = 2.0
+# Loading SymPy takes seconds; that is not the answer's fault.
+START_S = 60.0
+# SymPy's time grows without bound with the text; nobody's final answer is this long.
+LONGEST_CHARACTERS = 500
+
+
+def exact(a: str | None, b: str | None) -> bool:
+    """Whether two extracted answers are equal; nothing equals a missing one."""
+    return a is not None and a == b
+
+
+class MathVerifier:
+    """Mathematical equivalence of LaTeX or plain expressions, by math-verify in a worker.
+
+    Use as a context manager, or close it. A comparison that passes the limit counts as unequal,
+    the worker is killed and the next comparison starts a fresh one.
+    """
+
+    def __init__(self, *, limit_s: float = LIMIT_S) -> None:
+        if not limit_s > 0:
+            raise InputError(f"the time limit must be positive, got {limit_s}")
+        self.limit_s = limit_s
+        self.timeouts = 0  # comparisons that passed the limit
+        self._process: Any = None
+        self._pipe: Connection | None = None
+
+    def __enter__(self) -> MathVerifier:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def equal(self, a: str | None, b: str | None) -> bool:
+        """Whether two answers are mathematically the same."""
+        if a is None or b is None:
+            return False
+        if a == b:
+            return True
+        if max(len(a), len(b)) > LONGEST_CHARACTERS:
+            return False
+        pipe = self._worker()
+        try:
+            pipe.send((a, b))
+            if not pipe.poll(self.limit_s):
+                self.timeouts += 1
+                self.close()
+                return False
+            return bool(pipe.recv())
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self.close()  # the worker died (out of memory, say) over this pair
+            return False
+
+    def key(self, answer: str | None, known: Iterable[str]) -> str | None:
+        """The first of `known` that is equal to `answer`, else `answer`: a key to vote on."""
+        if answer is None:
+            return None
+        return next((each for each in known if self.equal(each, answer)), answer)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process, self._pipe = None, None
+
+    def _worker(self) -> Connection:
+        if self._pipe is not None and self._process is not None and self._process.is_alive():
+            return self._pipe
+        self.close()
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe = ours
+        if not ours.poll(START_S):
+            self.close()
+            raise InputError(f"the math worker did not start within {START_S:.0f} s")
+        try:
+            ready = ours.recv()
+        except EOFError:
+            ready = False
+        if not ready:
+            self.close()
+            raise MissingExtra.of("math-verify", "math", "mathematical equivalence")
+        return ours
+
+
+def _serve(pipe: Connection) -> None:
+    """Worker: answers pairs until its pipe closes."""
+    try:
+        from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify  # noqa: PLC0415
+    except ImportError:
+        pipe.send(False)
+        return
+    logging.disable(logging.WARNING)  # it warns that its own limit is off: ours is the parent
+    pipe.send(True)
+    targets = (LatexExtractionConfig(), ExprExtractionConfig())
+
+    @lru_cache(maxsize=256)
+    def parsed(text: str) -> Any:
+        # No limit of its own: it would need signals, and the parent kills us anyway.
+        wrapped = text if "$" in text else f"${text}$"
+        return parse(wrapped, extraction_config=targets, parsing_timeout=None)
+
+    while True:
+        try:
+            a, b = pipe.recv()
+        except EOFError:
+            return
+        left, right = parsed(a), parsed(b)
+        pipe.send(bool(left and right and verify(left, right, timeout_seconds=None)))

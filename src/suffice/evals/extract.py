@@ -1,0 +1,184 @@
+"""The comparable answer of a completion: two completions agree if their keys are equal.
+
+An extractor gives None where it finds nothing, which casts no vote. Free-form text has no
+extractor: it is never voted on.
+
+    boxed          the last \\boxed{…}, as text
+    number         the last number; 1,000 = 1000 = 1000.0 = 1e3, 50% = 50
+    choice         the last choice letter that the answer commits to: (B), **B**, answer: B
+    json           the last JSON object or array, keys sorted, numbers by value
+    tool           the tool calls, order and spelling of their JSON arguments aside
+    regex:PATTERN  the last match's first group (the whole match without groups)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from suffice.core.completions import Completion
+from suffice.core.errors import InputError, UnknownName
+
+Extractor = Callable[[Completion], str | None]
+
+_NUMBER = re.compile(
+    r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d*|\.\d+)?"
+    r"(?:(?<=[\d.])[eE][-+]?\d+)?"
+)
+_COMMITTED = re.compile(
+    r"(?i:answer|choice|option)\b[^A-Za-z\n]{0,12}(?i:is\b|[:=])?\s*"
+    r"(?:[\[*\"']*([A-J])\b(?!['’])|[\[*\"']*\(([A-Ja-j])\))"
+)
+_MARKED = re.compile(r"\(([A-J])\)|\*\*([A-J])\*\*|\[([A-J])\]|\\boxed\{(?:\\text\{)?([A-J])\}")
+_ALONE = re.compile(r"^\s*([A-J])\s*(?:[.):\n]|$)")
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+
+
+def extractor(answer_format: str | None) -> Extractor | None:
+    """The extractor that `answer_format` names; None for free-form text (None or "text")."""
+    if answer_format is None or answer_format == "text":
+        return None
+    if answer_format.startswith("regex:"):
+        return regex_extractor(answer_format.removeprefix("regex:"))
+    if answer_format not in EXTRACTORS:
+        known = [*EXTRACTORS, "regex:PATTERN", "text"]
+        raise UnknownName.of("answer format", answer_format, known, f"(known: {', '.join(known)})")
+    return EXTRACTORS[answer_format]
+
+
+def boxed(completion: Completion) -> str | None:
+    """Content of the last \\boxed{…}, braces matched, outer spaces and dollar signs dropped."""
+    return last_boxed(completion.text)
+
+
+def last_boxed(text: str) -> str | None:
+    """Content of the last complete \\boxed{…} of a text; an unfinished one is skipped."""
+    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
+        depth = 1
+        for position in range(match.end(), len(text)):
+            depth += {"{": 1, "}": -1}.get(text[position], 0)
+            if depth == 0:
+                return _plain(text[match.end() : position]) or None
+    return None
+
+
+def number(completion: Completion) -> str | None:
+    """The last number of the text, in one spelling."""
+    text = completion.text
+    inside = last_boxed(text)
+    for source in (inside, text):
+        found = [m[0] for m in _NUMBER.finditer(source or "") if re.search(r"\d", m[0])]
+        if found:
+            return canonical_number(found[-1])
+    return None
+
+
+def canonical_number(text: str) -> str | None:
+    """One spelling per value: no thousands separators, no trailing zeros, no exponent."""
+    try:
+        value = Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return None
+    if value.adjusted() > 400 or value.adjusted() < -400:
+        return None  # spelling it out would fill memory
+    shown = format(value.normalize(), "f")
+    return "0" if value == 0 else shown
+
+
+def choice(completion: Completion) -> str | None:
+    """The last choice letter (A to J) that the text commits to."""
+    text = completion.text
+    for pattern in (_COMMITTED, _MARKED):
+        found = list(pattern.finditer(text))
+        if found:
+            return next(group for group in found[-1].groups() if group).upper()
+    first = _ALONE.match(text)
+    return first[1] if first else None
+
+
+def json_answer(completion: Completion) -> str | None:
+    """The last JSON object or array of the text in canonical form."""
+    fenced = _FENCE.findall(completion.text)
+    for source in (*reversed(fenced), completion.text):
+        found = _last_json(source)
+        if found is not None:
+            return canonical_json(found)
+    return None
+
+
+def _last_json(text: str) -> Any:
+    """The last outermost object or array of a text, None if there is none."""
+    decoder = json.JSONDecoder()
+    found: Any = None
+    position = 0
+    while True:
+        start = re.compile(r"[{\[]").search(text, position)
+        if start is None:
+            return found
+        try:
+            found, position = decoder.raw_decode(text, start.start())
+        except (json.JSONDecodeError, RecursionError):
+            position = start.start() + 1
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text with sorted keys, no spaces, 1.0 written 1."""
+    return json.dumps(_by_value(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _by_value(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_by_value(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _by_value(item) for key, item in value.items()}
+    return value
+
+
+def tool(completion: Completion) -> str | None:
+    """The tool calls in canonical form; None without any, or with arguments that are not JSON."""
+    calls = []
+    for call in completion.tool_calls:
+        try:
+            arguments = json.loads(call.arguments or "{}")
+        except json.JSONDecodeError:
+            return None
+        calls.append(canonical_json({"name": call.name, "arguments": arguments}))
+    return "\n".join(sorted(calls)) or None
+
+
+def regex_extractor(pattern: str) -> Extractor:
+    """Extractor of the last match of `pattern`: its first group, or the whole match."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"answer format regex:{pattern} is not a pattern: {error}") from None
+
+    def by_regex(completion: Completion) -> str | None:
+        found = None
+        for match in compiled.finditer(completion.text):
+            found = match
+        if found is None:
+            return None
+        groups = [group for group in found.groups() if group is not None]
+        return (groups[0] if groups else found[0]).strip() or None
+
+    return by_regex
+
+
+def _plain(text: str) -> str:
+    """Spaces and dollar signs around dropped, runs of spaces made one."""
+    return re.sub(r"\s+", " ", text.strip().strip("$").strip())
+
+
+EXTRACTORS: dict[str, Extractor] = {
+    "boxed": boxed,
+    "number": number,
+    "choice": choice,
+    "json": json_answer,
+    "tool": tool,
+}

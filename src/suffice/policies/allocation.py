@@ -1,0 +1,179 @@
+"""Spend on the questions where it helps: by difficulty bin, by marginal gain over a batch.
+
+Shape suffixes: Q questions, B budgets in samples (index = samples, from 0), A arms.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from suffice.core.decisions import Actions, Answer, Evidence, Need
+from suffice.core.errors import InputError
+from suffice.core.requests import Request
+from suffice.policies.pool import Pool, at_least, ended, one_sample, option, step_alone
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def success_curve(success: ArrayLike, most: int) -> FloatArray:
+    """P(at least one of b samples is right), b = 0..most, for success rates; shape (Q, most + 1).
+
+    Formula: 1 - (1 - p)^b. It is concave in b, so greedy allocation over it is optimal.
+    """
+    rates = np.asarray(success, dtype=np.float64)
+    if ((rates < 0) | (rates > 1)).any():
+        raise InputError("success rates must lie in [0, 1]")
+    missed: FloatArray = (1.0 - rates[:, None]) ** np.arange(most + 1)
+    return 1.0 - missed
+
+
+def allocate(values_QB: ArrayLike, total: int) -> IntArray:
+    """Samples for each question, at most `total` together, that maximise the summed value.
+
+    `values_QB[q, b]` is the expected value of question q with b samples. Steps are taken greedily
+    along each row's concave hull: optimal where rows are concave, and where they are not, short of
+    the optimum by less than one hull step of one question.
+    Reference: 2410.04707 (Damani et al.), §3.1.
+    """
+    values = np.asarray(values_QB, dtype=np.float64)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise InputError("values must be a finite table: one row per question, one column per b")
+    if total < 0:
+        raise InputError(f"total must be 0 or more samples, got {total}")
+    steps = [_hull_steps(row) for row in values]
+    spent = np.zeros(len(values), dtype=np.int64)
+    queue = [(-path[0][1], q, 0) for q, path in enumerate(steps) if path]
+    heapq.heapify(queue)
+    left = total
+    while queue and left > 0:
+        _, q, at = heapq.heappop(queue)
+        size, _ = steps[q][at]
+        if size > left:
+            continue
+        left -= size
+        spent[q] += size
+        if at + 1 < len(steps[q]):
+            heapq.heappush(queue, (-steps[q][at + 1][1], q, at + 1))
+    return spent
+
+
+def _hull_steps(row: FloatArray) -> list[tuple[int, float]]:
+    """(samples, gain per sample) along the concave hull of one row, gains falling and positive."""
+    hull = [0]
+    for b in range(1, len(row)):
+        while len(hull) > 1 and _slope(row, hull[-2], hull[-1]) < _slope(row, hull[-1], b):
+            hull.pop()
+        hull.append(b)
+    steps = [(after - before, _slope(row, before, after)) for before, after in pairwise(hull)]
+    return [(size, gain) for size, gain in steps if gain > 0]
+
+
+def _slope(row: FloatArray, before: int, after: int) -> float:
+    return float((row[after] - row[before]) / (after - before))
+
+
+def difficulty_bins(easiness: ArrayLike, bins: int = 5) -> IntArray:
+    """Bin of each question, 0 hardest, in equal shares by `easiness` (pass rate or mean score)."""
+    values = np.asarray(easiness, dtype=np.float64)
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    result: IntArray = (ranks * bins // len(values)).astype(np.int64)
+    return result
+
+
+def best_arm_by_bin(accuracy_QA: ArrayLike, bin_Q: Sequence[int] | IntArray) -> dict[int, int]:
+    """Arm with the highest mean accuracy in each difficulty bin (the first among equals)."""
+    table, bins = np.asarray(accuracy_QA, dtype=np.float64), np.asarray(bin_Q)
+    return {int(each): int(table[bins == each].mean(axis=0).argmax()) for each in np.unique(bins)}
+
+
+def compute_optimal_accuracy(accuracy_QA: ArrayLike, bin_Q: ArrayLike, *, seed: int) -> float:
+    """Accuracy of the best arm by bin, chosen on one random half and scored on the other, twice.
+
+    Reference: 2408.03314 (Snell et al.), §3.2, whose difficulty estimate is not in the budget.
+    """
+    table, bins = np.asarray(accuracy_QA, dtype=np.float64), np.asarray(bin_Q)
+    fold = np.random.default_rng(seed).permutation(len(table)) % 2
+    scored = np.empty(len(table))
+    overall = int(table.mean(axis=0).argmax())
+    for half in (0, 1):
+        arms = best_arm_by_bin(table[fold != half], bins[fold != half])
+        for q in np.flatnonzero(fold == half):
+            scored[q] = table[q, arms.get(int(bins[q]), overall)]
+    return float(scored.mean())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifficultyBinned:
+    """A few pilot samples place the question in a difficulty bin; the bin says how many more.
+
+    Easiness is the pilots' mean score with a verifier, else the share of their leading answer. The
+    pilots are part of the budget, unlike in the paper, and they vote.
+    """
+
+    pilot: int = option(4, "samples that estimate the difficulty")
+    edges: tuple[float, ...] = option((0.3, 0.9), "easiness between bins, rising, e.g. .3+.9")
+    more: tuple[int, ...] = option((0, 12, 0), "further samples by bin, hardest first, e.g. 0+12+0")
+
+    name: ClassVar[str] = "difficulty_binned"
+    paper: ClassVar[str] = "2408.03314"
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __post_init__(self) -> None:
+        at_least("pilot", self.pilot, 1)
+        if len(self.more) != len(self.edges) + 1 or list(self.edges) != sorted(self.edges):
+            raise InputError(
+                f"edges {self.edges} must rise and more {self.more} must have one entry more"
+            )
+        for extra in self.more:
+            at_least("more", extra, 0)
+
+    @property
+    def baseline_samples(self) -> int:
+        """What the hungriest bin draws."""
+        return self.pilot + max(self.more)
+
+    def start(self, request: Request) -> tuple[Pool, Actions]:
+        if request.answer_format is None:
+            return one_sample(top_logprobs=0)
+        return Pool().launch(self.pilot)
+
+    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
+        if state.alone:
+            return step_alone(state, evidence)
+        state = state.settle(evidence)
+        if not ended(evidence) or state.running:
+            return state, ()
+        if state.launched == self.pilot and not state.exhausted:
+            extra = self.more[self.bin_of(state)]
+            if extra:
+                return state.launch(extra)
+        return state, self._choose(state)
+
+    def bin_of(self, state: Pool) -> int:
+        """Difficulty bin of the pilots, 0 hardest."""
+        easiness = self.easiness(state)
+        return sum(easiness >= edge for edge in self.edges)
+
+    def easiness(self, state: Pool) -> float:
+        """Mean score, or share of the leading answer among all pilots."""
+        pilots = [seen for seen in state.seen if seen.sample < self.pilot]
+        scores = [seen.score for seen in pilots if seen.score is not None]
+        if scores:
+            return sum(scores) / len(scores)
+        return state.counts[0][1] / self.pilot if state.counts else 0.0
+
+    def _choose(self, state: Pool) -> Actions:
+        scored = [seen for seen in state.seen if seen.score is not None]
+        why = f"difficulty bin {self.bin_of(state) + 1} of {len(self.more)}"
+        if not scored:
+            return state.majority(why)
+        best = max(scored, key=lambda seen: seen.score or 0.0)
+        return (Answer(sample=best.sample, why=f"best score; {why}"),)

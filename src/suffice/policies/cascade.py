@@ -1,0 +1,191 @@
+"""Cheap first: escalate on disagreement or low confidence, keep the best earlier answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from suffice.core.decisions import (
+    Action,
+    Actions,
+    Answer,
+    AnyPolicy,
+    Cancel,
+    Escalate,
+    Evidence,
+    Need,
+    Sample,
+    SampleFailed,
+    SampleFinished,
+    Tick,
+)
+from suffice.core.errors import InputError
+from suffice.core.requests import Request
+from suffice.core.serial import stored
+from suffice.policies.pool import is_share
+from suffice.policies.thinking import Rewired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """A policy, and the confidence from which its answer stands (None: any answer does)."""
+
+    policy: AnyPolicy
+    accept: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.accept is not None:
+            is_share("accept", self.accept)
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The best answer of an earlier rung."""
+
+    sample: int
+    text: str | None
+    confidence: float | None
+    rung: int
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Climb:
+    """State: the rung, its policy's state, and what earlier rungs left."""
+
+    request: Request
+    rung: int = 0
+    inner: Any = None
+    offset: int = 0  # the rung's sample 0, in the cascade's numbers
+    launched: int = 0
+    running: tuple[int, ...] = ()
+    comparable: tuple[int, ...] = ()  # samples in which an answer was found
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cascade:
+    """Rungs in order of cost; a rung may be any policy, another cascade included.
+
+    A rung's answer stands if the policy gave it with at least `accept` confidence. Else the next
+    rung runs. The last rung's answer stands, unless it found none: then the best earlier one does.
+    """
+
+    rungs: tuple[Rung, ...]
+
+    name: ClassVar[str] = "cascade"
+    paper: ClassVar[str] = "2305.05176"
+
+    def __post_init__(self) -> None:
+        if not self.rungs:
+            raise InputError("a cascade needs at least one rung: write policy@model > policy@model")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What any rung needs."""
+        return frozenset().union(*(rung.policy.needs for rung in self.rungs))
+
+    @property
+    def baseline_samples(self) -> int:
+        """The last rung alone."""
+        return self.rungs[-1].policy.baseline_samples
+
+    def start(self, request: Request) -> tuple[Climb, Actions]:
+        return self._enter(Climb(request=request), ())
+
+    def step(self, state: Climb, evidence: Evidence) -> tuple[Climb, Actions]:
+        if isinstance(evidence, Tick):
+            inner_evidence: Evidence = evidence
+        elif evidence.sample < state.offset:
+            return state, ()  # a straggler of an earlier rung
+        else:
+            inner_evidence = replace(evidence, sample=evidence.sample - state.offset)
+        if isinstance(evidence, SampleFinished | SampleFailed):
+            left = tuple(number for number in state.running if number != evidence.sample)
+            state = replace(state, running=left)
+        if isinstance(evidence, SampleFinished) and evidence.answer is not None:
+            state = replace(state, comparable=(*state.comparable, evidence.sample))
+        inner, actions = self.rungs[state.rung].policy.step(state.inner, inner_evidence)
+        return self._carry(replace(state, inner=inner), actions, ())
+
+    def _enter(self, state: Climb, before: Actions) -> tuple[Climb, Actions]:
+        state = replace(state, offset=state.launched)
+        inner, actions = self.rungs[state.rung].policy.start(state.request)
+        return self._carry(replace(state, inner=inner), actions, before)
+
+    def _carry(self, state: Climb, actions: Actions, before: Actions) -> tuple[Climb, Actions]:
+        out: list[Action] = list(before)
+        for action in actions:
+            match action:
+                case Sample():
+                    numbers = tuple(number + state.offset for number in action.samples)
+                    state = replace(
+                        state,
+                        launched=max(state.launched, *(number + 1 for number in numbers)),
+                        running=state.running + numbers,
+                    )
+                    # What an earlier rung shows may be taken back: only the last may stream.
+                    final = action.final and state.rung == len(self.rungs) - 1
+                    out.append(replace(action, samples=numbers, final=final))
+                case Cancel():
+                    number = action.sample + state.offset
+                    left = tuple(each for each in state.running if each != number)
+                    state = replace(state, running=left)
+                    out.append(replace(action, sample=number))
+                case Answer() | Escalate():
+                    return self._judge(state, action, tuple(out))
+        return state, tuple(out)
+
+    def _judge(
+        self, state: Climb, verdict: Answer | Escalate, before: Actions
+    ) -> tuple[Climb, Actions]:
+        rung = self.rungs[state.rung]
+        number = verdict.sample if isinstance(verdict, Answer) else verdict.best
+        sample = None if number is None else number + state.offset
+        sure = verdict.confidence
+        stands = isinstance(verdict, Answer) and (
+            rung.accept is None or (sure is not None and sure >= rung.accept)
+        )
+        where = f"rung {state.rung + 1} of {len(self.rungs)}: {verdict.why}"
+        if stands and isinstance(verdict, Answer) and self._usable(state, sample):
+            answer = Answer(
+                sample=verdict.sample + state.offset,
+                why=where,
+                confidence=sure,
+                text=verdict.text,
+            )
+            return state, (*before, answer)
+        state = self._keep(state, sample, verdict)
+        if state.rung + 1 < len(self.rungs):
+            why = f"rung {state.rung + 1} was not sure enough"
+            cancels = tuple(Cancel(sample=each, why=why) for each in state.running)
+            higher = replace(state, rung=state.rung + 1, running=())
+            return self._enter(higher, before + cancels)
+        kept = state.kept
+        if kept is None:
+            return state, (*before, Escalate(why=where))
+        why = where if kept.rung == state.rung else f"kept from rung {kept.rung + 1}; {where}"
+        last = Escalate(why=why, best=kept.sample, confidence=kept.confidence, text=kept.text)
+        return state, (*before, last)
+
+    def _usable(self, state: Climb, sample: int | None) -> bool:
+        """Whether the sample has a comparable answer, where the request has such answers."""
+        return state.request.answer_format is None or sample in state.comparable
+
+    def _keep(self, state: Climb, sample: int | None, verdict: Answer | Escalate) -> Climb:
+        if sample is None:
+            return state
+        kept, sure = state.kept, verdict.confidence
+        fresh = Kept(sample=sample, text=verdict.text, confidence=sure, rung=state.rung)
+        if kept is None:
+            return replace(state, kept=fresh)
+        # A later rung is the better model: it wins unless it found nothing and the earlier did.
+        if not self._usable(state, sample) and self._usable(state, kept.sample):
+            return state
+        return replace(state, kept=fresh)
+
+
+def rung(policy: AnyPolicy, *, model: str | None = None, accept: float | None = None) -> Rung:
+    """A rung that runs `policy` on `model`."""
+    return Rung(policy=Rewired(inner=policy, model=model) if model else policy, accept=accept)

@@ -1,0 +1,192 @@
+"""Policies by name: `--policy adaptive_consistency:threshold=.9,max_samples=16`.
+
+    POLICY   NAME[:OPTION=VALUE[,OPTION=VALUE…]][@MODEL]
+    CASCADE  POLICY > POLICY [> …]
+
+Options that every policy takes: `effort` (thinking effort of its samples) and, in a cascade,
+`accept` (confidence from which the rung's answer stands). Tuples are written a+b+c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from suffice.core.decisions import AnyPolicy
+from suffice.core.errors import InputError, UnknownName
+from suffice.core.thinking import Thinking
+from suffice.policies.agreement import AdaptiveConsistency, Agreement, EarlyStopping
+from suffice.policies.allocation import DifficultyBinned
+from suffice.policies.auto import Auto
+from suffice.policies.cascade import Cascade, Rung
+from suffice.policies.deepconf import DeepConfOffline, DeepConfOnline
+from suffice.policies.fixed import BestOfN, SelfConsistency, Single
+from suffice.policies.options import convert, shown, type_name
+from suffice.policies.probe import AnswerStability
+from suffice.policies.revise import ReviseOnce, SequentialRevision
+from suffice.policies.shortest import ShortMAtK
+from suffice.policies.thinking import BudgetForcing, NoThinking, Rewired
+
+_CLASSES: tuple[type[Any], ...] = (
+    Single,
+    SelfConsistency,
+    AdaptiveConsistency,
+    EarlyStopping,
+    DeepConfOnline,
+    DeepConfOffline,
+    BestOfN,
+    ShortMAtK,
+    AnswerStability,
+    ReviseOnce,
+    SequentialRevision,
+    NoThinking,
+    BudgetForcing,
+    DifficultyBinned,
+    Agreement,
+    Auto,
+    Cascade,
+)
+POLICIES: dict[str, type[Any]] = {cls.name: cls for cls in _CLASSES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionInfo:
+    """One option of a policy, as `suffice policies` prints it."""
+
+    name: str
+    type: str
+    default: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyInfo:
+    """What `suffice policies` prints about a policy."""
+
+    name: str
+    summary: str
+    paper: str
+    needs: tuple[str, ...]
+    options: tuple[OptionInfo, ...]
+
+
+def describe(name: str) -> PolicyInfo:
+    """Name, summary, paper and options of a policy, from its dataclass."""
+    cls = _class_of(name)
+    hints = get_type_hints(cls)
+    documented = [field for field in fields(cls) if "doc" in field.metadata]
+    needs = cls.needs if isinstance(cls.needs, frozenset) else frozenset()
+    return PolicyInfo(
+        name=name,
+        summary=(cls.__doc__ or "").strip().split("\n", 1)[0],
+        paper=cls.paper,
+        needs=tuple(sorted(needs)),
+        options=tuple(
+            OptionInfo(
+                name=field.name,
+                type=type_name(hints[field.name]),
+                default=shown(field.default),
+                doc=field.metadata["doc"],
+            )
+            for field in documented
+        ),
+    )
+
+
+def describe_all() -> tuple[PolicyInfo, ...]:
+    """Every policy, in the order to read them in."""
+    return tuple(describe(name) for name in POLICIES)
+
+
+def parse_policy(text: str) -> AnyPolicy:
+    """The policy that a line of text names."""
+    rungs = [part.strip() for part in text.split(">")]
+    if not all(rungs):
+        raise InputError(f"policy {text!r} has an empty rung: write policy@model > policy@model")
+    if len(rungs) == 1:
+        policy, accept = _parse_rung(rungs[0])
+        if accept is not None:
+            raise InputError("accept belongs to a rung of a cascade: write policy:accept=.9 > …")
+        return policy
+    built = []
+    for rung in rungs:
+        policy, accept = _parse_rung(rung)
+        built.append(Rung(policy=policy, accept=accept))
+    return Cascade(rungs=tuple(built))
+
+
+def build_policy(spec: Mapping[str, Any]) -> AnyPolicy:
+    """The policy that a table (of a TOML or JSON file) describes.
+
+    {"policy": NAME, OPTION: VALUE, …, "model": …, "effort": …}; for a cascade
+    {"policy": "cascade", "rungs": [{…, "accept": 0.9}, …]}.
+    """
+    rest = dict(spec)
+    name = rest.pop("policy", None)
+    if not isinstance(name, str):
+        raise InputError('a policy table needs its name: policy = "adaptive_consistency"')
+    if name != Cascade.name:
+        return _build(name, rest)
+    rungs = rest.pop("rungs", None)
+    if rest or not isinstance(rungs, list) or not all(isinstance(rung, dict) for rung in rungs):
+        raise InputError("a cascade table has one field, rungs: a list of policy tables")
+    built = []
+    for table in rungs:
+        rung = dict(table)
+        accept = rung.pop("accept", None)
+        built.append(
+            Rung(
+                policy=build_policy(rung),
+                accept=None if accept is None else convert("accept", float, accept),
+            )
+        )
+    return Cascade(rungs=tuple(built))
+
+
+def _parse_rung(text: str) -> tuple[AnyPolicy, float | None]:
+    head, _, model = text.partition("@")
+    name, _, options = head.partition(":")
+    values: dict[str, Any] = {"model": model.strip()} if model.strip() else {}
+    for item in filter(None, (part.strip() for part in options.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"option {item!r} of policy {name!r} has no value: write {item}=VALUE")
+        values[key.strip()] = value.strip()
+    accept = values.pop("accept", None)
+    return _build(name.strip(), values), (
+        None if accept is None else convert("accept", float, accept)
+    )
+
+
+def _build(name: str, values: dict[str, Any]) -> AnyPolicy:
+    cls = _class_of(name)
+    if cls is Cascade:
+        raise InputError("a cascade is written as its rungs: policy@model > policy@model")
+    hints = get_type_hints(cls)
+    known = {field.name for field in fields(cls) if "doc" in field.metadata}
+    if cls is Auto:
+        known = {"price"}
+    model = values.pop("model", None)
+    effort = values.pop("effort", None) if "effort" not in known else None
+    for key in values:
+        if key not in known:
+            raise UnknownName.of(
+                f"option of policy {name}:",
+                key,
+                known,
+                f"(it has {', '.join(sorted(known)) or 'none'})",
+            )
+    policy: AnyPolicy = cls(
+        **{key: convert(key, hints[key], value) for key, value in values.items()}
+    )
+    if model is None and effort is None:
+        return policy
+    thinking = None if effort is None else Thinking.of_effort(str(effort))
+    return Rewired(inner=policy, model=model, thinking=thinking)
+
+
+def _class_of(name: str) -> type[Any]:
+    if name not in POLICIES:
+        raise UnknownName.of("policy", name, POLICIES, "(`suffice policies` lists them)")
+    return POLICIES[name]

@@ -1,0 +1,182 @@
+"""Think less or more: answer at once in parallel, or hold the think block to a budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from suffice.core.decisions import (
+    Action,
+    Actions,
+    Answer,
+    AnyPolicy,
+    Cancel,
+    ChunkSeen,
+    Escalate,
+    Evidence,
+    Need,
+    Sample,
+    SampleFailed,
+    SampleFinished,
+)
+from suffice.core.requests import Request
+from suffice.core.serial import stored
+from suffice.core.thinking import Thinking
+from suffice.policies.fixed import SelfConsistency
+from suffice.policies.pool import Pool, at_least, option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewired:
+    """A policy whose samples use another model or another think block, where they set none."""
+
+    inner: AnyPolicy
+    model: str | None = None
+    thinking: Thinking | None = None
+
+    @property
+    def name(self) -> str:
+        """The inner policy's."""
+        return self.inner.name
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The inner policy's."""
+        return self.inner.needs
+
+    @property
+    def baseline_samples(self) -> int:
+        """The inner policy's."""
+        return self.inner.baseline_samples
+
+    def start(self, request: Request) -> tuple[object, Actions]:
+        state, actions = self.inner.start(request)
+        return state, self._rewire(actions)
+
+    def step(self, state: object, evidence: Evidence) -> tuple[object, Actions]:
+        state, actions = self.inner.step(state, evidence)
+        return state, self._rewire(actions)
+
+    def _rewire(self, actions: Actions) -> Actions:
+        return tuple(self._rewire_one(action) for action in actions)
+
+    def _rewire_one(self, action: Action) -> Action:
+        if not isinstance(action, Sample):
+            return action
+        return replace(
+            action,
+            model=action.model or self.model,
+            thinking=self.thinking if action.thinking is None else action.thinking,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoThinking(SelfConsistency):
+    """Answer at once, several times in parallel, and vote: the think block is left empty."""
+
+    samples: int = option(8, "samples to draw")
+
+    name: ClassVar[str] = "no_thinking"
+    paper: ClassVar[str] = "2504.09858"
+
+    def start(self, request: Request) -> tuple[Pool, Actions]:
+        state, actions = SelfConsistency.start(self, request)
+        at_once = Rewired(inner=self, thinking=Thinking(enabled=False))
+        return state, at_once._rewire(actions)
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forcing:
+    """State: the think block so far, whose tokens are counted until it closes."""
+
+    sample: int = 0
+    before: str = ""  # what the running sample was begun with
+    reasoning: str = ""
+    text: str = ""
+    tokens: int = 0  # thinking tokens, over all samples
+    waits: int = 0
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetForcing:
+    """Hold the think block to a budget from outside the engine (s1).
+
+    A block that reaches `budget` tokens is closed and the answer asked for; one that closes before
+    `least` tokens is reopened with "Wait", at most `waits` times. Engines with a budget of their
+    own need none of this: use `single` with an effort.
+    """
+
+    budget: int = option(4096, "thinking tokens at most")
+    least: int = option(0, "thinking tokens wanted before the block may close")
+    waits: int = option(2, "times that a block may be reopened")
+    answer_tokens: int = option(1024, "tokens for the answer after a block was closed by force")
+    think_open: str = option("<think>\n", "text that opens the model's think block")
+    think_close: str = option("</think>", "text that closes it")
+
+    name: ClassVar[str] = "budget_forcing"
+    paper: ClassVar[str] = "2501.19393"
+    needs: ClassVar[frozenset[Need]] = frozenset({"prefill"})
+    baseline_samples: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        at_least("budget", self.budget, 1)
+        at_least("waits", self.waits, 0)
+        at_least("answer_tokens", self.answer_tokens, 1)
+
+    def start(self, request: Request) -> tuple[Forcing, Actions]:
+        return Forcing(), (Sample(samples=(0,), thinking=Thinking(enabled=True)),)
+
+    def step(self, state: Forcing, evidence: Evidence) -> tuple[Forcing, Actions]:
+        match evidence:
+            case ChunkSeen() if evidence.sample == state.sample and not state.closed:
+                return self._grow(state, evidence)
+            case SampleFinished() if evidence.sample == state.sample:
+                why = f"{state.tokens} thinking tokens, block reopened {state.waits} times"
+                return state, (Answer(sample=state.sample, why=why),)
+            case SampleFailed() if evidence.sample == state.sample:
+                return state, (Escalate(why="the sample failed"),)
+            case _:
+                return state, ()
+
+    def _grow(self, state: Forcing, chunk: ChunkSeen) -> tuple[Forcing, Actions]:
+        reasoning, text = state.reasoning + chunk.reasoning_text, state.text + chunk.text
+        # An engine that sends the think block apart closes it with the first text; else the
+        # block's own closing text does.
+        closed = bool(text.strip()) if reasoning else self.think_close in text
+        inside = bool(chunk.reasoning_text) or not closed
+        tokens = state.tokens + (chunk.tokens if inside else 0)
+        state = replace(state, reasoning=reasoning, text=text, tokens=tokens, closed=closed)
+        thought = state.before + (reasoning or text.split(self.think_close, 1)[0])
+        if closed and tokens < self.least and state.waits < self.waits:
+            return self._restart(state, self._opened(thought) + "\nWait,", closed=False)
+        if not closed and tokens >= self.budget:
+            forced = f"{self._opened(thought)}\n{self.think_close}\n\n"
+            return self._restart(state, forced, closed=True)
+        return state, ()
+
+    def _opened(self, thought: str) -> str:
+        thought = thought.rstrip()
+        opened = thought.lstrip().startswith(self.think_open.strip())
+        return thought if opened else self.think_open + thought
+
+    def _restart(self, state: Forcing, prefill: str, *, closed: bool) -> tuple[Forcing, Actions]:
+        old, new = state.sample, state.sample + 1
+        action = Sample(
+            samples=(new,),
+            prefill=prefill,
+            max_tokens=self.answer_tokens if closed else None,
+            final=closed,
+        )
+        state = replace(
+            state,
+            sample=new,
+            before=prefill,
+            reasoning="",
+            text="",
+            waits=state.waits + (not closed),
+            closed=closed,
+        )
+        why = "thinking budget reached" if closed else "thought too little"
+        return state, (Cancel(sample=old, why=why), action)

@@ -20,6 +20,8 @@ from suffice.throughput.serving import Serving
 
 # What `policy` may be besides the name of a policy: pass requests through untouched.
 BYPASS = "bypass"
+# A client names its own policy and options; this is what bounds them unless the operator says so.
+DEFAULT_BUDGET = Budget(samples=64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,19 +38,13 @@ class UpstreamConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyConfig:
-    """A policy under a name of the operator's choosing."""
-
-    use: str
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
     """Everything that `create_app` needs to know.
 
     `policy` answers requests that name an upstream's model; None passes them through. `model` is
-    what `suffice/<policy>` runs on, by default the first upstream's first.
+    what `suffice/<policy>` runs on, by default the first upstream's first. `policies` are tables
+    of the operator's own, as `suffice.policies.registry.build_policy` reads them. `budget` bounds
+    every request that a policy answers; requests can only lower it.
     """
 
     upstreams: tuple[UpstreamConfig, ...] = ()
@@ -57,8 +53,8 @@ class GatewayConfig:
     policy: str | None = None
     model: str | None = None
     answer_format: str | None = None
-    budget: Budget = field(default_factory=Budget)
-    policies: Mapping[str, PolicyConfig] = field(default_factory=dict, hash=False)
+    budget: Budget = DEFAULT_BUDGET
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     keep_alive_s: float = 5.0
     max_body_bytes: int = 32 * 2**20
     max_choices: int = 16
@@ -91,15 +87,9 @@ class _UpstreamTable(_Strict):
 
 class _BudgetTable(_Strict):
     completion_tokens: int | None = Field(default=None, ge=0)
-    samples: int | None = Field(default=None, ge=0)
+    samples: int | None = Field(default=DEFAULT_BUDGET.samples, ge=0)
     elapsed_s: float | None = Field(default=None, ge=0)
     usd: float | None = Field(default=None, ge=0)
-
-
-class _PolicyTable(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)  # its options are the policy's to check
-
-    use: str
 
 
 class _File(_Strict):
@@ -113,7 +103,7 @@ class _File(_Strict):
     max_choices: int = Field(default=16, ge=1)
     budget: _BudgetTable = _BudgetTable()
     upstream: tuple[_UpstreamTable, ...] = ()
-    policies: dict[str, _PolicyTable] = {}
+    policies: dict[str, dict[str, Any]] = {}
 
 
 def load_config(path: Path) -> GatewayConfig:
@@ -143,10 +133,7 @@ def config_from(tables: Mapping[str, Any], *, source: str) -> GatewayConfig:
         model=file.model,
         answer_format=file.answer_format,
         budget=Budget(**file.budget.model_dump()),
-        policies={
-            name: PolicyConfig(use=table.use, options=table.model_extra or {})
-            for name, table in file.policies.items()
-        },
+        policies=file.policies,
         keep_alive_s=file.keep_alive_s,
         max_body_bytes=file.max_body_bytes,
         max_choices=file.max_choices,

@@ -1,0 +1,125 @@
+"""Which policy answers a request: from the model's name, the request's wishes, the operator's.
+
+    suffice/auto        the operator's policy, else `auto`
+    suffice/NAME        the operator's table of that name, else the policy of that name
+    an upstream's model the operator's policy, else passed through untouched
+
+The request's own `suffice.policy` comes before all of these, and `bypass` as a policy passes
+through. A request that wishes for a budget, effort or target is never passed through: the upstream
+would not honour it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from suffice.core.completions import Completion
+from suffice.core.decisions import AnyPolicy
+from suffice.core.errors import ConfigError, InputError, SufficeError, UnknownName
+from suffice.core.requests import Request
+from suffice.evals.extract import extractor
+from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.protocol import SufficeFields
+from suffice.policies.fixed import Single
+from suffice.policies.registry import POLICIES, build_policy, parse_policy
+
+NAMESPACE = "suffice/"
+AUTO = "auto"
+# Policies that cannot run by name alone: they want rungs, a scorer or a list of models.
+_NEEDS_MORE = {"cascade", "best_of_n", "agreement"}
+# What a target confidence is called by the policies that stop at one.
+_TARGET_OPTIONS = ("threshold", "consensus")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """How to answer: `policy` None passes through; `model` None is the first upstream's first."""
+
+    policy: AnyPolicy | None
+    model: str | None
+
+
+class Arms:
+    """The operator's policies, built and checked once."""
+
+    plain: AnyPolicy = Single()
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._tables = {
+            name: _checked(f"policies.{name}", build_policy, table)
+            for name, table in config.policies.items()
+        }
+        default = config.policy
+        self._default = None
+        if default is not None and default != BYPASS:
+            self._default = _checked("policy", self._named, default)
+
+    def model_names(self) -> list[str]:
+        """Names under `suffice/` that a client may ask for as a model."""
+        named = [name for name in POLICIES if name not in {*_NEEDS_MORE, AUTO, *self._tables}]
+        return [NAMESPACE + name for name in (AUTO, *self._tables, *named)]
+
+    def choose(self, model: str, wishes: SufficeFields) -> Arm:
+        """How to answer a request for `model` with these wishes. Raises UnknownName."""
+        inside = model.startswith(NAMESPACE)
+        target = wishes.model or (self._config.model if inside else model)
+        if wishes.policy == BYPASS:
+            return Arm(policy=None, model=target)
+        if isinstance(wishes.policy, str):
+            policy: AnyPolicy | None = self._named(wishes.policy)
+        elif wishes.policy is not None:
+            policy = build_policy(wishes.policy)
+        elif inside:
+            policy = self._of_model(model)
+        else:
+            policy = self._default
+        if policy is None and (wishes.budget or wishes.effort or wishes.target):
+            policy = self.plain
+        if policy is not None and wishes.target is not None:
+            policy = aimed(policy, wishes.target)
+        return Arm(policy=policy, model=target)
+
+    def extractor(self, request: Request) -> Callable[[Completion], str | None] | None:
+        """What finds the comparable answer of this request's samples, None for free-form text."""
+        return extractor(request.answer_format)
+
+    def _of_model(self, model: str) -> AnyPolicy:
+        name = model.removeprefix(NAMESPACE)
+        if name == AUTO:
+            return self._default or self._named(AUTO)
+        if name in self._tables or name in POLICIES:
+            return self._named(name)
+        raise UnknownName.of("model", model, self.model_names(), "; GET /v1/models lists all")
+
+    def _named(self, text: str) -> AnyPolicy:
+        return self._tables[text] if text in self._tables else parse_policy(text)
+
+
+def aimed(policy: AnyPolicy, target: float) -> AnyPolicy:
+    """`policy` stopping at confidence `target`. Raises InputError if it has no such notion."""
+    anything: Any = policy  # every policy is a frozen dataclass of its options
+    names = {field.name for field in fields(anything)}
+    if "inner" in names:
+        return _replaced(anything, "inner", aimed(anything.inner, target))
+    for option in _TARGET_OPTIONS:
+        if option in names:
+            return _replaced(anything, option, target)
+    raise InputError(
+        f"policy {policy.name} does not stop at a target confidence; adaptive_consistency and "
+        "deepconf do"
+    )
+
+
+def _replaced(policy: Any, option: str, value: Any) -> AnyPolicy:
+    changed: AnyPolicy = replace(policy, **{option: value})
+    return changed
+
+
+def _checked(where: str, build: Callable[[Any], AnyPolicy], value: Any) -> AnyPolicy:
+    try:
+        return build(value)
+    except SufficeError as error:
+        raise ConfigError(f"gateway config: {where}: {error}") from None

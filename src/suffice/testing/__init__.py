@@ -1,0 +1,1 @@
+"""What tests need and the package itself never imports: a scripted engine on a real socket."""

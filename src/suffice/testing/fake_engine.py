@@ -1,0 +1,375 @@
+"""An OpenAI-compatible engine on a real loopback socket that plays scripts and commits faults.
+
+It writes HTTP by hand, so that it can do what no web framework lets one do: cut a response in the
+middle, send half an event, fall silent. It counts what runs and notices when a client leaves, as
+vLLM's `/metrics` would show it. Standard library only; runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self
+
+Json = dict[str, Any]
+Misdeed = Literal["cut", "malformed", "hang", "no_finish", "error_event", "not_a_stream"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the engine does with one request.
+
+    `status` other than 200 is answered at once with `error`. `misdeed` happens after
+    `misdeed_after` tokens. Tokens are also the log-probabilities' tokens, at `logprob` each.
+    """
+
+    tokens: tuple[str, ...] = ("4",)
+    reasoning: tuple[str, ...] = ()
+    tool_call: tuple[str, str] | None = None  # name and JSON arguments, sent in three fragments
+    delay_s: float = 0.0
+    finish_reason: str = "stop"
+    status: int = 200
+    error: str = "no"
+    misdeed: Misdeed | None = None
+    misdeed_after: int = 0
+    logprob: float = -0.5
+
+    @classmethod
+    def saying(cls, text: str, **how: Any) -> Reply:
+        """A reply of one token per word."""
+        words = text.split(" ")
+        return cls(tokens=tuple(w if i == 0 else f" {w}" for i, w in enumerate(words)), **how)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talents:
+    """What this engine supports, so that probing has something to find."""
+
+    models: tuple[str, ...] = ("fake",)
+    logprobs: bool = True
+    prefill: Literal["continue_final_message", "native"] | None = "continue_final_message"
+    thinking_switch: bool = False
+    known_fields: tuple[str, ...] = ("priority",)
+    version: bool = True  # answers /version, as vLLM does
+    context_tokens: int = 4096
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the engine has been through."""
+
+    bodies: list[Json] = field(default_factory=list)  # streamed and plain requests, no probes
+    headers: list[dict[str, str]] = field(default_factory=list)
+    running: int = 0
+    finished: int = 0
+    aborted: int = 0  # the client left before the end
+    tokens: int = 0
+
+
+Script = Callable[[int, Json], Reply]
+
+
+class _ClientLeft(Exception):
+    pass
+
+
+class FakeEngine:
+    """`with FakeEngine(script) as engine:` serves at `engine.url` until the block ends.
+
+    `script` gives the reply to the n-th request (probes of one token are answered and not counted).
+    """
+
+    def __init__(self, script: Script | Reply, *, talents: Talents | None = None) -> None:
+        self._script: Script = script if callable(script) else lambda number, body: script
+        self.talents = talents or Talents()
+        self.seen = Seen()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._server: asyncio.Server | None = None
+        self._handlers: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Base URL, without /v1."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(5)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    async def _open(self) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for handler in self._handlers:
+            handler.cancel()
+        if self._handlers:
+            await asyncio.wait(self._handlers)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, _ClientLeft):
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """One request and its answer; whether the connection goes on."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, path, _ = head[0].split(" ", 2)
+        pairs = (line.split(":", 1) for line in head[1:] if ":" in line)
+        headers = {name.strip().lower(): value.strip() for name, value in pairs}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        if method == "GET":
+            return await self._get(path, writer)
+        if path not in ("/v1/chat/completions", "/v1/completions"):
+            return await _send_json(writer, 404, {"detail": "Not Found"})
+        asked: Json = json.loads(body)
+        fault = self._refusal(asked)
+        if fault is not None:
+            return await _send_json(writer, 400, {"error": {"message": fault, "code": 400}})
+        if not asked.get("stream") and asked.get("max_tokens") == 1:
+            return await _send_json(writer, 200, self._whole(asked, Reply(tokens=("ok",))))
+        self.seen.bodies.append(asked)
+        self.seen.headers.append(headers)
+        reply = self._script(len(self.seen.bodies) - 1, asked)
+        if reply.status != 200:
+            error = {"message": reply.error, "type": "BadRequestError", "code": reply.status}
+            return await _send_json(writer, reply.status, {"error": error})
+        return await self._generate(asked, reply, reader, writer)
+
+    async def _get(self, path: str, writer: asyncio.StreamWriter) -> bool:
+        if path == "/v1/models":
+            cards = [
+                {"id": m, "object": "model", "owned_by": "fake",
+                 "max_model_len": self.talents.context_tokens}
+                for m in self.talents.models
+            ]  # fmt: skip
+            return await _send_json(writer, 200, {"object": "list", "data": cards})
+        if path == "/version" and self.talents.version:
+            return await _send_json(writer, 200, {"version": "0.0"})
+        return await _send_json(writer, 404, {"detail": "Not Found"})
+
+    def _refusal(self, asked: Json) -> str | None:
+        for name in self.talents.known_fields:
+            if not isinstance(asked.get(name, 0), int):
+                return f"{name} must be an integer"
+        if asked.get("model") not in self.talents.models:
+            return f"The model `{asked.get('model')}` does not exist."
+        limit = asked.get("max_tokens") or 0
+        if limit > self.talents.context_tokens:
+            return f"max_tokens={limit} cannot be greater than {self.talents.context_tokens}"
+        if asked.get("logprobs") and not self.talents.logprobs:
+            return "logprobs are not supported"
+        return None
+
+    async def _generate(
+        self,
+        asked: Json,
+        reply: Reply,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        gone = self._loop.create_task(reader.read(1))
+        self.seen.running += 1
+        try:
+            if not asked.get("stream"):
+                for _ in reply.tokens:
+                    await _pause(reply.delay_s, gone)
+                    self.seen.tokens += 1
+                await _send_json(writer, 200, self._whole(asked, reply))
+            else:
+                await self._stream(asked, reply, gone, writer)
+        except (_ClientLeft, ConnectionError):
+            self.seen.aborted += 1
+            raise _ClientLeft from None
+        else:
+            self.seen.finished += 1
+        finally:
+            self.seen.running -= 1
+            left = gone.done()
+            gone.cancel()
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await gone
+        return not left and reply.misdeed is None
+
+    async def _stream(
+        self, asked: Json, reply: Reply, gone: asyncio.Task[bytes], writer: asyncio.StreamWriter
+    ) -> None:
+        kind = "application/json" if reply.misdeed == "not_a_stream" else "text/event-stream"
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head.encode())
+        pieces = [(t, True) for t in reply.reasoning] + [(t, False) for t in reply.tokens]
+        limit = asked.get("max_tokens") or asked.get("max_completion_tokens") or len(pieces)
+        prompt = self._prompt_tokens(asked)
+        for number, (token, thought) in enumerate(pieces[:limit]):
+            if await _misbehave(reply, number, gone, writer):
+                return
+            await _pause(reply.delay_s, gone)
+            self.seen.tokens += 1
+            choice = self._choice(asked, token, thought, reply)
+            used = {"prompt_tokens": prompt, "completion_tokens": number + 1}
+            await _event(writer, _chunk(asked, [choice], used))
+        if await _misbehave(reply, len(pieces), gone, writer):
+            return
+        for fragment in _call_fragments(reply.tool_call):
+            await _event(writer, _chunk(asked, [{"index": 0, "delta": {"tool_calls": [fragment]}}]))
+        if reply.misdeed != "no_finish":
+            reason = "length" if limit < len(pieces) else reply.finish_reason
+            end = {"index": 0, "delta": {}, "finish_reason": reason}
+            await _event(writer, _chunk(asked, [end | ({"text": ""} if "prompt" in asked else {})]))
+        drawn = min(limit, len(pieces))
+        await _event(
+            writer, _chunk(asked, [], {"prompt_tokens": prompt, "completion_tokens": drawn})
+        )
+        await _write(writer, b"data: [DONE]\n\n")
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    def _choice(self, asked: Json, token: str, thought: bool, reply: Reply) -> Json:
+        choice: Json = {"index": 0, "finish_reason": None}
+        if "prompt" in asked:
+            choice["text"] = token
+        else:
+            choice["delta"] = {"reasoning" if thought else "content": token}
+        if asked.get("logprobs") and self.talents.logprobs and "prompt" not in asked:
+            choice["logprobs"] = {"content": [_logprob(token, reply, asked)]}
+        return choice
+
+    def _whole(self, asked: Json, reply: Reply) -> Json:
+        choices = []
+        for index in range(asked.get("n") or 1):
+            choice: Json = {"index": index, "finish_reason": reply.finish_reason}
+            message: Json = {"role": "assistant", "content": "".join(reply.tokens)}
+            if asked.get("logprobs") and self.talents.logprobs:
+                entries = [_logprob(token, reply, asked) for token in reply.tokens]
+                choice["logprobs"] = {"content": entries}
+            if "prompt" in asked:
+                choice["text"] = message["content"]
+            else:
+                choice["message"] = message
+            choices.append(choice)
+        drawn = len(reply.tokens) * len(choices)
+        return {
+            "id": "chatcmpl-fake",
+            "object": "chat.completion",
+            "created": 1,
+            "model": asked["model"],
+            "choices": choices,
+            "usage": {"prompt_tokens": self._prompt_tokens(asked), "completion_tokens": drawn},
+            "engine_extra": {"kept": True},
+        }  # fmt: skip
+
+    def _prompt_tokens(self, asked: Json) -> int:
+        """A token per word; opening a turn takes 3, closing it 2, a thinking switch 4 more."""
+        if "prompt" in asked:
+            return len(asked["prompt"].split())
+        turns = asked["messages"]
+        count = sum(5 + len(str(turn.get("content") or "").split()) for turn in turns) + 3
+        begun = turns[-1]["role"] == "assistant" and (
+            self.talents.prefill == "native"
+            or (self.talents.prefill is not None and asked.get("continue_final_message"))
+        )
+        switch = asked.get("chat_template_kwargs") or {}
+        if self.talents.thinking_switch and switch.get("enable_thinking") is False:
+            count += 4
+        return count - 5 if begun else count
+
+
+async def _pause(delay_s: float, gone: asyncio.Task[bytes]) -> None:
+    await asyncio.wait({gone}, timeout=delay_s)
+    if gone.done():
+        raise _ClientLeft
+
+
+async def _misbehave(
+    reply: Reply, number: int, gone: asyncio.Task[bytes], writer: asyncio.StreamWriter
+) -> bool:
+    """Commit the fault if it is due; whether the stream is over."""
+    if reply.misdeed is None or reply.misdeed_after != number:
+        return False
+    match reply.misdeed:
+        case "cut":
+            await _write(writer, b'data: {"choices": [{"ind')
+            return True
+        case "malformed":
+            await _write(writer, b"data: {this is not JSON}\n\n")
+            return True
+        case "error_event":
+            await _event(writer, {"error": {"message": "engine overloaded", "code": 503}})
+            return True
+        case "hang":
+            await asyncio.wait({gone})
+            raise _ClientLeft
+        case _:
+            return False
+
+
+async def _send_json(writer: asyncio.StreamWriter, status: int, value: Json) -> bool:
+    body = json.dumps(value).encode()
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n"
+    writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()
+    return True
+
+
+async def _event(writer: asyncio.StreamWriter, value: Json) -> None:
+    await _write(writer, f"data: {json.dumps(value)}\n\n".encode())
+
+
+async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+    await writer.drain()
+
+
+def _chunk(asked: Json, choices: list[Json], usage: Json | None = None) -> Json:
+    head = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "model": asked["model"]}
+    return {**head, "created": 1, "choices": choices, "usage": usage}
+
+
+def _logprob(token: str, reply: Reply, asked: Json) -> Json:
+    top = [
+        {"token": f"{token}{k}", "logprob": reply.logprob * (k + 1)}
+        for k in range(asked.get("top_logprobs") or 0)
+    ]
+    return {"token": token, "logprob": reply.logprob, "top_logprobs": top}
+
+
+def _call_fragments(call: tuple[str, str] | None) -> list[Json]:
+    if call is None:
+        return []
+    name, arguments = call
+    half = len(arguments) // 2
+    return [
+        {"index": 0, "id": "call_1", "type": "function", "function": {"name": name}},
+        {"index": 0, "function": {"arguments": arguments[:half]}},
+        {"index": 0, "function": {"arguments": arguments[half:]}},
+    ]

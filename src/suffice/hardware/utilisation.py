@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib.resources import files
 from typing import Any, Literal
 
 from suffice.core.errors import InputError
 
-_EFFICIENCIES = (
+EFFICIENCIES = (
     "gemm",
+    "gemm_8bit",
+    "gemm_4bit",
     "weight_bandwidth",
     "kv_bandwidth",
-    "prefill_attention",
+    "attention",
     "interconnect",
 )
+FIXED_COSTS = ("layer_s", "layer_token_s", "all_reduce_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utilisation:
     """Fractions of a device's peaks that are reached, and fixed costs in seconds.
 
-    `gemm` is of peak FLOP/s for large products, `weight_bandwidth` and `kv_bandwidth` of memory
-    bytes/s while weights and KV cache stream, `prefill_attention` of the bf16 peak for attention
-    over a prompt, `interconnect` of link bytes/s in an all-reduce. `overlap` is the part of the
-    shorter of a product's compute and memory time that is *not* hidden behind the longer.
+    `gemm` is of the peak FLOP/s of large products (`gemm_8bit`, `gemm_4bit` of the peaks of
+    narrower types), `weight_bandwidth` and `kv_bandwidth` of memory bytes/s while weights and KV
+    cache stream, `attention` of the 16-bit peak for attention scores, `interconnect` of link
+    bytes/s in an all-reduce. `overlap` is the part of the shorter of a product's compute and
+    memory time that is *not* hidden behind the longer. `layer_s` is paid per layer and pass for
+    launches and small kernels, `layer_token_s` per layer and token, `all_reduce_s` per all-reduce.
     """
 
     gemm: float
+    gemm_8bit: float
+    gemm_4bit: float
     weight_bandwidth: float
     kv_bandwidth: float
-    prefill_attention: float
+    attention: float
     interconnect: float
     overlap: float
     layer_s: float
+    layer_token_s: float
     all_reduce_s: float
     source: str
 
     def __post_init__(self) -> None:
-        for name in _EFFICIENCIES:
+        for name in EFFICIENCIES:
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise InputError(
                     f"utilisation {name} must lie in (0, 1], got {getattr(self, name)}"
                 )
         if not 0.0 <= self.overlap <= 1.0:
             raise InputError(f"utilisation overlap must lie in [0, 1], got {self.overlap}")
-        for name in ("layer_s", "all_reduce_s"):
-            if not getattr(self, name) >= 0.0:
+        for name in FIXED_COSTS:
+            if not 0.0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"utilisation {name} must not be negative")
+
+    def gemm_for(self, weight_dtype: str) -> float:
+        """Fraction of the peak that products with such weights reach.
+
+        int4 weights are widened and multiplied in 16 bits.
+        """
+        by_dtype = {"fp8": self.gemm_8bit, "int8": self.gemm_8bit, "fp4": self.gemm_4bit}
+        return by_dtype.get(weight_dtype, self.gemm)
 
     def updated(self, values: Mapping[str, float], *, source: str) -> Utilisation:
         """A copy with `values` in place; `source` replaces the provenance unless none changes."""
@@ -63,16 +82,13 @@ class Utilisation:
         return replace(self, **changed, source=source)
 
 
+@cache
 def default_utilisation(kind: Literal["gpu", "cpu"]) -> Utilisation:
-    """Coefficients for a device that nobody has calibrated."""
-    if kind == "cpu":
-        return Utilisation(
-            gemm=0.7, weight_bandwidth=0.8, kv_bandwidth=0.6, prefill_attention=0.4,
-            interconnect=0.5, overlap=0.3, layer_s=30e-6, all_reduce_s=20e-6,
-            source="assumed, not calibrated",
-        )  # fmt: skip
-    return Utilisation(
-        gemm=0.6, weight_bandwidth=0.85, kv_bandwidth=0.7, prefill_attention=0.4,
-        interconnect=0.6, overlap=0.3, layer_s=12e-6, all_reduce_s=10e-6,
-        source="assumed, not calibrated",
-    )  # fmt: skip
+    """Coefficients of a device without a calibration of its own.
+
+    GPUs take the common fit on H100, H200 and B200 measurements (docs/throughput.md). CPUs have no
+    such data: theirs are assumed.
+    """
+    text = files("suffice.hardware").joinpath("data/utilisation.json").read_text(encoding="utf-8")
+    record: dict[str, Any] = json.loads(text)[kind]
+    return Utilisation(**record)

@@ -182,26 +182,27 @@ def scenario(
         prompt_pairs_sliding=workload.prompt_pairs(window),
         context_tokens=workload.decode_context_tokens(),
         context_tokens_sliding=workload.decode_context_tokens(window),
-        held_tokens=workload.held_tokens(),
-        held_tokens_sliding=workload.held_tokens(window),
+        held_tokens=workload.held_tokens(traits.planned_output),
+        held_tokens_sliding=workload.held_tokens(traits.planned_output, window),
+        admitted_tokens=workload.held_tokens(traits.admitted_output),
         has_sliding=window is not None and bool(np.any(grid.num_sliding_layers)),
         memory_s_per_byte=1.0 / hardware.memory_bytes_per_s,
         gemm_s_per_flop=1.0 / hardware.matmul_flops(weights),
         attention_s_per_flop=1.0 / hardware.peak_flops["bf16"],
         link_s_per_byte=1.0 / hardware.interconnect_bytes_per_s,
-        gemm=use.gemm,
+        gemm=use.gemm_for(weights),
         weight_bandwidth=use.weight_bandwidth,
         kv_bandwidth=use.kv_bandwidth,
-        prefill_attention=use.prefill_attention,
+        attention=use.attention,
         interconnect=use.interconnect,
         overlap=use.overlap,
         layer_s=use.layer_s,
+        layer_token_s=use.layer_token_s,
         all_reduce_s=use.all_reduce_s,
         step_s=traits.step_s,
-        sequence_s=traits.sequence_s,
-        stall=traits.stall,
         burst=traits.burst,
         first_s=traits.first_s,
+        arrival_s=traits.arrival_s,
     )
 
 
@@ -211,7 +212,7 @@ def evaluate(rows: Rows, s: Scenario, usd_per_s: float) -> tuple[FloatArray, ...
     room = capacity(rows, device, s)
     step = decode_step(rows, device, room.batch, s)
     once = prefill(rows, device, step, s)
-    steady = steady_state(room.batch, step, once, s)
+    steady = steady_state(room, step, once, s)
     fits = room.batch > 0.0
     nothing = np.where(fits, 0.0, np.nan)
     output_rate = np.where(fits, steady.output_tokens_per_s, 0.0)

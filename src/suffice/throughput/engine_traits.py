@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+EngineName = Literal["generic", "vllm", "sglang", "trtllm"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTraits:
-    """Costs of scheduling.
+    """Costs of scheduling and habits of admission.
 
-    `step_s` is host time per forward pass, `sequence_s` per running sequence and pass. `stall` is
-    the part of other requests' prefill that lengthens a running request's token interval.
-    `burst` is the share of a whole batch's prefill that an average request waits for. `first_s`
-    is paid once per request: tokenising, queueing, first network reply.
+    `step_s` is host time per forward pass that the device does not hide. `burst` is the share of
+    the other running requests' prefill that an average request waits for before its first token:
+    .05 comes from a start at full concurrency with ten requests per slot, which is how serving
+    benchmarks are run. `first_s` is paid once per request, `arrival_s` once per request for each
+    request in flight. An engine plans to hold a prompt and `planned_output` of its output when it
+    decides how many sequences run, and lets a prompt in at `admitted_output`: engines that set
+    sequences back when memory runs out admit early, others reserve the whole length.
     """
 
     step_s: float
-    sequence_s: float
-    stall: float
     burst: float
     first_s: float
+    arrival_s: float
+    planned_output: float
+    admitted_output: float
+    source: str
 
 
 @cache
-def engine_traits(name: str) -> EngineTraits:
-    """Traits of an engine by name."""
-    del name
-    return EngineTraits(step_s=1e-3, sequence_s=10e-6, stall=1.0, burst=0.05, first_s=10e-3)
+def engine_traits(name: EngineName) -> EngineTraits:
+    """Traits of an engine by name; "generic" is the mean engine, which reserves whole lengths."""
+    text = files("suffice.throughput").joinpath("data/engines.json").read_text(encoding="utf-8")
+    records: dict[str, dict[str, Any]] = json.loads(text)
+    return EngineTraits(**records[name])

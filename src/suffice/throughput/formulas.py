@@ -63,8 +63,9 @@ class Scenario:
     prompt_pairs_sliding: Value
     context_tokens: Value
     context_tokens_sliding: Value
-    held_tokens: Value
+    held_tokens: Value  # per running sequence, as the engine plans for it
     held_tokens_sliding: Value
+    admitted_tokens: Value  # per sequence whose prompt was let in, running or set back
     has_sliding: bool
     memory_s_per_byte: Value
     gemm_s_per_flop: Value  # at peak
@@ -73,16 +74,16 @@ class Scenario:
     gemm: Value
     weight_bandwidth: Value
     kv_bandwidth: Value
-    prefill_attention: Value
+    attention: Value
     interconnect: Value
     overlap: Value
     layer_s: Value
+    layer_token_s: Value
     all_reduce_s: Value
     step_s: Value
-    sequence_s: Value
-    stall: Value
     burst: Value
     first_s: Value
+    arrival_s: Value
 
 
 class Device(NamedTuple):
@@ -131,25 +132,33 @@ class Capacity(NamedTuple):
 
     largest_batch: FloatArray
     batch: FloatArray
+    admitted: FloatArray
     memory_bytes: FloatArray
 
 
 def capacity(rows: Rows, device: Device, s: Scenario) -> Capacity:
-    """Sequences that fit at their full length; 0 where t cannot split the heads."""
+    """Sequences that fit at the length the engine plans for; 0 where t cannot split the heads."""
     held = _over_layers(rows, s, s.held_tokens, s.held_tokens_sliding)
     sequence_bytes = device.kv_bytes * held
     resident = s.max_batched_tokens * device.activation_bytes
     resident += (4.0 * s.max_batch) * device.vocabulary
     resident += device.weight_bytes
-    largest = np.floor(np.maximum((s.memory_bytes - resident) / sequence_bytes, 0.0))
+    largest = s.memory_bytes - resident
+    largest /= sequence_bytes
+    np.maximum(largest, 0.0, out=largest)
+    np.floor(largest, out=largest)
     t = s.tensor_parallel
     if np.any(t > 1):
         kv = rows.num_key_value_heads
         largest *= np.remainder(rows.num_attention_heads, t) == 0
         largest *= (np.remainder(kv, t) == 0) | (np.remainder(t, kv) == 0)
     batch = np.minimum(largest, np.minimum(s.concurrency, s.max_batch))
+    admitted = batch
+    if np.any(s.queued):
+        more = largest * (s.held_tokens / s.admitted_tokens)
+        admitted = np.minimum(more, np.minimum(s.concurrency, s.max_batch))
     resident += batch * sequence_bytes
-    return Capacity(largest, batch, resident)
+    return Capacity(largest, batch, admitted, resident)
 
 
 class Step(NamedTuple):
@@ -177,7 +186,7 @@ def decode_step(rows: Rows, device: Device, batch: FloatArray, s: Scenario) -> S
     attended = batch * _over_layers(rows, s, s.context_tokens, s.context_tokens_sliding)
     attention_s = np.maximum(
         device.kv_bytes * (s.memory_s_per_byte / s.kv_bandwidth),
-        device.query_width * (4.0 * s.attention_s_per_flop / s.prefill_attention),
+        device.query_width * (4.0 * s.attention_s_per_flop / s.attention),
     )
     attention_s *= attended
     moved_s = depth * device.activation_bytes
@@ -193,7 +202,7 @@ def decode_step(rows: Rows, device: Device, batch: FloatArray, s: Scenario) -> S
     total = product_s + attention_s
     total += moved_s
     total += fixed_s
-    total += batch * (link_s + s.sequence_s)
+    total += batch * (link_s + depth * s.layer_token_s)
     return Step(total, stream_s, gemm_s, product_s, attention_s, moved_s, fixed_s, link_s)
 
 
@@ -210,7 +219,7 @@ def prefill(rows: Rows, device: Device, step: Step, s: Scenario) -> Prefill:
     gemm_s *= s.gemm_s_per_flop / s.gemm
     pairs = _over_layers(rows, s, s.prompt_pairs, s.prompt_pairs_sliding)
     rest_s = pairs * device.query_width
-    rest_s *= 4.0 * s.attention_s_per_flop / s.prefill_attention
+    rest_s *= 4.0 * s.attention_s_per_flop / s.attention
     moved = rows.num_hidden_layers * device.activation_bytes
     moved *= s.memory_s_per_byte
     moved += step.link_s_per_token
@@ -235,28 +244,33 @@ class Steady(NamedTuple):
     e2e_s: FloatArray
 
 
-def steady_state(batch: FloatArray, step: Step, once: Prefill, s: Scenario) -> Steady:
+def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Steady:
     """Each slot prefills once and decodes O - 1 steps per cycle; others' prefills come between.
 
     TPOT is (e2e - ttft) / (O - 1): the decode step and the prefills of the B - 1 others that fall
-    into it. TTFT is the prompt's own pass, a share `burst` of the batch's prefills, and, where
-    more requests are in flight than fit, the cycles that they wait.
+    into it, but for the share `burst` of them that a request waits for before its first token.
+    Where more requests are in flight than run, the admitted ones stretch TPOT and the others wait
+    for whole cycles.
     """
-    others = batch - 1.0
+    batch = room.batch
     steps = s.output_tokens - 1.0
+    prefills_s = batch * once.shared_s
     cycle_s = steps * step.total_s
-    cycle_s += batch * once.shared_s
-    tpot_s = others * once.shared_s
-    tpot_s *= s.stall / s.output_tokens
+    cycle_s += prefills_s
+    others_s = prefills_s - once.shared_s
+    ttft_s = others_s * s.burst
+    tpot_s = others_s - ttft_s
+    tpot_s /= s.output_tokens
     tpot_s += step.total_s
-    ttft_s = others * once.shared_s
-    ttft_s *= s.burst
     ttft_s += once.alone_s
     ttft_s += s.first_s
+    ttft_s += batch * s.arrival_s
     decoding_s = steps * tpot_s
     if np.any(s.queued):
-        waiting = np.maximum(s.concurrency / batch, 1.0) - 1.0
-        ttft_s += s.queued * waiting * (ttft_s + decoding_s)
+        stretch = room.admitted / batch
+        tpot_s *= stretch
+        decoding_s *= stretch
+        ttft_s += (s.concurrency / room.admitted - 1.0) * (ttft_s + decoding_s)
     return Steady(batch * s.output_tokens / cycle_s, ttft_s, tpot_s, ttft_s + decoding_s)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from suffice.architecture.counts import KvDtype, WeightDtype
 from suffice.core.errors import InputError
 from suffice.hardware import Hardware
-from suffice.throughput.engine_traits import EngineTraits, engine_traits
-
-EngineName = Literal["generic", "vllm", "sglang", "trtllm"]
+from suffice.throughput.engine_traits import EngineName, EngineTraits, engine_traits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

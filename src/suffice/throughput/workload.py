@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,18 +83,18 @@ class Workload:
         )
         return attended / steps
 
-    def held_tokens(self, window: int | None = None) -> float:
-        """KV entries that a running sequence needs at its end, mean over running sequences.
+    def held_tokens(self, output_share: float = 1.0, window: int | None = None) -> float:
+        """KV entries of a running sequence with `output_share` of its output, mean over sequences.
 
         A sequence runs about as long as its output, so classes count by weight times output.
         """
-        outputs = self.mean_output_tokens
         return (
             self._per_request(
-                float(c.output_tokens) * min(c.input_tokens + c.output_tokens, window or 1 << 62)
+                c.output_tokens
+                * min(c.input_tokens + output_share * c.output_tokens, window or math.inf)
                 for c in self.classes
             )
-            / outputs
+            / self.mean_output_tokens
         )
 
     @property

@@ -163,9 +163,6 @@ class Session:
 
     def tick(self, now_s: float) -> list[Command]:
         """Time passed; past the deadline the request is settled with what there is."""
-        if self.deadline_s is not None and now_s >= self.deadline_s:
-            self._settle_with_best("time budget reached")
-            return self._take_commands()
         return self._feed(now_s, self._tick(now_s))
 
     def outcome(self, now_s: float, *, overhead_s: float = 0.0) -> Outcome:
@@ -176,6 +173,8 @@ class Session:
         chosen = decision.sample if isinstance(decision, Answer) else decision.best
         for sample in tuple(self._running):
             self._end(sample, "cancelled", now_s, "another sample was accepted")
+        if chosen is not None and chosen in self._numbers and chosen not in self._ended:
+            raise self._too_small()
         if chosen is not None and chosen not in self._ended:
             raise PolicyMisbehaved(
                 f"policy {self.policy.name} answered with sample {chosen}, which it never drew"
@@ -218,6 +217,8 @@ class Session:
             if not self.decided:
                 self._state, actions = self.policy.step(self._state, item)
                 self._carry_out(actions, now_s)
+        if self.deadline_s is not None and now_s >= self.deadline_s and not self.decided:
+            self._settle_with_best("time budget reached")
         self._settle_if_stalled()
         return self._take_commands()
 
@@ -311,10 +312,7 @@ class Session:
     def _settle_if_stalled(self) -> None:
         if not self.decided and not self._running:
             if not self._ended:
-                raise BudgetTooSmall(
-                    f"the budget leaves no room for a single sample of policy {self.policy.name}: "
-                    f"{self._books.refusal or 'it asked for none'}; raise the budget"
-                )
+                raise self._too_small()
             self._settle_with_best("the policy stopped without an answer")
 
     def _settle_with_best(self, why: str) -> None:
@@ -340,6 +338,13 @@ class Session:
             return errors[0]
         said = "; ".join(f"sample {number}: {error}" for number, error in self._errors.items())
         return NoAnswer(f"every sample failed: {said}")
+
+    def _too_small(self) -> BudgetTooSmall:
+        why = self._books.refusal or "it asked for none"
+        return BudgetTooSmall(
+            f"the budget leaves no room for the sample that policy {self.policy.name} needs: "
+            f"{why}; raise the budget"
+        )
 
     def _tick(self, now_s: float) -> Tick:
         every = [*self._ended.values(), *self._running.values()]

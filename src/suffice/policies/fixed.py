@@ -92,12 +92,12 @@ class BestOfN:
     """The best of a fixed number of samples by a verifier or reward function.
 
     Weighted: the answer whose samples have the largest summed score, as in Snell et al.
-    With `accept`, samples come in waves and the first score that reaches it ends the search.
+    With `enough`, samples come in waves and the first score that reaches it ends the search.
     """
 
     samples: int = option(4, "samples to draw at most")
     weighted: bool = option(False, "sum scores over equal answers instead of taking the maximum")
-    accept: float | None = option(None, "score at which a sample is accepted and the rest stopped")
+    enough: float | None = option(None, "score at which a sample is accepted and the rest stopped")
     wave: int | None = option(None, "samples in flight at once; all by default")
 
     name: ClassVar[str] = "best_of_n"
@@ -123,10 +123,10 @@ class BestOfN:
         state = state.settle(evidence)
         if not ended(evidence):
             return state, ()
-        if self.accept is not None and state.seen:
+        if self.enough is not None and state.seen:
             last = state.seen[-1]
-            if last.score is not None and last.score >= self.accept:
-                why = f"score {last.score:.3g} reaches {self.accept:.3g}"
+            if last.score is not None and last.score >= self.enough:
+                why = f"score {last.score:.3g} reaches {self.enough:.3g}"
                 return state, (
                     Answer(sample=last.sample, why=why, confidence=_bounded(last.score)),
                 )

@@ -331,6 +331,8 @@ class Session:
         self.decision = Escalate(why=why, best=best_sample)
 
     def _no_answer(self, why: str) -> BackendError | BudgetTooSmall:
+        if not self._ended and self._books.refusal:
+            return self._too_small()
         errors = list(self._errors.values())
         if not errors:
             return NoAnswer(f"no answer: {why}; raise the budget or the time limit")

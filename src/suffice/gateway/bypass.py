@@ -28,6 +28,13 @@ def outgoing(body: bytes, value: dict[str, Any]) -> bytes:
     return json.dumps(kept, ensure_ascii=False).encode()
 
 
+def whole_events(stream: bytes) -> tuple[bytes, bytes]:
+    """A part of an event stream, split after its last whole event."""
+    ends = [stream.rfind(end) + len(end) for end in (b"\n\n", b"\r\n\r\n") if end in stream]
+    cut = max(ends, default=0)
+    return stream[:cut], stream[cut:]
+
+
 class PassThrough(Response):
     """Forwards one request, streams the answer; the client leaving closes the upstream's socket."""
 
@@ -47,8 +54,7 @@ class PassThrough(Response):
             return
         except SufficeError as error:
             if self._began and self._is_stream:
-                # A blank line ends whatever event was cut; then the error is an event of its own.
-                await self._send(send, b"\n\n" + event_of(describe(error)[1]), more=False)
+                await self._send(send, event_of(describe(error)[1]), more=False)
             elif self._began:
                 raise  # nothing valid can follow half a JSON body: the connection is cut
             else:
@@ -57,11 +63,16 @@ class PassThrough(Response):
     async def _forward(self, send: Send) -> None:
         async with self._backend.open(self._path, self._outgoing) as answer:
             self._is_stream = "event-stream" in answer.content_type
+            rest = b""
             async for piece in answer.body:
                 await self._start(send, answer)
-                await self._send(send, piece, more=True)
+                # Half an event stays here until it is whole: should the upstream die now, the
+                # client must not be left to parse it.
+                whole, rest = whole_events(rest + piece) if self._is_stream else (piece, b"")
+                if whole:
+                    await self._send(send, whole, more=True)
             await self._start(send, answer)  # an empty body
-        await self._send(send, b"", more=False)
+        await self._send(send, rest, more=False)
 
     async def _start(self, send: Send, answer: RawResponse) -> None:
         if self._began:

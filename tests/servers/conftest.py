@@ -1,0 +1,64 @@
+"""A gateway in a thread, on a free loopback port, for clients to talk to."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from suffice.backends.protocol import Backend
+from suffice.gateway.app import create_app
+from suffice.gateway.config import GatewayConfig, UpstreamConfig
+
+
+@contextmanager
+def serving(config: GatewayConfig, backends: Sequence[Backend] | None = None) -> Iterator[str]:
+    """Base URL of a gateway that runs until the block ends."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        app = create_app(config, backends=backends)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_for(lambda: server.started)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+def config_for(*urls: str, **settings: Any) -> GatewayConfig:
+    settings.setdefault("keep_alive_s", 0.1)
+    upstreams = tuple(
+        UpstreamConfig(url=url, connect_s=1.0, first_byte_s=0.6, silence_s=0.6) for url in urls
+    )
+    return GatewayConfig(upstreams=upstreams, **settings)
+
+
+class Tools:
+    """What the tests of this folder share."""
+
+    serving = staticmethod(serving)
+    config_for = staticmethod(config_for)
+    wait_for = staticmethod(wait_for)
+
+
+@pytest.fixture
+def tools() -> type[Tools]:
+    return Tools

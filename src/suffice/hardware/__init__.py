@@ -1,6 +1,6 @@
 """What machines can do: peaks, bandwidths, memory and price, each with its source."""
 
-from suffice.hardware.hardware import Hardware, hardware_names, load_hardware
+from suffice.hardware.hardware import Hardware, hardware_names, hardware_text, load_hardware
 from suffice.hardware.utilisation import Utilisation, default_utilisation
 
 __all__ = [
@@ -8,5 +8,6 @@ __all__ = [
     "Utilisation",
     "default_utilisation",
     "hardware_names",
+    "hardware_text",
     "load_hardware",
 ]

@@ -39,18 +39,21 @@ class Hardware:
     sources: tuple[tuple[str, str], ...]
     utilisation: Utilisation
 
-    def matmul_flops(self, weight_dtype: str) -> float:
-        """Dense peak in FLOP/s of a product whose weights are stored as `weight_dtype`.
+    def multiplies_in(self, weight_dtype: str) -> str:
+        """The dtype in which weights stored as `weight_dtype` are multiplied.
 
-        A type that the tensor cores lack, and int4 always, is widened to 16 bits first.
+        A type that the device lacks, and int4 always, is widened to 16 bits first.
         """
-        if weight_dtype != "int4" and weight_dtype in self.peak_flops:
-            return self.peak_flops[weight_dtype]
-        return self.peak_flops["bf16"]
+        native = weight_dtype in self.peak_flops and weight_dtype != "int4"
+        return weight_dtype if native else "bf16"
+
+    def matmul_flops(self, weight_dtype: str) -> float:
+        """Dense peak in FLOP/s of a product whose weights are stored as `weight_dtype`."""
+        return self.peak_flops[self.multiplies_in(weight_dtype)]
 
 
 class _HardwareFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(min_length=1)
     title: str = Field(min_length=1)
@@ -76,16 +79,29 @@ def hardware_names() -> tuple[str, ...]:
     return tuple(machine.name for machine in sorted(loaded, key=lambda m: -m.memory_bytes_per_s))
 
 
-@cache
 def load_hardware(source: str | Path) -> Hardware:
     """Machine of an embedded name (`h100`), or of a TOML file laid out like the embedded ones.
 
     Raises UnknownName for a name that is not embedded, InputError for a file that is malformed.
     """
+    if Path(source).suffix == ".toml":  # may change between calls: never cached
+        return _parse(hardware_text(source), str(source))
+    return _embedded(str(source).lower())
+
+
+@cache
+def _embedded(name: str) -> Hardware:
+    return _parse(hardware_text(name), name)
+
+
+def hardware_text(source: str | Path) -> str:
+    """The hardware file behind a name or path, verbatim."""
     path = Path(source)
     if path.suffix == ".toml":
         try:
-            return _parse(path.read_text(encoding="utf-8"), str(path))
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"hardware file {str(path)!r} is not UTF-8 text") from None
         except OSError as error:
             raise InputError(
                 f"hardware file {str(path)!r} cannot be read: {error.strerror}"
@@ -96,14 +112,13 @@ def load_hardware(source: str | Path) -> Hardware:
             "hardware", str(source), hardware_names(),
             "— `suffice hardware` lists what is known; a .toml file works too",
         )  # fmt: skip
-    entry = files("suffice.hardware").joinpath("data", f"{name}.toml")
-    return _parse(entry.read_text(encoding="utf-8"), entry.name)
+    return files("suffice.hardware").joinpath("data", f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _parse(text: str, where: str) -> Hardware:
     try:
         record = _HardwareFile.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"hardware file {where!r} is not valid TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]

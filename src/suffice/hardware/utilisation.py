@@ -60,13 +60,10 @@ class Utilisation:
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"utilisation {name} must not be negative")
 
-    def gemm_for(self, weight_dtype: str) -> float:
-        """Fraction of the peak that products with such weights reach.
-
-        int4 weights are widened and multiplied in 16 bits.
-        """
+    def gemm_for(self, dtype: str) -> float:
+        """Fraction of the peak that products computed in `dtype` reach."""
         by_dtype = {"fp8": self.gemm_8bit, "int8": self.gemm_8bit, "fp4": self.gemm_4bit}
-        return by_dtype.get(weight_dtype, self.gemm)
+        return by_dtype.get(dtype, self.gemm)
 
     def updated(self, values: Mapping[str, float], *, source: str) -> Utilisation:
         """A copy with `values` in place; `source` replaces the provenance unless none changes."""

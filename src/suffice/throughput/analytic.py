@@ -28,11 +28,12 @@ from suffice.throughput.formulas import (
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
-CHUNK_SHAPES = 2048
+CHUNK_SHAPES = 8192
 # What an engine holds besides weights, KV cache and activations: device context, captured graphs,
 # communication buffers. vLLM 0.19 with Llama-3.1-8B on an RTX 4090 leaves 41,408 KV tokens of
 # 22.7 GB, which is .8 GB less than weights and activations explain (LLMServingSim bench records).
 GPU_RUNTIME_BYTES = 0.8e9
+CALIBRATED_ON = ("b200", "h100", "h200")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +155,13 @@ def predict_grid(
 
 
 def _notes(serving: Serving) -> list[str]:
-    source = serving.hardware.utilisation.source
-    return [f"utilisation: {source}"]
+    hardware = serving.hardware
+    notes = [f"utilisation {hardware.utilisation.source}"]
+    if hardware.kind == "gpu" and hardware.name not in CALIBRATED_ON:
+        notes.append(f"no measured point is from {hardware.name}: fractions of peak carried over")
+    if hardware.multiplies_in(serving.weight_dtype) != serving.weight_dtype:
+        notes.append(f"{serving.weight_dtype} weights are widened to 16 bits to be multiplied")
+    return notes
 
 
 def scenario(
@@ -190,7 +196,7 @@ def scenario(
         gemm_s_per_flop=1.0 / hardware.matmul_flops(weights),
         attention_s_per_flop=1.0 / hardware.peak_flops["bf16"],
         link_s_per_byte=1.0 / hardware.interconnect_bytes_per_s,
-        gemm=use.gemm_for(weights),
+        gemm=use.gemm_for(hardware.multiplies_in(weights)),
         weight_bandwidth=use.weight_bandwidth,
         kv_bandwidth=use.kv_bandwidth,
         attention=use.attention,

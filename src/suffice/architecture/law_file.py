@@ -149,12 +149,12 @@ def law_from_record(value: Any, *, where: str) -> AbsoluteLaw | ConditionalLaw:
             f"law file {where!r}: family {family.name} has the coefficients "
             f"{', '.join(family.parameters)}, got {', '.join(record.coefficients)}"
         )
-    draws = None if record.draws is None else np.asarray(record.draws, dtype=np.float64)
-    if draws is not None and draws.shape[1:] != (len(family.parameters),):
+    if any(len(draw) != len(family.parameters) for draw in record.draws or []):
         raise InputError(
             f"law file {where!r}: each draw needs {len(family.parameters)} numbers, in the order "
             f"{', '.join(family.parameters)}"
         )
+    draws = np.asarray(record.draws, dtype=np.float64) if record.draws else None
     return build_law(
         family,
         name=record.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,9 @@ import typer
 if TYPE_CHECKING:
     from suffice.architecture.laws import Law
     from suffice.architecture.predict import Prediction
+
+# The source's first reference, for a list: up to a bracket, comma or semicolon.
+_FIRST_SOURCE = re.compile(r" \(|[,;]")
 
 
 def laws(
@@ -110,14 +114,14 @@ def _print_laws(loaded: list[Any]) -> None:
 
     table = Table(
         title="Embedded laws",
-        caption="`suffice laws show NAME` prints coefficients, range, errata and what it leaves out",
+        caption="`suffice laws show NAME`: coefficients, range, noise, errata, omissions",
     )
     table.add_column("name", no_wrap=True)
     table.add_column("N", no_wrap=True)
     table.add_column("x*", justify="right")
     table.add_column("r*", justify="right")
     table.add_column("errata", justify="right")
-    table.add_column("family, fitted on, source")
+    table.add_column("source")
     for law in loaded:
         # Embedded conditional laws all have an optimum; a test holds them to it.
         best = law.optimum() if law.family.conditional else None
@@ -127,7 +131,7 @@ def _print_laws(loaded: list[Any]) -> None:
             "–" if best is None else f"{best.x:.4f}",
             "–" if best is None else f"{best.r:.4f}",
             str(len(law.errata)),
-            f"{law.family.name}; {law.provenance.fitted_on}; {law.provenance.source}",
+            _FIRST_SOURCE.split(law.provenance.source)[0],
         )
     Console().print(table)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 from math import factorial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from suffice.architecture.fitting.problem import FloatArray, Problem
@@ -96,12 +98,16 @@ def rank_correlation(first: FloatArray, second: FloatArray, *, seed: int = 0) ->
         return RankCorrelation(rho=None, n=n, p=None, exact=exact)
     rho = float(a @ b)
     if exact:
-        orders = np.array(list(permutations(range(n))))
-        p = float(((b[orders] @ a) >= rho - 1e-12).sum()) / factorial(n)
+        p = float(((b[_orders(n)] @ a) >= rho - 1e-12).sum()) / factorial(n)
     else:
         draws = np.random.default_rng(seed).permuted(np.tile(b, (_NUM_SAMPLED, 1)), axis=1)
         p = (1.0 + float((draws @ a >= rho - 1e-12).sum())) / (1.0 + _NUM_SAMPLED)
     return RankCorrelation(rho=rho, n=n, p=p, exact=exact)
+
+
+@cache
+def _orders(n: int) -> NDArray[np.intp]:
+    return np.array(list(permutations(range(n))), dtype=np.intp)
 
 
 def _by_scale(problem: Problem, predicted: FloatArray, seed: int) -> tuple[ScaleEvaluation, ...]:

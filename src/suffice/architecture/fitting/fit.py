@@ -140,6 +140,7 @@ def fit(
     family = load_family(law) if isinstance(law, str) else law
     _check_choices(method, cluster, holdout, optimal_loss)
     _check_numbers(delta, bootstrap_draws, confidence)
+    counted = _counted(family, parameter_count)
     problem = build_problem(runs, family, weights=weights, optimal_loss=optimal_loss)
     _check_size(problem, runs)
     solution = solve(problem, method, delta=delta)
@@ -159,7 +160,7 @@ def fit(
             fitted_on=f"{len(runs)} runs, {problem.num_scales} scales",
             method=_method_text(method, delta),
         ),
-        parameter_count=_counted(family, parameter_count),
+        parameter_count=counted,
         domain=_domain(problem, runs),
         not_modelled=_not_modelled(family),
         noise=_noise(problem, predicted),

@@ -72,7 +72,7 @@ def _absolute(problem: Problem) -> list[str]:
     if problem.num_scales == 1:
         warnings.append("one scale only: nothing says how the law carries to another size")
     for name in problem.family.shape_variables:
-        warnings += _shape_warnings(name, logs[name], logs["N"])
+        warnings += _shape_warnings(name, logs[name], _correlation(logs[name], logs["N"]))
     return warnings
 
 
@@ -81,10 +81,9 @@ def _conditional(problem: Problem) -> list[str]:
     warnings = []
     if problem.num_scales == 1:
         warnings.append("one scale only: nothing says how the shape's effect carries to other N")
-    level = np.log(np.where(problem.factor > 1, problem.factor, problem.offset + 1.0))
     for name in problem.family.shape_variables:
-        # Scales are compared by their L_opt, which is what an effect of N would hide behind.
-        warnings += _shape_warnings(name, logs[name], level, against="scale (N, D)")
+        share = _share_between_scales(problem, logs[name])
+        warnings += _shape_warnings(name, logs[name], share, against="scale (N, D)")
     names = problem.family.shape_variables
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
@@ -103,16 +102,27 @@ def _conditional(problem: Problem) -> list[str]:
 
 
 def _shape_warnings(
-    name: str, values: FloatArray, scale: FloatArray, *, against: str = "N"
+    name: str, values: FloatArray, confounded: float, *, against: str = "N"
 ) -> list[str]:
     if not _varies(values):
         return [f"{name} never varies: its effect cannot be fitted"]
-    if _correlation(values, scale) > _CONFOUNDED:
+    if confounded > _CONFOUNDED:
         return [f"{name} is confounded with {against}: its effect may be the scale's"]
     distinct = len(np.unique(np.round(values, 6)))
     if distinct < 3:
         return [f"{name} takes {distinct} values only: a U-shape needs at least three"]
     return []
+
+
+def _share_between_scales(problem: Problem, values: FloatArray) -> float:
+    """Share of the variance of `values` that lies between scales, where nothing is learnt of it."""
+    total = float(((values - values.mean()) ** 2).sum())
+    if total == 0 or problem.num_scales == 1:
+        return 0.0
+    counts = np.bincount(problem.scale_of, minlength=problem.num_scales)
+    means = np.bincount(problem.scale_of, values, problem.num_scales) / np.maximum(counts, 1)
+    within = float(((values - means[problem.scale_of]) ** 2).sum())
+    return 1.0 - within / total
 
 
 def _varies(logs: FloatArray) -> bool:

@@ -1,0 +1,96 @@
+"""`suffice laws`, `predict` and `fit` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from suffice.architecture.law_file import law_names, load_law
+from suffice.cli.main import main
+
+InProcess = Callable[..., tuple[int, str]]
+
+
+def suffice(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "suffice", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    """The entry point without a new process: exit code and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["suffice", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert isinstance(left.value.code, int)
+        return left.value.code, capsys.readouterr().err
+
+    return run
+
+
+def test_laws_list_and_show() -> None:
+    listed = suffice("laws")
+    assert listed.returncode == 0
+    for name in law_names():
+        assert name in listed.stdout
+    shown = suffice("laws", "show", "bian2025-1b").stdout
+    for text in ("a0 = 2.319", "x* = 0.0739", "refuses", "does not model", "Errata", "natural"):
+        assert text in shown
+    assert json.loads(suffice("laws", "--json").stdout)[0]["kind"] == "suffice-law"
+
+
+def test_predict_against_a_measured_reference() -> None:
+    done = suffice(
+        "predict", "--like", "bian2025/panda-1b", "--law", "bian2025-1b", "--tokens", "100B",
+        "--versus", "meta-llama/Llama-3.2-1B", "--versus-loss", "2.803", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert answer["loss"] == pytest.approx(2.785, abs=5e-4)
+    assert answer["versus_high"] < 1
+
+
+def test_fit_writes_a_law_that_loads(tmp_path: Path) -> None:
+    out = tmp_path / "law.json"
+    done = suffice(
+        "fit", "morph", "--law", "morph", "--holdout", "largest", "--bootstrap", "50",
+        "--out", str(out),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for text in ("alpha", "held out", "regret", "90 % interval"):
+        assert text in done.stdout
+    law = load_law(out)
+    assert law.draws is not None
+    assert len(law.draws) == 50
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ("N,D\n1e8,2e9\n", [], "no column 'loss'"),
+        ("N,D,loss\n1e8,2e9,nan\n", [], "is nan"),
+        ("N,D,loss\n1e8,2e9,3\n1e8,2e9,3\n", [], "rows 1 and 2 are the same"),
+        ("N,D,loss\n1e8,2e9,3\n", [], "too few"),
+        ("N,D,loss\n1e8,-2e9,3\n", [], "must be positive"),
+        ("N,D,loss\n1e8,2e9,3\n", ["--map", "nonsense"], "--map 'nonsense'"),
+        ("N,D,loss\n1e8,2e9,3\n", ["--law", "cubic"], "unknown law family 'cubic'"),
+    ],
+)
+def test_bad_tables_cost_one_line_and_write_nothing(
+    in_process: InProcess, tmp_path: Path, table: str, options: list[str], message: str
+) -> None:
+    runs, out = tmp_path / "runs.csv", tmp_path / "law.json"
+    runs.write_text(table)
+    code, printed = in_process("fit", str(runs), "--out", str(out), *options)
+    assert code == 2
+    assert message in printed
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]

@@ -11,6 +11,7 @@ from suffice import __version__
 from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.fit import fit
+from suffice.cli.hardware import hardware
 from suffice.cli.laws import laws, predict
 from suffice.cli.policies import policies
 from suffice.cli.shapes import shapes
@@ -50,6 +51,7 @@ app.command()(shapes)
 app.command()(laws)
 app.command()(predict)
 app.command()(fit)
+app.add_typer(hardware, name="hardware")
 app.command()(policies)
 app.command()(doctor)
 

@@ -1,0 +1,160 @@
+"""`suffice ask`: one question under a policy; its samples, votes and confidence as they come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.backends.pool import BackendPool
+    from suffice.core.completions import Outcome
+    from suffice.core.decisions import AnyPolicy
+    from suffice.core.requests import Request
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    policy: Annotated[
+        str, typer.Option("--policy", help="Policy with options, see suffice policies.")
+    ] = "auto",
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--upstream",
+            help="An OpenAI-compatible server; may be repeated. Without one "
+            "the embedded small model answers.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="The upstream's model; its first by default.", show_default=False
+        ),
+    ] = None,
+    answer_format: Annotated[
+        str | None,
+        typer.Option(
+            "--answer-format",
+            help="How answers are compared: number, choice, boxed, "
+            "json, tool, regex:… Without it nothing is voted on.",
+            show_default=False,
+        ),
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="System message.", show_default=False)
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens", min=1, help="Completion tokens per sample.", show_default=False
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0.0, show_default=False)
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--max-samples",
+            min=1,
+            help="Samples at most, whatever the policy asks.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print answer and receipt.")] = False,
+) -> None:
+    """Ask a question and watch the policy decide how much is enough.
+
+    Example: [bold]suffice ask "What is 17 * 3?" --policy adaptive_consistency
+    --answer-format number --upstream http://localhost:8000/v1[/bold]
+    """  # fmt: skip
+    import asyncio
+
+    from suffice.core.errors import MissingExtra
+
+    try:
+        from suffice.backends.openai import OpenAIBackend
+        from suffice.backends.pool import BackendPool
+    except ImportError:
+        raise MissingExtra.of("httpx2", "serve", "suffice ask") from None
+    from suffice.cli.serve import embedded
+    from suffice.core.completions import Budget
+    from suffice.core.requests import Message, Request, Sampling
+    from suffice.policies.registry import parse_policy
+
+    chosen = parse_policy(policy)
+    turns = [Message(role="user", content=question)]
+    if system is not None:
+        turns.insert(0, Message(role="system", content=system))
+    request = Request(
+        messages=tuple(turns),
+        model=model or "",
+        sampling=Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed),
+        answer_format=answer_format,
+    )
+    tell = _silent if as_json else typer.echo
+    if upstream:
+        pool = BackendPool([OpenAIBackend(url) for url in upstream])
+    else:
+        pool = BackendPool(embedded(tell))
+    outcome = asyncio.run(_answer(pool, chosen, request, Budget(samples=samples), live=not as_json))
+    if as_json:
+        _print_json(outcome)
+
+
+async def _answer(
+    pool: BackendPool, policy: AnyPolicy, request: Request, budget: Any, *, live: bool
+) -> Outcome:
+    from contextlib import aclosing
+    from dataclasses import replace
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from suffice.cli.ask_view import View
+    from suffice.evals.extract import extractor
+    from suffice.executors import live as executor
+
+    console = Console()
+    try:
+        if not request.model:
+            request = replace(request, model=(await pool.capabilities()).models[0])
+        await pool.serving(request.model)
+        view = View(policy.name, request.model)
+        events = executor.stream(
+            policy, request, pool, budget=budget, extract=extractor(request.answer_format)
+        )
+        outcome: Outcome | None = None
+        moving = Live(view, console=console, refresh_per_second=12, transient=True)
+        async with aclosing(events):
+            if live and console.is_terminal:
+                moving.start()
+            try:
+                async for event in events:
+                    view.see(event)
+                    if isinstance(event, executor.Settled):
+                        outcome = event.outcome
+            finally:
+                moving.stop()
+    finally:
+        await pool.aclose()
+    assert outcome is not None  # the executor settles or raises
+    if live:
+        console.print(view.final(outcome))
+    return outcome
+
+
+def _print_json(outcome: Outcome) -> None:
+    import json
+
+    from suffice.gateway.receipt import receipt
+
+    answer = {"answer": outcome.completion.text, "suffice": receipt(outcome)}
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def _silent(message: str) -> None:
+    del message

@@ -1,0 +1,182 @@
+"""The live view of `suffice ask`: a row per sample, a bar per answer, then the accepted one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from suffice.core.completions import Outcome, SampleRecord
+from suffice.core.quantities import format_seconds
+from suffice.executors.live import (
+    Event,
+    Failed,
+    Finished,
+    Launched,
+    Settled,
+    Stopped,
+    Streamed,
+)
+
+MOST_ROWS = 20
+_BAR = 24
+_COLOURS = {"running": "cyan", "finished": "green", "cancelled": "yellow", "failed": "red"}
+
+
+@dataclass(slots=True)
+class Row:
+    """What is known of one sample so far."""
+
+    status: str = "running"
+    tokens: int = 0
+    confidence_sum: float = 0.0
+    confidence_count: int = 0
+    answer: str | None = None
+    text: str = ""
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean token confidence in nats."""
+        return self.confidence_sum / self.confidence_count if self.confidence_count else None
+
+
+@dataclass(slots=True)
+class View:
+    """Renders itself from the events it has seen."""
+
+    policy: str
+    model: str
+    rows: dict[int, Row] = field(default_factory=dict)
+
+    def see(self, event: Event) -> None:
+        """Take one event of the executor in."""
+        match event:
+            case Launched(launch=launch):
+                self.rows[launch.sample] = Row(text=launch.prefill)
+            case Streamed(sample=sample, chunk=chunk):
+                row = self.rows[sample]
+                row.tokens += chunk.token_count if chunk.token_count is not None else 1
+                row.text += chunk.reasoning_text + chunk.text
+                for entry in chunk.logprobs:
+                    confidence = entry.confidence()
+                    if confidence is not None:
+                        row.confidence_sum += confidence
+                        row.confidence_count += 1
+            case Finished(sample=sample, answer=answer):
+                self.rows[sample].status = "finished"
+                self.rows[sample].answer = answer
+            case Failed(sample=sample, error=error):
+                self.rows[sample].status = "failed"
+                self.rows[sample].text = str(error)
+            case Stopped(sample=sample):
+                self.rows[sample].status = "cancelled"
+            case Settled():
+                pass
+
+    def __rich__(self) -> RenderableType:
+        return Group(
+            Text.assemble((self.policy, "bold"), " on ", (self.model, "bold")),
+            self._samples(),
+            votes_table(self._votes()),
+        )
+
+    def final(self, outcome: Outcome) -> RenderableType:
+        """The answer and its receipt."""
+        parts: list[RenderableType] = []
+        if outcome.samples_run > 1:
+            parts += [self._final_samples(outcome), votes_table(dict(outcome.votes))]
+        if outcome.completion.reasoning_text:
+            parts.append(Text(outcome.completion.reasoning_text.strip(), style="dim"))
+        body = outcome.completion.text.strip() or "(nothing)"
+        title = "best so far" if outcome.escalated else "answer"
+        parts += [Panel(Text(body), title=title, title_align="left"), Text(summary(outcome))]
+        return Group(*parts)
+
+    def _votes(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for row in self.rows.values():
+            if row.answer is not None:
+                counts[row.answer] = counts.get(row.answer, 0) + 1
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    def _samples(self) -> Table:
+        table = _sample_table()
+        for number, row in list(self.rows.items())[-MOST_ROWS:]:
+            _add_row(table, number, row.status, row.tokens, row.confidence, row.answer, row.text)
+        return table
+
+    def _final_samples(self, outcome: Outcome) -> Table:
+        table = _sample_table()
+        for record in outcome.records[:MOST_ROWS]:
+            _add_row(
+                table,
+                record.sample,
+                record.status,
+                record.usage.completion_tokens,
+                record.confidence,
+                record.answer,
+                self._text_of(record),
+            )
+        return table
+
+    def _text_of(self, record: SampleRecord) -> str:
+        row = self.rows.get(record.sample)
+        return row.text if row else record.reason or ""
+
+
+def votes_table(votes: dict[str, int]) -> RenderableType:
+    """A bar per answer, most frequent first; nothing if nothing was comparable."""
+    if not votes:
+        return Text("")
+    table = Table("votes", "", "answer", box=None, pad_edge=False)
+    most = max(votes.values())
+    for answer, count in list(votes.items())[:6]:
+        table.add_row(str(count), "█" * max(1, round(_BAR * count / most)), Text(answer[:40]))
+    return table
+
+
+def summary(outcome: Outcome) -> str:
+    """The receipt in one line."""
+    parts = [outcome.why, f"{outcome.samples_run} samples"]
+    if outcome.samples_cancelled:
+        parts[-1] += f" ({outcome.samples_cancelled} cancelled)"
+    parts.append(f"{outcome.usage.completion_tokens} tokens")
+    if outcome.confidence is not None:
+        parts.append(f"confidence {outcome.confidence:.2f}")
+    if outcome.saved is not None and outcome.baseline_samples > 1:
+        parts.append(f"{outcome.saved:.0%} saved against {outcome.baseline_samples} samples")
+    parts.append(
+        f"{format_seconds(outcome.elapsed_s)}, ours {format_seconds(outcome.overhead_s)}"
+    )  # fmt: skip
+    return " · ".join(parts)
+
+
+def _sample_table() -> Table:
+    table = Table("#", "status", "tokens", "confidence", "answer", "text", box=None, pad_edge=False)
+    for column in (0, 2, 3):
+        table.columns[column].justify = "right"
+    table.columns[5].no_wrap = True
+    return table
+
+
+def _add_row(
+    table: Table,
+    number: int,
+    status: str,
+    tokens: int,
+    confidence: float | None,
+    answer: str | None,
+    text: str,
+) -> None:
+    tail = " ".join(text.split())[-60:]
+    table.add_row(
+        str(number),
+        Text(status, style=_COLOURS.get(status, "")),
+        str(tokens),
+        "" if confidence is None else f"{confidence:.2f}",
+        Text("" if answer is None else answer[:24]),
+        Text(tail, style="dim"),
+    )

@@ -1,0 +1,1 @@
+"""Architecture ablations: one dimension varies, the rest of the shape is held."""

@@ -1,0 +1,1 @@
+"""Engines that run a shape with random weights, so that it can be timed."""

@@ -51,7 +51,7 @@ class SampleFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Time and cost so far; sent at set intervals and after every sample."""
+    """Time and cost so far; sent at set intervals."""
 
     elapsed_s: float
     cost: Cost

@@ -32,6 +32,7 @@ class Books:
         self._started = 0
         self._spent_tokens = 0
         self._spent_usd = 0.0
+        self._settled = Cost()
         self._prompt_tokens: dict[PromptKey, int] = {}
 
     def grant(
@@ -57,7 +58,12 @@ class Books:
         return granted
 
     def prompt_bound(self, launch: Launch) -> int:
-        """Upper bound of the prompt's tokens; exact once a sample with this prompt finished."""
+        """Upper bound of the prompt's tokens; exact once a sample with this prompt finished.
+
+        0 without a budget in money, which alone asks for it.
+        """
+        if self.budget.usd is None:
+            return 0
         known = self._prompt_tokens.get(launch.prompt_key)
         return bound_prompt_tokens(launch.request, launch.prefill) if known is None else known
 
@@ -68,6 +74,7 @@ class Books:
     def settle(self, running: Running) -> None:
         """Book a sample that ended: what it drew is spent, the rest of its grant is free again."""
         usage = running.measured_usage
+        self._settled += self.cost_model(running.launch.model, usage)
         if usage.prompt_tokens:
             self._prompt_tokens[running.launch.prompt_key] = usage.prompt_tokens
         else:
@@ -78,6 +85,11 @@ class Books:
     def cost_of(self, records: Iterable[SampleRecord]) -> Cost:
         """Cost summed over samples."""
         return sum((self.cost_model(each.model, each.usage) for each in records), Cost())
+
+    def cost_so_far(self, running: Iterable[Running]) -> Cost:
+        """Cost of the samples that ended and of what the running ones have drawn."""
+        drawn = (self.cost_model(each.launch.model, each.measured_usage) for each in running)
+        return sum(drawn, self._settled)
 
     def _tokens_left(
         self, asked: int | None, running: tuple[Running, ...], siblings: int, first: bool

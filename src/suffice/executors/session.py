@@ -149,7 +149,7 @@ class Session:
             score=score,
             confidences=running.confidences,
         )
-        return self._feed(now_s, evidence, self._tick(now_s))
+        return self._feed(now_s, evidence)
 
     def fail(self, sample: int, error: BackendError, now_s: float) -> list[Command]:
         """A sample's stream broke."""
@@ -159,7 +159,7 @@ class Session:
         running.reason = str(error)
         self._errors[sample] = error
         evidence = SampleFailed(sample=sample, reason=failure_of(error), message=str(error))
-        return self._feed(now_s, evidence, self._tick(now_s))
+        return self._feed(now_s, evidence)
 
     def tick(self, now_s: float) -> list[Command]:
         """Time passed; past the deadline the request is settled with what there is."""
@@ -212,11 +212,10 @@ class Session:
                 return replace(record, usage=replace(record.usage, prompt_tokens=known))
         return record
 
-    def _feed(self, now_s: float, *evidence: Evidence) -> list[Command]:
-        for item in evidence:
-            if not self.decided:
-                self._state, actions = self.policy.step(self._state, item)
-                self._carry_out(actions, now_s)
+    def _feed(self, now_s: float, evidence: Evidence) -> list[Command]:
+        if not self.decided:
+            self._state, actions = self.policy.step(self._state, evidence)
+            self._carry_out(actions, now_s)
         if self.deadline_s is not None and now_s >= self.deadline_s and not self.decided:
             self._settle_with_best("time budget reached")
         self._settle_if_stalled()
@@ -349,8 +348,7 @@ class Session:
         )
 
     def _tick(self, now_s: float) -> Tick:
-        every = [*self._ended.values(), *self._running.values()]
-        cost = self._books.cost_of(running.record() for running in every)
+        cost = self._books.cost_so_far(self._running.values())
         return Tick(elapsed_s=now_s - self._began_s, cost=cost)
 
     def _take_commands(self) -> list[Command]:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from suffice.core.errors import InputError, UnknownName
+from suffice.core.serial import dumps, loads, stored
+from suffice.core.thinking import Thinking
+from suffice.policies.agreement import AdaptiveConsistency
+from suffice.policies.allocation import DifficultyBinned
+from suffice.policies.cascade import Cascade
+from suffice.policies.fixed import BestOfN, SelfConsistency, Single
+from suffice.policies.registry import POLICIES, build_policy, describe_all, parse_policy
+from suffice.policies.thinking import Rewired
+
+DOCS = Path(__file__).parents[2] / "docs" / "policies.md"
+
+
+def test_every_policy_describes_itself():
+    infos = describe_all()
+    assert [info.name for info in infos] == list(POLICIES)
+    for info in infos:
+        assert info.summary.endswith((".", ":"))
+        assert info.paper
+        assert all(option.doc for option in info.options)
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_the_strategy_table_has_a_row_for_every_policy(name):
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith(f"| `{name}`")]
+    assert len(rows) == 1
+    assert POLICIES[name].paper.split(" ")[-1] in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("single", Single()),
+        ("adaptive_consistency:threshold=.9,max_samples=16",
+         AdaptiveConsistency(threshold=0.9, max_samples=16)),
+        ("self_consistency: samples=4 , stop_when_decided=yes",
+         SelfConsistency(samples=4, stop_when_decided=True)),
+        ("best_of_n:enough=none,wave=2", BestOfN(wave=2)),
+        ("difficulty_binned:edges=.2+.8,more=1+2+3",
+         DifficultyBinned(edges=(0.2, 0.8), more=(1, 2, 3))),
+        ("single@big", Rewired(inner=Single(), model="big")),
+        ("self_consistency:effort=low",
+         Rewired(inner=SelfConsistency(), thinking=Thinking(budget_tokens=1024))),
+        ("single:effort=none", Single(effort=None)),
+    ],
+)  # fmt: skip
+def test_text_names_a_policy(text, policy):
+    assert parse_policy(text) == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("adaptive", "did you mean adaptive_consistency"),
+        ("adaptive_consistency:treshold=.9", "did you mean threshold"),
+        ("adaptive_consistency:threshold", "write threshold=VALUE"),
+        ("adaptive_consistency:threshold=high", "must be a number"),
+        ("adaptive_consistency:max_samples=2.5", "must be a whole number"),
+        ("self_consistency:stop_when_decided=maybe", "true or false"),
+        ("single > ", "empty rung"),
+        ("single:accept=.9", "belongs to a rung"),
+        ("cascade", "written as its rungs"),
+        ("", "empty rung"),
+    ],
+)
+def test_wrong_text_is_explained(text, says):
+    with pytest.raises(InputError, match=says):
+        parse_policy(text)
+
+
+def test_tables_name_the_same_policies():
+    table = {
+        "policy": "cascade",
+        "rungs": [
+            {"policy": "adaptive_consistency", "max_samples": 8, "model": "s", "accept": 0.9},
+            {"policy": "single", "model": "l"},
+        ],
+    }
+    assert build_policy(table) == parse_policy(
+        "adaptive_consistency:max_samples=8,accept=.9@s > single@l"
+    )
+    assert isinstance(build_policy(table), Cascade)
+    for wrong in ({}, {"policy": "cascade"}, {"policy": "cascade", "rungs": [], "x": 1}):
+        with pytest.raises(InputError):
+            build_policy(wrong)
+    with pytest.raises(UnknownName):
+        build_policy({"policy": "single", "samples": 3})
+
+
+def test_stored_data_is_checked():
+    assert loads(dumps((1, float("inf"), "a", None, Thinking()))) == (
+        1, float("inf"), "a", None, Thinking(),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="cannot store a list"):
+        dumps([1])
+    with pytest.raises(InputError, match="no stored class"):
+        loads('{"$": "Popen", "args": "true"}')
+    with pytest.raises(InputError, match="another version"):
+        loads('{"$": "Thinking", "colour": 1}')
+    with pytest.raises(InputError, match="two stored classes"):
+        stored(type("Thinking", (), {"__module__": "elsewhere"}))

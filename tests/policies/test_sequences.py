@@ -1,0 +1,167 @@
+"""Policies that look into one sample or build on it: probes, revisions, thinking budgets."""
+
+from __future__ import annotations
+
+import pytest
+from scripted import FREE_FORM, Said, play
+
+from suffice.core.decisions import Sample, SampleFailed
+from suffice.core.errors import InputError
+from suffice.core.thinking import EFFORT_TOKENS, Thinking, effort_of, effort_tokens
+from suffice.policies.fixed import SelfConsistency, Single
+from suffice.policies.probe import AnswerStability
+from suffice.policies.revise import ASK, ReviseOnce, SequentialRevision
+from suffice.policies.thinking import BudgetForcing, NoThinking, Rewired
+
+
+def prober(script):
+    """The main sample runs long; probe n says script[n]."""
+    main = Said("42", tokens=400)
+
+    def said(launch):
+        if launch.sample == 0:
+            return main
+        return Said("", words=script[launch.sample - 1])
+
+    return said
+
+
+def test_stable_probes_stop_the_sample():
+    policy = AnswerStability(k=3, chunk=50)
+    result = play(policy, prober([("42",)] * 9))
+    outcome = result.outcome
+    assert [launch.purpose for launch in result.launches] == ["answer", "probe", "probe", "probe"]
+    assert outcome.records[0].status == "cancelled"
+    assert 150 <= outcome.records[0].usage.completion_tokens < 200
+    assert outcome.sample == 3
+    assert outcome.completion.text.endswith("Final answer: 42")
+    assert outcome.completion.text.startswith("so so")
+    probe = result.launches[1]
+    assert probe.sampling.max_tokens == 20
+    assert probe.sampling.temperature == 0.0
+    assert probe.prefill.startswith("so so")
+
+
+def test_hedging_and_changing_probes_do_not_count():
+    hedge = ("42 ", "wait, ", "no")
+    policy = AnswerStability(k=2, chunk=50)
+    assert play(policy, prober([("1",), hedge, ("2",), ("2",)])).drawn == 5
+    never = play(policy, prober([("1",), ("2",)] * 5))
+    assert never.outcome.sample == 0
+    assert never.outcome.why == "finished by itself"
+
+
+def test_a_probe_closes_the_think_block():
+    thinker = Said("42", reasoning=("hmm ",) * 200)
+    result = play(
+        AnswerStability(k=1, chunk=40),
+        lambda launch: thinker if launch.sample == 0 else Said("", words=("42",)),
+    )
+    assert result.launches[1].prefill.startswith("<think>\nhmm hmm")
+    assert "</think>" in result.launches[1].prefill
+    assert "think" not in result.outcome.completion.text
+
+
+def test_probes_ask_in_the_form_of_the_answer():
+    state, _ = AnswerStability().start(
+        FREE_FORM.__class__(messages=FREE_FORM.messages, model="m", answer_format="boxed")
+    )
+    assert state.prompt.endswith("\\boxed{")
+    assert play(AnswerStability(), ["tale"], request=FREE_FORM).drawn == 1
+
+
+def test_revisions_see_the_last_attempts_and_the_vote_keeps_a_right_answer():
+    policy = SequentialRevision(revisions=5, context=2)
+    result = play(policy, ["1", "1", "2", "1", "3", "4"])
+    assert result.drawn == 6
+    assert result.answer == "1"
+    last = result.launches[-1].request.messages
+    assert [message.role for message in last] == ["user", *["assistant", "user"] * 2]
+    assert last[-1].content == ASK
+    assert [message.content.split()[-1] for message in last[1::2]] == ["1", "3"]
+    assert (
+        play(SequentialRevision(revisions=5, select="last"), ["1", "1", "2", "1", "3", "4"]).answer
+        == "4"
+    )
+
+
+def test_revision_stops_when_stable_or_selects_by_score():
+    assert play(SequentialRevision(revisions=5, until_stable=True), ["1", "2", "2", "3"]).drawn == 3
+    scored = [Said("1", score=0.9), Said("2", score=0.4)]
+    policy = ReviseOnce(select="score")
+    assert policy.needs == {"score"}
+    assert play(policy, scored).answer == "1"
+    assert play(ReviseOnce(), ["1", "2"]).answer == "2"
+    assert play(ReviseOnce(), ["draft", "better"], request=FREE_FORM).answer == "better"
+
+
+def test_no_thinking_leaves_the_block_empty():
+    result = play(NoThinking(samples=3), ["1", "2", "2"])
+    assert result.answer == "2"
+    assert all(launch.thinking == Thinking(enabled=False) for launch in result.launches)
+
+
+def test_budget_forcing_closes_a_long_block():
+    def said(launch):
+        if launch.sample == 0:
+            return Said("late", reasoning=("hmm ",) * 100)
+        return Said("", words=("7",))
+
+    result = play(BudgetForcing(budget=30, answer_tokens=9), said)
+    assert result.outcome.records[0].usage.completion_tokens == 30
+    assert result.launches[1].prefill == "<think>\n" + ("hmm " * 30).strip() + "\n</think>\n\n"
+    assert result.launches[1].sampling.max_tokens == 9
+    assert result.answer == "7"
+
+
+def test_budget_forcing_reopens_a_short_block():
+    def said(launch):
+        if launch.sample == 0:
+            return Said("3", words=("<think>\n", "easy", "</think>", "3"))
+        return Said("", words=(" let me see", "</think>", "4"))
+
+    result = play(BudgetForcing(least=5, waits=1), said)
+    assert result.launches[1].prefill == "<think>\neasy\nWait,"
+    assert result.outcome.completion.text.endswith("</think>4")
+    enough = play(BudgetForcing(least=1), said)
+    assert enough.drawn == 1
+
+
+def test_one_map_between_efforts_and_budgets():
+    for name, tokens in EFFORT_TOKENS:
+        assert effort_tokens(name) == tokens
+        assert effort_of(tokens) == name
+        assert Thinking.of_effort(name).effort == name
+    assert effort_of(1025) == "medium"
+    assert effort_of(10**9) == "xhigh"
+    with pytest.raises(InputError, match="effort 'huge'"):
+        effort_tokens("huge")
+    with pytest.raises(InputError, match="negative"):
+        Thinking(budget_tokens=-1)
+
+
+def test_single_asks_the_engine_for_its_budget():
+    (action,) = Single(effort="low").start(FREE_FORM)[1]
+    assert isinstance(action, Sample)
+    assert action.thinking == Thinking(budget_tokens=1024)
+    assert action.final
+
+
+def test_rewiring_sets_model_and_thinking_where_none_is_set():
+    policy = Rewired(
+        inner=SelfConsistency(samples=2), model="big", thinking=Thinking(enabled=False)
+    )
+    result = play(policy, ["1", "1"])
+    assert {(launch.model, launch.thinking) for launch in result.launches} == {
+        ("big", Thinking(enabled=False))
+    }
+    assert result.outcome.arm == "self_consistency"
+
+
+def test_a_failed_probe_for_lack_of_budget_ends_probing():
+    policy = AnswerStability(chunk=1)
+    state, _ = policy.start(
+        FREE_FORM.__class__(messages=FREE_FORM.messages, model="m", answer_format="number")
+    )
+    state, _ = policy.step(state, SampleFailed(sample=1, reason="budget"))
+    assert state.silent

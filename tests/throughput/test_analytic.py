@@ -163,3 +163,13 @@ def test_absurd_serving_is_refused(wrong: dict[str, object]) -> None:
 def test_absurd_batch_is_refused(batch: int) -> None:
     with pytest.raises(InputError, match="batch"):
         predict(LLAMA, H200, LONG, batch=batch)
+
+
+def test_one_sequence_on_a_cpu_is_bound_by_memory() -> None:
+    """No tensor-core tiles there: a batch of one is not padded to sixteen rows."""
+    found = predict(
+        LLAMA, Serving(hardware=load_hardware("cpu"), max_batched_tokens=512), LONG, batch=1
+    )
+    moved = found.weight_bytes + 4608 * found.kv_bytes_per_token
+    assert found.bound == "memory"
+    assert found.decode_step_s < 2 * moved / load_hardware("cpu").memory_bytes_per_s

@@ -16,6 +16,8 @@ from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError
 from suffice.throughput.fit_check import check_fits
 from suffice.throughput.formulas import (
+    TENSOR_CORE_TILES,
+    VECTOR_TILES,
     FloatArray,
     Rows,
     Scenario,
@@ -172,6 +174,7 @@ def scenario(
     window, weights = grid.sliding_window, serving.weight_dtype
     runtime = GPU_RUNTIME_BYTES if hardware.kind == "gpu" else 0.0
     return Scenario(
+        tiles=TENSOR_CORE_TILES if hardware.kind == "gpu" else VECTOR_TILES,
         gates=3.0 if grid.gated_mlp else 2.0,
         embedding_copies=1.0 if grid.tie_word_embeddings else 2.0,
         weight_value_bytes=WEIGHT_VALUE_BYTES[weights],

@@ -164,7 +164,7 @@ class Table:
         stacked: dict[str, Any] = {
             f.name: np.array([float(getattr(s, f.name)) for s in scenarios])
             for f in fields(Scenario)
-            if f.name != "has_sliding"
+            if f.name not in ("has_sliding", "tiles")
         }
         return cls(
             points=tuple(points),
@@ -179,7 +179,7 @@ class Table:
         parts: dict[str, Any] = {
             f.name: getattr(self.scenario, f.name)[chosen]
             for f in fields(Scenario)
-            if f.name != "has_sliding"
+            if f.name not in ("has_sliding", "tiles")
         }
         return Table(
             points=tuple(p for p, keep in zip(self.points, chosen, strict=True) if keep),

@@ -46,7 +46,7 @@ def _remedy(needed_bytes: float, serving: Serving) -> str:
     while devices * per_device < needed_bytes * 1.1 and devices < 64:
         devices *= 2
     options = []
-    if devices > serving.tensor_parallel:
+    if devices > serving.tensor_parallel and serving.hardware.kind == "gpu":
         options.append(f"tensor_parallel {devices}")
     if serving.weight_dtype in ("bf16", "fp16"):
         options.append("fp8 or int4 weights")

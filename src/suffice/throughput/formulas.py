@@ -21,13 +21,21 @@ FloatArray = NDArray[np.float64]
 # both alike, the type checker cannot say so.
 Value = Any
 
-# Tensor-core tiles: output columns are computed in multiples of 128, the inner dimension of 64,
-# rows of a decode batch of 16.
-TILE_COLUMNS = 128.0
-TILE_INNER = 64.0
-TILE_ROWS = 16.0
 # Logits are read in 16 bits, widened, normalised and sampled from.
 SAMPLING_BYTES_PER_LOGIT = 16.0
+
+
+class Tiles(NamedTuple):
+    """What a product's dimensions are rounded up to before they are computed."""
+
+    columns: float
+    inner: float
+    rows: float
+
+
+# Tensor cores compute whole tiles; vector units waste little on any size.
+TENSOR_CORE_TILES = Tiles(columns=128.0, inner=64.0, rows=16.0)
+VECTOR_TILES = Tiles(columns=16.0, inner=1.0, rows=1.0)
 
 
 class Rows(NamedTuple):
@@ -43,10 +51,11 @@ class Rows(NamedTuple):
     num_sliding_layers: FloatArray
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What surrounds the shapes; see `Serving`, `Workload`, `Hardware`, `Utilisation`, `Engine`."""
+    """What surrounds the shapes; see `Serving`, `Workload`, `Hardware`, `EngineTraits`."""
 
+    tiles: Tiles = TENSOR_CORE_TILES
     gates: Value
     embedding_copies: Value
     weight_value_bytes: Value
@@ -111,10 +120,10 @@ def device_share(rows: Rows, s: Scenario) -> Device:
     head_weights = d * vocabulary
     streamed = (s.weight_value_bytes * depth) * (d * (qkv + queries + s.gates * f))
     streamed += 2.0 * head_weights
-    d_tiles = _round_up(d, TILE_COLUMNS)
-    columns = _round_up(qkv, TILE_COLUMNS)
-    columns += _round_up(queries, TILE_INNER)
-    columns += s.gates * _round_up(f, TILE_COLUMNS)
+    d_tiles = _round_up(d, s.tiles.columns)
+    columns = _round_up(qkv, s.tiles.columns)
+    columns += _round_up(queries, s.tiles.inner)
+    columns += s.gates * _round_up(f, s.tiles.columns)
     return Device(
         weight_bytes=streamed + (2.0 * (s.embedding_copies - 1.0)) * head_weights,
         streamed_bytes=streamed,
@@ -180,7 +189,7 @@ def decode_step(rows: Rows, device: Device, batch: FloatArray, s: Scenario) -> S
     stream_s = device.streamed_bytes * (s.memory_s_per_byte / s.weight_bandwidth)
     gemm_s = device.flops_per_token + device.head_flops
     gemm_s *= s.gemm_s_per_flop / s.gemm
-    gemm_s *= _round_up(batch, TILE_ROWS)
+    gemm_s *= _round_up(batch, s.tiles.rows)
     product_s = np.maximum(stream_s, gemm_s)
     product_s += s.overlap * np.minimum(stream_s, gemm_s)
     attended = batch * _over_layers(rows, s, s.context_tokens, s.context_tokens_sliding)

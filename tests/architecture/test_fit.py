@@ -14,7 +14,7 @@ from suffice.architecture.fitting import Fit, fit, rank_correlation, shape_clust
 from suffice.architecture.fitting.minimise import huber, least_absolute, minimise_batch
 from suffice.architecture.fitting.problem import scales
 from suffice.architecture.law_file import load_law, save_law
-from suffice.architecture.laws import ConditionalLaw
+from suffice.architecture.laws import ConditionalLaw, Family
 from suffice.architecture.runs import RunsTable, load_runs
 from suffice.core.errors import InputError, TableError, UnknownName
 
@@ -158,6 +158,60 @@ def test_scales_group_equal_budgets() -> None:
     assert names[-1] == "N 1.49B, D 29B"
 
 
+def four_axes() -> Family:
+    """The multiplicative law with two further factors: KV share k, depth over a reference u."""
+
+    def factors(t: Any, v: Any) -> Any:
+        b1, b2, c1, e1 = t
+        shape = 1 + b1 * np.log(v["r"]) + b2 / v["r"]
+        return shape * (1 + c1 * v["k"]) * (1 + e1 * np.log(v["u"]) ** 2)
+
+    def columns(t: Any, v: Any) -> Any:
+        rest = factors(t, v)
+        return [rest, rest * np.log(v["x"]), rest / v["x"]]
+
+    def evaluate(c: Any, v: Any) -> Any:
+        a0, a1, a2, *t = c
+        return (a0 + a1 * np.log(v["x"]) + a2 / v["x"]) * factors(t, v)
+
+    return Family(
+        name="four-axes",
+        formula="(a0 + a1 ln x + a2/x) (1 + b1 ln r + b2/r) (1 + c1 k) (1 + e1 ln² u)",
+        target="ratio",
+        variables=("x", "r", "k", "u"),
+        linear=("a0", "a1", "a2"),
+        nonlinear=("b1", "b2", "c1", "e1"),
+        evaluate=evaluate,
+        columns=columns,
+        starts=np.array([[0.01, 0.01, 0.0, 0.01], [0.05, 0.05, 0.0, 0.0]]),
+        bounds={"b1": (0.0, 10.0), "b2": (0.0, 10.0), "e1": (0.0, 10.0)},
+        positive=frozenset({"a1", "a2", "b1", "b2"}),
+        shape_variables=("x", "r", "k", "u"),
+    )
+
+
+def test_a_family_with_more_axes_fits_without_further_code() -> None:
+    rng, family = np.random.default_rng(0), four_axes()
+    planted = (1.04, 0.0375, 0.003, 0.0163, 0.0168, -0.004, 0.006)
+    rows = []
+    for size in range(2):
+        for _ in range(40):
+            at = {
+                "x": rng.uniform(0.05, 0.11), "r": rng.uniform(0.5, 5),
+                "k": rng.uniform(-1, 1), "u": rng.uniform(0.5, 2),
+            }  # fmt: skip
+            loss = (3.4 - 0.3 * size) * float(family.evaluate(planted, at))
+            rows.append({"N": 1e8 * 3**size, "D": 1e10, "loss": loss, **at})
+    runs = RunsTable.from_rows(rows, extra=("k", "u"))
+    found = fit(runs, family, optimal_loss="free", bootstrap_draws=40)
+    c = found.law.coefficient
+    assert optimum_ratios(found) == pytest.approx((0.08, 0.0168 / 0.0163), rel=1e-3)
+    assert (c("c1"), c("e1")) == pytest.approx((-0.004, 0.006), rel=1e-3)
+    assert isinstance(found.law, ConditionalLaw)
+    assert found.law.optimum(k=0.0, u=1.0).x == pytest.approx(0.08, rel=1e-3)
+    assert found.law.relative_loss_draws(0.08, 1.0, k=0.0, u=1.0).shape == (40, 1)
+
+
 def test_weights_of_zero_leave_runs_out() -> None:
     runs = load_runs("morph")
     small = runs.column("N") < 1e9
@@ -179,6 +233,20 @@ def test_holdout_never_sees_the_largest_scale() -> None:
     )
     assert found.holdout.evaluation.n == 4
     assert found.holdout.evaluation.spearman.p == pytest.approx(1 / 24)
+
+
+def test_the_largest_size_is_held_out_with_all_its_budgets() -> None:
+    rows = [
+        {"N": n, "D": k * n, "loss": 1.8 + 480 * n**-0.35 + 2000 * (k * n) ** -0.36}
+        for n in (1e8, 3e8, 1e9, 3e9)
+        for k in (10, 40, 160)
+    ]
+    found = fit(RunsTable.from_rows(rows), "chinchilla", holdout="largest", bootstrap_draws=0)
+    assert found.holdout is not None
+    assert (found.holdout.scale, found.holdout.evaluation.n) == ("N 3B", 3)
+    assert found.holdout.evaluation.log_rmse < 1e-4
+    with pytest.raises(TableError, match=r"without the largest scale .* too few"):
+        fit(RunsTable.from_rows(rows[3:9]), "chinchilla", holdout="largest", bootstrap_draws=0)
 
 
 def test_regret_is_the_loss_given_up_by_the_pick() -> None:
@@ -269,6 +337,19 @@ def test_runs_without_a_u_shape_have_no_optimum() -> None:
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit(load_runs("morph"), "morph", **arguments)
+
+
+def test_few_clusters_make_narrow_intervals() -> None:
+    few = load_runs("bian2025")
+    found = fit(few, "conditional-multiplicative", bootstrap_draws=20)
+    assert any("7 shapes to resample are few" in warning for warning in found.warnings)
+    assert any("leave 2 to judge" in warning for warning in found.warnings)
+
+
+def test_equal_losses_are_no_data() -> None:
+    rows = [{"N": 1e8 * k, "D": 1e10 / k, "loss": 3.0} for k in range(1, 10)]
+    with pytest.raises(TableError, match="every run has a loss of 3"):
+        fit(RunsTable.from_rows(rows), "chinchilla")
 
 
 def test_too_few_runs_and_unknown_family() -> None:

@@ -96,17 +96,22 @@ class RunsTable:
         *,
         columns: Mapping[str, str] | None = None,
         where: Mapping[str, str] | None = None,
+        extra: Sequence[str] = (),
         source: str = "memory",
         sha256: str = "",
     ) -> RunsTable:
-        """Runs from dictionaries; `columns` maps our names to theirs, `where` keeps equal rows."""
+        """Runs from dictionaries; `columns` maps our names to theirs, `where` keeps equal rows.
+
+        `extra` names numeric columns beyond the known ones, of any sign: variables of a family.
+        """
         kept = [(i, row) for i, row in enumerate(rows, start=1) if _keeps(row, where, source)]
         if not kept:
             raise TableError(
                 f"{source}: no rows{' match ' + str(dict(where)) if where else ''}; "
                 "at least one run with a loss is needed"
             )
-        names = _resolve([str(name) for name in kept[0][1]], columns or {}, source)
+        present = [str(name) for name in kept[0][1]]
+        names = _resolve(present, columns or {}, source, (*NUMERIC, *LABELS, *extra))
         if "loss" not in names:
             raise TableError(
                 f"{source}: no column 'loss' (nats); columns are {', '.join(kept[0][1])}. "
@@ -115,7 +120,7 @@ class RunsTable:
         numbers = {
             ours: np.array([_number(row.get(theirs), ours, theirs, i, source) for i, row in kept])
             for ours, theirs in names.items()
-            if ours in NUMERIC
+            if ours in NUMERIC or ours in extra
         }
         # A column that is empty throughout is as good as absent; `loss` was required above.
         numbers = {n: c for n, c in numbers.items() if n == "loss" or not np.isnan(c).all()}
@@ -133,6 +138,7 @@ def load_runs(
     *,
     columns: Mapping[str, str] | None = None,
     where: Mapping[str, str] | None = None,
+    extra: Sequence[str] = (),
 ) -> RunsTable:
     """Runs from CSV, TSV, JSONL or Parquet, or an embedded table by name (`morph`, `bian2025`)."""
     embedded = _EMBEDDED.get(str(path).lower())
@@ -154,6 +160,7 @@ def load_runs(
         _rows(path, data),
         columns=columns,
         where=where,
+        extra=extra,
         source=path.name,
         sha256=hashlib.sha256(data).hexdigest(),
     )
@@ -199,8 +206,9 @@ _DERIVED: Mapping[str, tuple[tuple[tuple[str, ...], Callable[..., FloatArray]], 
 }
 
 
-def _resolve(present: Sequence[str], columns: Mapping[str, str], source: str) -> dict[str, str]:
-    known = (*NUMERIC, *LABELS)
+def _resolve(
+    present: Sequence[str], columns: Mapping[str, str], source: str, known: Sequence[str]
+) -> dict[str, str]:
     names: dict[str, str] = {}
     for ours, theirs in columns.items():
         if ours not in known:
@@ -254,6 +262,8 @@ def _number(value: Any, ours: str, theirs: str, row: int, source: str) -> float:
         raise TableError(
             f"{source}: row {row}, column {theirs!r} is {number}: drop runs that diverged"
         )
+    if ours not in NUMERIC:
+        return number
     if number < 0 or (number == 0 and ours != "weight") or number > _LARGEST:
         raise TableError(
             f"{source}: row {row}, column {theirs!r} is {number:g}: {ours} must be positive"

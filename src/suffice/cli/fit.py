@@ -59,9 +59,15 @@ def fit(
     """
     from suffice.architecture.fitting import fit as run_fit
     from suffice.architecture.law_file import record_of, save_law
-    from suffice.architecture.runs import load_runs
+    from suffice.architecture.laws import load_family
+    from suffice.architecture.runs import NUMERIC, load_runs
 
-    table = load_runs(runs, columns=_pairs(columns, "--map"), where=_pairs(where, "--where"))
+    table = load_runs(
+        runs,
+        columns=_pairs(columns, "--map"),
+        where=_pairs(where, "--where"),
+        extra=[name for name in load_family(law).variables if name not in NUMERIC],
+    )
     choices: dict[str, Any] = {
         "method": method.replace("-", "_"),
         "cluster": cluster,

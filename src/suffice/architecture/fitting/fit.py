@@ -8,6 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from suffice.architecture.fitting.certificate import (
+    domain_of,
+    noise_of,
+    not_modelled_by,
+    optimum_warnings,
+)
 from suffice.architecture.fitting.evaluation import Evaluation, evaluate
 from suffice.architecture.fitting.identify import data_warnings, solution_warnings
 from suffice.architecture.fitting.problem import (
@@ -15,17 +21,14 @@ from suffice.architecture.fitting.problem import (
     OptimalLoss,
     Problem,
     build_problem,
+    largest_size,
     shape_clusters,
 )
 from suffice.architecture.fitting.solve import METHODS, Method, Solution, bootstrap, solve
 from suffice.architecture.laws import (
-    NOISE_FLOOR_NATS,
     AbsoluteLaw,
     ConditionalLaw,
-    Domain,
     Family,
-    Interval,
-    LossNoise,
     Provenance,
     build_law,
     load_family,
@@ -38,8 +41,8 @@ Holdout = Literal["largest"]
 ParameterCount = Literal["non-embedding", "total"]
 
 DEFAULT_DELTA = 1e-3
-# A law is trusted this far beyond the sizes it was fitted on (arXiv:2510.18245 went 1B to 3B).
-_TRUSTED_REACH = 3.0
+# Below this many clusters a bootstrap has too few distinct resamples to trust its tails.
+_FEW_CLUSTERS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,15 +164,18 @@ def fit(
             method=_method_text(method, delta),
         ),
         parameter_count=counted,
-        domain=_domain(problem, runs),
-        not_modelled=_not_modelled(family),
-        noise=_noise(problem, predicted),
+        domain=domain_of(problem, runs),
+        not_modelled=not_modelled_by(family),
+        noise=noise_of(problem, predicted),
         draws=None if draws is None else draws[:, :count],
     )
     warnings = [*data_warnings(problem), *solution_warnings(problem, solution, method)]
     if failed:
         warnings.append(f"{failed} of {bootstrap_draws} bootstrap fits found no finite minimum")
-    warnings += _optimum_warnings(fitted, confidence)
+    clusters = len(np.unique(shape_clusters(runs))) if cluster == "shape" else len(runs)
+    if draws is not None and clusters < _FEW_CLUSTERS:
+        warnings.append(f"{clusters} {cluster}s to resample are few: the intervals are too narrow")
+    warnings += optimum_warnings(fitted, confidence)
     result = Fit(
         law=fitted,
         runs=runs,
@@ -180,7 +186,7 @@ def fit(
         residuals=problem.loss - predicted,
         objective=solution.objective,
         evaluation=evaluate(problem, predicted, seed=seed),
-        holdout=_held_out(problem, method, delta, seed) if holdout else None,
+        holdout=_held_out(problem, runs, method, delta, seed) if holdout else None,
         optimal_losses=_optimal_losses(problem, solution),
         warnings=tuple(warnings),
         bootstrap=0 if draws is None else len(draws),
@@ -247,6 +253,10 @@ def _check_size(problem: Problem, runs: RunsTable) -> None:
     free = problem.family.num_free
     if problem.free_levels:
         free += problem.num_scales - 1
+    if np.ptp(problem.loss) == 0:
+        raise TableError(
+            f"{runs.source}: every run has a loss of {problem.loss[0]:g}: there is nothing to fit"
+        )
     if len(problem.loss) <= free:
         raise TableError(
             f"{runs.source}: {len(problem.loss)} runs are too few for the {free} free coefficients"
@@ -291,24 +301,21 @@ def _estimates(
     return tuple(estimates)
 
 
-def _held_out(problem: Problem, method: Method, delta: float, seed: int) -> HoldoutResult:
-    size = problem.variables["N"] if "N" in problem.variables else problem.factor + problem.offset
-    by_scale = [
-        float(size[problem.scale_of == number].mean()) for number in range(problem.num_scales)
-    ]
-    # Without N in the law the largest scale is the one with the lowest best loss.
-    largest = int(np.argmax(by_scale) if "N" in problem.variables else np.argmin(by_scale))
-    rest = problem.scale_of != largest
-    if rest.sum() <= problem.family.num_free:
+def _held_out(
+    problem: Problem, runs: RunsTable, method: Method, delta: float, seed: int
+) -> HoldoutResult:
+    chosen, name = largest_size(runs, problem)
+    if (~chosen).sum() <= problem.family.num_free:
         raise TableError(
-            f"without the largest scale ({problem.scale_names[largest]}) {int(rest.sum())} runs "
-            f"remain, too few for {problem.family.num_free} free coefficients"
+            f"without the largest scale ({name}) {int((~chosen).sum())} runs remain, too few for "
+            f"{problem.family.num_free} free coefficients"
         )
-    trained = solve(replace(problem.take(rest), free_levels=False), method, delta=delta)
-    held = replace(problem.take(~rest), free_levels=False)
+    # The level of an unseen scale cannot be fitted: both sides use the best measured run.
+    trained = solve(replace(problem.take(~chosen), free_levels=False), method, delta=delta)
+    held = replace(problem.take(chosen), free_levels=False)
     predicted = held.predict(trained.theta[None])[0]
     return HoldoutResult(
-        scale=problem.scale_names[largest],
+        scale=name,
         coefficients=dict(zip(problem.family.parameters, trained.theta.tolist(), strict=True)),
         evaluation=evaluate(held, predicted, seed=seed),
     )
@@ -325,90 +332,6 @@ def _optimal_losses(problem: Problem, solution: Solution) -> dict[str, float]:
         level = float(np.exp(solution.theta[count + number])) if problem.free_levels else 1.0
         losses[name] = level * float(chosen[0])
     return losses
-
-
-def _domain(problem: Problem, runs: RunsTable) -> Domain:
-    intervals = []
-    for name, column in problem.variables.items():
-        low, high, basis = float(column.min()), float(column.max()), "the runs of the fit"
-        if name in ("N", "D"):
-            low, high = low / _TRUSTED_REACH, high * _TRUSTED_REACH
-            basis = f"within {_TRUSTED_REACH:g}x of the runs of the fit"
-        intervals.append(Interval(variable=name, low=low, high=high, basis=basis))
-    if "N" not in problem.variables and runs.has("N"):
-        size = runs.column("N")
-        intervals.append(
-            Interval(
-                variable="N",
-                low=float(size.min()) / _TRUSTED_REACH,
-                high=float(size.max()) * _TRUSTED_REACH,
-                basis=f"within {_TRUSTED_REACH:g}x of the runs of the fit",
-            )
-        )
-    if runs.has("gqa") and "gqa" not in problem.variables:
-        gqa = runs.column("gqa")
-        intervals.append(
-            Interval(
-                variable="gqa", low=float(gqa.min()), high=float(gqa.max()), enforced=False,
-                basis="the runs of the fit; the law does not model GQA",
-            )
-        )  # fmt: skip
-    return Domain(intervals=tuple(intervals))
-
-
-def _not_modelled(family: Family) -> tuple[str, ...]:
-    missing = {
-        "gqa": "GQA (query heads per KV head)",
-        "num_hidden_layers": "depth at equal N",
-        "r": "MLP-to-attention ratio",
-        "x": "hidden size at equal N",
-    }
-    covered = set(family.variables)
-    if "width_per_layer" in covered:
-        covered |= {"num_hidden_layers", "x"}
-    return tuple(text for name, text in missing.items() if name not in covered)
-
-
-def _noise(problem: Problem, predicted: FloatArray) -> LossNoise:
-    residual = np.log(problem.loss) - np.log(np.maximum(predicted, 1e-300))
-    levels = problem.num_scales - 1 if problem.free_levels else 0
-    freedom = max(1, len(residual) - problem.family.num_free - levels)
-    sd = float(np.sqrt((problem.weights * residual**2).sum() / freedom))
-    floor = NOISE_FLOOR_NATS / float(problem.loss.mean()) / 2**0.5
-    basis = f"residuals of this fit, {freedom} degrees of freedom"
-    if sd < floor:
-        sd, basis = floor, "noise floor of repeated runs (arXiv:2412.04403), above the residuals"
-    return LossNoise(relative_sd=sd, degrees_of_freedom=freedom, basis=basis)
-
-
-def _optimum_warnings(law: AbsoluteLaw | ConditionalLaw, confidence: float) -> list[str]:
-    if not isinstance(law, ConditionalLaw) or "a1" not in law.family.parameters:
-        return []
-    reason = law.no_optimum_reason()
-    if reason is not None:
-        return [f"no optimum: {reason}"]
-    warnings = []
-    tail = 50.0 * (1.0 - confidence)
-    draws = None if law.draws is None else law.optimum_draws()
-    for index, (name, factor) in enumerate((("x", "a"), ("r", "b"))):
-        best = law.coefficient(f"{factor}2") / law.coefficient(f"{factor}1")
-        warnings += [f"the optimum's {note}" for note in law.domain.notes(**{name: best})]
-        interval = law.domain.interval(name)
-        if draws is None or interval is None:
-            continue
-        found = draws[np.isfinite(draws[:, index]), index]
-        if len(found) < len(draws):
-            share = 100.0 * (1.0 - len(found) / len(draws))
-            warnings.append(f"{share:.0f} % of the bootstrap fits have no optimum in {name}")
-        if not len(found):
-            continue
-        low, high = np.percentile(found, [tail, 100.0 - tail])
-        if not bool(interval.contains(np.array([low, high])).all()):
-            warnings.append(
-                f"the interval of {name}*, {low:.3g} to {high:.3g}, leaves the runs' range "
-                f"[{interval.low:.3g}, {interval.high:.3g}]: these runs do not locate it"
-            )
-    return warnings
 
 
 def _method_text(method: Method, delta: float) -> str:

@@ -26,12 +26,21 @@ def solution_warnings(problem: Problem, solution: Solution, method: Method) -> t
     """Sentences about fitted coefficients that should not be believed."""
     family = problem.family
     named = dict(zip(family.parameters, solution.theta, strict=False))
-    warnings = [
-        f"{name} is pinned at its lower limit: the data would rather have it "
-        f"{'negative' if family.bounds.get(name, (0.0,))[0] == 0 else 'smaller'}, so the law has "
-        "the wrong form here or the runs do not span enough"
-        for name in solution.pinned
+    warnings = []
+    if solution.pinned:
+        several = len(solution.pinned) > 1
+        warnings.append(
+            f"{', '.join(solution.pinned)} {'are' if several else 'is'} pinned at the lower limit: "
+            "the runs would rather have it lower still, so the law has the wrong form here or they "
+            "do not span enough"
+        )
+    beyond = [
+        f"{name} = {named[name]:.3g}"
+        for name, (low, high) in family.bounds.items()
+        if method != "lm" and not low <= named[name] <= high
     ]
+    if beyond:
+        warnings.append(f"{', '.join(beyond)} left the plausible range: no law, a curve fit")
     negative = [n for n in family.parameters if n in family.positive and named[n] < 0]
     if negative:
         warnings.append(
@@ -55,7 +64,7 @@ def solution_warnings(problem: Problem, solution: Solution, method: Method) -> t
 
 
 def _absolute(problem: Problem) -> list[str]:
-    logs = {name: np.log(column) for name, column in problem.variables.items()}
+    logs = _spread_axes(problem)
     warnings = []
     ratio_varies = float(np.ptp(logs["D"] - logs["N"])) > _CONSTANT_RATIO
     constant = [name for name in ("N", "D") if not _varies(logs[name])]
@@ -77,7 +86,7 @@ def _absolute(problem: Problem) -> list[str]:
 
 
 def _conditional(problem: Problem) -> list[str]:
-    logs = {name: np.log(column) for name, column in problem.variables.items()}
+    logs = _spread_axes(problem)
     warnings = []
     if problem.num_scales == 1:
         warnings.append("one scale only: nothing says how the shape's effect carries to other N")
@@ -112,6 +121,14 @@ def _shape_warnings(
     if distinct < 3:
         return [f"{name} takes {distinct} values only: a U-shape needs at least three"]
     return []
+
+
+def _spread_axes(problem: Problem) -> dict[str, FloatArray]:
+    """The variables as they enter laws: logarithms, or values of those that have none."""
+    return {
+        name: np.log(column) if (column > 0).all() else column
+        for name, column in problem.variables.items()
+    }
 
 
 def _share_between_scales(problem: Problem, values: FloatArray) -> float:

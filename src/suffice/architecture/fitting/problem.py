@@ -127,6 +127,23 @@ def scales(runs: RunsTable) -> tuple[IntArray, tuple[str, ...]]:
     return numbers.astype(np.intp), names
 
 
+def largest_size(runs: RunsTable, problem: Problem) -> tuple[NDArray[np.bool_], str]:
+    """The runs of the largest N, whatever their tokens, and a name for them.
+
+    In a table without N, the scale with the lowest loss.
+    """
+    if runs.has("N"):
+        groups = _gap_groups(np.log(runs.column("N")))
+        chosen = groups == groups.max()
+    else:
+        best = [problem.loss[problem.scale_of == k].min() for k in range(problem.num_scales)]
+        chosen = problem.scale_of == int(np.argmin(best))
+    inside = np.unique(problem.scale_of[chosen])
+    if len(inside) == 1:
+        return chosen, problem.scale_names[int(inside[0])]
+    return chosen, f"N {_short(float(np.median(runs.column('N')[chosen])))}"
+
+
 def shape_clusters(runs: RunsTable) -> IntArray:
     """Cluster number of each run: equal shapes together, whatever their tokens and seeds."""
     if "shape" in runs.labels:

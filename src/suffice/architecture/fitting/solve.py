@@ -126,7 +126,7 @@ def _coordinates(problem: Problem, theta: FloatArray, method: Method) -> _Coordi
         # A free level per scale takes over the formula's own level.
         held.add(family.linear[0])
     may_be_any = method == "lm"
-    positive = np.array([n in family.positive or n in family.nonlinear for n in names])
+    positive = np.array([_never_negative(problem, name) for name in names])
     zero = positive & (theta <= 0)
     movable = [
         i for i, name in enumerate(names) if name not in held and not (zero[i] and not may_be_any)
@@ -137,6 +137,11 @@ def _coordinates(problem: Problem, theta: FloatArray, method: Method) -> _Coordi
     units = np.where(size > 0, size, 1.0)[free]
     units = np.where(free >= len(family.parameters), 1.0, units)
     return _Coordinates(base=theta.copy(), free=free, logarithmic=logarithmic, units=units)
+
+
+def _never_negative(problem: Problem, name: str) -> bool:
+    family = problem.family
+    return name in family.positive or (name in family.bounds and family.bounds[name][0] >= 0)
 
 
 def _polished(problem: Problem, theta: FloatArray, method: Method, delta: float) -> FloatArray:
@@ -233,7 +238,7 @@ def _solution(problem: Problem, theta: FloatArray, method: Method, delta: float)
         name
         for name, value in zip(family.parameters, theta, strict=False)
         if method != "lm"
-        and (name in family.positive or name in family.nonlinear)
-        and value <= family.bounds.get(name, (0.0, 0.0))[0] * (1 + 1e-6)
+        and _never_negative(problem, name)
+        and value <= max(0.0, family.bounds.get(name, (0.0, 0.0))[0]) * (1 + 1e-6)
     )
     return Solution(theta=theta, objective=objective, pinned=pinned)

@@ -92,7 +92,8 @@ class _Projection:
         if not self.positive:
             size = len(self.family.nonlinear)
             return np.full(size, -np.inf), np.full(size, np.inf)
-        limits = [self.family.bounds[name] for name in self.family.nonlinear]
+        anything = (-np.inf, np.inf)
+        limits = [self.family.bounds.get(name, anything) for name in self.family.nonlinear]
         return np.array([low for low, _ in limits]), np.array([high for _, high in limits])
 
     def _non_negative(self, matrix: FloatArray) -> FloatArray:

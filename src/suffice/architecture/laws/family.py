@@ -35,7 +35,8 @@ class Family:
     factors of the linear parameters, in their order: evaluate = Σ linear_i · column_i.
     `fixed` parameters are held during a fit because the data cannot tell them from the others.
     `starts` are nonlinear parameters (starts, nonlinear) from which variable projection begins,
-    `bounds` their limits.
+    `bounds` their limits; one without bounds may have any sign. Parameters in `positive` stay at
+    zero or above in every method but "lm".
     """
 
     name: str

@@ -236,8 +236,11 @@ class ConditionalLaw(Law):
                 logs = np.log(self.relative_loss_draws(**arrays)) - np.log(there)
         return self._difference_sd(arrays, versus, logs)
 
-    def optimum(self) -> Optimum:
-        """The shape with the lowest loss: x* = a2/a1, r* = b2/b1; raises InputError if none."""
+    def optimum(self, **axes: float) -> Optimum:
+        """The shape with the lowest loss: x* = a2/a1, r* = b2/b1; raises InputError if none.
+
+        `axes` are the values of variables besides x and r, for families that have them.
+        """
         reason = self.no_optimum_reason()
         if reason is not None:
             raise InputError(f"law {self.name!r} has no optimum: {reason}")
@@ -246,7 +249,7 @@ class ConditionalLaw(Law):
         if "c" in self.family.parameters and self.coefficient("c"):
             x, r = self._lowest_point_near(x, r)
         known = self.family.target == "ratio" or self.optimal_loss is not None
-        value = float(self.relative_loss(x, r)) if known else None
+        value = float(self.relative_loss(x, r, **axes)) if known else None
         return Optimum(x=x, r=r, relative_loss=value, reported=self.reported_optimum)
 
     def no_optimum_reason(self) -> str | None:

@@ -309,9 +309,11 @@ class Session:
         return running
 
     def _settle_if_stalled(self) -> None:
-        if not self.decided and not self._running:
-            if not self._ended:
-                raise self._too_small()
+        if self._running:
+            return
+        if not self._ended and (self._books.refusal or not self.decided):
+            raise self._too_small()
+        if not self.decided:
             self._settle_with_best("the policy stopped without an answer")
 
     def _settle_with_best(self, why: str) -> None:

@@ -1,0 +1,227 @@
+"""The live loop against the scripted backend: streaming, cancelling, faults."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from suffice.backends.fake import ABLE, FakeBackend, Fault, Script
+from suffice.core.completions import Budget
+from suffice.core.errors import (
+    BudgetTooSmall,
+    LacksCapability,
+    MalformedStream,
+    NoAnswer,
+    UpstreamDisconnected,
+    UpstreamRefused,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+from suffice.core.requests import Message, Request, Sampling
+from suffice.evals.extract import number
+from suffice.executors.batch import run_batch
+from suffice.executors.live import Failed, Finished, Launched, Settled, Streamed, run, stream
+from suffice.policies.agreement import AdaptiveConsistency
+from suffice.policies.deepconf import DeepConfOnline
+from suffice.policies.fixed import BestOfN, SelfConsistency, Single
+from suffice.policies.probe import AnswerStability
+from suffice.policies.shortest import ShortMAtK
+
+REQUEST = Request(
+    messages=(Message(role="user", content="2+2?"),), model="fake", answer_format="number"
+)
+
+
+def go(policy, backend, **how):
+    return asyncio.run(run(policy, REQUEST, backend, extract=number, **how))
+
+
+def test_a_vote_over_a_real_loop():
+    backend = FakeBackend([Script.of(f"it is {n}") for n in (4, 4, 5, 4, 4)])
+    outcome = go(AdaptiveConsistency(max_samples=5), backend)
+    assert outcome.completion.text == "it is 4"
+    assert outcome.usage.completion_tokens == backend.traffic.tokens
+    assert backend.traffic.cancelled == 0
+    assert 0 <= outcome.overhead_s <= outcome.elapsed_s
+
+
+def test_what_is_no_longer_needed_is_closed_upstream():
+    slow = Script.of("so " * 500 + "9", delay_s=0.01)
+    backend = FakeBackend([Script.of("it is 4"), Script.of("it is 4"), slow, slow])
+    began = time.perf_counter()
+    outcome = go(ShortMAtK(k=4, m=2), backend)
+    assert time.perf_counter() - began < 2.0
+    assert outcome.samples_cancelled == 2
+    traffic = backend.traffic
+    assert (traffic.running, traffic.cancelled, traffic.finished) == (0, 2, 2)
+
+
+def test_tokens_arrive_before_the_sample_ends():
+    backend = FakeBackend([Script.of("one two three four", delay_s=0.02)])
+    events = []
+
+    async def watch():
+        async for event in stream(Single(), REQUEST, backend, extract=number):
+            events.append(event)
+            if isinstance(event, Streamed) and event.chunk.text == "one":
+                assert backend.traffic.tokens < 4
+                assert event.final
+
+    asyncio.run(watch())
+    assert isinstance(events[0], Launched)
+    assert isinstance(events[-1], Settled)
+    assert isinstance(events[-2], Finished)
+    text = "".join(event.chunk.text for event in events if isinstance(event, Streamed))
+    assert text == events[-1].outcome.completion.text == "one two three four"
+
+
+def test_leaving_the_loop_closes_every_stream():
+    backend = FakeBackend([Script.of("a " * 500, delay_s=0.01)])
+
+    async def leave():
+        events = stream(SelfConsistency(samples=6), REQUEST, backend, extract=number)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Streamed):
+                    assert backend.traffic.running == 6
+                    break
+        return backend.traffic.running, backend.traffic.cancelled
+
+    assert asyncio.run(leave()) == (0, 6)
+
+
+def test_cancelling_the_task_closes_every_stream():
+    backend = FakeBackend([Script.of("a " * 500, delay_s=0.01)])
+
+    async def leave():
+        task = asyncio.create_task(run(SelfConsistency(samples=3), REQUEST, backend))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return backend.traffic.running
+
+    assert asyncio.run(leave()) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("refused", UpstreamRefused),
+        ("timeout", UpstreamTimeout),
+        ("disconnected", UpstreamDisconnected),
+        ("malformed", MalformedStream),
+        ("rejected", UpstreamRejected),
+    ],
+)
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_fault_is_an_error_when_nothing_else_answers(kind, error, after):
+    broken = Script.of("it is surely 4", fault=Fault(kind=kind, after_chunks=after))
+    with pytest.raises(error):
+        go(Single(), FakeBackend([broken]))
+    backend = FakeBackend([broken, *[Script.of("it is 4")] * 6])
+    outcome = go(AdaptiveConsistency(), backend)
+    assert outcome.completion.text == "it is 4"
+    assert [record.status for record in outcome.records].count("failed") == 1
+
+
+def test_a_hang_ends_with_the_time_budget():
+    hang = Script.of("it is 4", fault=Fault(kind="hang", after_chunks=1))
+    backend = FakeBackend([hang])
+    outcome = go(Single(), backend, budget=Budget(elapsed_s=0.1))
+    assert (outcome.completion.text, outcome.completion.finish_reason) == ("it", "length")
+    assert backend.traffic.running == 0
+    silent = FakeBackend([Script.of("4", fault=Fault(kind="hang"))])
+    with pytest.raises(NoAnswer, match="time budget reached"):
+        go(Single(), silent, budget=Budget(elapsed_s=0.1))
+
+
+def test_needs_are_checked_before_anything_is_spent():
+    poor = replace(ABLE, logprobs=False, max_top_logprobs=0, prefill=False)
+    backend = FakeBackend([Script.of("4")], capabilities=poor)
+    for policy, says in (
+        (DeepConfOnline(), "no top logprobs"),
+        (AnswerStability(), "cannot continue"),
+        (BestOfN(), "no verifier"),
+    ):
+        with pytest.raises(LacksCapability, match=says):
+            go(policy, backend)
+    assert backend.traffic.calls == []
+    assert go(Single(), backend).confidence is None  # its wish for logprobs is no need
+    assert backend.traffic.calls[0].sampling.top_logprobs is None
+
+
+def test_single_reports_its_mean_token_probability():
+    outcome = go(Single(), FakeBackend([Script.of("it is 4")]))
+    assert outcome.confidence == pytest.approx(0.5)  # the fake draws every token at 1/2
+
+
+def test_deepconf_cancels_hesitant_traces_live():
+    def director(n, call):
+        level = 0.2 if n >= 4 else 2.0
+        delay = 0.002 if n >= 4 else 0.0
+        answer = "4" if n % 2 else "5"
+        return Script.of("so " * 60 + answer, confidences=(level,), delay_s=delay)
+
+    backend = FakeBackend(director)
+    outcome = go(DeepConfOnline(max_samples=8, warmup=4, parallel=2), backend)
+    assert outcome.samples_cancelled == 4
+    assert backend.traffic.cancelled == 4
+    assert all(record.usage.completion_tokens < 40 for record in outcome.records[4:])
+
+
+def test_a_score_may_be_a_coroutine():
+    async def score(request, completion):
+        await asyncio.sleep(0.01)
+        return float(completion.text[-1])
+
+    backend = FakeBackend([Script.of(f"it is {n}") for n in (3, 7, 5)])
+    outcome = go(BestOfN(samples=3), backend, score=score)
+    assert outcome.completion.text == "it is 7"
+    assert [record.score for record in outcome.records] == [3.0, 7.0, 5.0]
+
+
+def test_a_bug_in_a_scorer_is_raised_not_swallowed():
+    def score(request, completion):
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        go(BestOfN(samples=2), FakeBackend([Script.of("it is 4")]), score=score)
+
+
+def test_budget_reaches_the_engine_as_its_limit():
+    backend = FakeBackend([Script.of("a b c d e f g h 4")])
+    outcome = go(SelfConsistency(samples=3), backend, budget=Budget(completion_tokens=10))
+    assert [call.sampling.max_tokens for call in backend.traffic.calls] == [3, 3, 4]
+    assert outcome.usage.completion_tokens == backend.traffic.tokens == 10
+    with pytest.raises(BudgetTooSmall):
+        go(Single(), backend, budget=Budget(completion_tokens=0))
+
+
+def test_failures_are_events():
+    broken = Script.of("it is 4", fault=Fault(kind="refused"))
+
+    async def watch():
+        backend = FakeBackend([broken, Script.of("it is 4")])
+        policy = SelfConsistency(samples=2)
+        return [event async for event in stream(policy, REQUEST, backend, extract=number)]
+
+    kinds = [type(event) for event in asyncio.run(watch())]
+    assert Failed in kinds
+    assert kinds[-1] is Settled
+
+
+def test_a_batch_gives_every_request_its_own_policy():
+    requests = [replace(REQUEST, sampling=Sampling(max_tokens=n)) for n in (1, 9, 9)]
+    policies = [Single(), SelfConsistency(samples=2), DeepConfOnline()]
+    poor = replace(ABLE, logprobs=False)
+    backend = FakeBackend([Script.of("it is 4")], capabilities=poor)
+    results = asyncio.run(run_batch(policies, requests, backend, extract=number, at_once=2))
+    assert results[0].completion.finish_reason == "length"
+    assert results[1].samples_run == 2
+    assert isinstance(results[2], LacksCapability)
+    assert backend.traffic.most_running <= 3

@@ -34,6 +34,10 @@ _COMMITTED = re.compile(
 )
 _MARKED = re.compile(r"\(([A-J])\)|\*\*([A-J])\*\*|\[([A-J])\]|\\boxed\{(?:\\text\{)?([A-J])\}")
 _ALONE = re.compile(r"^\s*([A-J])\s*(?:[.):\n]|$)")
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
+_JSON_START = re.compile(r"\{\s*[\"}]|\[")
+# Each failed attempt reads the text again.
+MOST_FAILURES = 500
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 
 
@@ -55,14 +59,20 @@ def boxed(completion: Completion) -> str | None:
 
 
 def last_boxed(text: str) -> str | None:
-    """Content of the last complete \\boxed{…} of a text; an unfinished one is skipped."""
-    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
-        depth = 1
-        for position in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return _plain(text[match.end() : position]) or None
-    return None
+    """Content of the last complete \\boxed{…} of a text; an unfinished one is skipped.
+
+    One pass, so that a degenerate sample full of unfinished boxes costs no more than another.
+    """
+    opened: list[int | None] = []  # where each open brace's content starts, None if not a box
+    start, end = -1, -1
+    for match in _BRACES.finditer(text):
+        if match[0] != "}":
+            opened.append(match.end() if len(match[0]) > 1 else None)
+        elif opened:
+            began = opened.pop()
+            if began is not None and began > start:
+                start, end = began, match.start()
+    return (_plain(text[start:end]) or None) if start >= 0 else None
 
 
 def number(completion: Completion) -> str | None:
@@ -113,15 +123,18 @@ def _last_json(text: str) -> Any:
     """The last outermost object or array of a text, None if there is none."""
     decoder = json.JSONDecoder()
     found: Any = None
-    position = 0
-    while True:
-        start = re.compile(r"[{\[]").search(text, position)
+    position = failures = 0
+    while failures < MOST_FAILURES:
+        start = _JSON_START.search(text, position)
         if start is None:
-            return found
+            break
         try:
             found, position = decoder.raw_decode(text, start.start())
-        except (json.JSONDecodeError, RecursionError):
-            position = start.start() + 1
+        except json.JSONDecodeError:
+            position, failures = start.start() + 1, failures + 1
+        except RecursionError:
+            return None  # brackets a thousand deep are no answer, and each retry would cost as much
+    return found
 
 
 def canonical_json(value: Any) -> str:

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suffice.core.completions import Completion, Usage
+from suffice.core.errors import InputError, UnknownName
+from suffice.core.requests import ToolCall
+from suffice.evals.extract import canonical_number, extractor
+
+
+def found(answer_format, text, **how):
+    completion = Completion(text=text, finish_reason="stop", usage=Usage(), **how)
+    return extractor(answer_format)(completion)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{\frac{1}{2}} it is", r"\frac{1}{2}"),
+        (r"\boxed{1} no, \boxed{ 2 }", "2"),
+        (r"\boxed{a_{b_{c}}}", "a_{b_{c}}"),
+        (r"\boxed{$7$}", "7"),
+        (r"\boxed{3} and then \boxed{4", "3"),
+        (r"\fbox{x  y}", "x y"),
+        (r"\boxed{}", None),
+        ("nothing", None),
+    ],
+)
+def test_boxed(text, answer):
+    assert found("boxed", text) == answer
+
+
+@pytest.mark.parametrize("answer_format", ["boxed", "number", "choice", "json"])
+@pytest.mark.parametrize("piece", ["\\boxed{", "[", "{", "1", "(", "A) ", '{"a": ', "}", "answer "])
+def test_degenerate_samples_cost_no_more_than_others(answer_format, piece):
+    began = time.perf_counter()
+    found(answer_format, piece * 30_000)
+    assert time.perf_counter() - began < 3.0  # linear: hundredths of a second on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("3 + 4 = 7", "7"),
+        ("it is $1,234.50.", "1234.5"),
+        ("x = -3.0", "-3"),
+        ("1e3", "1000"),
+        ("50%", "50"),
+        (".5", "0.5"),
+        ("7.", "7"),
+        ("-0", "0"),
+        (r"10 then \boxed{8} apples of 12", "8"),
+        ("GPT4 and x2", None),
+        ("none", None),
+        ("1e999999999", None),
+        ("2,3", "3"),
+    ],
+)
+def test_number(text, answer):
+    assert found("number", text) == answer
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_one_spelling_per_value(value):
+    spellings = {f"{value}", f"{value:,}", f"{value}.0", f"{value}.000"}
+    assert {canonical_number(text) for text in spellings} == {str(value)}
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is B.", "B"),
+        ("(A) or (B)? I pick (C)", "C"),
+        ("Answer: (b)", "B"),
+        ("**D**", "D"),
+        ("B", "B"),
+        ("C) because", "C"),
+        (r"the final answer is \boxed{D}", "D"),
+        (r"\boxed{\text{E}}", "E"),
+        ("the answer is a number", None),
+        ("A cat sat on the mat", None),
+        ("Answer: Bob", None),
+        ("First I thought the answer is A. The answer is C", "C"),
+    ],
+)
+def test_choice(text, answer):
+    assert found("choice", text) == answer
+
+
+def test_json():
+    assert found("json", 'sure: {"b": 1.0, "a": [1, 2]} done') == '{"a":[1,2],"b":1}'
+    assert found("json", '```json\n{"a": 1}\n```\nas {"asked": 2}') == '{"a":1}'
+    assert found("json", '{"a": {"b": [}') is None
+    assert found("json", "[" * 5000) is None
+
+
+@given(st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=4), max_size=4))
+def test_json_ignores_spelling(value):
+    plain = json.dumps(value)
+    spaced = json.dumps(dict(reversed(value.items())), indent=3, ensure_ascii=False)
+    assert found("json", plain) == found("json", spaced)
+
+
+def test_tool_calls_compare_by_name_and_arguments():
+    def call(arguments, name="f"):
+        return ToolCall(id="1", name=name, arguments=arguments)
+
+    one = found("tool", "", tool_calls=(call('{"a": 1, "b": 2}'), call("{}", "g")))
+    other = found("tool", "", tool_calls=(call("", "g"), call('{"b":2,"a":1.0}')))
+    assert one == other is not None
+    assert found("tool", "text only") is None
+    assert found("tool", "", tool_calls=(call("{broken"),)) is None
+
+
+def test_regex():
+    assert found(r"regex:=> (\w+)", "=> a, => b") == "b"
+    assert found(r"regex:\d+", "1 22") == "22"
+    assert found(r"regex:\d+", "none") is None
+    with pytest.raises(InputError, match="not a pattern"):
+        extractor("regex:(")
+
+
+def test_formats():
+    assert extractor(None) is None
+    assert extractor("text") is None
+    with pytest.raises(UnknownName, match="did you mean boxed"):
+        extractor("boxd")

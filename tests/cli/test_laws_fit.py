@@ -40,6 +40,8 @@ def test_laws_list_and_show() -> None:
     assert listed.returncode == 0
     for name in law_names():
         assert name in listed.stdout
+    assert "…" not in listed.stdout
+    assert max(len(line) for line in listed.stdout.splitlines()) <= 80
     shown = suffice("laws", "show", "bian2025-1b").stdout
     for text in ("a0 = 2.319", "x* = 0.0739", "refuses", "does not model", "Errata", "natural"):
         assert text in shown

@@ -109,11 +109,13 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def _print_laws(loaded: list[Any]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
         title="Embedded laws",
+        box=SIMPLE_HEAD,
         caption="`suffice laws show NAME`: coefficients, range, noise, errata, omissions",
     )
     table.add_column("name", no_wrap=True)
@@ -121,7 +123,7 @@ def _print_laws(loaded: list[Any]) -> None:
     table.add_column("x*", justify="right")
     table.add_column("r*", justify="right")
     table.add_column("errata", justify="right")
-    table.add_column("source")
+    table.add_column("source", no_wrap=True)
     for law in loaded:
         # Embedded conditional laws all have an optimum; a test holds them to it.
         best = law.optimum() if law.family.conditional else None

@@ -116,6 +116,8 @@ def _print_laws(loaded: list[Any]) -> None:
     table = Table(
         title="Embedded laws",
         box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
         caption="`suffice laws show NAME`: coefficients, range, noise, errata, omissions",
     )
     table.add_column("name", no_wrap=True)

@@ -253,14 +253,14 @@ def _check_size(problem: Problem, runs: RunsTable) -> None:
     free = problem.family.num_free
     if problem.free_levels:
         free += problem.num_scales - 1
-    if np.ptp(problem.loss) == 0:
-        raise TableError(
-            f"{runs.source}: every run has a loss of {problem.loss[0]:g}: there is nothing to fit"
-        )
     if len(problem.loss) <= free:
         raise TableError(
             f"{runs.source}: {len(problem.loss)} runs are too few for the {free} free coefficients"
             f" of {problem.family.name}; at least {free + 1} are needed"
+        )
+    if np.ptp(problem.loss) == 0:
+        raise TableError(
+            f"{runs.source}: every run has a loss of {problem.loss[0]:g}: there is nothing to fit"
         )
 
 

@@ -6,6 +6,7 @@ SufficeError
 │   ├── UnsupportedModel                 recognised, but outside what suffice models today
 │   ├── UnknownName       (LookupError)  a model, hardware or law that is not in the catalogue
 │   ├── TableError                       a table of runs lacks columns, rows or sane values
+│   ├── CorruptData                      a file of a data set differs from its recorded hash
 │   ├── OutsideValidity                  a law or a table is asked beyond its evidence
 │   ├── LacksCapability                  the policy needs what this backend cannot do
 │   └── BudgetTooSmall                   the budget leaves no room for a single sample
@@ -17,6 +18,7 @@ SufficeError
 │   ├── UpstreamRejected                 it answered with an error status
 │   └── NoAnswer                         every sample failed
 ├── PolicyMisbehaved    (RuntimeError)   a policy broke its contract
+├── DiskFull              (OSError)      no room is left to write a shard, checkpoint or record
 ├── DoesNotFit            (MemoryError)  the model leaves no room for a single sequence
 ├── NothingFeasible       (LookupError)  a search whose constraints no shape meets
 ├── MissingExtra          (ImportError)  an optional dependency is not installed
@@ -62,6 +64,10 @@ class UnknownName(InputError, LookupError):
 
 class TableError(InputError):
     """A table of runs lacks columns, rows or sane values."""
+
+
+class CorruptData(InputError):
+    """A file of a data set differs from the hash that was recorded when it was written."""
 
 
 class OutsideValidity(InputError):
@@ -110,6 +116,10 @@ class NoAnswer(BackendError):
 
 class PolicyMisbehaved(SufficeError, RuntimeError):
     """A policy broke its contract: a number used twice, an answer that was never drawn."""
+
+
+class DiskFull(SufficeError, OSError):
+    """No room is left on the disk; what was written before is whole."""
 
 
 class DoesNotFit(SufficeError, MemoryError):

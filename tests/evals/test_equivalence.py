@@ -1,17 +1,32 @@
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
+from suffice.backends.fake import FakeBackend, Script
 from suffice.core.errors import InputError
-from suffice.evals.equivalence import MathVerifier, exact
+from suffice.core.requests import Message, Request
+from suffice.evals.equivalence import MathExtractor, MathVerifier, answer_extractor, exact
+from suffice.evals.extract import extractor
+from suffice.executors.live import run
+from suffice.policies.fixed import SelfConsistency
 
 
 def test_exact():
     assert exact("a", "a")
     assert not exact("a", "b")
     assert not exact(None, None)
+
+
+def test_only_math_compares_by_value():
+    pytest.importorskip("math_verify")
+    one, other = answer_extractor("math"), answer_extractor("math")
+    assert isinstance(one, MathExtractor)
+    assert one is not other  # keys belong to one request
+    assert answer_extractor("number") is extractor("number")
+    assert answer_extractor(None) is None
 
 
 def test_a_limit_is_positive():
@@ -47,6 +62,18 @@ def test_keys_gather_equal_answers(verifier):
     assert verifier.key("0.5", [r"\frac{1}{2}", "3"]) == r"\frac{1}{2}"
     assert verifier.key("7", ["3"]) == "7"
     assert verifier.key(None, ["3"]) is None
+
+
+def test_votes_gather_under_one_key_live(verifier):
+    words = ("so \\boxed{0.5}", "so \\boxed{\\frac{1}{2}}", "so \\boxed{3}", "none")
+    backend = FakeBackend([Script.of(text) for text in words])
+    request = Request(
+        messages=(Message(role="user", content="1/2?"),), model="fake", answer_format="math"
+    )
+    policy = SelfConsistency(samples=4)
+    outcome = asyncio.run(run(policy, request, backend, extract=MathExtractor(verifier)))
+    assert sorted(votes for _, votes in outcome.votes) == [1, 2]
+    assert outcome.confidence == pytest.approx(2 / 3)
 
 
 @pytest.mark.slow

@@ -129,6 +129,13 @@ def test_a_fault_is_an_error_when_nothing_else_answers(kind, error, after):
     assert [record.status for record in outcome.records].count("failed") == 1
 
 
+def test_an_upstream_that_is_down_is_not_asked_forty_times():
+    backend = FakeBackend([Script.of("4", fault=Fault(kind="refused"))])
+    with pytest.raises(UpstreamRefused):
+        go(AdaptiveConsistency(max_samples=40), backend)
+    assert len(backend.traffic.calls) <= 6
+
+
 def test_a_hang_ends_with_the_time_budget():
     hang = Script.of("it is 4", fault=Fault(kind="hang", after_chunks=1))
     backend = FakeBackend([hang])

@@ -18,6 +18,7 @@ from suffice.core.completions import Completion, Usage
 from suffice.core.requests import Message, Request
 from suffice.executors.replay import replay
 from suffice.policies.agreement import AdaptiveConsistency, EarlyStopping
+from suffice.policies.auto import PUBLISHED_ARMS
 from suffice.policies.fixed import BestOfN, SelfConsistency
 
 DATA = Path(os.environ.get("SUFFICE_SHARED_DATA", "../shared/data")) / "runtime" / "tot_game24"
@@ -93,3 +94,24 @@ def test_adaptive_consistency_against_esc_on_a_hard_pool(puzzles):
     assert spent["adaptive"] <= spent["esc"] < spent["all"]
     # A vote over spellings of formulas helps little here; stopping early must not hurt.
     assert abs(right["adaptive"] - right["all"]) <= 0.02 * 200
+
+
+CURVES = DATA.parent / "optscale_curves" / "SC"
+
+
+@pytest.mark.skipif(not CURVES.exists(), reason="published curves are not at hand")
+def test_default_arms_are_the_means_of_the_published_curves():
+    """R1-Distill-Qwen-7B on five sets (2506.22376): accuracy, tokens relative to one sample."""
+    sets = ("MATH500", "GSM8K", "AMC23", "AIME24", "AIME25")
+    quality: dict[int, list[float]] = {1: [], 4: [], 8: [], 40: []}
+    cost: dict[int, list[float]] = {1: [], 4: [], 8: [], 40: []}
+    for name in sets:
+        vote = json.loads((CURVES / f"{name}_maj_vote_results.json").read_text())
+        adaptive = json.loads((CURVES / f"{name}_esc_asc_results.json").read_text())
+        rows = {row["max_n"]: row for row in adaptive["asc_max_n_sweep"]} | {1: vote[0]}
+        for cap in quality:
+            quality[cap].append(rows[cap]["accuracy"])
+            cost[cap].append(rows[cap]["average_token_count"] / vote[0]["average_token_count"])
+    for arm, cap in zip(PUBLISHED_ARMS, quality, strict=True):
+        assert arm.quality == pytest.approx(sum(quality[cap]) / 5, abs=6e-4)  # three digits kept
+        assert arm.cost == pytest.approx(sum(cost[cap]) / 5, rel=5e-3)

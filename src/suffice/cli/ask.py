@@ -115,7 +115,7 @@ async def _answer(
     from rich.live import Live
 
     from suffice.cli.ask_view import View
-    from suffice.evals.extract import extractor
+    from suffice.evals.equivalence import answer_extractor
     from suffice.executors import live as executor
 
     console = Console()
@@ -125,7 +125,7 @@ async def _answer(
         await pool.serving(request.model)
         view = View(policy.name, request.model)
         events = executor.stream(
-            policy, request, pool, budget=budget, extract=extractor(request.answer_format)
+            policy, request, pool, budget=budget, extract=answer_extractor(request.answer_format)
         )
         outcome: Outcome | None = None
         moving = Live(view, console=console, refresh_per_second=12, transient=True)

@@ -6,15 +6,20 @@ from a thread: it runs in a process of its own, which is killed at the limit.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
+import threading
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+from suffice.core.completions import Completion
 from suffice.core.errors import InputError, MissingExtra
+from suffice.evals.extract import Extractor, extractor, math_answer
 
 LIMIT_S = 2.0
 # Loading SymPy takes seconds; that is not the answer's fault.
@@ -40,6 +45,7 @@ class MathVerifier:
             raise InputError(f"the time limit must be positive, got {limit_s}")
         self.limit_s = limit_s
         self.timeouts = 0  # comparisons that passed the limit
+        self._lock = threading.Lock()  # one question at a time, whoever asks
         self._process: Any = None
         self._pipe: Connection | None = None
 
@@ -62,6 +68,10 @@ class MathVerifier:
             return True
         if max(len(a), len(b)) > LONGEST_CHARACTERS:
             return False
+        with self._lock:
+            return self._ask(a, b)
+
+    def _ask(self, a: str, b: str) -> bool:
         pipe = self._worker()
         try:
             pipe.send((a, b))
@@ -111,6 +121,46 @@ class MathVerifier:
             self.close()
             raise MissingExtra.of("math-verify", "math", "mathematical equivalence")
         return ours
+
+
+class MathExtractor:
+    """Extractor whose keys are equal where answers are mathematically equal; one per request.
+
+    The answer is the last box, else the last number. Comparing waits in a thread, so that an event
+    loop goes on meanwhile.
+    """
+
+    def __init__(self, verifier: MathVerifier) -> None:
+        self._verifier = verifier
+        self._known: list[str] = []
+        self._turn = asyncio.Lock()  # two new answers at once must find each other
+
+    async def __call__(self, completion: Completion) -> str | None:
+        """The key that stands for the completion's answer."""
+        answer = math_answer(completion)
+        async with self._turn:
+            key = await asyncio.to_thread(self._verifier.key, answer, tuple(self._known))
+            if key is not None and key not in self._known:
+                self._known.append(key)
+        return key
+
+
+@cache
+def shared_verifier() -> MathVerifier:
+    """One worker for the whole process, started at the first comparison."""
+    return MathVerifier()
+
+
+def answer_extractor(answer_format: str | None) -> Extractor | MathExtractor | None:
+    """What finds the comparable answers of one request; None for free-form text.
+
+    Like `suffice.evals.extract.extractor`, but `math` compares by value. Raises MissingExtra.
+    """
+    if answer_format != "math":
+        return extractor(answer_format)
+    if find_spec("math_verify") is None:
+        raise MissingExtra.of("math-verify", "math", "answer format math")
+    return MathExtractor(shared_verifier())
 
 
 def _serve(pipe: Connection) -> None:

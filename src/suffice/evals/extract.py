@@ -5,6 +5,8 @@ extractor: it is never voted on.
 
     boxed          the last \\boxed{…}, as text
     number         the last number; 1,000 = 1000 = 1000.0 = 1e3, 50% = 50
+    math           the last box, else the last number, as text (suffice.evals.equivalence makes
+                   answers of equal value one)
     choice         the last choice letter that the answer commits to: (B), **B**, answer: B
     json           the last JSON object or array, keys sorted, numbers by value
     tool           the tool calls, order and spelling of their JSON arguments aside
@@ -25,7 +27,7 @@ from suffice.core.errors import InputError, UnknownName
 Extractor = Callable[[Completion], str | None]
 
 _NUMBER = re.compile(
-    r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d*|\.\d+)?"
+    r"(?<![\w.])[-+]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d*|\.\d+)?"
     r"(?:(?<=[\d.])[eE][-+]?\d+)?"
 )
 _COMMITTED = re.compile(
@@ -80,10 +82,15 @@ def number(completion: Completion) -> str | None:
     text = completion.text
     inside = last_boxed(text)
     for source in (inside, text):
-        found = [m[0] for m in _NUMBER.finditer(source or "") if re.search(r"\d", m[0])]
+        found = [match[0] for match in _NUMBER.finditer(source or "")]
         if found:
             return canonical_number(found[-1])
     return None
+
+
+def math_answer(completion: Completion) -> str | None:
+    """The last box, else the last number."""
+    return last_boxed(completion.text) or number(completion)
 
 
 def canonical_number(text: str) -> str | None:
@@ -191,6 +198,7 @@ def _plain(text: str) -> str:
 EXTRACTORS: dict[str, Extractor] = {
     "boxed": boxed,
     "number": number,
+    "math": math_answer,
     "choice": choice,
     "json": json_answer,
     "tool": tool,

@@ -30,8 +30,9 @@ from suffice.core.requests import Request
 from suffice.executors.running import Launch
 from suffice.executors.session import Command, Session
 
-# The comparable key of a completion, None where there is none (suffice.evals.extract has these).
-Extract = Callable[[Completion], str | None]
+# The comparable key of a completion, None where there is none (suffice.evals.extract has these);
+# may be a coroutine function, for extractors that compare in a worker.
+Extract = Callable[[Completion], str | Awaitable[str | None] | None]
 # A verifier's or reward function's score; may be a coroutine function.
 Score = Callable[[Request, Completion], float | Awaitable[float]]
 
@@ -98,7 +99,8 @@ Event = Launched | Streamed | Finished | Failed | Stopped | Settled
 @dataclass(frozen=True, slots=True)
 class _Judged:
     sample: int
-    score: float
+    answer: str | None
+    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,7 @@ class _Loop:
             case Failed():
                 return [item], self._session.fail(item.sample, item.error, now_s)
             case _Judged():
-                return self._finish(item.sample, item.score, now_s)
+                return self._finish(item.sample, item.answer, item.score, now_s)
             case (sample, chunk):
                 return await self._take(sample, chunk, now_s)
 
@@ -284,21 +286,21 @@ class _Loop:
         else:
             # The stream is about to end by itself; left alone, its connection can be used again.
             self._draining.add(self._tasks.pop(sample))
-        if self._score is None:
-            ended, more = self._finish(sample, None, now_s)
-            return events + ended, commands + more
         completion = self._session.completion_of(sample)
-        self._tasks[sample] = asyncio.create_task(self._judge(sample, completion))
+        found = None if self._extract is None else self._extract(completion)
+        if self._score is None and not inspect.isawaitable(found):
+            ended, more = self._finish(sample, found, None, now_s)
+            return events + ended, commands + more
+        self._tasks[sample] = asyncio.create_task(self._judge(sample, completion, found))
         return events, commands
 
     def _finish(
-        self, sample: int, score: float | None, now_s: float
+        self, sample: int, answer: str | None, score: float | None, now_s: float
     ) -> tuple[list[Event], list[Command]]:
         if not self._session.is_complete(sample):
-            return [], []  # cancelled while it was being scored
+            return [], []  # cancelled while it was being judged
         self._tasks.pop(sample, None)
         completion = self._session.completion_of(sample)
-        answer = None if self._extract is None else self._extract(completion)
         event = Finished(sample=sample, completion=completion, answer=answer, score=score)
         return [event], self._session.finish(sample, now_s, answer=answer, score=score)
 
@@ -339,16 +341,20 @@ class _Loop:
             await self._queue.put(_Crashed(error))
             raise
 
-    async def _judge(self, sample: int, completion: Completion) -> None:
-        """Score one finished sample."""
-        assert self._score is not None
+    async def _judge(
+        self, sample: int, completion: Completion, found: str | Awaitable[str | None] | None
+    ) -> None:
+        """Wait for the answer and the score of one finished sample."""
         try:
-            score = self._score(self._session.request, completion)
-            value = await score if inspect.isawaitable(score) else score
+            answer = await found if inspect.isawaitable(found) else found
+            value: float | None = None
+            if self._score is not None:
+                score = self._score(self._session.request, completion)
+                value = await score if inspect.isawaitable(score) else score
         except Exception as error:
             await self._queue.put(_Crashed(error))
             raise
-        await self._queue.put(_Judged(sample, value))
+        await self._queue.put(_Judged(sample, answer, value))
 
     async def _stop(self, sample: int) -> bool:
         """Close a sample's stream; whether it was still open."""

@@ -6,16 +6,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from suffice.backends.protocol import Chunk
-from suffice.core.completions import Budget, CostModel, Outcome, count_tokens_only
+from suffice.core.completions import Budget, Completion, CostModel, Outcome, count_tokens_only
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
-from suffice.executors.live import Extract
 from suffice.executors.running import Launch
 from suffice.executors.session import Command, Session
 
 # The chunks that a launch plays back; the last one carries the finish reason.
 Recording = Callable[[Launch], Sequence[Chunk]]
+# The comparable key of a recorded completion, None where there is none.
+RecordedAnswer = Callable[[Completion], str | None]
 # The score of a recorded sample, by its launch; None where the recording has none.
 RecordedScore = Callable[[Launch], float | None]
 
@@ -26,7 +27,7 @@ def replay(
     recording: Recording,
     *,
     budget: Budget | None = None,
-    extract: Extract | None = None,
+    extract: RecordedAnswer | None = None,
     score: RecordedScore | None = None,
     cost_model: CostModel = count_tokens_only,
     token_s: float = 0.0,

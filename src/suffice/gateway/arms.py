@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from suffice.core.completions import Completion
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import ConfigError, InputError, SufficeError, UnknownName
 from suffice.core.requests import Request
-from suffice.evals.extract import extractor
+from suffice.evals.equivalence import answer_extractor
+from suffice.executors.live import Extract
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.protocol import SufficeFields
 from suffice.policies.fixed import Single
@@ -82,9 +82,9 @@ class Arms:
             policy = aimed(policy, wishes.target)
         return Arm(policy=policy, model=target)
 
-    def extractor(self, request: Request) -> Callable[[Completion], str | None] | None:
+    def extractor(self, request: Request) -> Extract | None:
         """What finds the comparable answer of this request's samples, None for free-form text."""
-        return extractor(request.answer_format)
+        return answer_extractor(request.answer_format)
 
     def _of_model(self, model: str) -> AnyPolicy:
         name = model.removeprefix(NAMESPACE)

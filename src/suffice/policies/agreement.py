@@ -94,7 +94,7 @@ class AdaptiveConsistency:
         return dirichlet_agreement(tuple(votes for _, votes in counts))
 
     def _draw(self, state: Pool) -> tuple[Pool, Actions]:
-        left = 0 if state.exhausted else self.max_samples - state.launched
+        left = 0 if state.closed else self.max_samples - state.launched
         # Rivals only make the Dirichlet criterion harder to meet: the Beta count is a lower bound.
         needed = max(1, votes_needed(*top_two(state.counts), self.threshold, self.max_samples))
         return state.launch(min(left, needed + self.ahead - len(state.running)))
@@ -137,7 +137,7 @@ class EarlyStopping:
         if whole and answers[0] is not None and len(set(answers)) == 1:
             why = f"unanimous window of {self.window} after {len(state.seen)} samples"
             return state, state.majority(why)
-        left = 0 if state.exhausted else self.max_samples - state.launched
+        left = 0 if state.closed else self.max_samples - state.launched
         if left > 0:
             return state.launch(min(left, self.window))
         return state, state.majority(f"cap of {self.max_samples} samples")

@@ -151,7 +151,7 @@ class DifficultyBinned:
         state = state.settle(evidence)
         if not ended(evidence) or state.running:
             return state, ()
-        if state.launched == self.pilot and not state.exhausted:
+        if state.launched == self.pilot and not state.closed:
             extra = self.more[self.bin_of(state)]
             if extra:
                 return state.launch(extra)

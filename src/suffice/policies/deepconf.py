@@ -218,7 +218,7 @@ class DeepConfOnline:
         if sums and sums[0][1] >= self.consensus * total:
             return state, confident_vote(state.pool, self.keep, state.threshold)
         pool = state.pool
-        left = 0 if pool.exhausted else self.max_samples - pool.launched
+        left = 0 if pool.closed else self.max_samples - pool.launched
         pool, drawn = pool.launch(
             min(left, self.parallel - len(pool.running)), top_logprobs=TOP_LOGPROBS
         )

@@ -131,7 +131,7 @@ class BestOfN:
                     Answer(sample=last.sample, why=why, confidence=_bounded(last.score)),
                 )
         free = (self.wave or self.samples) - len(state.running)
-        more = 0 if state.exhausted else min(free, self.samples - state.launched)
+        more = 0 if state.closed else min(free, self.samples - state.launched)
         if more > 0:
             return state.launch(more)
         return state, () if state.running else self._choose(state)

@@ -20,6 +20,9 @@ from suffice.core.errors import InputError
 from suffice.core.serial import stored
 from suffice.policies.votes import tally
 
+# Failures without a single success after which the upstream is taken to be down.
+MOST_FAILURES = 3
+
 
 def option(default: Any, doc: str) -> Any:
     """Dataclass field of a policy, with the sentence that `suffice policies` prints for it."""
@@ -91,6 +94,11 @@ class Pool:
     def drop(self, sample: int) -> Pool:
         """The pool after `sample` was cancelled."""
         return replace(self, running=_without(self.running, sample))
+
+    @property
+    def closed(self) -> bool:
+        """Whether to draw no more: the budget is spent, or only failures have come back."""
+        return self.exhausted or (self.failed >= MOST_FAILURES and not self.seen)
 
     @property
     def counts(self) -> tuple[tuple[str, int], ...]:

@@ -43,10 +43,11 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
         time.sleep(0.005)
 
 
-def config_for(*urls: str, **settings: Any) -> GatewayConfig:
+def config_for(*urls: str, patience_s: float = 0.6, **settings: Any) -> GatewayConfig:
     settings.setdefault("keep_alive_s", 0.1)
     upstreams = tuple(
-        UpstreamConfig(url=url, connect_s=1.0, first_byte_s=0.6, silence_s=0.6) for url in urls
+        UpstreamConfig(url=url, connect_s=1.0, first_byte_s=patience_s, silence_s=patience_s)
+        for url in urls
     )
     return GatewayConfig(upstreams=upstreams, **settings)
 

@@ -322,7 +322,8 @@ def test_a_leaving_client_stops_every_upstream_request(
         with httpx2.Client(base_url=url, timeout=0.5) as client:
             if streaming:
                 with client.stream("POST", "/v1/chat/completions", json=body) as answer:
-                    next(answer.iter_bytes())  # at least a keep-alive has come
+                    pieces = answer.iter_bytes()  # dropping it would close the connection
+                    next(pieces)  # at least a keep-alive has come
                     tools.wait_for(lambda: engine.seen.running == wanted)
             else:
                 with pytest.raises(httpx2.ReadTimeout):

@@ -37,16 +37,28 @@ def cache_folder() -> Path:
 
 def load_embedded(tell: Tell) -> TransformersBackend:
     """The embedded model, ready to serve; `tell` hears what takes long. Raises MissingExtra."""
+    folder = prepare(tell)
+    transformers = _transformers()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    return TransformersBackend(model, tokenizer, name=NAME)
+
+
+def prepare(tell: Tell) -> Path:
+    """Folder of the model as transformers and vLLM load it, made on the first call."""
+    folder = cache_folder() / NAME
+    if not (folder / "config.json").exists():
+        _convert(_transformers(), folder, tell)
+    return folder
+
+
+def _transformers() -> Any:
     try:
         import transformers  # noqa: PLC0415 - seconds to import, for this purpose only
     except ImportError:
         raise MissingExtra.of("transformers", "embedded", "the embedded model") from None
-    folder = cache_folder() / NAME
-    if not (folder / "config.json").exists():
-        _convert(transformers, folder, tell)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    return TransformersBackend(model, tokenizer, name=NAME)
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
 
 
 def _convert(transformers: Any, folder: Path, tell: Tell) -> None:

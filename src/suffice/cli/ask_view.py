@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -155,10 +156,13 @@ def summary(outcome: Outcome) -> str:
 
 
 def _sample_table() -> Table:
-    table = Table("#", "status", "tokens", "confidence", "answer", "text", box=None, pad_edge=False)
-    for column in (0, 2, 3):
-        table.columns[column].justify = "right"
-    table.columns[5].no_wrap = True
+    table = Table(box=None, pad_edge=False)
+    for name in ("#", "status", "tokens", "confidence", "answer"):
+        right = name in ("#", "tokens", "confidence")
+        width = max(len(name), 9 if name == "status" else 0)
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(name, justify=justify, no_wrap=True, min_width=width)
+    table.add_column("text", no_wrap=True, overflow="ellipsis")
     return table
 
 

@@ -79,6 +79,20 @@ def test_tokens_arrive_before_the_sample_ends():
     assert text == events[-1].outcome.completion.text == "one two three four"
 
 
+def test_a_slow_reader_is_not_overhead():
+    backend = FakeBackend([Script.of("one two three four")])
+
+    async def watch():
+        async for event in stream(Single(), REQUEST, backend, extract=number):
+            await asyncio.sleep(0.02)
+            if isinstance(event, Settled):
+                return event.outcome
+
+    outcome = asyncio.run(watch())
+    assert outcome.elapsed_s > 0.08
+    assert outcome.overhead_s < outcome.elapsed_s / 2
+
+
 def test_leaving_the_loop_closes_every_stream():
     backend = FakeBackend([Script.of("a " * 500, delay_s=0.01)])
 

@@ -109,8 +109,8 @@ def test_default_arms_are_the_means_of_the_published_curves():
         vote = json.loads((CURVES / f"{name}_maj_vote_results.json").read_text())
         adaptive = json.loads((CURVES / f"{name}_esc_asc_results.json").read_text())
         rows = {row["max_n"]: row for row in adaptive["asc_max_n_sweep"]} | {1: vote[0]}
-        for cap in quality:
-            quality[cap].append(rows[cap]["accuracy"])
+        for cap, accuracies in quality.items():
+            accuracies.append(rows[cap]["accuracy"])
             cost[cap].append(rows[cap]["average_token_count"] / vote[0]["average_token_count"])
     for arm, cap in zip(PUBLISHED_ARMS, quality, strict=True):
         assert arm.quality == pytest.approx(sum(quality[cap]) / 5, abs=6e-4)  # three digits kept

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,13 @@ def trace(answer, level, *, length=40, dip=None, chunk_tokens=1):
     if dip is not None:
         levels[length // 4 : 3 * length // 4] = [dip] * (length // 2)
     return Said(answer, tokens=length, confidences=tuple(levels), chunk_tokens=chunk_tokens)
+
+
+class Blind(Said):
+    """A sample of an engine that sends no alternatives."""
+
+    def chunks(self, max_tokens=None):
+        return [replace(chunk, confidences=()) for chunk in super().chunks(max_tokens)]
 
 
 @pytest.mark.parametrize("signal", ["mean", "bottom", "tail", "lowest"])
@@ -104,6 +112,9 @@ def test_without_confidences_the_majority_stands():
     policy = DeepConfOffline(samples=2)
     assert "logprobs" in policy.needs
     assert play(policy, said).answer == "1"
+    blind = play(online(), lambda launch: Blind("1"))
+    assert blind.drawn == 8  # the warm-up shows that more would be drawn in the dark
+    assert "plain majority" in blind.outcome.why
     assert play(online(), ["tale"], request=FREE_FORM).drawn == 1
 
 

@@ -165,7 +165,7 @@ class Outcome:
     cost: Cost
     records: tuple[SampleRecord, ...]  # by sample number
     elapsed_s: float
-    overhead_s: float  # elapsed time not spent waiting for a backend
+    overhead_s: float  # elapsed time not spent waiting for a backend or the reader
     baseline_samples: int  # what the uniform version of the policy would have run
     escalated: bool = False  # the policy gave up; the completion is its best so far
 

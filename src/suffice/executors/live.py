@@ -231,8 +231,10 @@ class _Loop:
                     next_tick_s = now_s + self._tick_s
                     if not self._session.decided:
                         events += await self._carry_out(self._session.tick(now_s))
+                paused_s = self._clock()
                 for event in events:
                     yield event
+                self._waited_s += self._clock() - paused_s  # the reader's time, not ours
             for sample in tuple(self._tasks):
                 if await self._stop(sample):
                     yield Stopped(sample=sample)

@@ -211,6 +211,9 @@ class DeepConfOnline:
         if state.threshold is None:
             if state.pool.running:
                 return state, ()
+            if not any(state.warmup):
+                why = "no warm-up trace had token confidences: plain majority"
+                return state, state.pool.majority(why)
             state = self._close_warmup(state)
         assert state.threshold is not None
         sums = vote_weights(state.pool, state.threshold)
@@ -229,8 +232,6 @@ class DeepConfOnline:
 
     def _close_warmup(self, state: Online) -> Online:
         lengths = [len(trace) for trace in state.warmup if trace]
-        if not lengths:
-            return replace(state, threshold=0.0, size=1, warmup=())
         size = scaled_window(median(lengths), self.largest_window)
         seen: list[Seen] = []
         for each, trace in zip(state.pool.seen, state.warmup, strict=True):

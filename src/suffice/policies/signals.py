@@ -21,13 +21,13 @@ Signal = Literal["mean", "bottom", "tail", "lowest"]
 FloatArray = NDArray[np.float64]
 
 LARGEST_WINDOW = 2048
-SMALLEST_WINDOW = 16
+SMALLEST_WINDOW = 8
 # Below this many tokens at once a plain loop is faster than an array; both add in the same order.
 ARRAY_FROM = 48
 
 
 def scaled_window(length: float, largest: int = LARGEST_WINDOW) -> int:
-    """Group size in tokens for traces of about `length` tokens: an eighth, within [16, largest].
+    """Group size in tokens for traces of about `length` tokens: an eighth, within [8, largest].
 
     Departs from the paper, whose fixed 2,048 never fits a short trace.
     """

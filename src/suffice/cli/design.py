@@ -203,7 +203,7 @@ def _depths(text: str | None) -> tuple[int, ...] | None:
 def _print(result: DesignResult, paths: dict[str, Path]) -> None:
     from rich.console import Console
 
-    from suffice.recipes.design.table import SERVING_COLUMNS, SHAPE_COLUMNS
+    from suffice.recipes.design.table import SERVING_COLUMNS, SHAPE_COLUMNS, roles_by_note
 
     console = Console()
     console = console if console.width >= 100 else Console(width=100)
@@ -222,9 +222,15 @@ def _print(result: DesignResult, paths: dict[str, Path]) -> None:
         f"{result.anchor.basis}.",
         highlight=False,
     )
-    console.print("? = predicted within target, but not at this confidence. Not in the law:")
-    for note in dict.fromkeys([*result.notes, *(n for p in result.picks for n in p.notes)]):
-        console.print(f"  - {note}", highlight=False, soft_wrap=False)
+    console.print(
+        "? = predicted within target, but not at this confidence. Speeds within 1 % are ties; of "
+        "these the lowest loss is chosen.\nWhat the prediction does not know:",
+        highlight=False,
+    )
+    for note in dict.fromkeys(result.notes):
+        console.print(f"  - {note}", highlight=False)
+    for note, roles in roles_by_note(result).items():
+        console.print(f"  - {', '.join(roles)}: {note}", highlight=False)
     if paths:
         console.print(f"\nconfig  {paths['config']}\nreport  {paths['report']}", highlight=False)
         console.print(f"picture {paths['picture']}", highlight=False)
@@ -234,13 +240,12 @@ def _table(result: DesignResult, columns: tuple[str, ...]) -> Any:
     from rich import box
     from rich.table import Table
 
-    from suffice.recipes.design.table import HEADER, cells
+    from suffice.recipes.design.table import rows_of
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="left" if column == "role" else "right", no_wrap=True)
     styles = {"chosen": "bold green", "reference": "bold", "point-estimate": "yellow"}
-    for pick in result.picks:
-        row = dict(zip(HEADER, cells(pick, result), strict=True))
-        table.add_row(*(row[column] for column in columns), style=styles.get(pick.role, ""))
+    for pick, row in zip(result.picks, rows_of(result, columns), strict=True):
+        table.add_row(*row, style=styles.get(pick.role, ""))
     return table

@@ -15,7 +15,7 @@ main { max-width: 1180px; margin: 0 auto; padding: 36px 24px 64px; }
 h1 { font-size: 27px; margin: 0 0 4px; letter-spacing: -.01em; }
 h2 { font-size: 18px; margin: 36px 0 10px; }
 p.lead { color: #4b5563; margin: 0 0 22px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 14px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 14px; }
 .card, figure, .table, pre, .notes { background: #fff; border: 1px solid #e5e7eb;
   border-radius: 10px; }
 .card { padding: 14px 16px; }
@@ -26,14 +26,14 @@ figure svg { display: block; height: auto; }
 figcaption { color: #6b7280; font-size: 13px; margin-top: 8px; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)); gap: 16px; }
 .grid figure { margin: 0; }
-.table { overflow-x: auto; }
+.table { overflow-x: auto; margin-bottom: 14px; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 th, td { padding: 8px 12px; text-align: right; white-space: nowrap; }
 th { color: #6b7280; font-weight: 600; border-bottom: 1px solid #e5e7eb; }
 td { border-top: 1px solid #f1f3f5; font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; }
 tr.strong td { background: #ecfdf5; font-weight: 600; }
-.notes { padding: 6px 18px; }
+.notes { padding: 8px 18px 8px 36px; }
 .notes li { margin: 6px 0; }
 pre { padding: 14px 16px; overflow-x: auto; font-size: 12.5px; line-height: 1.45; }
 footer { color: #6b7280; font-size: 13px; margin-top: 36px; }

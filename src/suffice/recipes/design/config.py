@@ -11,7 +11,7 @@ from suffice.architecture.search import OBJECTIVES, Objective
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError
 from suffice.hardware import Hardware
-from suffice.throughput.serving import EngineName
+from suffice.throughput.engine_traits import EngineName
 from suffice.throughput.workload import Workload
 
 

@@ -7,7 +7,12 @@ import json
 from suffice import __version__
 from suffice.recipes.design.plots import single_figures
 from suffice.recipes.design.result import DesignResult
-from suffice.recipes.design.table import HEADER, cells
+from suffice.recipes.design.table import (
+    SERVING_COLUMNS,
+    SHAPE_COLUMNS,
+    roles_by_note,
+    rows_of,
+)
 from suffice.report import page
 from suffice.report.style import to_svg
 
@@ -30,7 +35,8 @@ def html_report(result: DesignResult) -> str:
     sections = [
         page.cards(_cards(result)),
         page.heading("Shapes"),
-        page.table(HEADER, [cells(pick, result) for pick in picks], strong=strong),
+        page.table(SHAPE_COLUMNS, rows_of(result, SHAPE_COLUMNS), strong=strong),
+        page.table(SERVING_COLUMNS, rows_of(result, SERVING_COLUMNS), strong=strong),
         page.notes(_legend(result)),
         page.heading("Where they stand"),
         page.figures([page.FigureBlock(svg=drawn[k], caption=captions[k]) for k in captions]),
@@ -90,5 +96,5 @@ def _legend(result: DesignResult) -> list[str]:
 
 
 def _all_notes(result: DesignResult) -> list[str]:
-    by_pick = [f"{pick.role}: {note}" for pick in result.picks for note in pick.notes]
+    by_pick = [f"{', '.join(roles)}: {note}" for note, roles in roles_by_note(result).items()]
     return [*dict.fromkeys(result.notes), *by_pick, *(f"Erratum: {e}" for e in result.law.errata)]

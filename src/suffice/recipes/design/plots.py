@@ -31,7 +31,7 @@ LABELS = {
     "chosen": "chosen",
 }
 _MOST_POINTS = 6000
-_CONTOUR_COLOURS = "Blues"
+_CONTOUR_COLOURS = ("#ffffff", "#e8f1fa", "#cfe1f2", "#a9cbe8", "#7fb0db", "#5b95c9")
 
 
 def headline_figure(result: DesignResult) -> Figure:
@@ -100,21 +100,17 @@ def draw_front(axes: Axes, result: DesignResult) -> None:
         ylabel="output tokens per second",
         title="Throughput against loss",
     )
-    axes.set_ylim(bottom=0)
-    axes.legend(
-        loc="lower right",
-        fontsize=8,
-        labelspacing=0.35,
-        handletextpad=0.4,
-        frameon=True,
-        framealpha=0.9,
-        edgecolor="none",
-    )
+    # Head-room for the legend above the fastest shape.
+    axes.set_ylim(0, float(speed[fits].max()) * 1.38)
+    axes.legend(loc="upper left", ncols=2, fontsize=8, labelspacing=0.35, columnspacing=1.2)
 
 
 def draw_contours(axes: Axes, result: DesignResult) -> None:
     """Predicted loss over x and r at the reference's size, as distance from the lowest."""
-    from matplotlib.colors import BoundaryNorm  # noqa: PLC0415 — only a report draws
+    from matplotlib.colors import (  # noqa: PLC0415 — only a report draws
+        BoundaryNorm,
+        LinearSegmentedColormap,
+    )
 
     grid = result.grid
     x_all, r_all = np.asarray(aspect(grid)), np.asarray(mlp_to_attention_ratio(grid))
@@ -126,10 +122,11 @@ def draw_contours(axes: Axes, result: DesignResult) -> None:
     levels = [step for step in steps if step < excess.max()]
     if len(levels) < 3:
         levels = list(np.linspace(0.0, max(float(excess.max()), 1e-6), 5))
+    colours = LinearSegmentedColormap.from_list("loss", _CONTOUR_COLOURS)
     shades = BoundaryNorm([*levels, levels[-1] * 2], ncolors=256)
-    axes.contourf(x, r, excess, levels=levels, cmap=_CONTOUR_COLOURS, norm=shades, extend="max")
+    axes.contourf(x, r, excess, levels=levels, cmap=colours, norm=shades, extend="max")
     lines = axes.contour(x, r, excess, levels=levels[1:], colors="white", linewidths=0.8)
-    axes.clabel(lines, fmt=lambda value: f"{value:g} %", fontsize=7.5, colors=style.INK)
+    axes.clabel(lines, fmt=lambda value: f"{value:g} %", fontsize=8, colors=style.INK)
     axes.scatter(x_all, r_all, s=3, color=style.INK, alpha=0.3, lw=0, rasterized=True)
     for pick in marks:
         axes.plot(

@@ -314,16 +314,14 @@ def _pick_notes(shape: Shape, loss: LossModel) -> tuple[str, ...]:
     variables, reference = set(loss.law.family.variables), loss.reference
     notes = []
     if not variables & {"gqa", "kv_share"} and shape.gqa != reference.gqa:
-        notes.append(
-            f"GQA {shape.gqa} against the reference's {reference.gqa}: not in the law; the only "
-            "published pair (3B, 3 to 7) lost .001 nats"
-        )
+        notes.append(f"GQA {shape.gqa} where the reference has {reference.gqa}: not in the law")
     if (
         not variables & {"layers", "width_per_layer"}
         and shape.num_hidden_layers != reference.num_hidden_layers
     ):
         notes.append(
-            f"depth {shape.num_hidden_layers} against {reference.num_hidden_layers}: not in the law"
+            f"depth {shape.num_hidden_layers} where the reference has "
+            f"{reference.num_hidden_layers}: not in the law"
         )
     axes: Mapping[str, Any] = {
         "N": float(non_embedding_parameters(shape)),

@@ -39,3 +39,21 @@ def cells(pick: Pick, result: DesignResult) -> tuple[str, ...]:
         format_bytes(cost.memory_bytes),
         f"{cost.usd_per_million_tokens:.3f}",
     )
+
+
+def rows_of(result: DesignResult, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """All picks as text, reduced to `columns`."""
+    rows = []
+    for pick in result.picks:
+        named = dict(zip(HEADER, cells(pick, result), strict=True))
+        rows.append(tuple(named[column] for column in columns))
+    return rows
+
+
+def roles_by_note(result: DesignResult) -> dict[str, list[str]]:
+    """Each pick's note once, with the roles of the picks that it is about."""
+    found: dict[str, list[str]] = {}
+    for pick in result.picks:
+        for note in pick.notes:
+            found.setdefault(note, []).append(pick.role)
+    return found

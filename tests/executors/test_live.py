@@ -87,6 +87,7 @@ def test_a_slow_reader_is_not_overhead():
             await asyncio.sleep(0.02)
             if isinstance(event, Settled):
                 return event.outcome
+        return None
 
     outcome = asyncio.run(watch())
     assert outcome.elapsed_s > 0.08

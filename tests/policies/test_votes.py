@@ -53,6 +53,11 @@ def test_dirichlet_equals_sampling():
     assert dirichlet_agreement((5, 3, 2)) == pytest.approx(sampled, abs=error)
 
 
+@pytest.mark.parametrize(("v1", "v2"), [(900, 800), (2000, 1990), (1000, 0)])
+def test_large_counts_do_not_underflow(v1, v2):
+    assert dirichlet_agreement((v1, v2)) == pytest.approx(beta_agreement(v1, v2), abs=1e-9)
+
+
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_two_answers_make_both_criteria_equal(a, b):
     v1, v2 = max(a, b), min(a, b)

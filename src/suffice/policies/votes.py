@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache
-from math import comb
+from functools import cache, lru_cache
+from math import comb, lgamma
 
 import numpy as np
-from scipy.special import gammainc, gammaln, roots_legendre
+from numpy.typing import NDArray
 
-_NODES, _WEIGHTS = (np.asarray(values) for values in roots_legendre(400))
+FloatArray = NDArray[np.float64]
 
 
 def tally(answers: Iterable[str | None]) -> tuple[tuple[str, int], ...]:
@@ -64,12 +64,27 @@ def dirichlet_agreement(votes: tuple[int, ...]) -> float:
     # The mass of Gamma(v + 1) outside mean ± 12 sd (and 40 on the right for small v) is < 1e-15.
     spread = 12.0 * (lead + 1.0) ** 0.5
     low, high = max(0.0, lead + 1.0 - spread), lead + 1.0 + spread + 30.0
-    x = low + (high - low) * (_NODES + 1.0) / 2.0
-    log_density = lead * np.log(x) - x - gammaln(lead + 1.0)
-    density = np.exp(log_density)
+    nodes, weights = _legendre()
+    x = low + (high - low) * (nodes + 1.0) / 2.0
+    density = np.exp(lead * np.log(x) - x - lgamma(lead + 1.0))
     for rival in rivals:
-        density = density * gammainc(rival + 1.0, x)
-    return float(min(1.0, (high - low) / 2.0 * (_WEIGHTS @ density)))
+        density = density * _gamma_below(rival, x)
+    return float(min(1.0, (high - low) / 2.0 * (weights @ density)))
+
+
+@cache
+def _legendre() -> tuple[FloatArray, FloatArray]:
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    return nodes, weights
+
+
+def _gamma_below(votes: int, x: FloatArray) -> FloatArray:
+    """P(Gamma(votes + 1) < x) = 1 - e^-x Σ_{k <= votes} x^k / k!."""
+    k = np.arange(votes + 1, dtype=np.float64)[:, None]
+    log_factorial = np.cumsum(np.log(np.maximum(k, 1.0)), axis=0)
+    # In logarithms: e^-x alone underflows from x = 745 on.
+    below: FloatArray = 1.0 - np.exp(k * np.log(x) - x - log_factorial).sum(axis=0)
+    return below
 
 
 @lru_cache(maxsize=65536)

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from suffice import __version__
+from suffice.cli.ablate import ablate
 from suffice.cli.ask import ask
 from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.fit import fit
 from suffice.cli.hardware import hardware
 from suffice.cli.laws import laws, predict
+from suffice.cli.measure import measure
 from suffice.cli.policies import policies
 from suffice.cli.serve import serve
 from suffice.cli.shapes import shapes
@@ -54,6 +56,8 @@ app.command()(laws)
 app.command()(predict)
 app.command()(fit)
 app.add_typer(hardware, name="hardware")
+app.command()(measure)
+app.command()(ablate)
 app.command()(policies)
 app.command()(serve)
 app.command()(ask)

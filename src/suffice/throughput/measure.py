@@ -249,6 +249,7 @@ class Measurement:
             workspace_bytes=footprint.workspace_bytes if footprint else None,
             kernels=session.describe(batch),
             tags=plan.tags,
+            clock=self.engine.clock,
         )
         self.results.append(sample)
         self.held[self._identity(plan, shape, batch, repeat)] = sample
@@ -285,7 +286,7 @@ class Measurement:
             shape=shape, engine=self.environment.engine, device=self.environment.device,
             dtype=plan.dtype, input_tokens=plan.lengths.input_tokens,
             output_tokens=plan.lengths.output_tokens, method=self.engine.method, batch=batch,
-            repeat=repeat,
+            repeat=repeat, clock=self.engine.clock,
         )  # fmt: skip
 
 

@@ -47,7 +47,8 @@ class RunRecord:
 class SampleRecord:
     """One repeat of one shape at one batch size; seconds as `protocol.Timing` defines them.
 
-    `interleaved` is the number of shapes that were measured in turn within the repeat.
+    `interleaved` is the number of shapes that were measured in turn within the repeat. `clock` is
+    "wall", or "cpu" for processor time of a single thread.
     """
 
     run: str
@@ -71,6 +72,7 @@ class SampleRecord:
     workspace_bytes: int | None = None
     kernels: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    clock: str = "wall"
 
     @property
     def shape(self) -> Shape:
@@ -93,7 +95,7 @@ class SampleRecord:
         return sample_identity(
             shape=self.shape, engine=self.engine, device=self.device, dtype=self.dtype,
             input_tokens=self.input_tokens, output_tokens=self.output_tokens, method=self.method,
-            batch=self.batch, repeat=self.repeat,
+            batch=self.batch, repeat=self.repeat, clock=self.clock,
         )  # fmt: skip
 
 
@@ -131,6 +133,7 @@ def sample_identity(
     method: str,
     batch: int,
     repeat: int,
+    clock: str = "wall",
 ) -> tuple[str, ...]:
     """Key of one sample: engine, device, workload, method, dimensions, batch size and repeat."""
     dimensions = (
@@ -138,7 +141,10 @@ def sample_identity(
         shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim, shape.vocab_size,
         shape.tie_word_embeddings,
     )  # fmt: skip
-    parts = (engine, device, dtype, input_tokens, output_tokens, method, *dimensions, batch, repeat)
+    parts = (
+        engine, device, dtype, input_tokens, output_tokens, method, clock, *dimensions, batch,
+        repeat,
+    )  # fmt: skip
     return tuple(map(str, parts))
 
 

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError
+from suffice.throughput.engines.machine import Clock
 
 EngineName = Literal["torch", "vllm", "openai"]
 # "ladder": single steps timed at several KV lengths, summed over all steps by interpolation.
@@ -122,6 +123,7 @@ class Engine(Protocol):
 
     name: EngineName
     method: Method
+    clock: Clock
 
     def environment(self) -> Environment:
         """Versions and device."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import platform
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,7 +21,8 @@ from suffice.architecture.shape import Shape
 from suffice.core.errors import DoesNotFit, InputError, MeasurementError
 from suffice.core.quantities import format_bytes
 from suffice.throughput.ceilings import measure_ceilings
-from suffice.throughput.engines import torch_model
+from suffice.throughput.engines import machine, torch_model
+from suffice.throughput.engines.machine import Clock
 from suffice.throughput.engines.protocol import (
     Ceilings,
     EngineName,
@@ -36,6 +36,7 @@ from suffice.throughput.engines.timing import capture, elapsed_s, synchronize
 from suffice.throughput.engines.torch_model import KvCache, Model, TorchOps
 
 Kernels = Literal["auto", "torch", "triton"]
+KERNELS: tuple[Kernels, ...] = ("auto", "torch", "triton")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _CHUNK_TOKENS = 8192
 # Left for the framework, its libraries' workspaces and fragmentation.
@@ -58,8 +59,15 @@ class TorchEngine:
         rungs: int = 3,
         steps_per_rung: int = 16,
         full_decode: bool = False,
+        threads: int | None = None,
+        clock: Clock = "wall",
     ) -> None:
         self.device = _device(device)
+        on_cpu = self.device.type == "cpu"
+        self.clock = clock
+        self.now = machine.clock_function(clock, threads=threads, on_cpu=on_cpu)
+        if threads is not None and on_cpu:
+            torch.set_num_threads(threads)
         if dtype not in DTYPES:
             raise InputError(
                 f"dtype {dtype!r} is unknown; the torch engine has {', '.join(DTYPES)}"
@@ -83,20 +91,21 @@ class TorchEngine:
         software["kernels"] = type(self.ops).__name__
         if self.device.type != "cuda":
             return Environment(
-                engine="torch", engine_version=torch.__version__, device=_processor_name(),
-                driver=None, software=software | {"threads": str(torch.get_num_threads())},
+                engine="torch", engine_version=torch.__version__, device=machine.processor_name(),
+                driver=None,
+                software=software | {"threads": str(torch.get_num_threads()), "clock": self.clock},
             )  # fmt: skip
         software["cuda"] = str(torch.version.cuda)
         software["pdl"] = str(getattr(self.ops, "pdl", False))
         return Environment(
             engine="torch", engine_version=torch.__version__,
-            device=torch.cuda.get_device_name(self.device), driver=_driver_version(),
+            device=torch.cuda.get_device_name(self.device), driver=machine.driver_version(),
             software=software,
         )  # fmt: skip
 
     def ceilings(self) -> Ceilings:
         """Copy bandwidth and matrix rate of the device, measured now."""
-        return measure_ceilings(self.device, self.dtype)
+        return measure_ceilings(self.device, self.dtype, clock=self.now)
 
     def open(
         self, shapes: Sequence[Shape], lengths: Lengths, batches: Sequence[int]
@@ -109,7 +118,7 @@ class TorchEngine:
     def free_bytes(self) -> int | None:
         """Bytes that can still be allocated, None where the system does not say."""
         if self.device.type != "cuda":
-            return None
+            return machine.available_memory_bytes()
         free, _ = torch.cuda.mem_get_info(self.device)
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return int(free + cached - _RESERVE_BYTES)
@@ -227,11 +236,13 @@ class TorchSession:
         lengths, device = self.lengths, self.engine.device
         ttft_s = None
         if prefill:
-            ttft_s = elapsed_s(lambda: run.prefill(batch, lengths.input_tokens), device)
+            ttft_s = elapsed_s(
+                lambda: run.prefill(batch, lengths.input_tokens), device, self.engine.now
+            )
         if self.engine.full_decode:
             run.seek(lengths.input_tokens)
             synchronize(device)
-            decode_s = elapsed_s(lambda: run.steps(lengths.steps), device)
+            decode_s = elapsed_s(lambda: run.steps(lengths.steps), device, self.engine.now)
             return Timing(ttft_s=ttft_s, decode_s=decode_s, method="full")
         contexts = ladder(lengths, self.engine.rungs)
         step_s = [self._rung_s(run, context) for context in contexts]
@@ -261,7 +272,7 @@ class TorchSession:
         run.seek(max(0, context - count // 2))
         run.steps(1)
         synchronize(self.engine.device)
-        return elapsed_s(lambda: run.steps(count), self.engine.device) / count
+        return elapsed_s(lambda: run.steps(count), self.engine.device, self.engine.now) / count
 
     def _loaded(self) -> tuple[Model, Tensor]:
         if self.model is None or self.arena is None:
@@ -395,22 +406,6 @@ def _allocated(device: torch.device, *, reset_peak: bool) -> int:
 
 def _peak(device: torch.device) -> int:
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else 0
-
-
-def _driver_version() -> str | None:
-    try:
-        return Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-
-
-def _processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _first_line(error: Exception) -> str:

@@ -188,13 +188,15 @@ class TorchOps:
         rows = torch.arange(batch, device=qkv.device)
         cache.keys[index, rows, :, positions.long()] = k
         cache.values[index, rows, :, positions.long()] = v
-        visible = torch.arange(cache.capacity, device=qkv.device) <= positions[:, None]
+        # On a CPU the host knows how much is cached; a captured step must read all of the cache.
+        seen = int(positions.max()) + 1 if qkv.device.type == "cpu" else cache.capacity
+        visible = torch.arange(seen, device=qkv.device) <= positions[:, None]
+        # The query heads of one KV head stand as its rows, so that no KV head is copied.
         out = F.scaled_dot_product_attention(
-            q[:, :, None],
-            cache.keys[index],
-            cache.values[index],
+            q.unflatten(1, (model.shape.num_key_value_heads, -1)),
+            cache.keys[index, :, :, :seen],
+            cache.values[index, :, :, :seen],
             attn_mask=visible[:, None, None],
-            enable_gqa=True,
         )
         return out.reshape(batch, -1)
 

@@ -1,0 +1,228 @@
+"""`suffice measure`: the speed of any shapes on this machine, with random weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.throughput.measure import Summary
+
+_ENGINE = "Engine"
+
+
+def measure(
+    like: Annotated[
+        list[str] | None, typer.Option(help="A model's name (see `suffice shapes`); repeatable.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="A config.json or its folder; repeatable.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="vllm, torch or openai.")] = "torch",
+    input_tokens: Annotated[int, typer.Option(help="Prompt tokens per sequence.")] = 4096,
+    output_tokens: Annotated[int, typer.Option(help="Tokens to generate per sequence.")] = 1024,
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,16,64",
+    repeat: Annotated[int, typer.Option(help="Repeats; shapes take turns within each.")] = 5,
+    prefill_repeats: Annotated[
+        int | None, typer.Option(help="Repeats that time the prefill too; default: all.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="JSONL to append to; an interrupted run resumes.")] = (
+        Path("results.jsonl")
+    ),
+    shrink: Annotated[
+        int, typer.Option(help="Divide all widths by this; r, x, GQA and depth stay.")
+    ] = 1,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE kept with each sample; repeatable.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="bf16 or fp32.", rich_help_panel=_ENGINE)] = "bf16",
+    device: Annotated[
+        str | None, typer.Option(help="torch: cpu or cuda.", rich_help_panel=_ENGINE)
+    ] = None,
+    kernels: Annotated[
+        str, typer.Option(help="torch: auto, torch or triton.", rich_help_panel=_ENGINE)
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of the engine.", rich_help_panel=_ENGINE)
+    ] = None,
+    clock: Annotated[
+        str,
+        typer.Option(
+            help="wall, or cpu: processor time of one thread, for shared CPUs.",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = "wall",
+    server: Annotated[
+        bool,
+        typer.Option(
+            "--server", help="vllm: measure its HTTP server instead.", rich_help_panel=_ENGINE
+        ),
+    ] = False,
+    vllm_python: Annotated[
+        str | None,
+        typer.Option(
+            help="vllm: interpreter that has it; default: this one or $SUFFICE_VLLM_PYTHON.",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="openai: base URL of the endpoint.", rich_help_panel=_ENGINE)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="openai: model name at the endpoint.", rich_help_panel=_ENGINE),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="openai: tokenizer folder for the prompts.", rich_help_panel=_ENGINE),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Measure prefill and decode of shapes with random weights; nothing is downloaded.
+
+    Example: [bold]suffice measure --like llama-3.2-1b --like surefire-1b --engine vllm
+    --input-tokens 1024 --output-tokens 128 --batch 1,16 --out results.jsonl[/bold]
+    """  # fmt: skip
+    from suffice.core.errors import InputError, MeasurementError
+    from suffice.recipes.ablation.scaling import shrunk
+    from suffice.throughput.engines.choose import EngineOptions, make_engine
+    from suffice.throughput.engines.protocol import Lengths
+    from suffice.throughput.measure import (
+        Measurement,
+        MeasurePlan,
+        begin_run,
+        summarise,
+    )
+    from suffice.throughput.records import ResultFile, read_samples
+
+    shapes = tuple(shrunk(found, shrink) for found in _shapes(like or [], shape or []))
+    options: Any = {"dtype": dtype, "device": device, "kernels": kernels, "clock": clock}
+    plan = MeasurePlan(
+        shapes=shapes,
+        lengths=Lengths(input_tokens=input_tokens, output_tokens=output_tokens),
+        batches=batch_sizes(batch),
+        repeats=repeat,
+        prefill_repeats=prefill_repeats,
+        dtype=dtype,
+        tags=_tags(tag or []),
+    )
+    if repeat < 1:
+        raise InputError(f"--repeat must be at least 1, got {repeat}")
+    chosen = make_engine(
+        engine,
+        EngineOptions(
+            **options, threads=threads, vllm_python=vllm_python, server=server, url=url,
+            model=model, tokenizer=tokenizer,
+        ),
+    )  # fmt: skip
+    results = ResultFile(out)
+    command = " ".join(["suffice", *sys.argv[1:]])
+    run, environment, ceilings = begin_run(chosen, results, command=command)
+    typer.echo(f"{environment.device}, {environment.engine} {environment.engine_version}", err=True)
+    measurement = Measurement(
+        chosen, results, run=run, environment=environment, held=read_samples(out),
+        progress=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
+    samples = measurement.carry_out(plan)
+    if not samples:
+        raise MeasurementError(f"nothing could be measured; the reasons are above and in {out}")
+    summaries = summarise(samples, ceilings)
+    if as_json:
+        typer.echo(json.dumps([facts(summary) for summary in summaries], indent=2))
+    else:
+        print_summaries(summaries, samples)
+        typer.echo(f"{len(samples)} samples in {out}", err=True)
+
+
+def _shapes(like: list[str], paths: list[str]) -> list[Any]:
+    from dataclasses import replace
+
+    from suffice.architecture.catalog import load_shape
+    from suffice.core.errors import InputError
+
+    found = [load_shape(name) for name in like]
+    for path in paths:
+        read = load_shape(path)
+        found.append(replace(read, name=read.name or Path(path).stem))
+    if not found:
+        raise InputError(
+            "name at least one shape: --like meta-llama/Llama-3.2-1B, or --shape config.json"
+        )
+    if len(set(found)) < len(found):
+        raise InputError("the same shape was given twice")
+    return found
+
+
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """Positive whole numbers between commas."""
+    from suffice.core.errors import InputError
+
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"batch sizes are positive whole numbers such as 1,16,64, got {text!r}")
+    return tuple(dict.fromkeys(sizes))
+
+
+def _tags(pairs: list[str]) -> dict[str, str]:
+    from suffice.core.errors import InputError
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--tag takes NAME=VALUE, got {pair!r}")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def facts(summary: Summary) -> dict[str, Any]:
+    """A summary as JSON values."""
+    from dataclasses import asdict
+
+    record = asdict(summary)
+    record["shape"] = summary.shape.name
+    return record
+
+
+def print_summaries(summaries: list[Summary], samples: list[Any]) -> None:
+    """Medians with their spread; the ratio is to the first shape, repeat by repeat."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffice.throughput.measure import paired_ratios
+
+    first = summaries[0]
+    table = Table(
+        title=f"{first.engine} on {first.device}, {first.lengths.input_tokens} in / "
+        f"{first.lengths.output_tokens} out",
+        title_justify="left",
+        caption="Median of the repeats (least to largest). TPOT leaves the first token out. "
+        "Floor: bytes and FLOPs over the measured ceilings, as a share of the time.",
+        caption_justify="left",
+    )
+    for heading in ("shape", "batch", "tok/s", "of first", "TPOT ms", "floor", "TTFT s", "floor",
+                    "GB"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading == "shape" else "right")
+    for summary in summaries:
+        ratio = paired_ratios(samples, summary.shape, first.shape, summary.batch)
+        tpot, ttft = summary.tpot_s, summary.ttft_s
+        table.add_row(
+            summary.shape.name or str(summary.shape),
+            str(summary.batch),
+            f"{summary.decode_tokens_per_s.median:,.1f}",
+            f"{ratio.median:.3f} ({ratio.least:.3f}–{ratio.largest:.3f})" if ratio else "–",
+            f"{tpot.median * 1e3:.2f} ({tpot.least * 1e3:.2f}–{tpot.largest * 1e3:.2f})",
+            _share(summary.decode_share_of_floor),
+            f"{ttft.median:.3f} ({ttft.least:.3f}–{ttft.largest:.3f})" if ttft else "–",
+            _share(summary.prefill_share_of_floor),
+            f"{summary.memory_bytes / 1e9:.1f}" if summary.memory_bytes else "–",
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _share(value: float | None) -> str:
+    return f"{value:.0%}" if value is not None else "–"

@@ -1,0 +1,110 @@
+"""Carry out an ablation: measured on an engine, predicted for a machine, or both."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from suffice.core.errors import DoesNotFit
+from suffice.hardware import Hardware
+from suffice.recipes.ablation.plan import Setting
+from suffice.throughput.analytic import predict
+from suffice.throughput.measure import Measurement, MeasurePlan, Spread
+from suffice.throughput.records import SampleRecord
+from suffice.throughput.serving import Serving
+from suffice.throughput.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """Decode tokens per second of one setting; None where not measured or not possible."""
+
+    setting: Setting
+    measured: Spread | None
+    predicted: float | None
+
+
+def measured_samples(
+    settings: Sequence[Setting], measurement: Measurement, *, repeats: int, prefill_repeats: int,
+    dtype: str, together: int, tags: dict[str, str],
+) -> list[SampleRecord]:  # fmt: skip
+    """Samples of all settings; at most `together` shapes take turns."""
+    samples: list[SampleRecord] = []
+    by_lengths = itertools.groupby(
+        sorted(settings, key=lambda s: s.lengths.input_tokens), key=lambda s: s.lengths
+    )
+    for lengths, group in by_lengths:
+        members = list(group)
+        batches = tuple(sorted({setting.batch for setting in members}))
+        shapes = list(dict.fromkeys(setting.shape for setting in members))
+        for at in range(0, len(shapes), together):
+            samples += measurement.carry_out(
+                MeasurePlan(
+                    shapes=tuple(shapes[at : at + together]), lengths=lengths, batches=batches,
+                    repeats=repeats, prefill_repeats=prefill_repeats, dtype=dtype, tags=tags,
+                )
+            )  # fmt: skip
+    return samples
+
+
+def points(
+    settings: Sequence[Setting],
+    samples: Sequence[SampleRecord],
+    hardware: Hardware | None,
+    *,
+    weight_dtype: str = "bf16",
+) -> list[Point]:
+    """Measured and predicted side by side, one per setting."""
+    return [
+        Point(
+            setting=setting,
+            measured=_measured(setting, samples),
+            predicted=_predicted(setting, hardware) if hardware else None,
+        )
+        for setting in settings
+    ]
+
+
+def _measured(setting: Setting, samples: Sequence[SampleRecord]) -> Spread | None:
+    lengths = setting.lengths
+    speeds = [
+        sample.decode_tokens_per_s
+        for sample in samples
+        if sample.batch == setting.batch
+        and sample.input_tokens == lengths.input_tokens
+        and sample.output_tokens == lengths.output_tokens
+        and sample.shape == setting.shape
+    ]
+    return Spread.of(speeds) if speeds else None
+
+
+def _predicted(setting: Setting, hardware: Hardware) -> float | None:
+    serving = Serving(hardware=hardware, max_batch=max(256, setting.batch))
+    workload = Workload.single(setting.lengths.input_tokens, setting.lengths.output_tokens)
+    try:
+        found = predict(setting.shape, serving, workload, batch=setting.batch)
+    except DoesNotFit:
+        return None
+    # A batch that memory cannot hold would be measured as "does not fit", not at a smaller batch.
+    return found.decode_tokens_per_s if found.batch == setting.batch else None
+
+
+def direction(found: Sequence[Point], *, measured: bool) -> float | None:
+    """Spearman rank correlation of speed with the axis, over one series; None below 3 points."""
+    pairs = [
+        (point.setting.value, speed)
+        for point in found
+        if (speed := _speed(point, measured=measured)) is not None
+    ]
+    if len(pairs) < 3:
+        return None
+    from scipy.stats import spearmanr  # noqa: PLC0415 - only here
+
+    return float(spearmanr([x for x, _ in pairs], [y for _, y in pairs]).statistic)
+
+
+def _speed(point: Point, *, measured: bool) -> float | None:
+    if measured:
+        return point.measured.median if point.measured else None
+    return point.predicted

@@ -38,6 +38,9 @@ def ablate(
     span: Annotated[float, typer.Option(help="Factor by which d may leave the reference's.")] = 2.0,
     shrink: Annotated[int, typer.Option(help="Divide all widths; r, x and GQA stay.")] = 1,
     repeat: Annotated[int, typer.Option(help="Repeats.", rich_help_panel=_ENGINE)] = 3,
+    prefill_repeats: Annotated[
+        int, typer.Option(help="Repeats that time the prefill too.", rich_help_panel=_ENGINE)
+    ] = 1,
     together: Annotated[
         int, typer.Option(help="Shapes loaded at once, that take turns.", rich_help_panel=_ENGINE)
     ] = 6,
@@ -80,7 +83,7 @@ def ablate(
         samples = _measure(
             chosen, engine, {"device": device, "threads": threads, "clock": clock,
                              "vllm_python": vllm_python},
-            axis=axis, repeat=repeat, together=together,
+            axis=axis, repeat=repeat, prefill_repeats=prefill_repeats, together=together,
             results=results or (out or Path()) / "measurements.jsonl",
         )  # fmt: skip
     name = hardware or ("a100-40gb" if predict_only else None)
@@ -102,7 +105,7 @@ def ablate(
 
 def _measure(
     chosen: list[Any], engine: str, options: dict[str, Any], *, axis: str, repeat: int,
-    together: int, results: Path,
+    prefill_repeats: int, together: int, results: Path,
 ) -> list[Any]:  # fmt: skip
     from suffice.core.errors import InputError, MeasurementError
     from suffice.recipes.ablation.run import measured_samples
@@ -122,7 +125,8 @@ def _measure(
         progress=lambda text: typer.echo(text, err=True),
     )  # fmt: skip
     samples = measured_samples(
-        chosen, measurement, repeats=repeat, prefill_repeats=1, dtype="bf16", together=together,
+        chosen, measurement, repeats=repeat, prefill_repeats=prefill_repeats, dtype="bf16",
+        together=together,
         tags={"study": axis},
     )  # fmt: skip
     if not samples:

@@ -10,6 +10,7 @@ import typer
 from suffice import __version__
 from suffice.cli.ablate import ablate
 from suffice.cli.ask import ask
+from suffice.cli.calibrate_hardware import calibrate_hardware
 from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.fit import fit
@@ -58,6 +59,7 @@ app.command()(fit)
 app.add_typer(hardware, name="hardware")
 app.command()(measure)
 app.command()(ablate)
+app.command()(calibrate_hardware)
 app.command()(policies)
 app.command()(serve)
 app.command()(ask)

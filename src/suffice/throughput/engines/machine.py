@@ -49,11 +49,20 @@ def driver_version() -> str | None:
 
 def available_memory_bytes() -> int | None:
     """Main memory that can be had without swapping, None where the system does not say."""
+    return _memory("MemAvailable")
+
+
+def total_memory_bytes() -> int | None:
+    """All main memory, None where the system does not say."""
+    return _memory("MemTotal")
+
+
+def _memory(field: str) -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     for line in lines:
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return None

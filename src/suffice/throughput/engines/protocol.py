@@ -7,6 +7,7 @@ shapes then holds even where the machine's speed drifts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -111,13 +112,6 @@ class Session(Protocol):
         """What was chosen for this batch size, for the record."""
 
 
-class OpenSessions(Protocol):
-    """Shapes that are loaded together; leaving the context releases them."""
-
-    def __enter__(self) -> Sequence[Session]: ...
-    def __exit__(self, *details: object) -> None: ...
-
-
 class Engine(Protocol):
     """Anything that can run shapes with random weights."""
 
@@ -133,5 +127,8 @@ class Engine(Protocol):
 
     def open(
         self, shapes: Sequence[Shape], lengths: Lengths, batches: Sequence[int]
-    ) -> OpenSessions:
-        """Load `shapes` together. Raises UnsupportedModel, DoesNotFit or MissingExtra."""
+    ) -> AbstractContextManager[Sequence[Session]]:
+        """Load `shapes` together; leaving the context releases them.
+
+        Raises UnsupportedModel, DoesNotFit or MissingExtra.
+        """

@@ -183,6 +183,18 @@ def sequence_tokens(lengths: Lengths) -> int:
     return lengths.input_tokens + lengths.output_tokens + vllm_worker.SPARE_TOKENS
 
 
+def write_config(folder: Path, shape: Shape, lengths: Lengths) -> None:
+    """A model folder with nothing but the config that vLLM needs to build `shape`."""
+    folder.mkdir()
+    config = config_from_shape(shape)
+    # Scaling of rotary positions has limits of its own and does not change the cost.
+    config.pop("rope_scaling", None)
+    config["max_position_embeddings"] = max(
+        2 * sequence_tokens(lengths), int(config.get("max_position_embeddings") or 0)
+    )
+    write_json(folder / "config.json", config)
+
+
 class WorkerProcess:
     """A worker, asked one thing at a time."""
 
@@ -282,14 +294,7 @@ class OpenVllmSessions:
     def _session(
         self, stack: contextlib.ExitStack, shape: Shape, folder: Path, batch: int
     ) -> VllmSession:
-        folder.mkdir()
-        config = config_from_shape(shape)
-        # Scaling of rotary positions has limits of its own and does not change the cost.
-        config.pop("rope_scaling", None)
-        config["max_position_embeddings"] = max(
-            sequence_tokens(self.lengths), int(config.get("max_position_embeddings") or 0)
-        )
-        write_json(folder / "config.json", config)
+        write_config(folder, shape, self.lengths)
         worker = stack.enter_context(contextlib.closing(WorkerProcess(self.engine, {})))
         arguments = self.engine.arguments(shape, self.lengths, batch)
         try:

@@ -1,0 +1,89 @@
+"""`suffice calibrate-hardware`: a hardware file out of measurements."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.throughput.hardware_report import Calibration
+
+
+def calibrate_hardware(
+    results: Annotated[list[Path], typer.Argument(help="JSONL files of `suffice measure`.")],
+    out: Annotated[Path, typer.Option(help="Hardware file to write.")] = Path("calibrated.toml"),
+    base: Annotated[
+        str | None,
+        typer.Option(help="Machine whose peaks and price to keep; default: found by its name."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name in the file; default: its file name.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="Use only samples of this engine.")] = None,
+    statistic: Annotated[
+        str, typer.Option(help="Of the repeats: least (shared machines) or median.")
+    ] = "least",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Fit how much of a machine's limits an engine reaches there, and say how well that predicts.
+
+    Example: [bold]suffice calibrate-hardware results.jsonl --out my-cpu.toml[/bold], then
+    [bold]suffice design --hardware my-cpu.toml ...[/bold]
+    """
+    from suffice.core.files import write_text
+    from suffice.throughput.hardware_report import calibrate_files
+
+    found = calibrate_files(
+        results, base=base, name=name or out.stem, engine=engine, statistic=statistic
+    )
+    write_text(out, found.to_toml())
+    if as_json:
+        typer.echo(json.dumps(facts(found), indent=2))
+        return
+    _print(found)
+    typer.echo(f"wrote {out}", err=True)
+
+
+def facts(found: Calibration) -> dict[str, Any]:
+    """A calibration as JSON values."""
+    from dataclasses import asdict
+
+    return {
+        "hardware": found.hardware.name,
+        "device": found.device,
+        "engine": found.engine,
+        "statistic": found.statistic,
+        "coefficients": dict(found.coefficients),
+        "in_sample": asdict(found.in_sample),
+        "leave_one_shape_out": asdict(found.held_out),
+    }
+
+
+def _print(found: Calibration) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(
+        title=f"{found.engine} on {found.device}: {found.held_out.points} points of "
+        f"{found.held_out.shapes} shapes, {found.statistic} of the repeats",
+        title_justify="left",
+    )
+    for heading in ("", "decode tokens/s off", "TTFT off", "rank of shapes"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for title, scores in (
+        ("in sample", found.in_sample),
+        ("leaving one shape out", found.held_out),
+    ):
+        table.add_row(
+            title,
+            f"{scores.decode:.1%}",
+            f"{scores.ttft:.1%}" if scores.ttft is not None else "–",
+            f"{scores.rank:.3f}" if scores.rank is not None else "–",
+        )
+    console.print(table)
+    for coefficient, value in found.coefficients.items():
+        console.print(f"  {coefficient:18} {value:.3g}", highlight=False)

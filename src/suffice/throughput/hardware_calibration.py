@@ -1,0 +1,306 @@
+"""Utilisation of one machine under one engine, fitted to what `suffice measure` recorded there.
+
+The formulas, the robust loss and the pull towards prior values are those of `calibrate`; what
+differs is the evidence. A measured sample is a batch that decodes together after a prefill of the
+whole batch, so there is no queue: TPOT is one decode step, TTFT one prefill of all prompts.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.stats import spearmanr
+
+from suffice.architecture.shape import Shape
+from suffice.core.errors import TableError
+from suffice.hardware import Hardware
+from suffice.throughput.analytic import scenario
+from suffice.throughput.calibrate import (
+    DEVICE_PRIORS,
+    PRIOR_WEIGHT,
+    ROBUST_SCALE,
+    Predicted,
+    Prior,
+    absolute_errors,
+)
+from suffice.throughput.engines.protocol import Lengths
+from suffice.throughput.formulas import (
+    FloatArray,
+    Rows,
+    Scenario,
+    decode_step,
+    device_share,
+    prefill,
+)
+from suffice.throughput.records import SampleRecord
+from suffice.throughput.serving import Serving
+from suffice.throughput.workload import Workload
+
+Statistic = Literal["least", "median"]
+# What single-device measurements in 16 bits tell something about. Priors are wider than those of
+# GPUs under known engines: a CPU or an unknown engine may lie far from them.
+FITTED = ("gemm", "weight_bandwidth", "kv_bandwidth", "attention", "overlap", "layer_s",
+          "layer_token_s")  # fmt: skip
+_WIDEN = 4.0
+_LOWEST_SHARE = 0.005
+_LARGEST_COST_S = 20e-3
+# A prefill is timed as exactly as a step here: no queue blurs it.
+TTFT_WEIGHT = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPoint:
+    """One shape at one batch size and lengths: seconds over its repeats."""
+
+    shape: Shape
+    batch: int
+    lengths: Lengths
+    tpot_s: float
+    ttft_s: float | None
+    repeats: int
+
+
+def measured_points(
+    samples: Iterable[SampleRecord], statistic: Statistic = "least"
+) -> list[MeasuredPoint]:
+    """Points of samples from one device and engine; raises TableError where they are mixed.
+
+    "least" takes the least disturbed repeat, which is right where others use the machine too.
+    """
+    grouped: dict[tuple[str, ...], list[SampleRecord]] = {}
+    origins: set[tuple[str, str, str, str]] = set()
+    for sample in samples:
+        # Repeats of one shape in several files are one point.
+        grouped.setdefault(sample.identity[:-1], []).append(sample)
+        origins.add((sample.device, sample.engine, sample.dtype, sample.clock))
+    if len(origins) > 1:
+        found = "; ".join(" ".join(origin) for origin in sorted(origins))
+        raise TableError(
+            f"a calibration is for one device, engine, dtype and clock, found: {found}; calibrate "
+            "them apart"
+        )
+    if not grouped:
+        raise TableError("no samples to calibrate on; `suffice measure --out` writes them")
+    choose = min if statistic == "least" else statistics.median
+    points = []
+    for group in grouped.values():
+        first = group[0]
+        prefills = [sample.ttft_s for sample in group if sample.ttft_s is not None]
+        points.append(
+            MeasuredPoint(
+                shape=first.shape,
+                batch=first.batch,
+                lengths=Lengths(input_tokens=first.input_tokens, output_tokens=first.output_tokens),
+                tpot_s=choose([_step_s(sample) for sample in group]),
+                ttft_s=choose(prefills) if prefills else None,
+                repeats=len(group),
+            )
+        )
+    return points
+
+
+def _step_s(sample: SampleRecord) -> float:
+    """Seconds of a step; where every step was timed, their median, which an interruption spares."""
+    every = sample.method == "full" and len(sample.step_s) == sample.output_tokens - 1
+    return statistics.median(sample.step_s) if every else sample.tpot_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Points in the form that the formulas take, one row each; NaN where no prefill was timed."""
+
+    points: tuple[MeasuredPoint, ...]
+    rows: Rows
+    decode: Scenario
+    prompt: Scenario
+    batch: FloatArray
+    tpot_s: FloatArray
+    ttft_s: FloatArray
+
+    @classmethod
+    def of(
+        cls, points: Sequence[MeasuredPoint], hardware: Hardware, *, max_batched_tokens: int
+    ) -> Evidence:
+        """Stack the scenarios of `points` on `hardware`."""
+        decode, prompt = [], []
+        for point in points:
+            serving = Serving(
+                hardware=hardware, max_batch=point.batch, max_batched_tokens=max_batched_tokens
+            )
+            lengths = point.lengths
+            workload = Workload.single(lengths.input_tokens, lengths.output_tokens)
+            s = scenario(point.shape, serving, workload, point.batch)
+            decode.append(s)
+            # All prompts of the batch stand in line as one; each attends to itself alone.
+            prompt.append(
+                replace(
+                    s,
+                    prompt_tokens=s.prompt_tokens * point.batch,
+                    prompt_pairs=s.prompt_pairs * point.batch,
+                    prompt_pairs_sliding=s.prompt_pairs_sliding * point.batch,
+                )
+            )
+        shapes = [point.shape for point in points]
+        columns = [[float(getattr(shape, name)) for shape in shapes] for name in Rows._fields]
+        return cls(
+            points=tuple(points),
+            rows=Rows(*(np.array(column) for column in columns)),
+            decode=_stacked(decode),
+            prompt=_stacked(prompt),
+            batch=np.array([float(point.batch) for point in points]),
+            tpot_s=np.array([point.tpot_s for point in points]),
+            ttft_s=np.array([np.nan if point.ttft_s is None else point.ttft_s for point in points]),
+        )
+
+    def select(self, chosen: NDArray[np.bool_]) -> Evidence:
+        """The points where `chosen` is true."""
+        return Evidence(
+            points=tuple(p for p, keep in zip(self.points, chosen, strict=True) if keep),
+            rows=Rows(*(column[chosen] for column in self.rows)),
+            decode=_selected(self.decode, chosen),
+            prompt=_selected(self.prompt, chosen),
+            batch=self.batch[chosen],
+            tpot_s=self.tpot_s[chosen],
+            ttft_s=self.ttft_s[chosen],
+        )
+
+
+def _stacked(scenarios: Sequence[Scenario]) -> Scenario:
+    values: dict[str, Any] = {
+        f.name: np.array([float(getattr(s, f.name)) for s in scenarios])
+        for f in fields(Scenario)
+        if f.name not in ("has_sliding", "tiles")
+    }
+    first = scenarios[0]
+    return Scenario(
+        **values, tiles=first.tiles, has_sliding=any(bool(s.has_sliding) for s in scenarios)
+    )
+
+
+def _selected(s: Scenario, chosen: NDArray[np.bool_]) -> Scenario:
+    values: dict[str, Any] = {
+        f.name: getattr(s, f.name)[chosen]
+        for f in fields(Scenario)
+        if f.name not in ("has_sliding", "tiles")
+    }
+    return replace(s, **values)
+
+
+def predict_measured(evidence: Evidence, coefficients: Mapping[str, float]) -> Predicted:
+    """Predicted times of the points in seconds."""
+    changed: dict[str, Any] = dict(coefficients)
+    decode, prompt = replace(evidence.decode, **changed), replace(evidence.prompt, **changed)
+    device = device_share(evidence.rows, decode)
+    step = decode_step(evidence.rows, device, evidence.batch, decode)
+    once = prefill(evidence.rows, device, step, prompt)
+    return Predicted(once.alone_s, step.total_s)
+
+
+def measured_priors(hardware: Hardware) -> dict[str, Prior]:
+    """Priors of the fitted coefficients: the machine's present values, with wide bounds."""
+    use = hardware.utilisation
+    known = {}
+    for name in FITTED:
+        prior, value = DEVICE_PRIORS[name], float(getattr(use, name))
+        cost = name.endswith("_s")
+        lowest = 1e-9 if cost else min(_LOWEST_SHARE, value)
+        highest = _LARGEST_COST_S if cost else 1.0
+        known[name] = Prior(
+            min(max(value, lowest * 1.001), highest * 0.999), lowest, highest,
+            prior.deviation * _WIDEN,
+        )  # fmt: skip
+    return known
+
+
+def fit_measured(evidence: Evidence, priors: Mapping[str, Prior]) -> dict[str, float]:
+    """Coefficients fitted to the points, by name."""
+    start = np.log([prior.value for prior in priors.values()])
+    deviation = np.array([prior.deviation for prior in priors.values()])
+    timed = np.isfinite(evidence.ttft_s)
+
+    def residuals(logs: FloatArray) -> FloatArray:
+        named = dict(zip(priors, np.exp(logs).tolist(), strict=True))
+        predicted = predict_measured(evidence, named)
+        errors = (
+            np.log(predicted.tpot_s / evidence.tpot_s),
+            TTFT_WEIGHT * np.log(predicted.ttft_s[timed] / evidence.ttft_s[timed]),
+            PRIOR_WEIGHT * ROBUST_SCALE * (logs - start) / deviation,
+        )
+        return np.concatenate(errors)
+
+    solution = least_squares(
+        residuals,
+        start,
+        bounds=(
+            np.log([prior.lowest for prior in priors.values()]),
+            np.log([prior.highest for prior in priors.values()]),
+        ),
+        loss="soft_l1",
+        f_scale=ROBUST_SCALE,
+        max_nfev=200,
+    )
+    return dict(zip(priors, np.exp(solution.x).tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Mean absolute relative errors, and rank correlation of decode speed over shapes.
+
+    `rank` is the least over batch sizes and lengths that have at least four shapes.
+    """
+
+    decode: float
+    ttft: float | None
+    rank: float | None
+    points: int
+    shapes: int
+
+
+def accuracy(evidence: Evidence, predicted: Predicted) -> Accuracy:
+    """Errors of predictions for the points."""
+    timed = np.isfinite(evidence.ttft_s)
+    ttft = absolute_errors(predicted.ttft_s[timed], evidence.ttft_s[timed])
+    # Throughput is batch over TPOT: its relative error is that of measured over predicted.
+    decode = absolute_errors(evidence.tpot_s, predicted.tpot_s)
+    return Accuracy(
+        decode=float(decode.mean()),
+        ttft=float(ttft.mean()) if ttft.size else None,
+        rank=_least_rank(evidence, predicted),
+        points=len(evidence.points),
+        shapes=len({point.shape for point in evidence.points}),
+    )
+
+
+def _least_rank(evidence: Evidence, predicted: Predicted) -> float | None:
+    loads = [(point.batch, point.lengths) for point in evidence.points]
+    ranks = []
+    for load in dict.fromkeys(loads):
+        chosen = np.array([other == load for other in loads])
+        if chosen.sum() >= 4:
+            found = spearmanr(predicted.tpot_s[chosen], evidence.tpot_s[chosen])
+            ranks.append(float(found.statistic))
+    return min(ranks) if ranks else None
+
+
+def leave_one_shape_out(evidence: Evidence, priors: Mapping[str, Prior]) -> Predicted:
+    """Predictions for each shape from a fit to all other shapes; raises TableError below four."""
+    shapes = list(dict.fromkeys(point.shape for point in evidence.points))
+    if len(shapes) < 4:
+        raise TableError(
+            f"{len(shapes)} shapes are too few to hold one out: measure at least 4 that differ in "
+            "hidden size, MLP width and KV heads"
+        )
+    owners = np.array([shapes.index(point.shape) for point in evidence.points])
+    ttft_s, tpot_s = np.empty(len(owners)), np.empty(len(owners))
+    for index in range(len(shapes)):
+        inside = owners == index
+        coefficients = fit_measured(evidence.select(~inside), priors)
+        predicted = predict_measured(evidence.select(inside), coefficients)
+        ttft_s[inside], tpot_s[inside] = predicted.ttft_s, predicted.tpot_s
+    return Predicted(ttft_s, tpot_s)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suffice.core.completions import Budget, Usage
+from suffice.core.errors import ConfigError
+from suffice.gateway.arms import Arms
+from suffice.gateway.config import GatewayConfig, config_from, load_config
+from suffice.throughput.pricing import OwnModel, Price
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "gateway.md"
+
+
+def config_of(text: str) -> GatewayConfig:
+    return config_from(tomllib.loads(text), source="test.toml")
+
+
+def test_an_empty_file_is_the_defaults() -> None:
+    assert config_of("") == GatewayConfig()
+
+
+def test_the_documented_file_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_API_KEY", "secret")
+    (text,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    config = config_of(text)
+    own, hosted = config.upstreams
+    assert isinstance(own.cost, OwnModel)
+    usage = Usage(prompt_tokens=1000, completion_tokens=100)
+    assert own.cost.cost(usage).flops is not None
+    assert hosted.cost == Price(prompt_usd=0.5, completion_usd=1.5, cached_usd=0.1)
+    assert hosted.api_key == "secret"
+    assert "secret" not in repr(config)
+    assert Arms(config).model_names()[:2] == ["suffice/auto", "suffice/careful"]
+
+
+def test_a_budget_table_keeps_the_cap_on_samples() -> None:
+    assert config_of("[budget]\nusd = 0.1").budget == Budget(samples=64, usd=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prot = 1", "prot"),
+        ("port = 99999", "port"),
+        ('[[upstream]]\nname = "x"', "upstream.0.url"),
+        ('[[upstream]]\nurl = "http://x"\nshape = "meta-llama/Llama-3.2-1B"', "shape and hardware"),
+        ('[[upstream]]\nurl = "http://x"\napi_key_env = "SUFFICE_NO_SUCH"', "SUFFICE_NO_SUCH"),
+        ("[budget]\nsamples = -1", "budget.samples"),
+        ("keep_alive_s = nan", "keep_alive_s"),
+    ],
+)
+def test_mistakes_are_named(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        config_of(text)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"policy": "adaptive_consistancy"},
+        {"policies": {"mine": {"policy": "esc", "windw": 3}}},
+        {"policies": {"mine": {"window": 3}}},
+    ],
+)
+def test_an_operators_policy_is_checked_at_start(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="gateway config"):
+        Arms(GatewayConfig(**settings))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_config(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("port = ")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(broken)

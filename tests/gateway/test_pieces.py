@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suffice.core.completions import Budget
+from suffice.core.errors import (
+    BudgetTooSmall,
+    InputError,
+    LacksCapability,
+    MalformedStream,
+    PolicyMisbehaved,
+    SufficeError,
+    UnknownName,
+    UpstreamDisconnected,
+    UpstreamRefused,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+from suffice.core.requests import ImagePart, OpaquePart, TextPart
+from suffice.gateway.answer import share, tighter
+from suffice.gateway.arms import aimed
+from suffice.gateway.bypass import outgoing, whole_events
+from suffice.gateway.errors import describe
+from suffice.gateway.protocol import parse_chat, parse_completion
+from suffice.gateway.receipt import header_text
+from suffice.policies.registry import parse_policy
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (InputError("x"), 400, "invalid_value"),
+        (BudgetTooSmall("x"), 400, "budget_too_small"),
+        (LacksCapability("x"), 400, "lacks_capability"),
+        (UnknownName("x"), 404, "model_not_found"),
+        (UpstreamRefused("x"), 502, "upstream_refused"),
+        (UpstreamTimeout("x"), 504, "upstream_timeout"),
+        (UpstreamDisconnected("x"), 502, "upstream_disconnected"),
+        (MalformedStream("x"), 502, "upstream_malformed"),
+        (UpstreamRejected("x", status=422), 422, "upstream_rejected"),
+        (UpstreamRejected("x", status=403), 502, "upstream_rejected"),
+        (PolicyMisbehaved("x"), 500, "internal_error"),
+    ],
+)
+def test_every_error_has_a_status(error: SufficeError, status: int, code: str) -> None:
+    found, envelope = describe(error)
+    assert (found, envelope["error"]["code"], envelope["error"]["message"]) == (status, code, "x")
+
+
+@given(text=st.text(max_size=60))
+def test_headers_hold_nothing_that_breaks_them(text: str) -> None:
+    shown = header_text(text)
+    assert shown.isascii()
+    assert shown.isprintable() or not shown
+
+
+@given(stream=st.text("a:\n\r", max_size=40).map(str.encode))
+def test_whole_events_lose_nothing(stream: bytes) -> None:
+    whole, rest = whole_events(stream)
+    assert whole + rest == stream
+    assert b"\n\n" not in rest
+    assert not whole or whole.endswith((b"\n\n", b"\r\n\r\n"))
+
+
+def test_only_our_field_is_taken_out_of_a_body() -> None:
+    body = b'{"model":  "m"}'
+    assert outgoing(body, {"model": "m"}) is body
+    assert (
+        outgoing(body, {"model": "m", "suffice": {}, "é": 1}) == '{"model": "m", "é": 1}'.encode()
+    )
+
+
+limits = st.none() | st.integers(0, 100)
+budgets = st.builds(Budget, completion_tokens=limits, samples=limits, elapsed_s=limits, usd=limits)
+
+
+@given(a=budgets, b=budgets)
+def test_the_tighter_budget_is_within_both(a: Budget, b: Budget) -> None:
+    both = tighter(a, b)
+    for name in ("completion_tokens", "samples", "elapsed_s", "usd"):
+        given_limits = [v for v in (getattr(a, name), getattr(b, name)) if v is not None]
+        assert getattr(both, name) == min(given_limits, default=None)
+
+
+@given(budget=budgets, choices=st.integers(1, 16))
+def test_shares_of_a_budget_do_not_exceed_it(budget: Budget, choices: int) -> None:
+    part = share(budget, choices)
+    for name in ("completion_tokens", "samples", "usd"):
+        whole = getattr(budget, name)
+        if whole is None:
+            assert getattr(part, name) is None
+        else:
+            assert choices * getattr(part, name) <= whole + 1e-9
+    assert part.elapsed_s == budget.elapsed_s
+
+
+def test_a_target_reaches_the_policy_inside() -> None:
+    policy = aimed(parse_policy("adaptive_consistency@small"), 0.8)
+    assert policy.inner.threshold == 0.8  # type: ignore[attr-defined]
+    assert aimed(parse_policy("deepconf"), 0.7).consensus == 0.7  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="target"):
+        aimed(parse_policy("single"), 0.7)
+
+
+def test_a_chat_body_is_understood() -> None:
+    ask = parse_chat(
+        {
+            "model": "m",
+            "messages": [
+                {"role": "user", "content": [
+                    {"type": "text", "text": "t"},
+                    {"type": "image_url", "image_url": {"url": "u"}},
+                    {"type": "text", "text": "t", "cache_control": {}},
+                ], "weight": 1},
+            ],
+            "max_tokens": 9, "max_completion_tokens": 5, "logprobs": True, "top_logprobs": 2,
+            "response_format": {"type": "json_object"}, "reasoning_effort": "low", "odd": [1],
+            "suffice": {"effort": "high", "budget": {"samples": 3}},
+        }
+    )  # fmt: skip
+    message = ask.request.messages[0]
+    assert isinstance(message.content, tuple)
+    assert [type(part) for part in message.content] == [TextPart, ImagePart, OpaquePart]
+    assert message.extra_json == '{"weight": 1}'
+    assert (ask.request.sampling.max_tokens, ask.request.sampling.top_logprobs) == (5, 2)
+    assert ask.request.answer_format == "json"  # the only format that a request implies
+    assert ask.request.thinking is not None
+    assert ask.request.thinking.effort == "high"  # ours comes before the standard field
+    assert ask.request.extra_json == '{"odd": [1]}'
+    assert ask.budget == Budget(samples=3)
+
+
+def test_lists_of_prompts_are_left_to_the_upstream() -> None:
+    with pytest.raises(InputError, match="one string"):
+        parse_completion({"model": "m", "prompt": ["a", "b"]})

@@ -40,7 +40,8 @@ matplotlib.use("Agg")
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "live_saving.jsonl"
-TABLE = ROOT / "docs" / "live-saving-table.md"
+PAGE = ROOT / "docs" / "live-saving.md"
+MARKS = ("<!-- table: made by benchmarks/live_saving.py report -->\n", "<!-- end of table -->")
 PICTURE = ROOT / "docs" / "images" / "live_saving.png"
 CHOICES = ROOT.parent / "shared" / "data" / "tasks" / "llm_foundry_eval" / "commonsense_qa.jsonl"
 
@@ -352,7 +353,9 @@ def main() -> None:
         asyncio.run(run(arguments))
         return
     found = list(lines(read(arguments.out)))
-    write_text(TABLE, table(found))
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    write_text(PAGE, before + MARKS[0] + "\n" + table(found) + "\n" + MARKS[1] + after)
     draw(found, PICTURE)
     print(table(found))
 

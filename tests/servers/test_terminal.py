@@ -1,0 +1,96 @@
+"""`suffice ask` and `suffice serve` as commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from suffice.cli.main import app
+from suffice.cli.serve import overridden, policy_table
+from suffice.core.errors import InputError, SufficeError
+from suffice.gateway.config import GatewayConfig
+from suffice.testing.fake_engine import FakeEngine, Reply
+
+VOTE = ["--policy", "adaptive_consistency:max_samples=8", "--answer-format", "number"]
+
+
+def test_ask_prints_the_answer_and_its_receipt() -> None:
+    with FakeEngine(Reply.saying("it is 4")) as engine:
+        result = CliRunner().invoke(app, ["ask", "2+2?", *VOTE, "--upstream", engine.url])
+    assert result.exit_code == 0
+    assert "it is 4" in result.output
+    assert "4 samples · 12 tokens · confidence 0.97 · 50% saved" in " ".join(result.output.split())
+
+
+def test_ask_for_machines() -> None:
+    with FakeEngine(Reply.saying("it is 4")) as engine:
+        arguments = ["ask", "2+2?", *VOTE, "--upstream", engine.url, "--json", "--seed", "3",
+                     "--system", "be brief", "--max-tokens", "9", "--max-samples", "2"]  # fmt: skip
+        result = CliRunner().invoke(app, arguments)
+        body = engine.seen.bodies[0]
+    printed = json.loads(result.output)
+    assert printed["answer"] == "it is 4"
+    assert printed["suffice"]["samples_run"] == 2
+    assert (body["messages"][0]["role"], body["max_tokens"], body["seed"]) == ("system", 9, 3)
+
+
+def test_ask_without_anyone_there_says_so() -> None:
+    result = CliRunner().invoke(app, ["ask", "2+2?", "--upstream", "http://127.0.0.1:9"])
+    assert isinstance(result.exception, SufficeError)
+    assert "is the server running" in str(result.exception)
+
+
+def test_serve_as_a_process(tmp_path: Path, tools: Any) -> None:
+    policy = tmp_path / "careful.toml"
+    policy.write_text('policy = "self_consistency"\nsamples = 3\n')
+    config = tmp_path / "suffice.toml"
+    config.write_text('port = 1\nanswer_format = "number"\n')
+    with FakeEngine(Reply.saying("it is 4")) as engine:
+        command = [sys.executable, "-m", "suffice", "serve", "--upstream", engine.url, "--policy",
+                   str(policy), "--config", str(config), "--port", "0"]  # fmt: skip
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stderr is not None
+            until = time.monotonic() + 20.0
+            line = ""
+            while "running on" not in line:
+                line = process.stderr.readline()
+                assert time.monotonic() < until
+                assert line, "the gateway ended"
+            url = line.split("running on ")[1].split(" ")[0]
+            body = {"model": "fake", "messages": [{"role": "user", "content": "2+2"}]}
+            answer = httpx2.post(f"{url}/v1/chat/completions", json=body).json()
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+    assert answer["suffice"]["arm"] == "self_consistency"
+    assert answer["suffice"]["samples_run"] == 3
+
+
+def test_options_come_before_the_file(tmp_path: Path) -> None:
+    table = tmp_path / "mine.json"
+    table.write_text('{"policy": "esc", "window": 3}')
+    settings = GatewayConfig(port=1, host="h", model="m")
+    found = overridden(settings, port=2, host=None, model=None, upstream=["http://x"],
+                       policy=str(table), answer_format=None)  # fmt: skip
+    assert (found.port, found.host, found.model, found.policy) == (2, "h", "m", "mine")
+    assert found.policies["mine"] == {"policy": "esc", "window": 3}
+    assert [upstream.url for upstream in found.upstreams] == ["http://x"]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.toml", "x ="), ("a.json", "{"), ("b.json", "[]")])
+def test_a_broken_policy_file_is_named(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError, match="policy file"):
+        policy_table(path)

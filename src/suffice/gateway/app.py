@@ -51,7 +51,7 @@ def create_app(config: GatewayConfig, *, backends: Sequence[Backend] | None = No
             Route("/v1/models", gateway.models, methods=["GET"]),
             Route("/health", gateway.health, methods=["GET"]),
         ],
-        exception_handlers={404: _no_such_path, 405: _no_such_path},
+        exception_handlers={404: _no_such_path, 405: _no_such_path, Exception: _crashed},
         lifespan=lifespan,
     )
 
@@ -220,6 +220,12 @@ async def _state_of(backend: Backend) -> str:
         return f"silent for {HEALTH_TIMEOUT_S:g} s"
     except BackendError as error:
         return str(error)
+
+
+async def _crashed(request: Request, error: Exception) -> Response:
+    """A bug of ours: the log has it, the client learns no more than that."""
+    del request, error
+    return error_response(SufficeError("internal error, see the gateway's log"))
 
 
 async def _no_such_path(request: Request, error: Exception) -> Response:

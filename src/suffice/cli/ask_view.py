@@ -88,7 +88,10 @@ class View:
         """The answer and its receipt."""
         parts: list[RenderableType] = []
         if outcome.samples_run > 1:
-            parts += [self._final_samples(outcome), votes_table(dict(outcome.votes))]
+            parts.append(self._final_samples(outcome))
+            if outcome.samples_run > MOST_ROWS:
+                parts.append(Text(f"… and {outcome.samples_run - MOST_ROWS} more", style="dim"))
+            parts.append(votes_table(dict(outcome.votes)))
         if outcome.completion.reasoning_text:
             parts.append(Text(outcome.completion.reasoning_text.strip(), style="dim"))
         body = outcome.completion.text.strip() or "(nothing)"

@@ -92,7 +92,7 @@ def ablate(
     if as_json:
         typer.echo(json.dumps([_facts(point) for point in found], indent=2))
     else:
-        _print(axis, found)
+        _print(axis, found, unpredicted="does not fit" if machine else "–")
     if out is None:
         return
     where = f"{engine}, {samples[0].device}" if samples else f"predicted for {name}"
@@ -160,7 +160,7 @@ def _csv(found: list[Point]) -> str:
     return stream.getvalue()
 
 
-def _print(axis: str, found: list[Point]) -> None:
+def _print(axis: str, found: list[Point], *, unpredicted: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -191,7 +191,6 @@ def _print(axis: str, found: list[Point]) -> None:
                 point.setting.shape.name or "",
                 f"{measured.median:,.1f}" if measured else "–",
                 f"{measured.least:,.1f}–{measured.largest:,.1f}" if measured else "–",
-                f"{point.predicted:,.1f}" if point.predicted is not None else "does not fit"
-                if measured is None else "–",
+                f"{point.predicted:,.1f}" if point.predicted is not None else unpredicted,
             )  # fmt: skip
         console.print(table)

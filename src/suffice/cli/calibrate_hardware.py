@@ -72,7 +72,7 @@ def _print(found: Calibration) -> None:
         f"{found.held_out.shapes} shapes, {found.statistic} of the repeats",
         title_justify="left",
     )
-    for heading in ("", "decode tokens/s off", "TTFT off", "rank of shapes"):
+    for heading in ("", "decode tokens/s off", "TTFT off", "rank", "rank of shapes"):
         table.add_column(heading, justify="left" if not heading else "right")
     for title, scores in (
         ("in sample", found.in_sample),
@@ -82,7 +82,8 @@ def _print(found: Calibration) -> None:
             title,
             f"{scores.decode:.1%}",
             f"{scores.ttft:.1%}" if scores.ttft is not None else "–",
-            f"{scores.rank:.3f}" if scores.rank is not None else "–",
+            f"{scores.rank:.3f}",
+            "; ".join(f"{load}: {rank:.3f}" for load, rank in scores.ranks.items()) or "–",
         )
     console.print(table)
     for coefficient, value in found.coefficients.items():

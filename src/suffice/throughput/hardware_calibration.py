@@ -52,6 +52,7 @@ _LOWEST_SHARE = 0.005
 _LARGEST_COST_S = 20e-3
 # A prefill is timed as exactly as a step here: no queue blurs it.
 TTFT_WEIGHT = 0.7
+_FEWEST_PREFILLS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,8 @@ def measured_points(
     if not grouped:
         raise TableError("no samples to calibrate on; `suffice measure --out` writes them")
     choose = min if statistic == "least" else statistics.median
+    # Where the machine is shared, the least of one or two may well be a disturbed one.
+    needed = _FEWEST_PREFILLS if statistic == "least" and _repeated(grouped.values()) else 1
     points = []
     for group in grouped.values():
         first = group[0]
@@ -98,11 +101,18 @@ def measured_points(
                 batch=first.batch,
                 lengths=Lengths(input_tokens=first.input_tokens, output_tokens=first.output_tokens),
                 tpot_s=choose([_step_s(sample) for sample in group]),
-                ttft_s=choose(prefills) if prefills else None,
+                ttft_s=choose(prefills) if len(prefills) >= needed else None,
                 repeats=len(group),
             )
         )
     return points
+
+
+def _repeated(groups: Iterable[Sequence[SampleRecord]]) -> bool:
+    """Whether any point's prefill was timed often enough to choose from."""
+    return any(
+        sum(sample.ttft_s is not None for sample in group) >= _FEWEST_PREFILLS for group in groups
+    )
 
 
 def _step_s(sample: SampleRecord) -> float:
@@ -250,14 +260,16 @@ def fit_measured(evidence: Evidence, priors: Mapping[str, Prior]) -> dict[str, f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """Mean absolute relative errors, and rank correlation of decode speed over shapes.
+    """Mean absolute relative errors, and rank correlations of decode speed.
 
-    `rank` is the least over batch sizes and lengths that have at least four shapes.
+    `ranks` are over the shapes of one load ("batch B, I in"), where there are at least four;
+    `rank` is over all shapes and loads together.
     """
 
     decode: float
     ttft: float | None
-    rank: float | None
+    rank: float
+    ranks: dict[str, float]
     points: int
     shapes: int
 
@@ -271,21 +283,27 @@ def accuracy(evidence: Evidence, predicted: Predicted) -> Accuracy:
     return Accuracy(
         decode=float(decode.mean()),
         ttft=float(ttft.mean()) if ttft.size else None,
-        rank=_least_rank(evidence, predicted),
+        rank=float(spearmanr(_speed(evidence, predicted.tpot_s), _speed(evidence)).statistic),
+        ranks=_ranks(evidence, predicted),
         points=len(evidence.points),
         shapes=len({point.shape for point in evidence.points}),
     )
 
 
-def _least_rank(evidence: Evidence, predicted: Predicted) -> float | None:
+def _speed(evidence: Evidence, tpot_s: FloatArray | None = None) -> FloatArray:
+    speed: FloatArray = evidence.batch / (evidence.tpot_s if tpot_s is None else tpot_s)
+    return speed
+
+
+def _ranks(evidence: Evidence, predicted: Predicted) -> dict[str, float]:
     loads = [(point.batch, point.lengths) for point in evidence.points]
-    ranks = []
-    for load in dict.fromkeys(loads):
-        chosen = np.array([other == load for other in loads])
+    ranks = {}
+    for batch, lengths in dict.fromkeys(loads):
+        chosen = np.array([other == (batch, lengths) for other in loads])
         if chosen.sum() >= 4:
             found = spearmanr(predicted.tpot_s[chosen], evidence.tpot_s[chosen])
-            ranks.append(float(found.statistic))
-    return min(ranks) if ranks else None
+            ranks[f"batch {batch}, {lengths.input_tokens} in"] = float(found.statistic)
+    return ranks
 
 
 def leave_one_shape_out(evidence: Evidence, priors: Mapping[str, Prior]) -> Predicted:

@@ -32,6 +32,7 @@ from suffice.throughput.records import (
     ResultFile,
     RunRecord,
     SampleRecord,
+    dimensions,
     sample_identity,
     shape_config,
 )
@@ -303,14 +304,17 @@ def paired_ratios(
 ) -> Spread | None:
     """Decode throughput of `shape` over `reference`'s, repeat by repeat; None without pairs."""
     speeds = {
-        (sample.shape, (sample.run, sample.method, sample.repeat)): sample.decode_tokens_per_s
+        (dimensions(sample.shape), (sample.run, sample.method, sample.repeat)): (
+            sample.decode_tokens_per_s
+        )
         for sample in samples
         if sample.batch == batch
     }
+    over, under = dimensions(shape), dimensions(reference)
     ratios = [
-        speed / speeds[reference, turn]
+        speed / speeds[under, turn]
         for (candidate, turn), speed in speeds.items()
-        if candidate == shape and (reference, turn) in speeds
+        if candidate == over and (under, turn) in speeds
     ]
     return Spread.of(ratios) if ratios else None
 

@@ -136,16 +136,24 @@ def sample_identity(
     clock: str = "wall",
 ) -> tuple[str, ...]:
     """Key of one sample: engine, device, workload, method, dimensions, batch size and repeat."""
-    dimensions = (
-        shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers,
-        shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim, shape.vocab_size,
-        shape.tie_word_embeddings,
-    )  # fmt: skip
     parts = (
-        engine, device, dtype, input_tokens, output_tokens, method, clock, *dimensions, batch,
-        repeat,
+        engine, device, dtype, input_tokens, output_tokens, method, clock, *dimensions(shape),
+        batch, repeat,
     )  # fmt: skip
     return tuple(map(str, parts))
+
+
+def dimensions(shape: Shape) -> tuple[int, ...]:
+    """What a measurement of `shape` depends on.
+
+    Two shapes may be one here and differ in `model_type`: transformers only writes a Llama whose
+    heads do not divide its hidden size as a Mistral.
+    """
+    return (
+        shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers,
+        shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim, shape.vocab_size,
+        int(shape.tie_word_embeddings), int(shape.qk_norm != "none"),
+    )  # fmt: skip
 
 
 def shape_config(shape: Shape) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from suffice.hardware import Hardware
 from suffice.recipes.ablation.plan import Setting
 from suffice.throughput.analytic import predict
 from suffice.throughput.measure import Measurement, MeasurePlan, Spread
-from suffice.throughput.records import SampleRecord
+from suffice.throughput.records import SampleRecord, dimensions
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
@@ -74,7 +74,7 @@ def _measured(setting: Setting, samples: Sequence[SampleRecord]) -> Spread | Non
         if sample.batch == setting.batch
         and sample.input_tokens == lengths.input_tokens
         and sample.output_tokens == lengths.output_tokens
-        and sample.shape == setting.shape
+        and dimensions(sample.shape) == dimensions(setting.shape)
     ]
     return Spread.of(speeds) if speeds else None
 

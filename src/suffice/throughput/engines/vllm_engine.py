@@ -237,6 +237,11 @@ class WorkerProcess:
             )
         if any(sign in f"{kind} {message}".lower() for sign in _OUT_OF_MEMORY):
             raise DoesNotFit(f"vLLM: {message}")
+        if "q_head_per_kv" in message:
+            raise UnsupportedModel(
+                "vLLM's CPU attention takes at most 16 query heads per KV head; `--engine torch` "
+                f"takes more ({message[-60:]})"
+            )
         raise MeasurementError(f"vLLM failed: {kind}: {message}")
 
     def close(self) -> None:
@@ -316,19 +321,22 @@ class OpenVllmSessions:
         fixed = sum(engine.weight_bytes(shape) + _WORKER_BYTES for shape in self.shapes)
         room = free - fixed
         for batch in sorted(self.batches, reverse=True):
-            caches = sum(engine.cache_bytes(shape, self.lengths, batch) for shape in self.shapes)
-            if caches <= room:
+            if self._caches(batch) <= room:
                 return batch
         names = ", ".join(shape.name or str(shape) for shape in self.shapes)
         least = min(self.batches)
-        caches = sum(engine.cache_bytes(shape, self.lengths, least) for shape in self.shapes)
-        needed = fixed + caches
-        fits = max(0, int(least * room // caches)) if room > 0 else 0
+        needed = fixed + self._caches(least)
+        none = self._caches(0)
+        fits = max(0, (room - none) // (self._caches(1) - none))
         raise DoesNotFit(
             f"{names} at batch {least} need {format_bytes(needed)}, {format_bytes(needed - free)} "
             f"more than the {format_bytes(free)} that are free; "
             + (f"batch {fits} fits" if fits else "not even batch 1 fits")
         )
+
+    def _caches(self, batch: int) -> int:
+        engine, lengths = self.engine, self.lengths
+        return sum(engine.cache_bytes(shape, lengths, batch) for shape in self.shapes)
 
 
 class VllmSession:

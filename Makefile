@@ -28,10 +28,10 @@ demo: $(VENV)/.demo ## right-size LLaMA-3.2-1B's shape for an A100 and write a r
 	  --input-tokens 4096 --output-tokens 1024 --objective throughput --out $(OUT)
 
 test: $(VENV)/.dev ## run the default tests: offline, no GPU, no torch needed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
-test-torch: $(VENV)/.torch ## run all tests that a machine without a GPU can run, torch ones too
-	$(BIN)/python -m pytest
+test-torch: $(VENV)/.torch ## run the tests that need torch; no GPU needed
+	$(BIN)/python -m pytest -m 'torch and not vllm and not gpu'
 
 check: lint types imports ## lint, types and import rules
 

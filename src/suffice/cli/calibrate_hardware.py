@@ -72,7 +72,7 @@ def _print(found: Calibration) -> None:
         f"{found.held_out.shapes} shapes, {found.statistic} of the repeats",
         title_justify="left",
     )
-    for heading in ("", "decode tokens/s off", "TTFT off", "rank", "rank of shapes"):
+    for heading in ("", "decode tokens/s off", "TTFT off", "rank"):
         table.add_column(heading, justify="left" if not heading else "right")
     for title, scores in (
         ("in sample", found.in_sample),
@@ -83,8 +83,9 @@ def _print(found: Calibration) -> None:
             f"{scores.decode:.1%}",
             f"{scores.ttft:.1%}" if scores.ttft is not None else "–",
             f"{scores.rank:.3f}",
-            "; ".join(f"{load}: {rank:.3f}" for load, rank in scores.ranks.items()) or "–",
         )
     console.print(table)
+    for load, rank in found.held_out.ranks.items():
+        console.print(f"  rank of the shapes at {load}, held out: {rank:.3f}", highlight=False)
     for coefficient, value in found.coefficients.items():
         console.print(f"  {coefficient:18} {value:.3g}", highlight=False)

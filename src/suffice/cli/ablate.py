@@ -26,7 +26,8 @@ def ablate(
         str | None, typer.Option(help="Predict for this machine; default a100-40gb unless measured")
     ] = None,
     predict_only: Annotated[
-        bool, typer.Option("--predict-only", help="Measure nothing; needs no engine.")
+        bool,
+        typer.Option("--predict-only", help="Measure nothing; show what --results holds already."),
     ] = False,
     engine: Annotated[str, typer.Option(help="vllm or torch.", rich_help_panel=_ENGINE)] = "torch",
     batch: Annotated[str, typer.Option(help="Batch sizes; default 1,16,64.")] = "1,16,64",
@@ -59,6 +60,9 @@ def ablate(
     results: Annotated[
         Path | None, typer.Option(help="JSONL to append to and resume from.")
     ] = None,
+    statistic: Annotated[
+        str, typer.Option(help="Of the repeats: median, or least time on a shared machine.")
+    ] = "median",
     out: Annotated[Path | None, typer.Option(help="Folder for the table and the plot.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
@@ -73,6 +77,7 @@ def ablate(
     from suffice.recipes.ablation.plots import ablation_figure
     from suffice.recipes.ablation.run import points as both
     from suffice.report.style import to_png
+    from suffice.throughput.records import read_samples
 
     chosen = settings(
         axis, family, batches=batch_sizes(batch), contexts=batch_sizes(input_tokens),
@@ -86,18 +91,22 @@ def ablate(
             axis=axis, repeat=repeat, prefill_repeats=prefill_repeats, together=together,
             results=results or (out or Path()) / "measurements.jsonl",
         )  # fmt: skip
+    elif results is not None:
+        samples = list(read_samples(results))
     name = hardware or ("a100-40gb" if predict_only else None)
     machine = load_hardware(name) if name else None
-    found = both(chosen, samples, machine)
+    found = both(chosen, samples, machine, statistic=statistic)
     if as_json:
         typer.echo(json.dumps([_facts(point) for point in found], indent=2))
     else:
         _print(axis, found, unpredicted="does not fit" if machine else "–")
     if out is None:
         return
-    where = f"{engine}, {samples[0].device}" if samples else f"predicted for {name}"
+    where = f"{samples[0].engine}, {samples[0].device}" if samples else f"predicted for {name}"
     size = f" / {shrink}" if shrink > 1 else ""
-    figure = ablation_figure(axis, found, title=f"{family}{size} along {axis} ({where})")
+    figure = ablation_figure(
+        axis, found, title=f"{family}{size} along {axis} ({where})", statistic=statistic
+    )
     write_bytes(out / f"ablate-{axis}.png", to_png(figure))
     write_text(out / f"ablate-{axis}.csv", _csv(found))
     typer.echo(f"wrote {out}/ablate-{axis}.csv and .png", err=True)
@@ -143,7 +152,8 @@ def _facts(point: Point) -> dict[str, Any]:
         "batch": setting.batch,
         "input_tokens": setting.lengths.input_tokens,
         "output_tokens": setting.lengths.output_tokens,
-        "measured_tokens_per_s": measured.median if measured else None,
+        "measured_tokens_per_s": point.speed,
+        "measured_median": measured.median if measured else None,
         "measured_least": measured.least if measured else None,
         "measured_largest": measured.largest if measured else None,
         "repeats": measured.n if measured else 0,
@@ -189,7 +199,7 @@ def _print(axis: str, found: list[Point], *, unpredicted: str) -> None:
             table.add_row(
                 f"{point.setting.value:,.4g}",
                 point.setting.shape.name or "",
-                f"{measured.median:,.1f}" if measured else "–",
+                f"{point.speed:,.1f}" if point.speed is not None else "–",
                 f"{measured.least:,.1f}–{measured.largest:,.1f}" if measured else "–",
                 f"{point.predicted:,.1f}" if point.predicted is not None else unpredicted,
             )  # fmt: skip

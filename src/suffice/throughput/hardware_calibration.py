@@ -38,7 +38,7 @@ from suffice.throughput.formulas import (
     device_share,
     prefill,
 )
-from suffice.throughput.records import SampleRecord
+from suffice.throughput.records import SampleRecord, steady_step_s
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
@@ -100,7 +100,7 @@ def measured_points(
                 shape=first.shape,
                 batch=first.batch,
                 lengths=Lengths(input_tokens=first.input_tokens, output_tokens=first.output_tokens),
-                tpot_s=choose([_step_s(sample) for sample in group]),
+                tpot_s=choose([steady_step_s(sample) for sample in group]),
                 ttft_s=choose(prefills) if len(prefills) >= needed else None,
                 repeats=len(group),
             )
@@ -113,12 +113,6 @@ def _repeated(groups: Iterable[Sequence[SampleRecord]]) -> bool:
     return any(
         sum(sample.ttft_s is not None for sample in group) >= _FEWEST_PREFILLS for group in groups
     )
-
-
-def _step_s(sample: SampleRecord) -> float:
-    """Seconds of a step; where every step was timed, their median, which an interruption spares."""
-    every = sample.method == "full" and len(sample.step_s) == sample.output_tokens - 1
-    return statistics.median(sample.step_s) if every else sample.tpot_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

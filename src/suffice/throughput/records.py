@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -111,6 +112,12 @@ class FailureRecord:
     batch: int
     error: str
     message: str
+
+
+def steady_step_s(sample: SampleRecord) -> float:
+    """Seconds of a decode step; where every step was timed, the median, which spares outliers."""
+    every = sample.method == "full" and len(sample.step_s) == sample.output_tokens - 1
+    return statistics.median(sample.step_s) if every else sample.tpot_s
 
 
 Record = RunRecord | SampleRecord | FailureRecord

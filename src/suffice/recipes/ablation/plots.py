@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def ablation_figure(axis: str, found: Sequence[Point], *, title: str) -> Figure:
+def ablation_figure(
+    axis: str, found: Sequence[Point], *, title: str, statistic: str = "median"
+) -> Figure:
     """Decode tokens per second along the axis."""
     series = list(dict.fromkeys(point.setting.series for point in found))
     with house_style():
@@ -29,19 +31,23 @@ def ablation_figure(axis: str, found: Sequence[Point], *, title: str) -> Figure:
         panel.set_ylabel("decode tokens/s")
         panel.set_ylim(bottom=0)
         panel.set_title(title)
-        panel.plot([], [], "o", color=MUTED, label="measured, median and range")
+        panel.plot([], [], "o", color=MUTED, label=f"measured, {statistic} time, and range")
         panel.plot([], [], "--", color=MUTED, label="predicted")
         panel.legend(ncols=2, loc="best")
     return figure
 
 
 def _draw(panel: Any, points: Sequence[Point], name: str, colour: str) -> None:
-    seen = [(p.setting.value, p.measured) for p in points if p.measured is not None]
+    seen = [
+        (p.setting.value, p.speed, p.measured)
+        for p in points
+        if p.measured is not None and p.speed is not None
+    ]
     if seen:
-        low = [spread.median - spread.least for _, spread in seen]
-        high = [spread.largest - spread.median for _, spread in seen]
+        low = [speed - spread.least for _, speed, spread in seen]
+        high = [spread.largest - speed for _, speed, spread in seen]
         panel.errorbar(
-            [value for value, _ in seen], [spread.median for _, spread in seen], yerr=(low, high),
+            [value for value, _, _ in seen], [speed for _, speed, _ in seen], yerr=(low, high),
             fmt="o-", color=colour, capsize=3, label=name,
         )  # fmt: skip
     expected = [(p.setting.value, p.predicted) for p in points if p.predicted is not None]

@@ -6,22 +6,26 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from suffice.core.errors import DoesNotFit
+from suffice.core.errors import DoesNotFit, InputError
 from suffice.hardware import Hardware
 from suffice.recipes.ablation.plan import Setting
 from suffice.throughput.analytic import predict
 from suffice.throughput.measure import Measurement, MeasurePlan, Spread
-from suffice.throughput.records import SampleRecord, dimensions
+from suffice.throughput.records import SampleRecord, dimensions, steady_step_s
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """Decode tokens per second of one setting; None where not measured or not possible."""
+    """Decode tokens per second of one setting; None where not measured or not possible.
+
+    `speed` is what stands for the repeats: their median, or the fastest on a shared machine.
+    """
 
     setting: Setting
     measured: Spread | None
+    speed: float | None
     predicted: float | None
 
 
@@ -53,23 +57,27 @@ def points(
     samples: Sequence[SampleRecord],
     hardware: Hardware | None,
     *,
-    weight_dtype: str = "bf16",
+    statistic: str = "median",
 ) -> list[Point]:
     """Measured and predicted side by side, one per setting."""
-    return [
-        Point(
-            setting=setting,
-            measured=_measured(setting, samples),
-            predicted=_predicted(setting, hardware) if hardware else None,
-        )
-        for setting in settings
-    ]
+    if statistic not in ("least", "median"):
+        raise InputError(f"--statistic {statistic!r} is unknown; known: least, median")
+    found = []
+    for setting in settings:
+        measured = _measured(setting, samples)
+        speed = None
+        if measured is not None:
+            # The least time is the largest speed.
+            speed = measured.largest if statistic == "least" else measured.median
+        predicted = _predicted(setting, hardware) if hardware else None
+        found.append(Point(setting=setting, measured=measured, speed=speed, predicted=predicted))
+    return found
 
 
 def _measured(setting: Setting, samples: Sequence[SampleRecord]) -> Spread | None:
     lengths = setting.lengths
     speeds = [
-        sample.decode_tokens_per_s
+        sample.batch / steady_step_s(sample)
         for sample in samples
         if sample.batch == setting.batch
         and sample.input_tokens == lengths.input_tokens
@@ -95,16 +103,10 @@ def direction(found: Sequence[Point], *, measured: bool) -> float | None:
     pairs = [
         (point.setting.value, speed)
         for point in found
-        if (speed := _speed(point, measured=measured)) is not None
+        if (speed := point.speed if measured else point.predicted) is not None
     ]
     if len(pairs) < 3:
         return None
     from scipy.stats import spearmanr  # noqa: PLC0415 - only here
 
     return float(spearmanr([x for x, _ in pairs], [y for _, y in pairs]).statistic)
-
-
-def _speed(point: Point, *, measured: bool) -> float | None:
-    if measured:
-        return point.measured.median if point.measured else None
-    return point.predicted

@@ -29,7 +29,7 @@ import reasoning_gym
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from suffice.backends.openai import OpenAIBackend
+from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.core.files import write_text
 from suffice.core.requests import Message, Request, Sampling
 from suffice.evals.extract import extractor
@@ -129,7 +129,9 @@ async def run(arguments: argparse.Namespace) -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     gate = asyncio.Semaphore(arguments.concurrency)
     began = time.monotonic()
-    async with OpenAIBackend(arguments.upstream) as backend:
+    # A machine this small may take a minute to accept a connection while it decodes.
+    patient = Timeouts(connect_s=300.0, first_byte_s=600.0, silence_s=600.0)
+    async with OpenAIBackend(arguments.upstream, timeouts=patient) as backend:
         model = (await backend.capabilities()).models[0]
         with arguments.out.open("a", encoding="utf-8") as out:
             for task in tasks:
@@ -179,6 +181,7 @@ async def ask(backend: Any, model: str, task: Task, number: int, name: str) -> d
         "completion_tokens": outcome.usage.completion_tokens,
         "samples": outcome.samples_run,
         "cancelled": outcome.samples_cancelled,
+        "failed": sum(record.status == "failed" for record in outcome.records),
         "confidence": outcome.confidence,
         "elapsed_s": round(outcome.elapsed_s, 4),
         "overhead_s": round(outcome.overhead_s, 5),

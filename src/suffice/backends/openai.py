@@ -245,7 +245,8 @@ class OpenAIBackend:
         if isinstance(error, httpx2.ConnectError):
             return UpstreamRefused(f"{self._name} refuses the connection: is the server running?")
         if isinstance(error, httpx2.ConnectTimeout):
-            waited_s = self._timeouts.connect_s
+            limit_s = self._timeouts.connect_s
+            return UpstreamTimeout(f"{self._name} did not accept a connection within {limit_s:g} s")
         if isinstance(error, TimeoutError | httpx2.TimeoutException):
             return UpstreamTimeout(f"{self._name} sent nothing for {waited_s:g} s")
         if isinstance(error, httpx2.DecodingError):

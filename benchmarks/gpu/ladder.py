@@ -19,10 +19,19 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from suffice.recipes.ladder.plan import Plan
+from suffice.recipes.ladder.run import Events, pooled, run_ladder
+from suffice.training.flops import training_flops
+from suffice.training.pool import PoolConfig, limit_threads
+from suffice.training.run_store import RunStore
+from suffice.training.trainer import Machine, load_training_data, train_rung
 
 MODES = {
     "compiled+graph": {"compiled": True, "cuda_graph": True},
@@ -37,7 +46,7 @@ def unpack(carry: Path, folder: Path) -> None:
     for name in ("data.json", "tokenizer.json"):
         (folder / name).write_bytes((carry / name).read_bytes())
     parts = sorted(carry.glob("*.bin.*.xz"))
-    with ProcessPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         contents = list(pool.map(_unpacked, parts))
     whole: dict[str, bytes] = {}
     for part, content in zip(parts, contents, strict=True):
@@ -53,12 +62,6 @@ def _unpacked(path: Path) -> bytes:
 
 def probe(arguments: argparse.Namespace) -> None:
     """In a process of its own: a few steps of the middle rung, as one line of JSON."""
-    import torch
-
-    from suffice.training.flops import training_flops
-    from suffice.training.pool import limit_threads
-    from suffice.training.trainer import Machine, load_training_data, train_rung
-
     limit_threads(2)
     recipe, rungs = read_plan(arguments.plan)
     rung = sorted(rungs, key=lambda r: r.tokens)[len(rungs) // 2]
@@ -131,8 +134,6 @@ def choose_mode(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_plan(path: Path):
-    from suffice.recipes.ladder.plan import Plan
-
     plan = Plan.load(path)
     return plan.recipe, plan.rungs
 
@@ -166,12 +167,6 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace, began: float) -> None:
-    from suffice.recipes.ladder.plan import Plan
-    from suffice.recipes.ladder.run import Events, pooled, run_ladder
-    from suffice.training.pool import PoolConfig
-    from suffice.training.run_store import RunStore
-    from suffice.training.trainer import Machine
-
     plan = Plan.load(arguments.plan)
     mode = choose_mode(arguments)
     machine = Machine(

@@ -144,30 +144,9 @@ def features(standardised: FloatArray) -> FloatArray:
     """Response-surface terms in the order of FEATURES."""
     n, t, u, v, k, w = standardised.T
     one = np.ones_like(n)
-    return np.column_stack(
-        [
-            one,
-            n,
-            t,
-            u,
-            u**2,
-            v,
-            v**2,
-            k,
-            k**2,
-            w,
-            w**2,
-            n * u,
-            n * v,
-            n * w,
-            t * u,
-            t * v,
-            u * v,
-            u * w,
-            v * k,
-            n * t,
-        ]  # fmt: skip
-    )
+    squares = [one, n, t, u, u**2, v, v**2, k, k**2, w, w**2]
+    products = [n * u, n * v, n * w, t * u, t * v, u * v, u * w, v * k, n * t]
+    return np.column_stack([*squares, *products])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +250,7 @@ def _greedy(
             raise NothingFeasible("the lattice has fewer shapes than runs: ask for fewer runs")
         chosen.append(best)
         left[sizes[best]] -= 1
-        inverse = _with(inverse, rows[best])
+        inverse = _with(np.asarray(inverse, dtype=np.float64), rows[best])
     return chosen
 
 

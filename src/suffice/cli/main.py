@@ -15,6 +15,7 @@ from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.fit import fit
 from suffice.cli.hardware import hardware
+from suffice.cli.ladder import ladder
 from suffice.cli.laws import laws, predict
 from suffice.cli.measure import measure
 from suffice.cli.policies import policies
@@ -57,6 +58,7 @@ app.command()(laws)
 app.command()(predict)
 app.command()(fit)
 app.add_typer(hardware, name="hardware")
+app.add_typer(ladder, name="ladder")
 app.command()(measure)
 app.command()(ablate)
 app.command()(calibrate_hardware)

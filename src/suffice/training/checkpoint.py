@@ -57,7 +57,8 @@ def load_checkpoint(
         ) from None
     if state.get("run_id") != run_id:
         raise CorruptData(
-            f"checkpoint {str(path)!r} belongs to run {state.get('run_id')}, not {run_id}: delete it"
+            f"checkpoint {str(path)!r} belongs to run {state.get('run_id')}, not {run_id}: "
+            "delete it"
         )
     model.load_state_dict(state["weights"])
     with torch.no_grad():

@@ -1,10 +1,9 @@
-"""Documents from text files, JSONL (plain, gzip, zstd) and Hugging Face data sets; each one once."""
+"""Documents, each one once, from text files, JSONL (plain, gzip, zstd) and Hub data sets."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ TEXT_SUFFIXES = (".txt", ".md", ".rst")
 JSONL_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 # Shorter paragraphs (headings, "Remarks", "See also") recur legitimately in technical text.
 PARAGRAPH_CHARACTERS = 200
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,24 +114,63 @@ def _whole_file(path: Path) -> str:
 
 
 def _jsonl_texts(path: Path, text_field: str) -> Iterator[str]:
-    with path.open("rb") as raw, _unpacked(path, raw) as stream:
-        lines = io.TextIOWrapper(stream, encoding="utf-8")
-        for number, line in enumerate(_lines(path, lines), start=1):
-            if line.strip():
-                yield _text_of(path, number, line, text_field)
-
-
-def _lines(path: Path, lines: Iterable[str]) -> Iterator[str]:
-    # A truncated archive shows itself only in the middle of reading, as one of several errors.
-    failures: tuple[type[Exception], ...] = (EOFError, UnicodeDecodeError, gzip.BadGzipFile)
+    failures: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, UnicodeDecodeError)
     if path.suffix == ".zst":
-        import zstandard  # noqa: PLC0415
+        failures = (*failures, _zstandard().ZstdError)
+    with path.open("rb") as raw:
+        lines = enumerate(_lines(_chunks(path, raw)), start=1)
+        while True:
+            # A truncated archive shows itself only in the middle of reading.
+            try:
+                number, line = next(lines, (0, b""))
+                text = line.decode()
+            except failures as error:
+                raise InputError(
+                    f"text {str(path)!r} is damaged or truncated ({error}): copy it again"
+                ) from None
+            if not number:
+                return
+            if text.strip():
+                yield _text_of(path, number, text, text_field)
 
-        failures = (*failures, zstandard.ZstdError)
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def _chunks(path: Path, raw: IO[bytes]) -> Iterator[bytes]:
+    if path.suffix == ".zst":
+        yield from _zstd_chunks(raw)
+        return
+    stream: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _zstd_chunks(raw: IO[bytes]) -> Iterator[bytes]:
+    """Unpacked frames; EOFError if the last one is cut short, which the library's reader hides."""
+    frame = None
+    while packed := raw.read(_CHUNK_BYTES):
+        while packed:
+            frame = frame or _zstandard().ZstdDecompressor().decompressobj()
+            yield frame.decompress(packed)
+            packed = frame.unused_data if frame.eof else b""
+            frame = None if frame.eof else frame
+    if frame is not None:
+        raise EOFError("the last zstd frame is incomplete")
+
+
+def _zstandard() -> Any:
     try:
-        yield from lines
-    except failures as error:
-        raise InputError(f"text {str(path)!r} is damaged or truncated: {error}") from None
+        import zstandard  # noqa: PLC0415
+    except ImportError:
+        raise MissingExtra.of("zstandard", "train", "reading .zst files") from None
+    return zstandard
 
 
 def _text_of(path: Path, number: int, line: str, text_field: str) -> str:
@@ -150,25 +189,13 @@ def _text_of(path: Path, number: int, line: str, text_field: str) -> str:
     return text
 
 
-def _unpacked(path: Path, raw: IO[bytes]) -> Any:
-    if path.suffix == ".gz":
-        return gzip.GzipFile(fileobj=raw)
-    if path.suffix == ".zst":
-        try:
-            import zstandard  # noqa: PLC0415
-        except ImportError:
-            raise MissingExtra.of("zstandard", "train", "reading .zst files") from None
-        return zstandard.ZstdDecompressor().stream_reader(raw)
-    return raw
-
-
 def _hub_texts(name: str, text_field: str) -> Iterator[str]:
     try:
-        import datasets  # noqa: PLC0415  # pragma: no cover
+        from datasets import load_dataset  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError:
         raise MissingExtra.of("datasets", "train", f"reading hf:{name}") from None
     data_set, _, split = name.partition(":")
-    for row in datasets.load_dataset(data_set, split=split or "train", streaming=True):
+    for row in load_dataset(data_set, split=split or "train", streaming=True):
         if not isinstance(row.get(text_field), str):
             raise InputError(
                 f"data set {data_set!r} has no text column {text_field!r}; it has "

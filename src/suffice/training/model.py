@@ -48,9 +48,10 @@ def save_model(model: nn.Module, folder: Path, *, tokenizer_json: str = "") -> N
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """bfloat16 matrix products where `precision` asks for them; weights stay in float32."""
-    return torch.autocast(
+    context: AbstractContextManager[Any] = torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
     )
+    return context
 
 
 class LossFunction:
@@ -80,6 +81,7 @@ class LossFunction:
             self._head_loss = torch.compile(_head_loss, dynamic=False)
 
     def __call__(self, ids_BT1: torch.Tensor) -> torch.Tensor:
+        """Loss of a batch, int64 ids of shape (B, T + 1)."""
         hidden_BTd = self._embed(ids_BT1[:, :-1])
         for layer in self._layers:
             hidden_BTd = layer(

@@ -17,8 +17,8 @@ from typing import Any
 
 from suffice.core.errors import SufficeError
 from suffice.training.flops import training_flops
-from suffice.training.rung import Recipe, Rung
 from suffice.training.run_store import RunRecord
+from suffice.training.rung import Recipe, Rung
 from suffice.training.trainer import (
     Machine,
     Tick,
@@ -30,6 +30,8 @@ from suffice.training.trainer import (
 
 # A worker that dies is most often killed for memory by a neighbour: one more try is cheap.
 TRIES = 2
+# A forked process cannot use CUDA after its parent did.
+_SPAWN = mp.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,25 +91,35 @@ def run_pool(
 
     `on_skip` gets the rungs that no longer fit before the deadline; later, shorter ones may.
     """
-    _Pool(rungs, recipe, data_folder, machine, config, on_record, on_tick, on_skip).run()
+    _Pool(
+        waiting=list(rungs),
+        recipe=recipe,
+        data_folder=data_folder,
+        machine=machine,
+        config=config,
+        on_record=on_record,
+        on_tick=on_tick,
+        on_skip=on_skip,
+        estimate=_Estimate(config),
+    ).run()
 
 
+@dataclass(slots=True, kw_only=True)
 class _Pool:
-    def __init__(
-        self, rungs: Sequence[Rung], recipe: Recipe, data_folder: Path, machine: Machine,
-        config: PoolConfig, on_record: Callable[[RunRecord], None],
-        on_tick: Callable[[Tick], None], on_skip: Callable[[Rung], None],
-    ) -> None:  # fmt: skip
-        self.waiting = list(rungs)
-        self.tries: dict[Rung, int] = {}
-        self.recipe, self.data_folder, self.machine = recipe, data_folder, machine
-        self.config = config
-        self.on_record, self.on_tick, self.on_skip = on_record, on_tick, on_skip
-        self.context = mp.get_context("spawn")
-        self.begun = time.monotonic()
-        self.estimate = _Estimate(config)
-        self.workers: list[_Worker] = []
-        self.fingerprint, self.bytes_per_token = "", 1.0
+    waiting: list[Rung]
+    recipe: Recipe
+    data_folder: Path
+    machine: Machine
+    config: PoolConfig
+    on_record: Callable[[RunRecord], None]
+    on_tick: Callable[[Tick], None]
+    on_skip: Callable[[Rung], None]
+    estimate: _Estimate
+    tries: dict[Rung, int] = field(default_factory=dict)
+    workers: list[_Worker] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+    fingerprint: str = ""
+    bytes_per_token: float = 1.0
 
     def run(self) -> None:
         try:
@@ -187,22 +199,17 @@ class _Pool:
             self.waiting.insert(0, rung)
         else:
             reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+            error = f"the worker ended with {reason}, {TRIES} times"
             self.on_record(
-                failed_record(
-                    rung,
-                    self.recipe,
-                    self.fingerprint,
-                    self.bytes_per_token,
-                    f"the worker ended with {reason}, {TRIES} times",
-                )  # fmt: skip
+                failed_record(rung, self.recipe, self.fingerprint, self.bytes_per_token, error)
             )
         if self.waiting:
             self.workers.append(self._start(index))
 
     def _start(self, index: int) -> _Worker:
         device = self.config.devices[index % len(self.config.devices)]
-        ours, theirs = self.context.Pipe()
-        process = self.context.Process(
+        ours, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(
             target=_worker,
             args=(theirs, self.recipe, self.data_folder, replace(self.machine, device=device),
                   self.config.threads_per_worker),

@@ -67,10 +67,13 @@ class RunRecord:
 
 
 class RunStore:
-    """The JSONL file of a ladder. One writer at a time; readers need no lock."""
+    """The JSONL file of a ladder. One writer at a time; readers need no lock.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    With `writes` false nothing is written: the other ranks of a distributed run hold such a store.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self._writes = path, writes
 
     def read(self) -> list[RunRecord]:
         """All records, in order of writing; the last one of a run wins over its earlier ones."""
@@ -89,6 +92,8 @@ class RunStore:
 
     def append(self, record: RunRecord) -> None:
         """Add one line and flush it to the disk."""
+        if not self._writes:
+            return
         line = json.dumps(asdict(record), allow_nan=False, ensure_ascii=False) + "\n"
         with disk_full_is_an_error(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +116,9 @@ class RunStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the store for one writer; a second one gets an error instead of a mixed file."""
+        if not self._writes:
+            yield
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             try:

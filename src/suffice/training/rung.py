@@ -81,7 +81,7 @@ class Recipe:
     def batch_sequences(self, tokens: int) -> int:
         """Sequences per optimiser step for a run of `tokens`."""
         ideal = tokens / (self.aimed_steps * self.sequence_length)
-        nearest = 2 ** round(math.log2(max(ideal, 1.0)))
+        nearest: int = 1 << round(math.log2(max(ideal, 1.0)))
         return max(self.min_batch_sequences, min(self.max_batch_sequences, nearest))
 
     def steps(self, tokens: int) -> int:
@@ -159,7 +159,7 @@ def dimensions(shape: Shape) -> dict[str, int]:
     return {key: getattr(shape, key) for key in DIMENSIONS}
 
 
-def ladder_shape(**dimensions: int) -> Shape:
+def ladder_shape(**dimensions: Any) -> Shape:
     """A Llama shape with an untied output matrix, as every rung has.
 
     Untied, because the learning-rate rule treats input and output embeddings differently.

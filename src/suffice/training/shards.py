@@ -84,7 +84,7 @@ class ShardWriter:
     ) -> None:
         self._folder, self._split, self._dtype = folder, split, np.dtype(dtype).newbyteorder("<")
         self._shard_tokens = shard_tokens
-        self._pending: list[TokenArray] = []
+        self._pending: list[NDArray[Any]] = []
         self._pending_tokens = 0
         self._shards: list[ShardFile] = []
         self._documents = 0
@@ -123,7 +123,7 @@ class ShardWriter:
 
 
 def write_manifest(folder: Path, manifest: DataManifest, tokenizer: LadderTokenizer) -> None:
-    """Write `tokenizer.json` (if there is one) and, last, `data.json`: without it nothing counts."""
+    """Write `tokenizer.json`, if there is one, and last `data.json`: only it makes data whole."""
     with disk_full_is_an_error(folder):
         if tokenizer.model is not None:
             write_text(folder / "tokenizer.json", tokenizer.to_json())

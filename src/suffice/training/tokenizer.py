@@ -110,7 +110,8 @@ def load_tokenizer(path: Path) -> LadderTokenizer:
     if model.decode(model.encode(sample, add_special_tokens=False).ids).strip() != sample:
         raise InputError(
             f"tokenizer {str(file)!r} does not give text back unchanged (it lower-cases, "
-            "normalises or has unknown tokens); losses per byte would be wrong: use a byte-level one"
+            "normalises or has unknown tokens), losses per byte would be wrong: use a byte-level "
+            "one"
         )
     return LadderTokenizer(
         vocab_size=max(vocabulary.values()) + 1, end_of_document=end, model=model

@@ -21,8 +21,8 @@ from suffice.training.checkpoint import Progress, load_checkpoint, save_checkpoi
 from suffice.training.flops import training_flops
 from suffice.training.model import LossFunction, build_model, evaluate, save_model
 from suffice.training.optimiser import build_optimiser, initialise
-from suffice.training.rung import Recipe, Rung, dimensions, law_coordinates
 from suffice.training.run_store import RunRecord, Status, finite
+from suffice.training.rung import Recipe, Rung, dimensions, law_coordinates
 from suffice.training.shards import load_split, read_manifest
 from suffice.training.stepper import Stepper
 
@@ -71,6 +71,7 @@ class Tick:
     steps: int
     loss: float
     tokens_per_s: float
+    model_flops: float
 
 
 def load_training_data(folder: Path, device: str) -> TrainingData:
@@ -96,9 +97,8 @@ def train_rung(
     tick: Callable[[Tick], None] = lambda _: None,
 ) -> RunRecord:
     """Train `rung` and return its record; divergence and lack of memory are records, not errors."""
-    run_id = rung.run_id(recipe, data.fingerprint)
     try:
-        return _train(rung, recipe, data, machine, run_id, tick)
+        return _train(rung, recipe, data, machine, tick=tick)
     except torch.OutOfMemoryError as error:
         message = str(error).splitlines()[0]
     free_memory()
@@ -122,9 +122,10 @@ def _train(
     recipe: Recipe,
     data: TrainingData,
     machine: Machine,
-    run_id: str,
+    *,
     tick: Callable[[Tick], None],
 ) -> RunRecord:
+    run_id = rung.run_id(recipe, data.fingerprint)
     device = torch.device(machine.device)
     model = build_model(rung.shape)
     initialise(model, recipe, rung.shape.num_hidden_layers, rung.seed)
@@ -154,7 +155,18 @@ def _train(
         progress = load_checkpoint(checkpoint, run_id, model, optimiser)
         progress = replace(progress, resumes=progress.resumes + 1)
         stepper.seek(progress.step, progress.losses)
-    loop = _Loop(rung, recipe, data, machine, run_id, model, optimiser, loss_of, stepper, tick)
+    loop = _Loop(
+        rung=rung,
+        recipe=recipe,
+        data=data,
+        machine=machine,
+        run_id=run_id,
+        model=model,
+        optimiser=optimiser,
+        loss_of=loss_of,
+        stepper=stepper,
+        tick=tick,
+    )
     status, progress = loop.run(progress, checkpoint)
     if status == "finished" and machine.export and machine.rank == 0:
         save_model(model, machine.export / run_id, tokenizer_json=data.tokenizer_json)
@@ -164,19 +176,28 @@ def _train(
     return record
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Loop:
     """Advances in chunks that end where a held-out loss is due, and checkpoints by the clock."""
 
-    def __init__(
-        self, rung: Rung, recipe: Recipe, data: TrainingData, machine: Machine, run_id: str,
-        model: nn.Module, optimiser: torch.optim.AdamW, loss_of: LossFunction, stepper: Stepper,
-        tick: Callable[[Tick], None],
-    ) -> None:  # fmt: skip
-        self.rung, self.recipe, self.data, self.machine = rung, recipe, data, machine
-        self.run_id, self.model, self.optimiser = run_id, model, optimiser
-        self.loss_of, self.stepper, self.tick = loss_of, stepper, tick
-        self.steps = recipe.steps(rung.tokens)
-        self.batch_tokens = recipe.batch_sequences(rung.tokens) * recipe.sequence_length
+    rung: Rung
+    recipe: Recipe
+    data: TrainingData
+    machine: Machine
+    run_id: str
+    model: nn.Module
+    optimiser: torch.optim.AdamW
+    loss_of: LossFunction
+    stepper: Stepper
+    tick: Callable[[Tick], None]
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.steps(self.rung.tokens)
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.recipe.batch_sequences(self.rung.tokens) * self.recipe.sequence_length
 
     def run(self, progress: Progress, checkpoint: Path | None) -> tuple[Status, Progress]:
         due = evaluation_steps(self.recipe, self.rung.tokens)
@@ -190,10 +211,17 @@ class _Loop:
             step = target
             losses = self.stepper.losses[:step].cpu()
             elapsed_s = before_s + time.perf_counter() - started
-            last = float(losses[-1])
             rate = (step - first) * self.batch_tokens / max(elapsed_s - before_s, 1e-9)
-            self.tick(Tick(run_id=self.run_id, step=step, steps=self.steps, loss=last,
-                           tokens_per_s=rate))  # fmt: skip
+            self.tick(
+                Tick(
+                    run_id=self.run_id,
+                    step=step,
+                    steps=self.steps,
+                    loss=float(losses[-1]),
+                    tokens_per_s=rate,
+                    model_flops=training_flops(self.rung, self.recipe),
+                )
+            )
             if step in due:
                 evaluations.append((step * self.batch_tokens, self._evaluate()))
             progress = Progress(
@@ -216,10 +244,9 @@ class _Loop:
         batch = min(self.machine.micro_batch_sequences, per_step)
         if not self.machine.compiled and self.machine.device == "cpu":
             batch = 32
-        loss = evaluate(
+        return evaluate(
             self.loss_of, self.data.validation, self.recipe, batch, compiled=self.machine.compiled
         )
-        return loss
 
     def _diverged(self, losses: torch.Tensor) -> bool:
         warm = round(self.recipe.warmup_share * self.steps)
@@ -257,6 +284,7 @@ def _record(
     error: str | None = None,
 ) -> RunRecord:
     tokens = recipe.trained_tokens(rung.tokens)
+    coordinates = law_coordinates(rung.shape)
     wall_s = progress.elapsed_s if progress else 0.0
     done = progress.step if progress else 0
     batch_tokens = recipe.batch_sequences(rung.tokens) * recipe.sequence_length
@@ -269,7 +297,9 @@ def _record(
         **dimensions(rung.shape),
         non_embedding_parameters=rung.parameters,
         total_parameters=parameter_counts(rung.shape).total,
-        **law_coordinates(rung.shape),
+        x=coordinates["x"],
+        r=coordinates["r"],
+        kv_share=coordinates["kv_share"],
         tokens=tokens,
         steps=recipe.steps(rung.tokens),
         batch_tokens=batch_tokens,
@@ -305,7 +335,7 @@ def _record(
 def device_name(device: str) -> str:
     """The accelerator's or processor's own name."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(torch.device(device))
+        return str(torch.cuda.get_device_name(torch.device(device)))
     return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
 
 

@@ -25,8 +25,8 @@ from suffice.architecture.ladder_design import (
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_json, write_json
 from suffice.training.flops import training_flops
-from suffice.training.rung import DIMENSIONS, Recipe, Rung, ladder_shape
 from suffice.training.run_store import RunRecord
+from suffice.training.rung import DIMENSIONS, Recipe, Rung, ladder_shape
 
 FORMAT = 1
 TUNING_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -37,8 +37,11 @@ CHECK_FACTORS = (0.5, 2.0)
 class PlanConfig:
     """What to plan. `runs` counts designed rungs; repeats and learning-rate checks come on top.
 
-    With `tune`, four extreme shapes of the smallest size run at five learning rates first, and set
-    the rate for all; with `check`, two extremes of the next size run at half and twice that rate.
+    `counts` gives them by designed size instead of leaving the division to the costs.
+
+    With `tune`, four extreme shapes of the smallest size run at five learning rates first and set
+    the rate for all. With `check`, the narrowest and the widest shape of the next size run at half
+    and twice that rate (of the smallest size, without tuning).
     `held_out_runs` runs of the largest size are drawn at random over its lattice instead of being
     designed, all at the fewest tokens per parameter: a fair test of a law fitted below it.
     `flops_per_s` is the speed of training on the machine at hand; `budget_s` limits the total.
@@ -48,6 +51,7 @@ class PlanConfig:
     recipe: Recipe
     vocab_size: int
     runs: int = 40
+    counts: tuple[int, ...] | None = None
     held_out_runs: int = 0
     repeated_shapes: int = 3
     seeds: int = 3
@@ -127,7 +131,7 @@ def make_plan(config: PlanConfig, measured: Sequence[RunRecord] = ()) -> Plan:
     runs = config.runs
     while True:
         plan = _plan(replace(config, runs=runs), measured)
-        if config.budget_s is None or plan.total_s <= config.budget_s:
+        if config.budget_s is None or config.counts or plan.total_s <= config.budget_s:
             return plan
         smaller = min(runs - 1, math.floor(runs * config.budget_s / plan.total_s))
         if smaller < 2 * len(config.space.sizes):
@@ -175,7 +179,11 @@ def _plan(config: PlanConfig, measured: Sequence[RunRecord]) -> Plan:
     designed = sizes[:-1] if config.held_out_runs and len(sizes) > 1 else sizes
     space = replace(config.space, sizes=tuple(designed))
     pool = candidates(space, _shape_maker(config))
-    counts = allotment(space, pool, config.runs, cost)
+    counts = list(config.counts or allotment(space, pool, config.runs, cost))
+    if len(counts) != len(designed):
+        raise ConfigError(
+            f"{len(counts)} counts of runs for {len(designed)} designed sizes: give one each"
+        )
     known = _points(measured, space)
     design = choose(space, pool, counts, measured=known, cost=cost, seed=config.seed)
     return Plan(
@@ -194,10 +202,11 @@ def _rungs(design: Design, config: PlanConfig) -> list[Rung]:
             for extra in range(1, config.seeds)
         ]
     sizes = sorted({p.size for p in design.points})
-    if config.check and len(sizes) > 1:
-        rungs += _at_factors(
-            _extremes(design.points, sizes[1], [(1.0, 0.0)]), CHECK_FACTORS, "check", config.seed
-        )
+    if config.check:
+        # Tuning covers the smallest size; the check then asks whether its rate carries over.
+        size = sizes[1] if config.tune and len(sizes) > 1 else sizes[0]
+        ends = _extremes(design.points, size, [(1.0, 0.0)])
+        rungs += _at_factors(ends, CHECK_FACTORS, "check", config.seed)
     tuning: list[Rung] = []
     if config.tune:
         corners = _extremes(design.points, sizes[0], [(1.0, 1.0), (1.0, -1.0)])
@@ -240,9 +249,13 @@ def _extremes(
     own = [p for p in own if p.tokens == cheapest]
     raw = coordinates(own)
     plane = Standardisation.of(raw).apply(raw)[:, 2:4]
-    ends = [plane @ np.asarray(direction) for direction in directions]
-    rows = [int(row) for end in ends for row in (np.argmin(end), np.argmax(end))]
-    return [own[row] for row in dict.fromkeys(rows)]
+    rows: list[int] = []
+    for direction in directions:
+        order = [int(row) for row in np.argsort(plane @ np.asarray(direction))]
+        for end in (order, order[::-1]):
+            # The outermost point that no other end took.
+            rows += [row for row in end if row not in rows][:1]
+    return [own[row] for row in rows]
 
 
 def _shape_maker(config: PlanConfig) -> Callable[..., Any]:

@@ -12,10 +12,12 @@ import numpy as np
 
 from suffice.core.errors import InputError
 from suffice.recipes.ladder.plan import Plan
+from suffice.training.distributed import run_distributed
 from suffice.training.flops import training_flops
 from suffice.training.pool import PoolConfig, limit_threads, run_pool
-from suffice.training.rung import Recipe, Rung
+from suffice.training.ray_runner import RayConfig, run_on_ray
 from suffice.training.run_store import RunRecord, RunStore
+from suffice.training.rung import Recipe, Rung
 from suffice.training.shards import read_manifest
 from suffice.training.trainer import Machine, Tick, load_training_data, train_rung
 
@@ -27,6 +29,7 @@ class Events:
     """What a caller may want to hear; each is called in the process that runs the ladder."""
 
     say: Callable[[str], None] = lambda _: None
+    stage: Callable[[Sequence[Rung], Recipe], None] = lambda _rungs, _recipe: None
     record: Callable[[RunRecord], None] = lambda _: None
     tick: Callable[[Tick], None] = lambda _: None
 
@@ -49,7 +52,7 @@ def run_ladder(
     store: RunStore,
     runner: Runner,
     *,
-    events: Events = Events(),  # noqa: B008 - frozen
+    events: Events,
     also_done: Iterable[RunRecord] = (),
 ) -> Outcome:
     """Run all rungs of `plan` that neither `store` nor `also_done` holds; append each to `store`.
@@ -78,6 +81,7 @@ def run_ladder(
         recipe, left = plan.recipe, _missing(tuning, plan.recipe, manifest.fingerprint, known)
         if left:
             events.say(f"tuning the learning rate: {len(left)} runs")
+            events.stage(left, recipe)
             runner(left, recipe, keep)
         left = _missing(tuning, recipe, manifest.fingerprint, [*known, *made])
         if left:
@@ -91,6 +95,7 @@ def run_ladder(
         left = _missing(others, recipe, manifest.fingerprint, known)
         events.say(f"{len(others)} rungs planned, {len(others) - len(left)} done")
         if left:
+            events.stage(left, recipe)
             runner(left, recipe, keep)
         left = _missing(others, recipe, manifest.fingerprint, [*known, *made])
     return Outcome(recipe=recipe, made=tuple(made), left=tuple(left))
@@ -110,14 +115,14 @@ def best_factor(records: Sequence[RunRecord]) -> float:
     """Learning-rate factor with the least mean excess loss over shapes.
 
     The excess of a shape is its loss minus its own best. Around the best factor of the grid a
-    parabola in the factor's logarithm is fitted through three points. A run that diverged counts
-    as 10 nats, so that a factor that breaks one shape is not chosen.
+    parabola in the factor's logarithm is fitted through three points. A factor at which any shape
+    diverged is never chosen.
     """
     shapes: dict[tuple[int, ...], dict[float, float]] = {}
     for record in records:
         key = (record.hidden_size, record.intermediate_size, record.num_hidden_layers,
                record.num_attention_heads, record.num_key_value_heads, record.tokens)  # fmt: skip
-        loss = 10.0 if record.loss is None else record.loss
+        loss = math.inf if record.loss is None else record.loss
         shapes.setdefault(key, {})[record.learning_rate_factor] = loss
     factors = sorted(set.intersection(*(set(losses) for losses in shapes.values())))
     if not factors:
@@ -127,7 +132,9 @@ def best_factor(records: Sequence[RunRecord]) -> float:
         for f in factors
     ]
     best = int(np.argmin(excess))
-    if not 0 < best < len(factors) - 1:
+    if not math.isfinite(excess[best]):
+        raise InputError("every learning rate of the tuning broke a shape: plan with a lower one")
+    if not 0 < best < len(factors) - 1 or not np.isfinite(excess[best - 1 : best + 2]).all():
         return factors[best]
     around = [math.log(f) for f in factors[best - 1 : best + 2]]
     a, b, _ = np.polyfit(around, excess[best - 1 : best + 2], 2)
@@ -167,6 +174,28 @@ def pooled(data_folder: Path, machine: Machine, config: PoolConfig, *, events: E
         run_pool(
             ordered, recipe, data_folder, machine, replace(config, deadline_s=left_s),
             on_record=keep, on_tick=events.tick,
+        )  # fmt: skip
+
+    return run
+
+
+def on_cluster(data_folder: Path, machine: Machine, config: RayConfig, *, events: Events) -> Runner:
+    """Rungs as tasks of a Ray cluster."""
+
+    def run(rungs: Sequence[Rung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
+        events.say(f"{len(rungs)} rungs go to Ray")
+        run_on_ray(rungs, recipe, data_folder, machine, config, on_record=keep)
+
+    return run
+
+
+def over_ranks(data_folder: Path, machine: Machine, *, threads: int, events: Events) -> Runner:
+    """Rungs one after another, each over all processes that torchrun started."""
+
+    def run(rungs: Sequence[Rung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
+        run_distributed(
+            rungs, recipe, data_folder, machine,
+            threads=threads, on_record=keep, on_tick=events.tick,
         )  # fmt: skip
 
     return run

@@ -126,7 +126,7 @@ def choose_mode(arguments: argparse.Namespace) -> dict[str, Any]:
             print(f"probe {mode}: exit code {process.returncode}", flush=True)
     for mode in wanted:
         agrees = mode in found and (
-            "plain" not in found or abs(found[mode]["loss"] - found["plain"]["loss"]) < 0.05
+            "plain" not in found or abs(found[mode]["loss"] - found["plain"]["loss"]) < 0.1
         )
         if agrees:
             return found[mode]

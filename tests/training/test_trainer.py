@@ -165,3 +165,55 @@ def test_held_out_loss_is_measured_on_a_grid_of_tokens() -> None:
     for seen, wanted in zip(tokens, (2e6, 4e6, 8e6, 16e6, 30e6), strict=True):
         assert abs(seen - wanted) <= per_step
     assert evaluation_steps(recipe, 1000) == [1]
+
+
+class _FakeGraph:
+    """Stands for a CUDA graph on a machine without a GPU: replaying repeats the recorded call."""
+
+    def __init__(self) -> None:
+        self.call: Any = None
+
+    def replay(self) -> None:
+        self.call()
+
+
+def test_recording_a_graph_leaves_no_trace(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    from suffice.training.model import LossFunction, build_model
+    from suffice.training.optimiser import build_optimiser, initialise
+    from suffice.training.stepper import Stepper
+
+    def made() -> tuple[Any, Stepper]:
+        model = build_model(RUNG.shape)
+        initialise(model, RECIPE, 2, seed=0)
+        stepper = Stepper(
+            model=model,
+            optimiser=build_optimiser(model, RECIPE, 1.0, torch.device("cpu")),
+            loss_of=LossFunction(model, sequence_length=32, compiled=False),
+            recipe=RECIPE,
+            ids=data.train,
+            order=trainer.window_order(len(data.train), RECIPE, RUNG.tokens, 0),
+            micro_batch_sequences=2,
+        )
+        return model, stepper
+
+    _, plain = made()
+    plain.advance(20)
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", _FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: nullcontext())
+    model, graphed = made()
+    before = [weight.clone() for weight in model.parameters()]
+    graphed.capture()
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert isinstance(graphed._graph, _FakeGraph)
+    graphed._graph.call = graphed._advance_once
+    graphed.advance(20)
+    assert graphed.losses.tolist() == plain.losses.tolist()

@@ -249,6 +249,9 @@ def run(
 
     Example: [bold]suffice ladder run --plan plan.json --data data/ --store runs.jsonl[/bold]
     """  # fmt: skip
+    from suffice.training.extras import require_torch
+
+    require_torch()
     from suffice.cli.ladder_view import Progress
     from suffice.recipes.ladder.plan import Plan
     from suffice.recipes.ladder.run import run_ladder

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from suffice.hardware import load_hardware
+from suffice.training.extras import require_torch
 from suffice.training.flops import training_flops
 from suffice.training.rung import Recipe, Rung
 
@@ -26,6 +27,7 @@ def measured_flops_per_s(
     rungs: Sequence[Rung], recipe: Recipe, data_folder: Path, device: str, *, threads: int
 ) -> float:
     """FLOP/s of training the middle one of `rungs` on `device`, over a few real steps."""
+    require_torch()
     from suffice.training.pool import limit_threads  # noqa: PLC0415
     from suffice.training.trainer import (  # noqa: PLC0415
         Machine,

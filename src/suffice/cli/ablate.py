@@ -61,7 +61,7 @@ def ablate(
         Path | None, typer.Option(help="JSONL to append to and resume from.")
     ] = None,
     statistic: Annotated[
-        str, typer.Option(help="Of the repeats: median, or least time on a shared machine.")
+        str, typer.Option(help="median of repeats, or least disturbed step on a shared machine.")
     ] = "median",
     out: Annotated[Path | None, typer.Option(help="Folder for the table and the plot.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,

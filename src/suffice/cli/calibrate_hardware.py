@@ -24,7 +24,7 @@ def calibrate_hardware(
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Use only samples of this engine.")] = None,
     statistic: Annotated[
-        str, typer.Option(help="Of the repeats: least (shared machines) or median.")
+        str, typer.Option(help="least disturbed step (shared machines) or median of repeats.")
     ] = "least",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,10 @@ from suffice.throughput.formulas import (
     device_share,
     prefill,
 )
-from suffice.throughput.records import SampleRecord, steady_step_s
+from suffice.throughput.records import SampleRecord, Statistic, step_s
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
-Statistic = Literal["least", "median"]
 # What single-device measurements in 16 bits tell something about. Priors are wider than those of
 # GPUs under known engines: a CPU or an unknown engine may lie far from them.
 FITTED = ("gemm", "weight_bandwidth", "kv_bandwidth", "attention", "overlap", "layer_s",
@@ -72,7 +71,7 @@ def measured_points(
 ) -> list[MeasuredPoint]:
     """Points of samples from one device and engine; raises TableError where they are mixed.
 
-    "least" takes the least disturbed repeat, which is right where others use the machine too.
+    "least" takes the least disturbed step and prefill, right where others use the machine too.
     """
     grouped: dict[tuple[str, ...], list[SampleRecord]] = {}
     origins: set[tuple[str, str, str, str]] = set()
@@ -100,7 +99,7 @@ def measured_points(
                 shape=first.shape,
                 batch=first.batch,
                 lengths=Lengths(input_tokens=first.input_tokens, output_tokens=first.output_tokens),
-                tpot_s=choose([steady_step_s(sample) for sample in group]),
+                tpot_s=step_s(group, statistic),
                 ttft_s=choose(prefills) if len(prefills) >= needed else None,
                 repeats=len(group),
             )

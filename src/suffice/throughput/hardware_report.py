@@ -13,7 +13,6 @@ from suffice.throughput.engines import machine
 from suffice.throughput.hardware_calibration import (
     Accuracy,
     Evidence,
-    Statistic,
     accuracy,
     fit_measured,
     leave_one_shape_out,
@@ -21,7 +20,7 @@ from suffice.throughput.hardware_calibration import (
     measured_priors,
     predict_measured,
 )
-from suffice.throughput.records import RunRecord, SampleRecord, read_records
+from suffice.throughput.records import RunRecord, SampleRecord, Statistic, read_records
 
 # Tokens that the torch engine prefills together; vLLM's is in its run records.
 _DEFAULT_BATCHED_TOKENS = 8192

@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from suffice.architecture.hf_config import config_from_shape, shape_from_config
 from suffice.architecture.shape import Shape
@@ -114,10 +114,24 @@ class FailureRecord:
     message: str
 
 
-def steady_step_s(sample: SampleRecord) -> float:
-    """Seconds of a decode step; where every step was timed, the median, which spares outliers."""
-    every = sample.method == "full" and len(sample.step_s) == sample.output_tokens - 1
-    return statistics.median(sample.step_s) if every else sample.tpot_s
+Statistic = Literal["least", "median"]
+
+
+def step_s(samples: Sequence[SampleRecord], statistic: Statistic) -> float:
+    """Seconds of a decode step over repeats of one point.
+
+    "median" of the repeats, each by the median of its steps where all were timed: an interruption
+    is one step. "least" is the least disturbed step of all, for machines that others use.
+    """
+    if statistic == "least":
+        return min(min(s.step_s) if _timed_steps(s) else s.tpot_s for s in samples)
+    return statistics.median(
+        statistics.median(s.step_s) if _timed_steps(s) else s.tpot_s for s in samples
+    )
+
+
+def _timed_steps(sample: SampleRecord) -> bool:
+    return sample.method == "full" and len(sample.step_s) == sample.output_tokens - 1
 
 
 Record = RunRecord | SampleRecord | FailureRecord

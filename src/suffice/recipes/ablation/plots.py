@@ -44,8 +44,8 @@ def _draw(panel: Any, points: Sequence[Point], name: str, colour: str) -> None:
         if p.measured is not None and p.speed is not None
     ]
     if seen:
-        low = [speed - spread.least for _, speed, spread in seen]
-        high = [spread.largest - speed for _, speed, spread in seen]
+        low = [max(0.0, speed - spread.least) for _, speed, spread in seen]
+        high = [max(0.0, spread.largest - speed) for _, speed, spread in seen]
         panel.errorbar(
             [value for value, _, _ in seen], [speed for _, speed, _ in seen], yerr=(low, high),
             fmt="o-", color=colour, capsize=3, label=name,

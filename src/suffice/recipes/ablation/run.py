@@ -11,7 +11,7 @@ from suffice.hardware import Hardware
 from suffice.recipes.ablation.plan import Setting
 from suffice.throughput.analytic import predict
 from suffice.throughput.measure import Measurement, MeasurePlan, Spread
-from suffice.throughput.records import SampleRecord, dimensions, steady_step_s
+from suffice.throughput.records import SampleRecord, dimensions, step_s
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
@@ -20,7 +20,7 @@ from suffice.throughput.workload import Workload
 class Point:
     """Decode tokens per second of one setting; None where not measured or not possible.
 
-    `speed` is what stands for the repeats: their median, or the fastest on a shared machine.
+    `measured` is by repeats; `speed` stands for all: their median, or by the least disturbed step.
     """
 
     setting: Setting
@@ -64,27 +64,33 @@ def points(
         raise InputError(f"--statistic {statistic!r} is unknown; known: least, median")
     found = []
     for setting in settings:
-        measured = _measured(setting, samples)
+        repeats = _repeats(setting, samples)
         speed = None
-        if measured is not None:
-            # The least time is the largest speed.
-            speed = measured.largest if statistic == "least" else measured.median
-        predicted = _predicted(setting, hardware) if hardware else None
-        found.append(Point(setting=setting, measured=measured, speed=speed, predicted=predicted))
+        if repeats:
+            speed = setting.batch / step_s(repeats, "least" if statistic == "least" else "median")
+        found.append(
+            Point(
+                setting=setting,
+                measured=Spread.of(setting.batch / step_s([one], "median") for one in repeats)
+                if repeats
+                else None,
+                speed=speed,
+                predicted=_predicted(setting, hardware) if hardware else None,
+            )
+        )
     return found
 
 
-def _measured(setting: Setting, samples: Sequence[SampleRecord]) -> Spread | None:
+def _repeats(setting: Setting, samples: Sequence[SampleRecord]) -> list[SampleRecord]:
     lengths = setting.lengths
-    speeds = [
-        sample.batch / steady_step_s(sample)
+    return [
+        sample
         for sample in samples
         if sample.batch == setting.batch
         and sample.input_tokens == lengths.input_tokens
         and sample.output_tokens == lengths.output_tokens
         and dimensions(sample.shape) == dimensions(setting.shape)
     ]
-    return Spread.of(speeds) if speeds else None
 
 
 def _predicted(setting: Setting, hardware: Hardware) -> float | None:

@@ -6,12 +6,13 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from suffice.architecture.catalog import load_shape
 from suffice.architecture.counts import ShapeGrid
 from suffice.architecture.shape import Shape
+from suffice.core.errors import DoesNotFit
 from suffice.hardware import hardware_names, load_hardware
 from suffice.throughput.analytic import predict, predict_grid
 from suffice.throughput.serving import Serving
@@ -98,10 +99,12 @@ def test_kv_bytes_are_linear_in_kv_heads(shape: Shape, serving: Serving, factor:
         num_key_value_heads=shape.num_key_value_heads * factor,
     )
     work = Workload.single(64, 8)
-    one = predict(shape, serving, work, batch=1)
-    assert predict(more, serving, work, batch=1).kv_bytes_per_token == pytest.approx(
-        factor * one.kv_bytes_per_token
-    )
+    try:
+        one, several = (predict(s, serving, work, batch=1) for s in (shape, more))
+    except DoesNotFit:  # what does not fit has no prediction to compare
+        assume(False)
+        return
+    assert several.kv_bytes_per_token == pytest.approx(factor * one.kv_bytes_per_token)
 
 
 @settings(max_examples=30, deadline=None)

@@ -326,6 +326,7 @@ def draw(found: list[Line], path: Path) -> None:
         axis.set_xscale("log")
         ticks = [1, 2, 5, 10, 20, 50, 100]
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.minorticks_off()
         spent = [line.tokens for line in found if line.task == task]
         axis.set_xlim(min(spent) / 1.5, max(spent) * 1.5)
         axis.grid(alpha=0.25)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from suffice.backends.probe import probe
 from suffice.backends.protocol import Capabilities, Chunk
@@ -42,6 +42,10 @@ try:
     import httpx2
 except ImportError as error:  # the core install is light
     raise MissingExtra.of("httpx2", "serve", "talking to a server") from error
+
+
+# After its last event a stream has only its end to send; no server is waited for longer than this.
+DRAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +158,8 @@ class OpenAIBackend:
                 chunk = reader.read(event.data)
                 if chunk is not None:
                     yield chunk
-        yield reader.last()
+            yield reader.last()
+            await _drain(response)
 
     @asynccontextmanager
     async def open(
@@ -181,8 +186,7 @@ class OpenAIBackend:
                 body=body,
             )
         finally:
-            await body.aclose()
-            await response.aclose()
+            await _finish(_close(body, response))
 
     async def post(self, path: str, body: Json | None) -> tuple[int, Json]:
         """Status and parsed JSON of a plain request (None: a GET); {} where it is not an object."""
@@ -252,6 +256,31 @@ class OpenAIBackend:
         if isinstance(error, httpx2.DecodingError):
             return MalformedStream(f"{self._name} sent a body that cannot be decoded: {error}")
         return UpstreamDisconnected(f"{self._name} closed the connection: {error}")
+
+
+async def _drain(response: RawResponse) -> None:
+    """Read what follows the last event, so that the connection can be used again."""
+    with suppress(TimeoutError, BackendError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in response.body:
+                pass
+
+
+async def _close(body: AsyncGenerator[bytes, None], response: httpx2.Response) -> None:
+    try:
+        await body.aclose()
+    finally:
+        await response.aclose()
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for `work` even if cancelled meanwhile: half a closing would leave the socket open."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def rejection(upstream: str, status: int, data: bytes) -> UpstreamRejected:

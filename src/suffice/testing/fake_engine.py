@@ -65,6 +65,7 @@ class Seen:
 
     bodies: list[Json] = field(default_factory=list)  # streamed and plain requests, no probes
     headers: list[dict[str, str]] = field(default_factory=list)
+    connections: int = 0
     running: int = 0
     finished: int = 0
     aborted: int = 0  # the client left before the end
@@ -128,6 +129,7 @@ class FakeEngine:
             await asyncio.wait(self._handlers)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.seen.connections += 1
         task = self._loop.create_task(self._serve(reader, writer))
         self._handlers.add(task)
         task.add_done_callback(self._handlers.discard)

@@ -45,7 +45,7 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.dev ## execute the commands of README and docs
+docs: $(VENV)/.torch ## execute the commands of README and docs
 	$(BIN)/python scripts/run_docs.py README.md docs
 
 bench: $(VENV)/.dev ## measure search, fit and start-up speed

@@ -8,11 +8,11 @@ MLP width, depth) are enumerated at once, and the loss constraint is met at a st
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from suffice.architecture.counts import FloatArray, ShapeGrid
 from suffice.core.errors import InputError, NothingFeasible
@@ -83,7 +83,7 @@ class LossTarget:
 
     def upper_bound(self, scores: Scores) -> FloatArray:
         """One-sided upper confidence bound of each shape's loss, nats."""
-        quantile = float(ndtri(self.confidence)) if self.quantile is None else self.quantile
+        quantile = NormalDist().inv_cdf(self.confidence) if self.quantile is None else self.quantile
         return scores.loss + quantile * scores.loss_sd
 
     def met_by(self, scores: Scores) -> NDArray[np.bool_]:

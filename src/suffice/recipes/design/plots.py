@@ -37,13 +37,16 @@ _CONTOUR_COLOURS = ("#ffffff", "#e8f1fa", "#cfe1f2", "#a9cbe8", "#7fb0db", "#5b9
 def headline_figure(result: DesignResult) -> Figure:
     """All four panels in one picture."""
     with style.house_style():
-        figure = style.new_figure(13.2, 9.2)
-        panels = figure.subplots(2, 2)
+        # Placed by hand: solving the layout would take as long as drawing all four panels.
+        figure = style.new_figure(13.2, 9.2, margins=(0.068, 0.06, 0.99, 0.91))
+        panels = figure.subplots(2, 2, gridspec_kw={"wspace": 0.36, "hspace": 0.27})
         draw_front(panels[0, 0], result)
         draw_contours(panels[0, 1], result)
         draw_batches(panels[1, 0], result)
         draw_kv_cache(panels[1, 1], result)
-        figure.suptitle(_headline(result), x=0.012, ha="left", fontsize=13.5, fontweight="bold")
+        figure.suptitle(
+            _headline(result), x=0.012, y=0.985, ha="left", fontsize=13.5, fontweight="bold"
+        )
     return figure
 
 
@@ -79,7 +82,13 @@ def draw_front(axes: Axes, result: DesignResult) -> None:
         (shown[safe], "#86cfb2", f"within target at {result.config.confidence:.0%}"),
     ):
         axes.scatter(
-            scores.loss[rows], speed[rows], s=9, color=colour, label=label, rasterized=True, lw=0
+            scores.loss[rows],
+            speed[rows],
+            s=9,
+            color=colour,
+            label=label,
+            rasterized=len(result.grid) > _MOST_POINTS,
+            lw=0,
         )
     front = _throughput_front(result)
     axes.plot(scores.loss[front], speed[front], color=style.MUTED, lw=1.2, label="Pareto front")
@@ -127,7 +136,15 @@ def draw_contours(axes: Axes, result: DesignResult) -> None:
     axes.contourf(x, r, excess, levels=levels, cmap=colours, norm=shades, extend="max")
     lines = axes.contour(x, r, excess, levels=levels[1:], colors="white", linewidths=0.8)
     axes.clabel(lines, fmt=lambda value: f"{value:g} %", fontsize=8, colors=style.INK)
-    axes.scatter(x_all, r_all, s=3, color=style.INK, alpha=0.3, lw=0, rasterized=True)
+    axes.scatter(
+        x_all,
+        r_all,
+        s=3,
+        color=style.INK,
+        alpha=0.3,
+        lw=0,
+        rasterized=len(result.grid) > _MOST_POINTS,
+    )
     for pick in marks:
         axes.plot(
             pick.x, pick.r, ls="", marker=MARKERS[pick.role], color=COLOURS[pick.role],

@@ -55,7 +55,7 @@ def test_no_shape_beats_the_optimum(
 ) -> None:
     a1, a2, b1, b2 = curves
     # Levels high enough for both factors to stay positive, without which "lowest" is moot.
-    a0, b0 = 10.0, 10.0
+    a0, b0 = 100.0, 100.0
     law = build_law(
         MULTIPLICATIVE,
         name="any",

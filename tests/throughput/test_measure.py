@@ -64,6 +64,7 @@ class ScriptedEngine:
         self.asked: list[tuple[str, int]] = []
         self.prefills: list[bool] = []
         self.broken: set[str] = set()
+        self.unloadable: set[str] = set()
         self.slower = 1.0
 
     def environment(self) -> Environment:
@@ -80,6 +81,8 @@ class ScriptedEngine:
     ) -> Iterator[list[Session]]:
         if len(shapes) > self.room:
             raise DoesNotFit(f"{len(shapes)} shapes do not fit together")
+        if any(shape.name in self.unloadable for shape in shapes):
+            raise MeasurementError("an assertion of the engine")
         yield [ScriptedSession(self, shape) for shape in shapes]
 
 
@@ -215,3 +218,22 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     path.write_text('{"record": "sample", "name": 1}\n')
     with pytest.raises(TableError, match="line 1"):
         read_samples(path)
+
+
+def test_a_shape_that_cannot_be_loaded_does_not_stop_the_others(tmp_path: Path) -> None:
+    engine, path = ScriptedEngine(), tmp_path / "r.jsonl"
+    engine.unloadable = {"w64"}
+    samples = measure(engine, path, batches=(1,), repeats=2)
+    assert [sample.name for sample in samples] == ["w128", "w128"]
+    failures = [record for record in read_records(path) if isinstance(record, FailureRecord)]
+    assert [(failure.name, failure.message) for failure in failures] == [
+        ("w64", "an assertion of the engine")
+    ]
+
+
+def test_all_shapes_unloadable_is_recorded_for_each(tmp_path: Path) -> None:
+    engine, path = ScriptedEngine(), tmp_path / "r.jsonl"
+    engine.unloadable = {"w64", "w128"}
+    assert measure(engine, path, batches=(1,), repeats=1) == []
+    failures = [record for record in read_records(path) if isinstance(record, FailureRecord)]
+    assert {failure.name for failure in failures} == {"w64", "w128"}

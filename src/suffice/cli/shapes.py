@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+NEEDED_WIDTH = 140
+
 
 def shapes(
     source: Annotated[
@@ -92,9 +94,11 @@ def _print_catalogue(as_json: bool) -> None:
         typer.echo(json.dumps({name: _facts(s, 4096) for name, s in loaded.items()}, indent=2))
         return
     table = Table(title="Embedded shapes", caption="r = MLP/attention weights, x = d/√N")
-    for column in ("model", "hidden", "MLP", "layers", "heads/KV", "head", "N", "total", "r", "x"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    table.add_column("KV/token", justify="right")
+    # Names matter more than figures where the terminal is narrow: `suffice shapes NAME` has those.
+    table.add_column("model", no_wrap=True, min_width=max(map(len, loaded)))
+    for column in ("hidden", "MLP", "layers", "heads/KV", "head", "N", "total", "r", "x"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("KV/token", justify="right", no_wrap=True)
     for name, shape in loaded.items():
         parts = counts.parameter_counts(shape)
         table.add_row(
@@ -110,7 +114,10 @@ def _print_catalogue(as_json: bool) -> None:
             f"{counts.aspect(shape):.4f}",
             format_bytes(float(counts.kv_cache_bytes_per_token(shape, "bf16"))),
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width to fit into
+        console.width = NEEDED_WIDTH
+    console.print(table)
 
 
 def _print_facts(title: str, facts: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from suffice import __version__
 from suffice.architecture.shape import Shape
-from suffice.core.errors import DoesNotFit, SufficeError
+from suffice.core.errors import DoesNotFit, MeasurementError, SufficeError, UnsupportedModel
 from suffice.throughput.engines.protocol import (
     Ceilings,
     Engine,
@@ -173,6 +173,12 @@ class Measurement:
                 return
             self.progress(f"{error}; measuring them one by one")
             alone = {index: list(plan.batches) for index in range(len(wanted))}
+        except (MeasurementError, UnsupportedModel) as error:
+            sound = self._those_that_open(plan, wanted, error)
+            if len(sound) < len(wanted):
+                self._group(plan, sound)
+                return
+            alone = {index: list(plan.batches) for index in range(len(wanted))}
         for index, batches in alone.items():
             self._group(
                 MeasurePlan(
@@ -182,6 +188,24 @@ class Measurement:
                 ),
                 [wanted[index]],
             )  # fmt: skip
+
+    def _those_that_open(
+        self, plan: MeasurePlan, shapes: Sequence[Shape], error: SufficeError
+    ) -> list[Shape]:
+        """Shapes that the engine can load; opening them together does not tell which it cannot."""
+        if len(shapes) > 1:
+            self.progress(f"{error}; looking for the shape that cannot be loaded")
+        sound: list[Shape] = []
+        for shape in shapes:
+            try:
+                if len(shapes) == 1:
+                    raise error
+                with self.engine.open([shape], plan.lengths, plan.batches):
+                    sound.append(shape)
+            except (MeasurementError, UnsupportedModel, DoesNotFit) as own:
+                for batch in plan.batches:
+                    self._fail(plan, shape, batch, own)
+        return sound
 
     def _batch(
         self, plan: MeasurePlan, sessions: Sequence[Session], batch: int, *, retry: bool

@@ -7,7 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-NEEDED_WIDTH = 140
+NEEDED_WIDTH = 128
+_COLUMNS = (
+    "model", "hidden", "MLP", "layers", "heads/KV", "head", "N", "total", "r", "x", "KV/token",
+)  # fmt: skip
+# What a terminal of 80 columns has room for.
+_COLUMNS_WHERE_NARROW = ("model", "hidden", "MLP", "heads/KV")
 
 
 def shapes(
@@ -93,30 +98,29 @@ def _print_catalogue(as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({name: _facts(s, 4096) for name, s in loaded.items()}, indent=2))
         return
-    table = Table(title="Embedded shapes", caption="r = MLP/attention weights, x = d/√N")
-    # Names matter more than figures where the terminal is narrow: `suffice shapes NAME` has those.
-    table.add_column("model", no_wrap=True, min_width=max(map(len, loaded)))
-    for column in ("hidden", "MLP", "layers", "heads/KV", "head", "N", "total", "r", "x"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("KV/token", justify="right", no_wrap=True)
-    for name, shape in loaded.items():
-        parts = counts.parameter_counts(shape)
-        table.add_row(
-            name,
-            str(shape.hidden_size),
-            str(shape.intermediate_size),
-            str(shape.num_hidden_layers),
-            f"{shape.num_attention_heads}/{shape.num_key_value_heads}",
-            str(shape.head_dim),
-            format_count(parts.non_embedding),
-            format_count(parts.total),
-            f"{counts.mlp_to_attention_ratio(shape):.2f}",
-            f"{counts.aspect(shape):.4f}",
-            format_bytes(float(counts.kv_cache_bytes_per_token(shape, "bf16"))),
-        )
     console = Console()
     if not console.is_terminal:  # a pipe has no width to fit into
         console.width = NEEDED_WIDTH
+    columns = _COLUMNS if console.width >= NEEDED_WIDTH else _COLUMNS_WHERE_NARROW
+    table = Table(title="Embedded shapes", caption="r = MLP/attention weights, x = d/√N")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+    for name, shape in loaded.items():
+        parts = counts.parameter_counts(shape)
+        row = {
+            "model": name,
+            "hidden": str(shape.hidden_size),
+            "MLP": str(shape.intermediate_size),
+            "layers": str(shape.num_hidden_layers),
+            "heads/KV": f"{shape.num_attention_heads}/{shape.num_key_value_heads}",
+            "head": str(shape.head_dim),
+            "N": format_count(parts.non_embedding),
+            "total": format_count(parts.total),
+            "r": f"{counts.mlp_to_attention_ratio(shape):.2f}",
+            "x": f"{counts.aspect(shape):.4f}",
+            "KV/token": format_bytes(float(counts.kv_cache_bytes_per_token(shape, "bf16"))),
+        }
+        table.add_row(*(row[column] for column in columns))
     console.print(table)
 
 

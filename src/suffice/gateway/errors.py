@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -39,9 +40,33 @@ class BodyTooLarge(InputError):
     """The request's body exceeds the gateway's limit."""
 
 
+class Refusal(SufficeError):
+    """The gateway itself says no: a key, a limit, a full queue, an ending process.
+
+    `retry_after_s` becomes the header Retry-After, in whole seconds rounded up.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str,
+        kind: str = "invalid_request_error",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+
+
 def describe(error: SufficeError) -> tuple[int, dict[str, Any]]:
     """Status and envelope of an error."""
     message = " ".join(str(error).split())
+    if isinstance(error, Refusal):
+        return error.status, _envelope(message, error.kind, error.code)
     if isinstance(error, BodyTooLarge):
         return 413, _envelope(message, "invalid_request_error", "body_too_large")
     if isinstance(error, UpstreamRejected):
@@ -59,7 +84,13 @@ def describe(error: SufficeError) -> tuple[int, dict[str, Any]]:
 def error_response(error: SufficeError) -> JSONResponse:
     """The error as an answer."""
     status, envelope = describe(error)
-    return JSONResponse(envelope, status_code=status)
+    return JSONResponse(envelope, status_code=status, headers=retry_after(error))
+
+
+def retry_after(error: SufficeError) -> dict[str, str]:
+    """The Retry-After header of an error that names a time."""
+    wait_s = getattr(error, "retry_after_s", None)
+    return {} if wait_s is None else {"retry-after": str(max(1, math.ceil(wait_s)))}
 
 
 def _envelope(message: str, kind: str, code: str) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""One call to the gateway as it goes on, and the hooks that watch it, refuse it or add routes.
+
+A hook sees a call in this order; whatever it raises (a `SufficeError`) becomes the client's answer:
+
+    admit       headers are known, the body is unread     keys, rate limits
+    authorize   the body is understood                    budgets, what a key may ask for
+    happened    an event of the executor, one sample's    live views
+    began       the first byte of the answer left         latency
+    ended       always, exactly once, whatever happened   ledger, metrics, logs
+
+`happened`, `began` and `ended` are called on the response path and must not block or raise.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.routing import BaseRoute
+
+from suffice.core.completions import Outcome, Usage
+from suffice.executors.live import Event
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """What is known of one call so far; times are seconds since it began, None until they come."""
+
+    path: str
+    headers: Sequence[tuple[bytes, bytes]] = ()  # names in lower case
+    client: str | None = None  # address that the connection came from
+    id: str = field(default_factory=lambda: f"req-{secrets.token_hex(12)}")
+    began_unix_s: float = field(default_factory=time.time)
+    began_s: float = field(default_factory=time.perf_counter)
+    principal: str | None = None  # whose key it is; set by the hook that checks keys
+    # Understood from the body, before `authorize`.
+    body: bytes = b""
+    value: dict[str, Any] = field(default_factory=dict)
+    model: str = ""  # as the client wrote it
+    target: str = ""  # the upstream's model that answers
+    arm: str = ""  # the policy's name, or "bypass"
+    stream: bool = False
+    priority: int = 0  # smaller goes first, as in vLLM; a hook may change it in `authorize`
+    # How it was answered.
+    upstream: str | None = None
+    retries: int = 0
+    cache: str | None = None  # "hit" or "miss" where the cache was asked
+    status: int = 0  # 0: nothing was sent; 499: the client left first
+    error: str | None = None  # code of the error object that was sent, also inside a stream
+    complete: bool = False  # the answer was sent to its end
+    outcomes: list[Outcome] = field(default_factory=list)  # one per choice, where a policy ran
+    usage: Usage | None = None  # all samples of all choices; bypass: if the upstream told
+    pieces: int = 0  # events of a passed-through stream, about its tokens where usage is None
+    sent_bytes: int = 0
+    kept: bytearray | None = None  # the answer's bytes; a hook that wants them sets bytearray()
+    queued_s: float = 0.0
+    first_byte_s: float | None = None
+    ended_s: float | None = None
+    notes: dict[str, Any] = field(default_factory=dict)  # hooks' own
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name (in lower case), None without one."""
+        wanted = name.encode()
+        found = next((value for key, value in self.headers if key == wanted), None)
+        return None if found is None else found.decode("latin-1")
+
+    def elapsed_s(self) -> float:
+        """Seconds since it began."""
+        return time.perf_counter() - self.began_s
+
+
+class Hook:
+    """Base of hooks; every method does nothing."""
+
+    async def start(self) -> None:
+        """The gateway starts, in its event loop."""
+
+    async def stop(self) -> None:
+        """It ends; no call is in flight any more."""
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Routes of the hook's own."""
+        return ()
+
+    def not_ready(self) -> str | None:
+        """Why `/ready` has to say no; None if nothing speaks against it."""
+        return None
+
+    async def admit(self, call: Call) -> None:
+        """Refuse by raising; the body is unread."""
+
+    async def authorize(self, call: Call) -> None:
+        """Refuse by raising; body, model, arm and stream are known. May set `priority`."""
+
+    def happened(self, call: Call, choice: int, event: Event) -> None:
+        """A sample was launched, said something, ended; or the choice was settled."""
+
+    def began(self, call: Call) -> None:
+        """The answer's first byte is on its way."""
+
+    def ended(self, call: Call) -> None:
+        """The call is over: answered, failed, refused or left by its client."""

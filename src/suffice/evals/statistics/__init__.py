@@ -1,0 +1,1 @@
+"""Exact bounds, multiple testing, bootstrap and scores: numbers in, numbers out."""

@@ -1,0 +1,197 @@
+"""The drop in accuracy of one arm against another on the same questions, with exact bounds.
+
+harmed  questions that the safe arm gets right and the other wrong; rate h
+helped  questions that it gets wrong and the other right; rate g
+drop    h - g: accuracy of the safe arm minus that of the other
+
+`harm` is a plain binomial rate. The drop is not: g is a nuisance that the null leaves open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import bdtr, bdtrc, gammaln, xlog1py, xlogy
+
+from suffice.core.errors import InputError
+from suffice.evals.statistics.binomial import Interval, check_confidence, lower_bound, upper_bound
+
+# Share of the error probability that pays for bounding the nuisance (Berger and Boos 1994).
+NUISANCE_SHARE = 0.001
+GRID = 49
+TAIL_SD = 12.0
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """How two arms differ on `n` questions."""
+
+    n: int
+    harmed: int
+    helped: int
+
+    def __post_init__(self) -> None:
+        if min(self.harmed, self.helped) < 0 or self.harmed + self.helped > self.n or self.n < 1:
+            raise InputError(
+                f"{self.harmed} harmed and {self.helped} helped of {self.n} questions is impossible"
+            )
+
+    @classmethod
+    def of(cls, safe: ArrayLike, other: ArrayLike) -> Pairs:
+        """Count the pairs of two 0/1 vectors over the same questions."""
+        a, b = np.asarray(safe, dtype=bool), np.asarray(other, dtype=bool)
+        if a.shape != b.shape or a.ndim != 1:
+            raise InputError("paired outcomes must be two vectors over the same questions")
+        return cls(n=a.size, harmed=int((a & ~b).sum()), helped=int((~a & b).sum()))
+
+    @property
+    def drop(self) -> float:
+        """Observed drop in accuracy."""
+        return (self.harmed - self.helped) / self.n
+
+
+def drop_p_value(pairs: Pairs, limit: float, alpha: float = 0.05) -> float:
+    """P-value of the null "the drop is `limit` or more", exact for any true rates.
+
+    Formula: γ + sup { P(Z(a, b) <= z) : g <= U } over h = g + limit, with Z the score statistic
+    (Tango 1998) of a harmed and b helped, z its observed value, U the upper (1 - γ)
+    Clopper-Pearson bound of g, γ = `NUISANCE_SHARE` * alpha (Berger and Boos 1994). Z rises with a,
+    so at fixed g the probability falls as h grows: the null's supremum lies on h - g = limit.
+    Departs from Hsueh, Liu and Chen 2001 by the bound U; the supremum is searched on a grid that is
+    refined twice around its largest value.
+    """
+    if not 0.0 < limit < 1.0:
+        raise InputError(f"a drop to be shown must lie between 0 and 1, got {limit:g}")
+    return _drop_p_value(pairs.n, pairs.harmed, pairs.helped, limit, alpha)
+
+
+@lru_cache(maxsize=65536)
+def _drop_p_value(n: int, harmed: int, helped: int, limit: float, alpha: float) -> float:
+    spent = NUISANCE_SHARE * alpha
+    z = float(_score(np.array([harmed]), np.array([helped]), n, limit)[0])
+    if z >= 0.0:
+        return 1.0
+    most = min(upper_bound(helped, n, 1.0 - spent), (1.0 - limit) / 2.0)
+    needed = _helps_needed(z, n, _most_likely(n, most + limit), limit)
+    helps = most * np.linspace(0.0, 1.0, GRID) ** 2  # the sharpest peaks lie near 0
+    sizes = [_size(needed, n, float(g) + limit, float(g)) for g in helps]
+    for _ in range(2):
+        peak = int(np.argmax(sizes))
+        low, high = helps[max(0, peak - 1)], helps[min(len(helps) - 1, peak + 1)]
+        helps = np.linspace(low, high, 9)
+        worst = max(sizes)
+        sizes = [_size(needed, n, float(g) + limit, float(g)) for g in helps]
+        sizes.append(worst)
+        helps = np.append(helps, helps[-1])
+    return min(1.0, spent + max(sizes))
+
+
+def _score(harmed: IntArray, helped: IntArray, n: int, limit: float) -> FloatArray:
+    """(a - b - n limit) over its standard deviation with g at its likeliest on the null's edge."""
+    a, b = harmed.astype(np.float64), helped.astype(np.float64)
+    middle = a + b - (2.0 * n - a + b) * limit
+    g = (middle + np.sqrt(middle**2 + 8.0 * n * b * limit * (1.0 - limit))) / (4.0 * n)
+    variance = n * (2.0 * g + limit * (1.0 - limit))
+    found: FloatArray = (a - b - n * limit) / np.sqrt(variance)
+    return found
+
+
+def _helps_needed(z: float, n: int, most: int, limit: float) -> IntArray:
+    """For a = 0 … most harmed: least b helped with Z(a, b) <= z; n + 1 where none is."""
+    a = np.arange(most + 1)
+    low, high = np.zeros(most + 1, np.int64), n - a + 1
+    while (low < high).any():
+        middle = np.minimum((low + high) // 2, n - a)
+        inside = _score(a, middle, n, limit) <= z + 1e-9
+        high = np.where(inside, np.minimum(high, middle), high)
+        low = np.where(inside, low, middle + 1)
+    return np.where(low > n - a, n + 1, low)
+
+
+def _most_likely(n: int, rate: float) -> int:
+    """A count of harmed questions that is hardly ever exceeded."""
+    return min(n, int(n * rate + TAIL_SD * (n * rate * (1.0 - rate)) ** 0.5) + 12)
+
+
+def _size(needed: IntArray, n: int, h: float, g: float) -> float:
+    """P(helped >= needed[harmed]) for rates h and g: Σ_a P(a) P(b >= needed[a] | a)."""
+    spread = TAIL_SD * (n * h * (1.0 - h)) ** 0.5 + 12.0
+    a = np.arange(max(0, int(n * h - spread)), min(len(needed) - 1, int(n * h + spread)) + 1)
+    least = needed[a]
+    rate = min(1.0, g / (1.0 - h)) if h < 1.0 else 0.0
+    reached = np.where(least <= 0, 1.0, 0.0)
+    possible = (least > 0) & (least <= n - a)
+    reached[possible] = bdtrc(least[possible] - 1, n - a[possible], rate)
+    return float(_pmf(a, n, h) @ reached)
+
+
+def _pmf(k: IntArray, n: int, p: float) -> FloatArray:
+    logs = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) + xlogy(k, p) + xlog1py(n - k, -p)
+    found: FloatArray = np.exp(logs)
+    return found
+
+
+def drop_upper_bound(pairs: Pairs, confidence: float) -> float:
+    """Smallest drop that the pairs exclude at `confidence`: the test inverted, to 1e-6."""
+    alpha = 1.0 - check_confidence(confidence)
+    low, high = max(1e-9, pairs.drop), 1.0 - 1e-9
+    if drop_p_value(pairs, high, alpha) > alpha:
+        return 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2.0
+        if drop_p_value(pairs, middle, alpha) <= alpha:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def drop_interval(pairs: Pairs, confidence: float) -> Interval:
+    """Two-sided interval of the drop from four Clopper-Pearson bounds; wide, but exact."""
+    tail = 1.0 - (1.0 - check_confidence(confidence)) / 4.0
+    n, harmed, helped = pairs.n, pairs.harmed, pairs.helped
+    return Interval(
+        estimate=pairs.drop,
+        low=lower_bound(harmed, n, tail) - upper_bound(helped, n, tail),
+        high=upper_bound(harmed, n, tail) - lower_bound(helped, n, tail),
+        confidence=confidence,
+    )
+
+
+def mcnemar_p_value(pairs: Pairs) -> float:
+    """Two-sided exact p-value of "the two arms are equally accurate" (McNemar's test)."""
+    odd = pairs.harmed + pairs.helped
+    if odd == 0:
+        return 1.0
+    return min(1.0, 2.0 * float(bdtr(min(pairs.harmed, pairs.helped), odd, 0.5)))
+
+
+def rows_for_drop(limit: float, confidence: float, helped_rate: float = 0.0) -> int:
+    """Least n at which a path's first step, the safe arm itself, can be shown (drop 0).
+
+    With `helped_rate` = g the arms differ on a share g of the questions each way.
+    """
+    alpha = 1.0 - check_confidence(confidence)
+
+    def enough(n: int) -> bool:
+        odd = round(helped_rate * n)
+        if 2 * odd > n:
+            return False
+        return drop_p_value(Pairs(n=n, harmed=odd, helped=odd), limit, alpha) <= alpha
+
+    high = 1
+    while not enough(high):
+        high *= 2
+        if high > 1 << 26:
+            raise InputError(f"no number of rows below {high} shows a drop of at most {limit:g}")
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

@@ -1,0 +1,69 @@
+"""Which of many thresholds may be used: fixed-sequence testing, Bonferroni, conformal risk control.
+
+A path lists settings from the safest to the cheapest. Its order may come from other data, never
+from the rows that test it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from suffice.core.errors import InputError
+
+
+def fixed_sequence(p_values: Iterable[float], alpha: float) -> int:
+    """How many settings, from the start of the path, are shown: up to the first p-value > alpha.
+
+    All of them hold together with probability 1 - alpha, however long the path: an error needs the
+    first false null to be rejected, and that one was tested once. Takes p-values lazily.
+    Reference: 2110.01052 (learn then test), section 2.3.
+    """
+    shown = 0
+    for p_value in p_values:
+        if not p_value <= alpha:
+            break
+        shown += 1
+    return shown
+
+
+def bonferroni(p_values: Sequence[float], alpha: float) -> tuple[bool, ...]:
+    """Which settings are shown together, each tested at alpha / m: valid in any order."""
+    return tuple(p_value <= alpha / len(p_values) for p_value in p_values)
+
+
+def holm(p_values: Sequence[float], alpha: float) -> tuple[bool, ...]:
+    """Which settings are shown together by Holm's step-down: never fewer than Bonferroni."""
+    shown = [False] * len(p_values)
+    for done, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if not p_values[index] <= alpha / (len(p_values) - done):
+            break
+        shown[index] = True
+    return tuple(shown)
+
+
+def conformal_risk(losses: ArrayLike, limit: float, most: float = 1.0) -> int:
+    """How many settings, from the start, keep the *expected* loss of a new question <= limit.
+
+    `losses[i, j]` of question i at setting j, at most `most`. A setting's risk is
+    (n r + most) / (n + 1). Losses must not fall along the path: each question's running maximum
+    stands in for its loss, which makes them so and can only raise the risk.
+    Convention: this bounds the mean over calibration sets too; it is no bound at a confidence.
+    Reference: 2208.02814, theorem 1.
+    """
+    table: NDArray[np.float64] = np.asarray(losses, dtype=np.float64)
+    if table.ndim != 2 or table.shape[0] == 0:
+        raise InputError("conformal risk control needs a table of losses: questions by settings")
+    rising = np.maximum.accumulate(table, axis=1)
+    n = table.shape[0]
+    risk = (rising.sum(axis=0) + most) / (n + 1)
+    above = np.nonzero(risk > limit)[0]
+    return int(above[0]) if above.size else table.shape[1]
+
+
+def largest_shown(path: Sequence[int], p_value: Callable[[int], float], alpha: float) -> int | None:
+    """Last setting of the path that fixed-sequence testing shows; None if not even the first."""
+    shown = fixed_sequence((p_value(setting) for setting in path), alpha)
+    return path[shown - 1] if shown else None

@@ -19,6 +19,7 @@ from suffice.cli.ladder import ladder
 from suffice.cli.laws import laws, predict
 from suffice.cli.measure import measure
 from suffice.cli.policies import policies
+from suffice.cli.record import record
 from suffice.cli.serve import serve
 from suffice.cli.shapes import shapes
 from suffice.core.errors import SufficeError
@@ -65,6 +66,7 @@ app.command()(calibrate_hardware)
 app.command()(policies)
 app.command()(serve)
 app.command()(ask)
+app.command()(record)
 app.command()(doctor)
 
 

@@ -191,7 +191,9 @@ class TraceWriter:
         return sorted(part for part in self._parts.glob("*.parquet") if part.stem.isdigit())
 
     def _learn(self, part: Path) -> None:
-        table = _read_table(part, columns=list(KEY_COLUMNS))[0]
+        table, earlier = _read_table(part, columns=list(KEY_COLUMNS))
+        modes = earlier.modes | self.information.modes  # a set may be recorded mode by mode
+        self.information = self.information.model_copy(update={"modes": modes})
         columns = [table.column(name).to_pylist() for name in KEY_COLUMNS]
         self.known.update(TraceKey(*row) for row in zip(*columns, strict=True))
 

@@ -1,0 +1,1 @@
+"""Draw samples from a server and keep each whole, as traces."""

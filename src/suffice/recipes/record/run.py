@@ -1,0 +1,299 @@
+"""Record a dataset against a server: so many samples a question, resumable, at a bounded rate."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from suffice.backends.protocol import Backend
+from suffice.core.errors import (
+    BackendError,
+    InputError,
+    LacksCapability,
+    UnknownName,
+    UpstreamRejected,
+)
+from suffice.core.requests import Message, Request, Sampling, Tool
+from suffice.core.thinking import Thinking
+from suffice.evals.datasets import Item
+from suffice.evals.trace_files import TraceWriter
+from suffice.evals.trace_table import TraceInformation
+from suffice.evals.traces import Question, Trace, TraceKey
+from suffice.recipes.record.sample import Draw, draw
+
+# A group is written after so long even if it is small: a kill loses no more than this.
+FLUSH_S = 60.0
+# Failures in a row, of different samples, after which the server counts as gone.
+GIVE_UP_AFTER = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """How a model is asked beyond the question's own messages.
+
+    `name` marks its traces; `suffix` is appended to the last user turn.
+    """
+
+    name: str = "answer"
+    thinking: Thinking | None = None
+    suffix: str = ""
+
+    @property
+    def description(self) -> str:
+        """What the mode adds, for the file's description."""
+        parts = []
+        if self.thinking is not None:
+            budget = self.thinking.budget_tokens
+            asked = "off" if not self.thinking.enabled else "on" if budget is None else f"{budget}"
+            parts.append(f"thinking {asked}")
+        if self.suffix:
+            parts.append(f"suffix {self.suffix!r}")
+        return ", ".join(parts) or "the messages as they are"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordConfig:
+    """What to draw and how hard to press the server. `rate_per_s` None: as fast as it goes."""
+
+    samples: int = 32
+    model: str | None = None  # None: the server's first
+    mode: Mode = field(default_factory=Mode)
+    sampling: Sampling = field(default_factory=lambda: Sampling(top_logprobs=20))
+    completions: bool = False  # ask /v1/completions with the text of the only turn
+    concurrency: int = 16
+    rate_per_s: float | None = None  # samples started per second
+    retries: int = 3
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+    server: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "concurrency"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.rate_per_s is not None and not self.rate_per_s > 0:
+            raise InputError(f"the rate must be positive, got {self.rate_per_s}")
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a recording stands."""
+
+    total: int  # samples to draw in all, earlier runs included
+    known: int  # drawn by earlier runs
+    drawn: int = 0
+    failed: int = 0
+    tokens: int = 0
+    correct: int = 0
+    judged: int = 0
+    last_error: str = ""
+
+
+class Recorded(NamedTuple):
+    """What a recording came to. `complete` is False if samples failed: run it again."""
+
+    progress: Progress
+    complete: bool
+
+
+def mode_of(text: str, suffix: str = "") -> Mode:
+    """A mode by name: answer, think, direct (thinking off), think:TOKENS; others need a suffix."""
+    if text == "think":
+        return Mode(name=text, thinking=Thinking(), suffix=suffix)
+    if text == "direct":
+        return Mode(name=text, thinking=Thinking(enabled=False), suffix=suffix)
+    if text.startswith("think:"):
+        tokens = text.removeprefix("think:")
+        if not tokens.isdigit():
+            raise InputError(f"mode {text!r}: write think:TOKENS, such as think:1024")
+        return Mode(name=text, thinking=Thinking(budget_tokens=int(tokens)), suffix=suffix)
+    if text != "answer" and not suffix:
+        raise InputError(
+            f"mode {text!r} would ask exactly as 'answer' does: write answer, think, direct, "
+            "think:TOKENS, or give the suffix that it adds (--suffix)"
+        )
+    return Mode(name=text, suffix=suffix)
+
+
+async def record(
+    items: Sequence[Item],
+    backend: Backend,
+    out: Path,
+    config: RecordConfig,
+    *,
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> Recorded:
+    """Draw what `out` lacks. Ends whole, or keeps every group but the current one.
+
+    Raises the server's error once it fails repeatedly; what was drawn is kept.
+    """
+    model = await _model(backend, config)
+    information = TraceInformation(
+        description=config.description,
+        source=config.source,
+        licence=config.licence,
+        server=config.server or backend.name,
+        modes={config.mode.name: config.mode.description},
+        top_logprobs=config.sampling.top_logprobs,
+    )
+    with TraceWriter(out, information) as writer:
+        jobs = [
+            key
+            for item in items
+            for key in (
+                TraceKey(*item.question.key, model, config.mode.name, n)
+                for n in range(config.samples)
+            )
+        ]
+        progress = Progress(total=len(jobs), known=sum(key in writer.known for key in jobs))
+        tell(progress)
+        recorder = _Recorder(backend, writer, config, progress, tell)
+        await recorder.run(_draws(items, model, config, writer))
+        return Recorded(progress, progress.failed == 0)
+
+
+def _draws(
+    items: Sequence[Item], model: str, config: RecordConfig, writer: TraceWriter
+) -> Iterator[Draw]:
+    """What is still to be drawn; a question's samples follow each other, for its prefix cache."""
+    for item in items:
+        request = _request(item.question, model, config)
+        for sample in range(config.samples):
+            if TraceKey(*item.question.key, model, config.mode.name, sample) in writer.known:
+                continue
+            seed = config.sampling.seed
+            yield Draw(
+                question=item.question,
+                check=item.check,
+                request=request,
+                sampling=replace(config.sampling, seed=None if seed is None else seed + sample),
+                thinking=config.mode.thinking,
+                mode=config.mode.name,
+                sample=sample,
+            )
+
+
+def _request(question: Question, model: str, config: RecordConfig) -> Request:
+    messages = list(question.messages)
+    if config.mode.suffix:
+        at = max((i for i, turn in enumerate(messages) if turn.role == "user"), default=None)
+        if at is None:
+            raise InputError(f"question {question.name!r} has no user turn for the mode's suffix")
+        messages[at] = Message(role="user", content=messages[at].text + config.mode.suffix)
+    if config.completions and len(messages) != 1:
+        raise InputError(
+            f"question {question.name!r} has {len(messages)} turns: /v1/completions takes one"
+        )
+    return Request(
+        messages=tuple(messages),
+        model=model,
+        tools=_tools(question),
+        answer_format=question.answer_format,
+        completion_only=config.completions,
+    )
+
+
+def _tools(question: Question) -> tuple[Tool, ...]:
+    functions = (entry["function"] for entry in json.loads(question.tools_json or "[]"))
+    return tuple(
+        Tool(
+            name=function["name"],
+            description=function.get("description"),
+            parameters_json=json.dumps(function.get("parameters", {})),
+        )
+        for function in functions
+    )
+
+
+async def _model(backend: Backend, config: RecordConfig) -> str:
+    able = await backend.capabilities()
+    if config.sampling.top_logprobs and not able.logprobs:
+        raise LacksCapability(
+            f"{backend.name} gives no logprobs: record without them (--top-logprobs 0)"
+        )
+    if config.model is None:
+        if not able.models:
+            raise InputError(f"{backend.name} lists no model: name one with --model")
+        return able.models[0]
+    if able.models and config.model not in able.models:
+        known = f"(served: {', '.join(able.models)})"
+        raise UnknownName.of("model", config.model, able.models, known)
+    return config.model
+
+
+class _Recorder:
+    """So many streams at a time, started no faster than the rate."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        writer: TraceWriter,
+        config: RecordConfig,
+        progress: Progress,
+        tell: Callable[[Progress], None],
+    ) -> None:
+        self._backend, self._writer, self._config = backend, writer, config
+        self._progress, self._tell = progress, tell
+        self._next_start_s = 0.0
+        self._in_a_row = 0
+        self._flushed_s = time.monotonic()
+
+    async def run(self, draws: Iterator[Draw]) -> None:
+        """Draw everything; raises once the server keeps failing."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._config.concurrency):
+                    group.create_task(self._work(draws))
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None  # one server, one reason
+
+    async def _work(self, draws: Iterator[Draw]) -> None:
+        for job in draws:  # one iterator for all workers: each sample is taken once
+            trace = await self._patiently(job)
+            if trace is not None:
+                self._keep(trace)
+            self._tell(self._progress)
+
+    async def _patiently(self, job: Draw) -> Trace | None:
+        for attempt in range(self._config.retries + 1):
+            await self._wait_for_turn()
+            try:
+                trace = await draw(self._backend, job)
+            except BackendError as error:
+                self._progress.last_error = str(error)
+                hopeless = isinstance(error, UpstreamRejected) and error.status in (400, 413, 422)
+                if hopeless or attempt == self._config.retries:
+                    self._progress.failed += 1
+                    self._in_a_row += 1
+                    if self._in_a_row >= GIVE_UP_AFTER:
+                        raise
+                    return None
+                await asyncio.sleep(min(30.0, 0.5 * 2**attempt))
+            else:
+                self._in_a_row = 0
+                return trace
+        return None
+
+    async def _wait_for_turn(self) -> None:
+        if self._config.rate_per_s is None:
+            return
+        now_s = time.monotonic()
+        start_s = max(now_s, self._next_start_s)
+        self._next_start_s = start_s + 1.0 / self._config.rate_per_s
+        await asyncio.sleep(start_s - now_s)
+
+    def _keep(self, trace: Trace) -> None:
+        self._writer.add(trace)
+        self._progress.drawn += 1
+        self._progress.tokens += trace.completion_tokens or 0
+        self._progress.judged += trace.correct is not None
+        self._progress.correct += trace.correct is True
+        if time.monotonic() - self._flushed_s > FLUSH_S:
+            self._writer.flush()
+            self._flushed_s = time.monotonic()

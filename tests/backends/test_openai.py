@@ -218,14 +218,16 @@ def test_nobody_listening_is_refused() -> None:
 
 
 def test_a_failed_probe_is_tried_again() -> None:
-    engine = FakeEngine(Reply(tokens=("4",)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    engine = FakeEngine(Reply(tokens=("4",)), port=port)
 
     async def main() -> list[Chunk]:
-        async with OpenAIBackend("http://127.0.0.1:9") as backend:
+        async with OpenAIBackend(engine.url) as backend:
             with pytest.raises(UpstreamRefused):
                 await backend.capabilities()
             with engine:
-                backend._client.base_url = engine.url
                 return await collect(backend)
 
     assert asyncio.run(main())[0].text == "4"

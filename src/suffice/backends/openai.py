@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from suffice.backends.http_client import HttpClient, HttpResponse
 from suffice.backends.probe import probe
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.sse import SseOverflow, SseParser
@@ -29,20 +33,10 @@ from suffice.core.errors import (
     BackendError,
     InputError,
     MalformedStream,
-    MissingExtra,
-    UpstreamDisconnected,
-    UpstreamRefused,
     UpstreamRejected,
-    UpstreamTimeout,
 )
 from suffice.core.requests import Request, Sampling
 from suffice.core.thinking import Thinking
-
-try:
-    import httpx2
-except ImportError as error:  # the core install is light
-    raise MissingExtra.of("httpx2", "serve", "talking to a server") from error
-
 
 # After its last event a stream has only its end to send; no server is waited for longer than this.
 DRAIN_S = 0.1
@@ -68,6 +62,7 @@ class RawResponse:
 
     status: int
     content_type: str
+    headers: Mapping[str, str]  # names in lower case
     body: AsyncIterator[bytes]
 
 
@@ -82,21 +77,20 @@ class OpenAIBackend:
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
         declared: Capabilities | None = None,
-        transport: httpx2.AsyncBaseTransport | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`declared` capabilities are believed without a probe; `transport` is for tests."""
+        """`declared` capabilities are believed without a probe; `tls` is what certificates are
+        checked by, the system's by default.
+        """  # fmt: skip
         url = base_url.rstrip("/").removesuffix("/v1")
-        if not url.startswith(("http://", "https://")):
-            raise InputError(f"upstream {base_url!r} is not a URL: write http://localhost:8000/v1")
-        self._name = name or url.split("://", 1)[1]
-        self._timeouts = timeouts or Timeouts()
-        self._client = httpx2.AsyncClient(
-            base_url=url,
+        self._name = name or url.split("://", 1)[-1]
+        self.timeouts = timeouts or Timeouts()
+        self._client = HttpClient(
+            url,
+            name=self._name,
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx2.Timeout(None, connect=self._timeouts.connect_s),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-            transport=transport,
-            trust_env=httpx2.URL(url).host not in ("localhost", "127.0.0.1", "::1"),  # proxies
+            connect_s=self.timeouts.connect_s,
+            tls=tls,
         )
         self._found: tuple[Capabilities, Dialect] | None = None
         if declared is not None:
@@ -170,23 +164,24 @@ class OpenAIBackend:
         Raises UpstreamRefused, UpstreamTimeout or UpstreamDisconnected; an error status is the
         caller's business.
         """
-        method = "GET" if content is None else "POST"
-        sent = {"content-type": "application/json", **(headers or {})}
-        outgoing = self._client.build_request(method, path, content=content, headers=sent)
-        try:
-            async with asyncio.timeout(self._timeouts.first_byte_s):
-                response = await self._client.send(outgoing, stream=True)
-        except (TimeoutError, httpx2.HTTPError) as error:
-            raise self._mapped(error, self._timeouts.first_byte_s) from error
+        response = await self.send(path, content, headers=headers)
         body = self._pieces(response)
         try:
             yield RawResponse(
-                status=response.status_code,
-                content_type=response.headers.get("content-type", ""),
+                status=response.status,
+                content_type=response.content_type,
+                headers=response.headers,
                 body=body,
             )
         finally:
-            await _finish(_close(body, response))
+            response.close()
+
+    async def send(
+        self, path: str, content: bytes | None, *, headers: Mapping[str, str] | None = None
+    ) -> HttpResponse:
+        """Like `open`, for a caller who reads piece by piece and closes the answer himself."""
+        limit_s = self.timeouts.first_byte_s
+        return await self._client.send(path, content, first_byte_s=limit_s, headers=headers)
 
     async def post(self, path: str, body: Json | None) -> tuple[int, Json]:
         """Status and parsed JSON of a plain request (None: a GET); {} where it is not an object."""
@@ -220,19 +215,11 @@ class OpenAIBackend:
                 self._found = await probe(self)
         return self._found
 
-    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-        silence_s = self._timeouts.first_byte_s
-        async with aclosing(response.aiter_bytes()) as pieces:
-            while True:
-                try:
-                    async with asyncio.timeout(silence_s):
-                        piece = await anext(pieces)
-                except StopAsyncIteration:
-                    return
-                except (TimeoutError, httpx2.HTTPError, httpx2.StreamError) as error:
-                    raise self._mapped(error, silence_s) from error
-                silence_s = self._timeouts.silence_s
-                yield piece
+    async def _pieces(self, response: HttpResponse) -> AsyncGenerator[bytes, None]:
+        silence_s = self.timeouts.first_byte_s
+        while piece := await response.read(silence_s):
+            silence_s = self.timeouts.silence_s
+            yield piece
 
     async def _check_stream(self, response: RawResponse) -> None:
         if response.status == 200 and "event-stream" in response.content_type:
@@ -243,19 +230,7 @@ class OpenAIBackend:
                 f"{self._name} answered with {response.content_type or 'no content type'} "
                 "where server-sent events were asked for"
             )
-        raise rejection(self._name, response.status, data)
-
-    def _mapped(self, error: Exception, waited_s: float) -> BackendError:
-        if isinstance(error, httpx2.ConnectError):
-            return UpstreamRefused(f"{self._name} refuses the connection: is the server running?")
-        if isinstance(error, httpx2.ConnectTimeout):
-            limit_s = self._timeouts.connect_s
-            return UpstreamTimeout(f"{self._name} did not accept a connection within {limit_s:g} s")
-        if isinstance(error, TimeoutError | httpx2.TimeoutException):
-            return UpstreamTimeout(f"{self._name} sent nothing for {waited_s:g} s")
-        if isinstance(error, httpx2.DecodingError):
-            return MalformedStream(f"{self._name} sent a body that cannot be decoded: {error}")
-        return UpstreamDisconnected(f"{self._name} closed the connection: {error}")
+        raise rejection(self._name, response.status, data, response.headers)
 
 
 async def _drain(response: RawResponse) -> None:
@@ -266,27 +241,30 @@ async def _drain(response: RawResponse) -> None:
                 pass
 
 
-async def _close(body: AsyncGenerator[bytes, None], response: httpx2.Response) -> None:
-    try:
-        await body.aclose()
-    finally:
-        await response.aclose()
-
-
-async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for `work` even if cancelled meanwhile: half a closing would leave the socket open."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
-
-
-def rejection(upstream: str, status: int, data: bytes) -> UpstreamRejected:
+def rejection(
+    upstream: str, status: int, data: bytes, headers: Mapping[str, str]
+) -> UpstreamRejected:
     """The error behind an answer with an error status."""
     try:
         said = error_message(json.loads(data))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         said = data[:200].decode(errors="replace") or "no reason given"
-    return UpstreamRejected(f"{upstream} answered {status}: {said}", status=status)
+    return UpstreamRejected(
+        f"{upstream} answered {status}: {said}",
+        status=status,
+        retry_after_s=_seconds(headers.get("retry-after")),
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Seconds of a Retry-After header, which may also be a date."""
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None

@@ -18,6 +18,7 @@ SufficeError
 │   ├── UpstreamRejected                 it answered with an error status
 │   └── NoAnswer                         every sample failed
 ├── PolicyMisbehaved    (RuntimeError)   a policy broke its contract
+├── TrainingDiverged  (ArithmeticError)  a loss is not a number any more
 ├── DiskFull              (OSError)      no room is left to write a shard, checkpoint or record
 ├── DoesNotFit            (MemoryError)  the model leaves no room for a single sequence
 ├── NothingFeasible       (LookupError)  a search whose constraints no shape meets
@@ -103,11 +104,17 @@ class MalformedStream(BackendError):
 
 
 class UpstreamRejected(BackendError):
-    """The upstream answered with an error status, kept in `status` (an HTTP code)."""
+    """The upstream answered with an error status, kept in `status` (an HTTP code).
 
-    def __init__(self, message: str, *, status: int = 500) -> None:
+    `retry_after_s` is the time after which it said to try again, if it did.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 500, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class NoAnswer(BackendError):
@@ -116,6 +123,10 @@ class NoAnswer(BackendError):
 
 class PolicyMisbehaved(SufficeError, RuntimeError):
     """A policy broke its contract: a number used twice, an answer that was never drawn."""
+
+
+class TrainingDiverged(SufficeError, ArithmeticError):
+    """A training loss is NaN or infinite; what was saved before is whole."""
 
 
 class DiskFull(SufficeError, OSError):

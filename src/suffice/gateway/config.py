@@ -12,9 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from suffice.architecture.catalog import load_shape
+from suffice.backends.retry import RetryConfig
 from suffice.core.completions import Budget
 from suffice.core.errors import ConfigError
-from suffice.gateway.traffic import CacheConfig, RetryConfig, TrafficConfig
+from suffice.gateway.traffic import CacheConfig, TrafficConfig
 from suffice.hardware import load_hardware
 from suffice.throughput.pricing import OwnModel, Price
 from suffice.throughput.serving import Serving
@@ -60,7 +61,7 @@ class GatewayConfig:
     max_body_bytes: int = 32 * 2**20
     max_choices: int = 16
     workers: int = 1
-    traffic: TrafficConfig = TrafficConfig()
+    traffic: TrafficConfig = field(default_factory=TrafficConfig)
 
 
 class _Strict(BaseModel):

@@ -1,27 +1,15 @@
 """How much may be in flight, how long it may take, and what happens to the rest.
 
-A call that finds every place taken waits in a bounded queue, smallest priority first, oldest first
-among equals. A full queue, or a wait that passes its limit, is a 503 with an honest Retry-After: the
-time that the calls ahead will take at the pace of the last ones.
+A call that finds every place taken waits in a bounded queue, smallest priority first, oldest
+first among equals. A full queue, or a wait that passes its limit, is a 503 with an honest
+Retry-After: the time that the calls ahead will take at the pace of the last ones.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryConfig:
-    """When a request is tried again, always before a byte of an answer has reached the client.
-
-    `attempts` counts the first. The n-th wait is drawn between half and all of
-    `base_s` · 2^(n-1), at most `longest_s`; an upstream's Retry-After up to `longest_s` is heeded,
-    a longer one is passed on to the client.
-    """
-
-    attempts: int = 3
-    base_s: float = 0.1
-    longest_s: float = 2.0
+from suffice.backends.retry import RetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,5 +34,5 @@ class TrafficConfig:
     drain_s: float = 30.0  # after SIGTERM, for what is in flight
     max_header_bytes: int = 64 * 2**10
     max_response_bytes: int = 256 * 2**20  # of one answer that is passed through
-    retry: RetryConfig = RetryConfig()
-    cache: CacheConfig = CacheConfig()
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)

@@ -85,7 +85,9 @@ class FakeEngine:
     `script` gives the reply to the n-th request (probes of one token are answered and not counted).
     """
 
-    def __init__(self, script: Script | Reply, *, talents: Talents | None = None) -> None:
+    def __init__(
+        self, script: Script | Reply, *, talents: Talents | None = None, port: int = 0
+    ) -> None:
         self._script: Script = script if callable(script) else lambda number, body: script
         self.talents = talents or Talents()
         self.seen = Seen()
@@ -93,7 +95,7 @@ class FakeEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: asyncio.Server | None = None
         self._handlers: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.port = port
 
     @property
     def url(self) -> str:
@@ -117,7 +119,7 @@ class FakeEngine:
         self._loop.close()
 
     async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:

@@ -28,7 +28,7 @@ from suffice.policies.registry import POLICIES, build_policy, parse_policy
 NAMESPACE = "suffice/"
 AUTO = "auto"
 # Policies that cannot run by name alone: they want rungs, a scorer or a list of models.
-_NEEDS_MORE = {"cascade", "best_of_n", "agreement"}
+_NEEDS_MORE = {"cascade", "best_of_n", "agreement", "certified"}
 # What a target confidence is called by the policies that stop at one.
 _TARGET_OPTIONS = ("threshold", "consensus")
 

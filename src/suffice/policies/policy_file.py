@@ -1,0 +1,266 @@
+"""The policy file that `suffice calibrate` writes: thresholds, predictor, certificate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from suffice.core.decisions import AnyPolicy
+from suffice.core.errors import InputError
+from suffice.core.files import read_json, write_json
+from suffice.policies.certified import Certified, Exits, Guarantee
+from suffice.policies.drift import Monitor
+from suffice.policies.predictor import EVIDENCE_NAMES, Head, Predictor
+from suffice.policies.prompt_features import FORM_NAMES, Featuriser
+
+SCHEMA_VERSION: Literal[1] = 1
+Parse = Callable[[str], AnyPolicy]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Range(_Strict):
+    """An estimate and the bounds of its interval."""
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float = Field(gt=0, lt=1)
+
+
+class Data(_Strict):
+    """The recorded data behind a certificate."""
+
+    digest: str  # SHA-256 of the traces' content
+    datasets: tuple[str, ...]
+    questions: int = Field(ge=1)
+    fit_questions: int = Field(ge=1)  # chose clusters, predictor, arm and path
+    certify_questions: int = Field(ge=1)  # tested it
+    seed: int  # of the split and the fit
+    licence: str = ""
+
+
+class Target(_Strict):
+    """What was asked for."""
+
+    max_drop: float = Field(gt=0, lt=1)
+    confidence: float = Field(gt=0, lt=1)
+    loss: Literal["drop", "harm"]
+    method: Literal["fst", "crc"]
+    scope: Literal["overall", "cluster"]
+
+
+class Tested(_Strict):
+    """What the certifying questions of the whole, or of one cluster, showed."""
+
+    n: int = Field(ge=0)
+    stopped: int = Field(ge=0)  # answered by the cheap arm
+    harmed: int = Field(ge=0)
+    helped: int = Field(ge=0)
+    upper_bound: float | None = None  # of the loss, at the confidence; None under crc
+
+
+class Expected(_Strict):
+    """What the policy did on the certifying questions."""
+
+    safe_accuracy: float
+    accuracy: float
+    cheap_accuracy: float
+    stopped: float  # share answered by the cheap arm
+    saving: Range  # of the safe arm's cost
+    cost_unit: str
+
+
+class PredictorQuality(_Strict):
+    """The predictor of P(right | prompt, confidence) on the certifying questions."""
+
+    ece: float
+    brier: float
+    auc: Range | None = None  # None: all answers right, or all wrong
+
+
+class Certificate(_Strict):
+    """What is claimed, on which data, by which test."""
+
+    id: str
+    statement: str
+    data: Data
+    target: Target
+    tested: Tested
+    path_steps: int  # settings on the path
+    shown_steps: int  # settings that the test passed
+    expected: Expected
+    predictor: PredictorQuality
+    assumptions: tuple[str, ...]
+
+
+class Cluster(_Strict):
+    """Thresholds of one cluster of prompts, and what was seen there."""
+
+    accept: float | None = None
+    hopeless: float | None = None
+    centroid: tuple[float, ...]
+    words: tuple[str, ...] = ()  # typical of it, for the reader
+    fit_questions: int = Field(ge=0)
+    tested: Tested
+    fallback: str = ""  # why only the safe arm answers here; empty: it does not
+
+
+class HeadTable(_Strict):
+    """A logistic regression."""
+
+    words: tuple[float, ...]
+    dense: tuple[float, ...]
+    intercept: float
+
+
+class PredictorTable(_Strict):
+    """The predictor's numbers."""
+
+    idf: tuple[float, ...] = Field(min_length=1)
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    right: HeadTable
+    rescue: HeadTable
+
+
+class MonitorTable(_Strict):
+    """A range that the drift watch holds traffic against."""
+
+    quantity: Literal["stopped", "confidence", "harm"]
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+
+
+class PolicyFile(_Strict):
+    """A certified policy as it lies on disk."""
+
+    policy: Literal["certified"] = "certified"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    cheap: str  # as --policy takes it, with its model
+    safe: str
+    models: tuple[str, ...] = Field(min_length=1)
+    certificate: Certificate
+    clusters: tuple[Cluster, ...] = Field(min_length=1)
+    monitors: tuple[MonitorTable, ...]
+    predictor: PredictorTable
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> PolicyFile:
+        words = len(self.predictor.idf)
+        dense = len(FORM_NAMES) + len(EVIDENCE_NAMES)
+        table = self.predictor
+        for name, values, due in (
+            ("predictor.mean", table.mean, dense),
+            ("predictor.scale", table.scale, dense),
+            ("predictor.right.dense", table.right.dense, dense),
+            ("predictor.rescue.dense", table.rescue.dense, dense),
+            ("predictor.right.words", table.right.words, words),
+            ("predictor.rescue.words", table.rescue.words, words),
+            *((f"clusters.{i}.centroid", c.centroid, words) for i, c in enumerate(self.clusters)),
+        ):
+            if len(values) != due:
+                raise ValueError(f"{name} has {len(values)} numbers, {due} are needed")
+        return self
+
+
+def read_policy_file(path: Path) -> PolicyFile:
+    """A policy file; raises InputError that names the field at fault."""
+    return policy_file_of(read_json(path, what="policy file"), shown=str(path))
+
+
+def policy_file_of(table: Any, *, shown: str = "policy table") -> PolicyFile:
+    """The checked policy file behind parsed JSON, its certificate's id included."""
+    try:
+        found = PolicyFile.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "table"
+        raise InputError(
+            f"{shown!r} is no policy file of this version ({where}: {first['msg']}); "
+            "`suffice calibrate` writes one"
+        ) from None
+    if found.certificate.id != certificate_id(found):
+        raise InputError(
+            f"{shown!r} was changed after its certificate {found.certificate.id} was written: "
+            "calibrate again"
+        )
+    return found
+
+
+def write_policy_file(path: Path, file: PolicyFile) -> None:
+    """Write it whole or not at all."""
+    write_json(path, file.model_dump(mode="json"))
+
+
+def certificate_id(file: PolicyFile) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 of everything but the id itself."""
+    table = file.model_dump(mode="json")
+    table["certificate"]["id"] = ""
+    text = json.dumps(table, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def sealed(file: PolicyFile) -> PolicyFile:
+    """The file with its certificate's id filled in."""
+    named = file.certificate.model_copy(update={"id": certificate_id(file)})
+    return file.model_copy(update={"certificate": named})
+
+
+def certified_policy(file: PolicyFile, parse: Parse) -> Certified:
+    """The policy that a file describes; `parse` reads its arms."""
+    certificate = file.certificate
+    return Certified(
+        cheap=parse(file.cheap),
+        safe=parse(file.safe),
+        clusters=tuple(
+            Exits(accept=cluster.accept, hopeless=cluster.hopeless) for cluster in file.clusters
+        ),
+        predictor=predictor_of(file.predictor, [cluster.centroid for cluster in file.clusters]),
+        guarantee=Guarantee(
+            id=certificate.id,
+            statement=certificate.statement,
+            max_drop=certificate.target.max_drop,
+            confidence=certificate.target.confidence,
+            method=certificate.target.method,
+        ),
+        models=file.models,
+        monitors=tuple(
+            Monitor(quantity=each.quantity, low=each.low, high=each.high) for each in file.monitors
+        ),
+    )
+
+
+def predictor_of(table: PredictorTable, centroids: Any) -> Predictor:
+    """The predictor behind its numbers."""
+
+    def head(of: HeadTable) -> Head:
+        return Head(words=np.array(of.words), dense=np.array(of.dense), intercept=of.intercept)
+
+    return Predictor(
+        featuriser=Featuriser(len(table.idf), np.array(table.idf)),
+        centroids=np.array(centroids, dtype=np.float64).reshape(-1, len(table.idf)),
+        mean=np.array(table.mean),
+        scale=np.array(table.scale),
+        right=head(table.right),
+        rescue=head(table.rescue),
+    )
+
+
+def check_models(file: PolicyFile, served: Mapping[str, Any] | tuple[str, ...], where: str) -> None:
+    """Raise InputError unless every model of the certificate is among `served`."""
+    lacking = [model for model in file.models if model not in served]
+    if lacking:
+        raise InputError(
+            f"the policy was calibrated for {', '.join(file.models)}, but {where} has no "
+            f"{', '.join(lacking)} (it has {', '.join(served) or 'none'}): calibrate on traces of "
+            "the models you serve"
+        )

@@ -79,7 +79,7 @@ def ask(
         from suffice.backends.openai import OpenAIBackend
         from suffice.backends.pool import BackendPool
     except ImportError:
-        raise MissingExtra.of("httpx2", "serve", "suffice ask") from None
+        raise MissingExtra.of("httptools", "serve", "suffice ask") from None
     from suffice.cli.serve import embedded
     from suffice.core.completions import Budget
     from suffice.core.requests import Message, Request, Sampling

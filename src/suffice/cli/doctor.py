@@ -18,7 +18,7 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
     "parquet": (("pyarrow", "pyarrow"),),
     "torch": (("torch", "torch"), ("transformers", "transformers")),
     "train": (("tokenizers", "tokenizers"), ("zstandard", "zstandard")),
-    "serve": (("httpx2", "httpx2"), ("starlette", "starlette"), ("uvicorn", "uvicorn")),
+    "serve": (("httptools", "httptools"), ("starlette", "starlette"), ("uvicorn", "uvicorn")),
     "embedded": (("accelerate", "accelerate"), ("gguf", "gguf")),
     "ray": (("ray", "ray"),),
     "vllm": (("vllm", "vllm"),),

@@ -1,0 +1,1 @@
+"""What happened: requests, samples, outcomes, judgements; and what each key may still spend."""

@@ -1,0 +1,259 @@
+"""One connection to SQLite or PostgreSQL, behind the same few methods.
+
+Statements are written with `?` and in SQL that both understand. Whatever the driver raises
+becomes LedgerError (it will not work as it is) or LedgerAway (it may later: disk full, server gone,
+locked).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from suffice.core.errors import InputError, MissingExtra, SufficeError
+from suffice.ledger.schema import MIGRATIONS, VERSION
+
+Value = Any
+# Another process may be writing; SQLite's writers wait for each other this long.
+BUSY_S = 5.0
+CONNECT_S = 5
+STATEMENT_MS = 10_000
+# Any number that no other program is likely to lock with; it keeps two migrations apart.
+_MIGRATION_LOCK = 7_253_881
+
+
+class LedgerError(SufficeError, RuntimeError):
+    """The ledger's database cannot be used as it is."""
+
+
+class LedgerAway(LedgerError):
+    """The ledger's database cannot be used now: full, read-only, locked or unreachable."""
+
+
+class Database(Protocol):
+    """A connection; `transaction()` is all or nothing."""
+
+    types: dict[str, str]
+
+    def execute(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        """Rows that the statement gives, if it gives any."""
+        ...
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        """The statement once per row."""
+        ...
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is written and synced to disk at its end, or nothing is."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+class Sqlite:
+    """A file in write-ahead-log mode; every commit is synced to disk before it counts."""
+
+    types = {"int": "INTEGER", "real": "REAL", "text": "TEXT"}  # noqa: RUF012 - a constant
+
+    def __init__(self, path: str) -> None:
+        """`path` may be `:memory:`, which several connections of this process do not share."""
+        self._lock = threading.RLock()
+        try:
+            if path != ":memory:":
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            # The log is emptied into the file this often (pages of 4 KiB) and cut back afterwards.
+            self._connection.execute("PRAGMA journal_size_limit = 67108864")
+        except OSError as error:
+            raise LedgerError(f"ledger {path!r} cannot be opened: {error.strerror}") from None
+        except sqlite3.Error as error:
+            raise _sqlite_error(error, path) from None
+        self._path = path
+
+    def execute(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        """Rows that the statement gives, if it gives any."""
+        with self._lock:
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise _sqlite_error(error, self._path) from None
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        """The statement once per row."""
+        with self._lock:
+            try:
+                self._connection.executemany(sql, rows)
+            except sqlite3.Error as error:
+                raise _sqlite_error(error, self._path) from None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside, or nothing."""
+        with self._lock:
+            self.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.execute("COMMIT")
+            except BaseException:
+                # A full disk has rolled back by itself; rolling back twice is an error.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+def _sqlite_error(error: sqlite3.Error, path: str) -> LedgerError:
+    text = f"ledger {path!r}: {error}"
+    if isinstance(error, sqlite3.OperationalError):
+        if "no such table" in str(error) or "syntax" in str(error):
+            return LedgerError(text)
+        return LedgerAway(text)
+    if "not a database" in str(error) or "malformed" in str(error):
+        return LedgerError(f"{text}; move the file away or give another --ledger")
+    return LedgerError(text)
+
+
+class Postgres:
+    """A PostgreSQL server; reconnects by itself after it has been away."""
+
+    types = {"int": "BIGINT", "real": "DOUBLE PRECISION", "text": "TEXT"}  # noqa: RUF012
+
+    def __init__(self, url: str) -> None:
+        try:
+            import psycopg  # noqa: PLC0415 - the extra postgres
+        except ImportError:
+            raise MissingExtra.of("psycopg", "postgres", "a ledger in PostgreSQL") from None
+        self._driver = psycopg
+        self._url = url
+        self._lock = threading.RLock()
+        self._connection: Any = None
+        self._inside = False
+        self._connect()
+
+    def _connect(self) -> Any:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        try:
+            self._connection = self._driver.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=CONNECT_S,
+                application_name="suffice",
+                options=f"-c statement_timeout={STATEMENT_MS} -c lock_timeout={STATEMENT_MS}",
+            )
+        except self._driver.Error as error:
+            raise LedgerAway(f"ledger {shown(self._url)}: {_first_line(error)}") from None
+        return self._connection
+
+    def execute(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        """Rows that the statement gives, if it gives any."""
+        with self._lock, self._translated():
+            cursor = self._connect().execute(_percent(sql), values)
+            return [] if cursor.description is None else cursor.fetchall()
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        """The statement once per row, in one round trip."""
+        with self._lock, self._translated(), self._connect().cursor() as cursor:
+            cursor.executemany(_percent(sql), rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside, or nothing."""
+        with self._lock, self._translated(), self._connect().transaction():
+            yield
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._driver.Error as error:
+            away = isinstance(error, self._driver.OperationalError)
+            if away and self._connection is not None and self._connection.broken:
+                self._connection.close()
+            kind = LedgerAway if away else LedgerError
+            raise kind(f"ledger {shown(self._url)}: {_first_line(error)}") from None
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _percent(sql: str) -> str:
+    return sql.replace("?", "%s")
+
+
+def is_postgres(url: str) -> bool:
+    """Whether `url` names a PostgreSQL server rather than a file."""
+    return url.startswith(("postgres://", "postgresql://"))
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    if not is_postgres(url):
+        return url
+    parts = urlsplit(url)
+    name = f"{parts.username}@" if parts.username else ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{name}{parts.hostname or ''}{port}{parts.path}"
+
+
+def connect(url: str) -> Database:
+    """A connection to `url`: a file's path, `sqlite:PATH`, `:memory:` or `postgresql://…`."""
+    if is_postgres(url):
+        return Postgres(url)
+    if "://" in url:
+        raise InputError(
+            f"ledger {shown(url)!r}: give a file's path, or postgresql://user@host/database"
+        )
+    return Sqlite(url.removeprefix("sqlite:"))
+
+
+def migrate(database: Database) -> None:
+    """Bring the schema to this version. Raises LedgerError on one of a later version."""
+    with database.transaction():
+        if isinstance(database, Postgres):  # SQLite's transaction has locked the file already
+            database.execute("SELECT pg_advisory_xact_lock(?)", (_MIGRATION_LOCK,))
+        database.execute(_expand(database, "CREATE TABLE IF NOT EXISTS version (number {int})"))
+        found = version_of(database)
+        if found > VERSION:
+            raise LedgerError(
+                f"the ledger's schema is version {found}, this suffice knows {VERSION}: upgrade "
+                "suffice, or give another ledger"
+            )
+        if found == VERSION:
+            return
+        for statements in MIGRATIONS[found:]:
+            for statement in statements:
+                database.execute(_expand(database, statement))
+        database.execute("DELETE FROM version")
+        database.execute("INSERT INTO version (number) VALUES (?)", (VERSION,))
+
+
+def version_of(database: Database) -> int:
+    """The schema's version, 0 where there is none yet."""
+    rows = database.execute("SELECT number FROM version")
+    return int(rows[0][0]) if rows else 0
+
+
+def _expand(database: Database, statement: str) -> str:
+    return statement.format(**database.types)

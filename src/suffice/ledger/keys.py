@@ -1,0 +1,184 @@
+"""API keys: what they look like, how they are kept, what each may use.
+
+A key is `sk-suffice-ID-SECRET`. ID is public and finds the row; SECRET is 256 random bits, of which
+only the SHA-256 is kept. A slow hash such as scrypt protects secrets that people choose, because
+those can be guessed; nobody guesses 256 random bits, and a fast hash keeps the check at a
+microsecond for every request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from suffice.core.errors import InputError, UnknownName
+from suffice.ledger.store import KEYS_VERSION, Store
+
+PREFIX = "sk-suffice-"
+_SHAPE = re.compile(rf"{PREFIX}([a-z0-9]{{10}})-([A-Za-z0-9_-]{{43}})")
+_NO_DIGEST = hashlib.sha256(b"no key has this secret").hexdigest()
+_ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+
+BudgetWindow = Literal["hour", "day", "month", "total"]
+WINDOWS: tuple[str, ...] = get_args(BudgetWindow)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a key may use; None is unlimited."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    budget_tokens: int | None = None
+    budget_usd: float | None = None
+    budget_window: BudgetWindow = "month"
+
+    def __post_init__(self) -> None:
+        for name in ("requests_per_minute", "tokens_per_minute", "budget_tokens", "budget_usd"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name.replace('_', ' ')} must be more than 0, got {value}")
+        if self.budget_window not in WINDOWS:
+            raise InputError(
+                f"budget window {self.budget_window!r} is unknown; write {', '.join(WINDOWS)}"
+            )
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit at all."""
+        return (
+            self.requests_per_minute is not None
+            or self.tokens_per_minute is not None
+            or self.budget_tokens is not None
+            or self.budget_usd is not None
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key, without its secret."""
+
+    id: str
+    name: str
+    digest: str
+    admin: bool = False
+    created_s: float = 0.0
+    revoked_s: float | None = None
+    limits: Limits = Limits()
+
+    def __repr__(self) -> str:  # not even the digest belongs into a log
+        return f"Key(id={self.id!r}, name={self.name!r}, admin={self.admin})"
+
+
+def make_key(name: str, *, admin: bool = False, limits: Limits | None = None) -> tuple[Key, str]:
+    """A new key and its text, which is not kept anywhere and cannot be shown again."""
+    if not name.strip():
+        raise InputError("a key needs a name, so that it can be told from others")
+    identity = "".join(secrets.choice(_ID_LETTERS) for _ in range(10))
+    secret = secrets.token_urlsafe(32)
+    key = Key(
+        id=identity,
+        name=name.strip(),
+        digest=_digest(secret),
+        admin=admin,
+        created_s=time.time(),
+        limits=limits or Limits(),
+    )
+    return key, f"{PREFIX}{identity}-{secret}"
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Ring:
+    """The keys that are known now; looking one up takes the same time whether it exists or not."""
+
+    def __init__(self, keys: tuple[Key, ...] = ()) -> None:
+        self.keys = keys
+        self._by_id = {key.id: key for key in keys}
+
+    def __bool__(self) -> bool:
+        """Whether any key was ever made; revoked ones count, or revoking the last would open up."""
+        return bool(self.keys)
+
+    def find(self, text: str) -> Key | None:
+        """The key whose text this is; None for a wrong or revoked one."""
+        match = _SHAPE.fullmatch(text)
+        identity, secret = match.groups() if match else ("", "")
+        key = self._by_id.get(identity)
+        same = hmac.compare_digest(_digest(secret), key.digest if key else _NO_DIGEST)
+        return key if same and key is not None and key.revoked_s is None else None
+
+
+_COLUMNS = (
+    "id, name, digest, admin, created_s, revoked_s, requests_per_minute, tokens_per_minute, "
+    "budget_tokens, budget_usd, budget_window"
+)
+
+
+def load_ring(store: Store) -> Ring:
+    """Every key of the ledger, in the order they were made."""
+    rows = store.database.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_s, id")
+    return Ring(
+        tuple(
+            Key(
+                id=row[0],
+                name=row[1],
+                digest=row[2],
+                admin=bool(row[3]),
+                created_s=row[4],
+                revoked_s=row[5],
+                limits=Limits(
+                    requests_per_minute=row[6],
+                    tokens_per_minute=row[7],
+                    budget_tokens=row[8],
+                    budget_usd=row[9],
+                    budget_window=row[10] or "month",
+                ),
+            )
+            for row in rows
+        )
+    )
+
+
+def add_key(store: Store, key: Key) -> None:
+    """Keep `key`; gateways on this ledger know it within a second."""
+    limits = key.limits
+    with store.database.transaction():
+        store.database.execute(
+            f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key.id, key.name, key.digest, int(key.admin), key.created_s, key.revoked_s,
+                limits.requests_per_minute, limits.tokens_per_minute, limits.budget_tokens,
+                limits.budget_usd, limits.budget_window,
+            ),
+        )  # fmt: skip
+        _changed(store)
+
+
+def revoke_key(store: Store, named: str) -> Key:
+    """Revoke the key with this id, or with this name if only one has it. It is not deleted."""
+    live = [key for key in load_ring(store).keys if key.revoked_s is None]
+    found = [key for key in live if named in (key.id, key.name)]
+    if not found:
+        raise UnknownName.of("key", named, [k.name for k in live], "— suffice keys list")
+    if len(found) > 1:
+        ids = ", ".join(key.id for key in found)
+        raise InputError(f"{len(found)} keys are named {named!r}: revoke one by its id: {ids}")
+    revoked = replace(found[0], revoked_s=time.time())
+    with store.database.transaction():
+        store.database.execute(
+            "UPDATE keys SET revoked_s = ? WHERE id = ?", (revoked.revoked_s, revoked.id)
+        )
+        _changed(store)
+    return revoked
+
+
+def _changed(store: Store) -> None:
+    store.database.execute("UPDATE shared SET value = value + 1 WHERE name = ?", (KEYS_VERSION,))

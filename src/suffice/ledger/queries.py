@@ -1,0 +1,174 @@
+"""Questions that the dashboard and `suffice ledger stats` ask; answers are plain JSON values."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from suffice.ledger.bins import quantile_s
+from suffice.ledger.rows import COLUMNS, RequestRow, SampleRow
+from suffice.ledger.schema import BUCKET_S, TRAFFIC
+from suffice.ledger.store import Store
+
+Json = dict[str, Any]
+_SUMS = ", ".join(f"SUM({name})" for name in TRAFFIC)
+
+
+def arms_since(store: Store, since_s: float) -> list[Json]:
+    """Sums of every arm since `since_s` (Unix time), the busiest first, with what was judged."""
+    rows = store.database.execute(
+        f"SELECT arm, {_SUMS} FROM traffic WHERE bucket_s >= ? GROUP BY arm", (_bucket(since_s),)
+    )
+    judged = _judged(store, since_s)
+    found = []
+    for arm, *sums in rows:
+        one = _sums(sums)
+        one["arm"] = arm
+        one["judged"], one["score"] = judged.get(arm, (0, None))
+        found.append(one)
+    return sorted(found, key=lambda one: -one["requests"])
+
+
+def total_of(arms: Sequence[Json]) -> Json:
+    """The sum over arms."""
+    total = _sums([sum(one[name] for one in arms) for name in TRAFFIC])
+    judged = sum(one["judged"] for one in arms)
+    total["judged"] = judged
+    total["score"] = (
+        sum(one["score"] * one["judged"] for one in arms if one["judged"]) / judged
+        if judged
+        else None
+    )
+    return total
+
+
+def _judged(store: Store, since_s: float) -> dict[str, tuple[int, float]]:
+    """(judgements, mean score) by arm; of several judgements of one request the last counts."""
+    rows = store.database.execute(
+        "SELECT r.arm, COUNT(*), AVG(f.score) FROM feedback f "
+        "JOIN requests r ON r.id = f.request_id "
+        "WHERE r.started_s >= ? AND f.at_s = "
+        "(SELECT MAX(g.at_s) FROM feedback g WHERE g.request_id = f.request_id) GROUP BY r.arm",
+        (since_s,),
+    )
+    return {arm or "none": (int(count), float(mean)) for arm, count, mean in rows}
+
+
+def _sums(values: Sequence[float | None]) -> Json:
+    one: Json = {name: float(v or 0) for name, v in zip(TRAFFIC, values, strict=True)}
+    baseline = one["baseline_tokens"]
+    one["saved"] = 1.0 - one["baselined_tokens"] / baseline if baseline else None
+    one["saved_tokens"] = baseline - one["baselined_tokens"] if baseline else None
+    return one
+
+
+def series(store: Store, since_s: float, until_s: float, step_s: int) -> list[Json]:
+    """Sums and latencies in steps of `step_s` seconds, empty steps included."""
+    step = max(BUCKET_S, step_s // BUCKET_S * BUCKET_S)
+    first = int(since_s // step) * step
+    rows = store.database.execute(
+        f"SELECT bucket_s / {step} * {step}, arm, {_SUMS} FROM traffic WHERE bucket_s >= ? "
+        f"GROUP BY bucket_s / {step} * {step}, arm",
+        (first,),
+    )
+    by_step: dict[int, dict[str, list[float]]] = defaultdict(dict)
+    for at, arm, *sums in rows:
+        by_step[int(at)][arm] = [float(value) for value in sums]
+    times = _latencies(store, first, step)
+    found = []
+    for at in range(first, int(until_s) + 1, step):
+        arms = by_step.get(at, {})
+        one = _sums([sum(column) for column in zip(*arms.values(), strict=True)] or [0] * 11)
+        one["at_s"] = at
+        one["arms"] = {arm: sums[0] for arm, sums in arms.items()}
+        for phase, counts in times.get(at, {}).items():
+            one[f"{phase}_p50_s"] = quantile_s(counts, 0.5)
+            one[f"{phase}_p95_s"] = quantile_s(counts, 0.95)
+        found.append(one)
+    return found
+
+
+def _latencies(store: Store, first: int, step: int) -> dict[int, dict[str, dict[int, int]]]:
+    rows = store.database.execute(
+        f"SELECT bucket_s / {step} * {step}, phase, bin, SUM(count) FROM latency "
+        f"WHERE bucket_s >= ? GROUP BY bucket_s / {step} * {step}, phase, bin",
+        (first,),
+    )
+    found: dict[int, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+    for at, phase, number, count in rows:
+        found[int(at)][phase][int(number)] = int(count)
+    return found
+
+
+def latency_since(store: Store, since_s: float) -> Json:
+    """Median, 95th and 99th percentile (seconds) of every phase since `since_s`."""
+    rows = store.database.execute(
+        "SELECT phase, bin, SUM(count) FROM latency WHERE bucket_s >= ? GROUP BY phase, bin",
+        (_bucket(since_s),),
+    )
+    counts: dict[str, dict[int, int]] = defaultdict(dict)
+    for phase, number, count in rows:
+        counts[phase][int(number)] = int(count)
+    return {
+        phase: {f"p{q:.0f}_s": quantile_s(found, q / 100) for q in (50, 95, 99)}
+        for phase, found in counts.items()
+    }
+
+
+def recent(store: Store, limit: int) -> list[Json]:
+    """The newest requests with their samples and last judgement."""
+    columns = COLUMNS[RequestRow]
+    rows = store.database.execute(
+        f"SELECT {', '.join(columns)} FROM requests ORDER BY started_s DESC LIMIT ?", (limit,)
+    )
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    by_id: dict[str, Json] = {one["id"]: one for one in found}
+    for one in found:
+        one["sample_rows"], one["score"] = [], None
+    if by_id:
+        marks = ", ".join("?" * len(by_id))
+        names = COLUMNS[SampleRow]
+        for row in store.database.execute(
+            f"SELECT {', '.join(names)} FROM samples WHERE request_id IN ({marks}) "
+            "ORDER BY choice, sample",
+            tuple(by_id),
+        ):
+            sample = dict(zip(names, row, strict=True))
+            by_id[sample["request_id"]]["sample_rows"].append(sample)
+        for request_id, score in store.database.execute(
+            f"SELECT request_id, score FROM feedback WHERE request_id IN ({marks}) ORDER BY at_s",
+            tuple(by_id),
+        ):
+            by_id[request_id]["score"] = score
+    return found
+
+
+def keys_since(store: Store, since_s: float) -> list[Json]:
+    """Requests, tokens and money by key since `since_s`, the dearest first."""
+    rows = store.database.execute(
+        "SELECT r.key_id, k.name, COUNT(*), SUM(COALESCE(r.prompt_tokens, 0) + "
+        "COALESCE(r.completion_tokens, 0)), SUM(COALESCE(r.usd, 0)) FROM requests r "
+        "LEFT JOIN keys k ON k.id = r.key_id WHERE r.started_s >= ? "
+        "GROUP BY r.key_id, k.name ORDER BY 4 DESC",
+        (since_s,),
+    )
+    return [
+        {"key": name or "no key", "id": key_id, "requests": int(n), "tokens": int(t), "usd": usd}
+        for key_id, name, n, t, usd in rows
+    ]
+
+
+def counts(store: Store) -> Json:
+    """Rows per table and the time of the oldest and newest request."""
+    execute = store.database.execute
+    found: Json = {
+        table: int(execute(f"SELECT COUNT(*) FROM {table}")[0][0])
+        for table in ("requests", "samples", "texts", "feedback", "keys")
+    }
+    oldest, newest = execute("SELECT MIN(started_s), MAX(started_s) FROM requests")[0]
+    return found | {"oldest_s": oldest, "newest_s": newest}
+
+
+def _bucket(since_s: float) -> int:
+    return int(since_s // BUCKET_S) * BUCKET_S

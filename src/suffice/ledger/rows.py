@@ -1,0 +1,193 @@
+"""The ledger's rows. Field names are column names; None is what nobody told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+# answered: complete; failed: an error instead, or after a part of it; left: the client went away.
+Ending = Literal["answered", "failed", "left"]
+# Where the token counts come from: the engine's usage, or counted events and bytes.
+UsageSource = Literal["engine", "estimated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRow:
+    """One request and its outcome, without any text of it."""
+
+    id: str
+    started_s: float  # Unix time
+    endpoint: str
+    model: str | None = None  # as the client asked for it
+    served_model: str | None = None
+    arm: str | None = None  # the policy that answered; bypass passes through
+    key_id: str | None = None
+    ending: Ending = "answered"
+    status: int | None = None
+    error_code: str | None = None
+    stream: int = 0
+    choices: int = 1
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_source: UsageSource | None = None
+    samples: int | None = None
+    samples_cancelled: int | None = None
+    baseline_tokens: float | None = None  # completion tokens of the uniform version of the policy
+    confidence: float | None = None
+    escalated: int | None = None
+    accepted_sample: int | None = None
+    why: str | None = None
+    usd: float | None = None
+    flops: float | None = None
+    gpu_s: float | None = None
+    first_byte_s: float | None = None  # from the request's arrival
+    elapsed_s: float = 0.0
+    overhead_s: float | None = None  # a policy's time that nobody was waited for
+    lambda_price: float | None = None  # auto's price when it chose
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRow:
+    """One action that reached an engine: a sample, probe or revision."""
+
+    request_id: str
+    choice: int
+    sample: int
+    model: str
+    purpose: str
+    status: str
+    prompt_tokens: int
+    completion_tokens: int
+    score: float | None = None
+    confidence: float | None = None
+    reason: str | None = None
+    answer: str | None = None  # only where outputs are stored
+    ttft_s: float | None = None
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRow:
+    """What was asked and answered, redacted; written only where the operator asked for it."""
+
+    request_id: str
+    prompt: str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackRow:
+    """A judgement of one request: right or wrong, or a score in [0, 1]."""
+
+    id: str
+    request_id: str
+    at_s: float
+    score: float
+    key_id: str | None = None
+    source: str | None = None  # who judged: user, check, the name of an evaluation
+    comment: str | None = None
+
+
+Row = RequestRow | SampleRow | TextRow | FeedbackRow
+
+TABLES: dict[type, str] = {
+    RequestRow: "requests",
+    SampleRow: "samples",
+    TextRow: "texts",
+    FeedbackRow: "feedback",
+}
+COLUMNS: dict[type, tuple[str, ...]] = {
+    kind: tuple(f.name for f in fields(kind)) for kind in TABLES
+}
+
+
+def values_of(row: Row) -> tuple[Any, ...]:
+    """The row's values in the order of COLUMNS."""
+    return tuple(getattr(row, name) for name in COLUMNS[type(row)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Everything about one request, written together or not at all."""
+
+    request: RequestRow
+    samples: tuple[SampleRow, ...] = ()
+    text: TextRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time in which a key's use is counted; `kind` names its length."""
+
+    key_id: str
+    kind: str
+    start_s: int
+
+
+# The kind of the short windows in which rates are counted.
+SLICE = "slice"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A key whose totals are wanted: of its budget's window, and of slices from `since_s` on."""
+
+    budget: Window
+    since_s: int
+
+
+@dataclass(slots=True)
+class Used:
+    """Requests, tokens and money."""
+
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def add(self, other: Used) -> None:
+        """Count `other` in."""
+        self.requests += other.requests
+        self.tokens += other.tokens
+        self.usd += other.usd
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """What one transaction writes. Writing it twice counts once: its id is written with it."""
+
+    id: str
+    at_s: float
+    entries: list[Entry] = field(default_factory=list)
+    feedback: list[FeedbackRow] = field(default_factory=list)
+    traffic: dict[tuple[int, str], tuple[float, ...]] = field(default_factory=dict)
+    latency: dict[tuple[int, str, int], int] = field(default_factory=dict)
+    used: dict[Window, Used] = field(default_factory=dict)
+    watched: list[Watched] = field(default_factory=list)
+    moved: dict[str, float] = field(default_factory=dict)  # shared numbers and their changes
+    process: tuple[str, str] | None = None  # this process's name and its state as JSON
+
+    @property
+    def rows(self) -> int:
+        """Rows of requests, samples, texts and feedback."""
+        return len(self.feedback) + sum(
+            1 + len(e.samples) + (e.text is not None) for e in self.entries
+        )
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(
+            self.entries or self.feedback or self.traffic or self.used or self.moved or self.process
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the database told back: totals over all processes, and the keys' version."""
+
+    used: dict[Window, Used]
+    shared: dict[str, float]
+    keys_version: int

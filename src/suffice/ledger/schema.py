@@ -1,0 +1,71 @@
+"""The ledger's schema as numbered migrations, for SQLite and PostgreSQL alike.
+
+A migration is never edited once released: a change is a new one at the end. `{int}`, `{real}` and
+`{text}` stand for the dialect's types.
+"""
+
+from __future__ import annotations
+
+# Columns of `traffic` that are sums; the key is (bucket_s, arm).
+TRAFFIC = (
+    "requests",
+    "failed",
+    "left_early",
+    "prompt_tokens",
+    "completion_tokens",
+    "baseline_tokens",  # where a baseline is known, with the tokens spent there beside it
+    "baselined_tokens",
+    "samples",
+    "samples_cancelled",
+    "usd",
+    "elapsed_s",
+)
+BUCKET_S = 10
+
+_FIRST = (
+    """CREATE TABLE requests (
+        id {text} PRIMARY KEY, started_s {real} NOT NULL, endpoint {text} NOT NULL, model {text},
+        served_model {text}, arm {text}, key_id {text}, ending {text} NOT NULL, status {int},
+        error_code {text}, stream {int} NOT NULL, choices {int} NOT NULL, prompt_tokens {int},
+        completion_tokens {int}, cached_tokens {int}, reasoning_tokens {int}, usage_source {text},
+        samples {int}, samples_cancelled {int}, baseline_tokens {real}, confidence {real},
+        escalated {int}, accepted_sample {int}, why {text}, usd {real}, flops {real}, gpu_s {real},
+        first_byte_s {real}, elapsed_s {real} NOT NULL, overhead_s {real}, lambda_price {real},
+        trace_id {text})""",
+    "CREATE INDEX requests_started ON requests (started_s)",
+    """CREATE TABLE samples (
+        request_id {text} NOT NULL, choice {int} NOT NULL, sample {int} NOT NULL,
+        model {text} NOT NULL, purpose {text} NOT NULL, status {text} NOT NULL,
+        prompt_tokens {int} NOT NULL, completion_tokens {int} NOT NULL, score {real},
+        confidence {real}, reason {text}, answer {text}, ttft_s {real}, elapsed_s {real} NOT NULL,
+        PRIMARY KEY (request_id, choice, sample))""",
+    "CREATE TABLE texts (request_id {text} PRIMARY KEY, prompt {text}, output {text})",
+    """CREATE TABLE feedback (
+        id {text} PRIMARY KEY, request_id {text} NOT NULL, at_s {real} NOT NULL,
+        score {real} NOT NULL, key_id {text}, source {text}, comment {text})""",
+    "CREATE INDEX feedback_request ON feedback (request_id)",
+    "CREATE INDEX feedback_at ON feedback (at_s)",
+    "CREATE TABLE batches (id {text} PRIMARY KEY, at_s {real} NOT NULL)",
+    "CREATE INDEX batches_at ON batches (at_s)",
+    "CREATE TABLE traffic (bucket_s {int} NOT NULL, arm {text} NOT NULL, "
+    + ", ".join(f"{name} {{real}} NOT NULL" for name in TRAFFIC)
+    + ", PRIMARY KEY (bucket_s, arm))",
+    """CREATE TABLE latency (
+        bucket_s {int} NOT NULL, phase {text} NOT NULL, bin {int} NOT NULL, count {int} NOT NULL,
+        PRIMARY KEY (bucket_s, phase, bin))""",
+    """CREATE TABLE keys (
+        id {text} PRIMARY KEY, name {text} NOT NULL, digest {text} NOT NULL, admin {int} NOT NULL,
+        created_s {real} NOT NULL, revoked_s {real}, requests_per_minute {int},
+        tokens_per_minute {int}, budget_tokens {int}, budget_usd {real}, budget_window {text})""",
+    """CREATE TABLE used (
+        key_id {text} NOT NULL, kind {text} NOT NULL, start_s {int} NOT NULL,
+        requests {int} NOT NULL, tokens {int} NOT NULL, usd {real} NOT NULL,
+        PRIMARY KEY (key_id, kind, start_s))""",
+    "CREATE TABLE shared (name {text} PRIMARY KEY, value {real} NOT NULL)",
+    "INSERT INTO shared (name, value) VALUES ('keys_version', 0)",
+    """CREATE TABLE processes (
+        name {text} PRIMARY KEY, seen_s {real} NOT NULL, state {text} NOT NULL)""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+VERSION = len(MIGRATIONS)

@@ -1,0 +1,209 @@
+"""Writing the ledger: one batch is one transaction, and writing it again changes nothing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from suffice.core.errors import InputError
+from suffice.ledger.database import Database, connect, is_postgres, migrate
+from suffice.ledger.rows import (
+    COLUMNS,
+    SLICE,
+    TABLES,
+    Batch,
+    FeedbackRow,
+    RequestRow,
+    SampleRow,
+    TextRow,
+    Told,
+    Used,
+    Window,
+    values_of,
+)
+from suffice.ledger.schema import TRAFFIC
+
+KEYS_VERSION = "keys_version"
+# Batches are remembered this long, so that one whose commit went unanswered is not counted twice.
+BATCH_MEMORY_S = 3600.0
+LONGEST_WINDOW_S = 32 * 86400
+
+_INSERT = {
+    kind: f"INSERT INTO {table} ({', '.join(COLUMNS[kind])}) "
+    f"VALUES ({', '.join('?' * len(COLUMNS[kind]))}) ON CONFLICT DO NOTHING"
+    for kind, table in TABLES.items()
+}
+_TRAFFIC = (
+    f"INSERT INTO traffic (bucket_s, arm, {', '.join(TRAFFIC)}) "
+    f"VALUES (?, ?, {', '.join('?' * len(TRAFFIC))}) ON CONFLICT (bucket_s, arm) DO UPDATE SET "
+    + ", ".join(f"{name} = traffic.{name} + excluded.{name}" for name in TRAFFIC)
+)
+_LATENCY = (
+    "INSERT INTO latency (bucket_s, phase, bin, count) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (bucket_s, phase, bin) DO UPDATE SET count = latency.count + excluded.count"
+)
+_USED = (
+    "INSERT INTO used (key_id, kind, start_s, requests, tokens, usd) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (key_id, kind, start_s) DO UPDATE SET requests = used.requests + "
+    "excluded.requests, tokens = used.tokens + excluded.tokens, usd = used.usd + excluded.usd"
+)
+_SHARED = (
+    "INSERT INTO shared (name, value) VALUES (?, CASE WHEN ? > 0 THEN ? ELSE 0 END) "
+    "ON CONFLICT (name) DO UPDATE SET value = "
+    "CASE WHEN shared.value + ? > 0 THEN shared.value + ? ELSE 0 END RETURNING value"
+)
+_PROCESS = (
+    "INSERT INTO processes (name, seen_s, state) VALUES (?, ?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET seen_s = excluded.seen_s, state = excluded.state"
+)
+
+
+class Store:
+    """The ledger's tables in one database."""
+
+    def __init__(self, url: str) -> None:
+        """Open `url` and bring its schema up to date; a missing SQLite file is created."""
+        self.url = url
+        self.database: Database = connect(url)
+        try:
+            migrate(self.database)
+        except BaseException:
+            self.database.close()
+            raise
+
+    def write(self, batch: Batch) -> Told:
+        """Write `batch`, durably, and hear the totals of the windows that it names.
+
+        Raises LedgerAway if the database cannot be written now; nothing of the batch is then
+        written, and it may be written again.
+        """
+        database = self.database
+        with database.transaction():
+            if batch.changes:
+                fresh = database.execute(
+                    "INSERT INTO batches (id, at_s) VALUES (?, ?) ON CONFLICT DO NOTHING "
+                    "RETURNING id",
+                    (batch.id, batch.at_s),
+                )
+                if fresh:
+                    self._write_rows(batch)
+                    self._write_sums(batch)
+            return self._told(batch)
+
+    def _write_rows(self, batch: Batch) -> None:
+        many = self.database.execute_many
+        if batch.entries:
+            many(_INSERT[RequestRow], [values_of(e.request) for e in batch.entries])
+        samples = [values_of(row) for e in batch.entries for row in e.samples]
+        if samples:
+            many(_INSERT[SampleRow], samples)
+        texts = [values_of(e.text) for e in batch.entries if e.text is not None]
+        if texts:
+            many(_INSERT[TextRow], texts)
+        if batch.feedback:
+            many(_INSERT[FeedbackRow], [values_of(row) for row in batch.feedback])
+
+    def _write_sums(self, batch: Batch) -> None:
+        # Every process updates rows in the same order, or two of them would wait for each other.
+        many = self.database.execute_many
+        if batch.traffic:
+            many(_TRAFFIC, [(*at, *sums) for at, sums in sorted(batch.traffic.items())])
+        if batch.latency:
+            many(_LATENCY, [(*at, count) for at, count in sorted(batch.latency.items())])
+        if batch.used:
+            sums = [(*_at(w), u.requests, u.tokens, u.usd) for w, u in batch.used.items()]
+            many(_USED, sorted(sums))
+        for name, change in sorted(batch.moved.items()):
+            self.database.execute(_SHARED, (name, change, change, change, change))
+        if batch.process is not None:
+            self.database.execute(_PROCESS, (batch.process[0], batch.at_s, batch.process[1]))
+
+    def _told(self, batch: Batch) -> Told:
+        used: dict[Window, Used] = {}
+        for watched in batch.watched:
+            budget = watched.budget
+            rows = self.database.execute(
+                "SELECT kind, start_s, requests, tokens, usd FROM used WHERE key_id = ? "
+                "AND (kind = ? AND start_s >= ? OR kind = ? AND start_s = ?)",
+                (budget.key_id, SLICE, watched.since_s, budget.kind, budget.start_s),
+            )
+            for kind, start_s, *sums in rows:
+                used[Window(budget.key_id, kind, start_s)] = Used(*sums)
+        shared = dict(self.database.execute("SELECT name, value FROM shared"))
+        return Told(used=used, shared=shared, keys_version=int(shared.pop(KEYS_VERSION, 0)))
+
+    def used_lately(self, now_s: float) -> dict[Window, Used]:
+        """Totals that may still bind a key: the last minutes' slices, every open budget window."""
+        rows = self.database.execute(
+            "SELECT key_id, kind, start_s, requests, tokens, usd FROM used "
+            "WHERE kind = 'total' OR start_s >= ?",
+            (int(now_s) - LONGEST_WINDOW_S,),
+        )
+        return {
+            Window(key_id, kind, start_s): Used(*sums)
+            for key_id, kind, start_s, *sums in rows
+            if kind != SLICE or start_s >= now_s - 120
+        }
+
+    def begin_shared(self, name: str, value: float) -> None:
+        """Give a shared number its first value, unless it has one."""
+        self.database.execute(
+            "INSERT INTO shared (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, value)
+        )
+
+    def owner_of(self, request_id: str) -> tuple[bool, str | None]:
+        """Whether the ledger has this request, and the key that made it."""
+        rows = self.database.execute("SELECT key_id FROM requests WHERE id = ?", (request_id,))
+        return (True, rows[0][0]) if rows else (False, None)
+
+    def prune(
+        self,
+        *,
+        before_s: float,
+        texts_before_s: float | None = None,
+        sums_before_s: float | None = None,
+    ) -> int:
+        """Delete requests that started before `before_s` (Unix time) with all that belongs to them.
+
+        Returns the number of requests deleted. Texts may have to go sooner. Sums by time go with
+        their requests unless told otherwise; keys and what they used are kept.
+        """
+        sums_s = before_s if sums_before_s is None else sums_before_s
+        old = "SELECT id FROM requests WHERE started_s < ?"
+        execute = self.database.execute
+        with self.database.transaction():
+            for table in ("samples", "texts", "feedback"):
+                execute(f"DELETE FROM {table} WHERE request_id IN ({old})", (before_s,))
+            gone = execute("DELETE FROM requests WHERE started_s < ? RETURNING 1", (before_s,))
+            for table in ("traffic", "latency"):
+                execute(f"DELETE FROM {table} WHERE bucket_s < ?", (int(sums_s),))
+            if texts_before_s is not None:
+                execute(f"DELETE FROM texts WHERE request_id IN ({old})", (texts_before_s,))
+        return len(gone)
+
+    def tidy(self, now_s: float | None = None) -> None:
+        """Forget batches, minutes and processes that no longer matter."""
+        now_s = time.time() if now_s is None else now_s
+        execute = self.database.execute
+        with self.database.transaction():
+            execute("DELETE FROM batches WHERE at_s < ?", (now_s - BATCH_MEMORY_S,))
+            execute("DELETE FROM used WHERE kind = 'slice' AND start_s < ?", (int(now_s) - 3600,))
+            execute("DELETE FROM processes WHERE seen_s < ?", (now_s - 86400.0,))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.database.close()
+
+
+def _at(window: Window) -> tuple[str, str, int]:
+    return window.key_id, window.kind, window.start_s
+
+
+def open_existing(url: str) -> Store:
+    """The ledger at `url`, which must be there already: a wrong path is not an empty ledger."""
+    path = url.removeprefix("sqlite:")
+    if not is_postgres(url) and not Path(path).is_file():
+        raise InputError(
+            f"there is no ledger at {path!r}: `suffice serve` makes one, --ledger says where"
+        )
+    return Store(url)

@@ -1,0 +1,277 @@
+"""The thread that writes the ledger: batches, off the response path, bounded, patient.
+
+A row is **acknowledged** when the transaction that holds it has been committed and synced to disk;
+`Writer.acknowledged` counts them, and killing the process cannot lose them. What is still waiting
+can be lost: at most what arrived in the last `flush_s`, or since the database went away.
+
+While the database is away (disk full, read-only, server gone, locked), rows wait in memory, up to
+`queue_rows`; then new ones are dropped and counted. Writing is tried again with growing pauses, and
+what waited is written when the database is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from suffice.ledger.database import LedgerError
+from suffice.ledger.rows import Batch, Entry, FeedbackRow, Told
+from suffice.ledger.store import Store
+
+log = logging.getLogger("suffice.ledger")
+
+BATCH_ENTRIES = 2000
+IDLE_S = 1.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+TIDY_S = 600.0
+DAY_S = 86400.0
+
+# What is waiting to be turned into a row: making it is the thread's work, not the event loop's.
+Make = Callable[[], Entry | FeedbackRow | None]
+
+
+class Sums(Protocol):
+    """What is added up beside the rows and goes into the same transaction."""
+
+    def fill(self, batch: Batch) -> None:
+        """Put what is due into `batch`."""
+        ...
+
+    def told(self, told: Told) -> None:
+        """`batch` is written; these are the totals over all processes."""
+        ...
+
+
+@dataclass(slots=True)
+class Health:
+    """How the writing goes."""
+
+    acknowledged: int = 0  # rows that are on disk
+    dropped: int = 0  # requests that will never be
+    waiting: int = 0  # rows in memory
+    away_since_s: float | None = None
+    error: str | None = None
+    flush_s: float = 0.0  # how long the last transaction took
+
+
+@dataclass(slots=True)
+class _Pending:
+    entries: list[Entry] = field(default_factory=list)
+    feedback: list[FeedbackRow] = field(default_factory=list)
+    waiters: list[Future[None]] = field(default_factory=list)
+    rows: int = 0
+
+
+class Writer:
+    """Writes what it is given, in the order it came, from a thread of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        sums: Sums | None = None,
+        *,
+        flush_s: float = 0.2,
+        queue_rows: int = 50_000,
+        retention_days: float | None = None,
+        text_retention_days: float | None = None,
+        keep_newest: int | None = None,
+    ) -> None:
+        """`keep_newest` bounds a ledger in memory to that many requests."""
+        self._store = store
+        self._sums = sums
+        self._flush_s = flush_s
+        self._queue_rows = queue_rows
+        self._retention_days = retention_days
+        self._text_retention_days = text_retention_days
+        self._keep_newest = keep_newest
+        self._inbox: deque[tuple[Make, Future[None] | None]] = deque()
+        self._pending = _Pending()
+        self._batch: tuple[Batch, list[Future[None]]] | None = None
+        self._wake = threading.Event()
+        self._hurry = threading.Event()
+        self._stop = threading.Event()
+        self._tidied_s = 0.0
+        self._pause_s = FIRST_PAUSE_S
+        self.health = Health()
+        self._thread = threading.Thread(target=self._run, name="suffice-ledger", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        """Whether a new request's rows would be dropped."""
+        return len(self._inbox) + self.health.waiting >= self._queue_rows
+
+    @property
+    def away(self) -> bool:
+        """Whether the last attempt to write failed."""
+        return self.health.away_since_s is not None
+
+    def put(self, make: Make) -> None:
+        """Write what `make` gives, when there is time; `make` runs in the writer's thread."""
+        if self.full:
+            self._drop()
+            return
+        self._inbox.append((make, None))
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def put_now(self, make: Make) -> Future[None]:
+        """As `put`, at once; the future is done when the row is acknowledged."""
+        done: Future[None] = Future()
+        if self.full:
+            self._drop()
+            done.set_exception(LedgerError("the ledger's queue is full"))
+            return done
+        self._inbox.append((make, done))
+        self._wake.set()
+        self._hurry.set()
+        return done
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what is waiting, if the database lets us, and end the thread."""
+        self._stop.set()
+        self._hurry.set()
+        self._wake.set()
+        self._thread.join(timeout_s)
+        if self.health.waiting or self._inbox:
+            log.error("ledger closed with %d rows unwritten", self.health.waiting)
+
+    def _drop(self) -> None:
+        self.health.dropped += 1
+        if self.health.dropped & (self.health.dropped - 1) == 0:  # 1, 2, 4, 8 …
+            log.error(
+                "ledger queue is full: %d requests dropped so far (%s)",
+                self.health.dropped, self.health.error or "the database is too slow",
+            )  # fmt: skip
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(IDLE_S)
+            self._wake.clear()
+            self._hurry.wait(self._pause_s if self.away else self._flush_s)
+            self._hurry.clear()
+            self._drain()
+            self._write()
+            if not self.away and time.monotonic() - self._tidied_s > TIDY_S:
+                self._tidy()
+        self._drain()
+        while (self._pending.rows or self._batch) and self._write():
+            pass
+        self._write()
+
+    def _drain(self) -> None:
+        """Turn what came in into rows."""
+        inbox, pending = self._inbox, self._pending
+        while inbox:
+            make, done = inbox.popleft()
+            try:
+                row = make()
+            except Exception:  # a bug in one row must not end the ledger
+                log.exception("a ledger row could not be made")
+                if done is not None:
+                    done.set_exception(LedgerError("the row could not be made"))
+                continue
+            if isinstance(row, Entry):
+                pending.entries.append(row)
+                pending.rows += 1 + len(row.samples)
+            elif row is not None:
+                pending.feedback.append(row)
+                pending.rows += 1
+            if done is not None:
+                pending.waiters.append(done)
+        self.health.waiting = pending.rows + (self._batch[0].rows if self._batch else 0)
+
+    def _next_batch(self) -> tuple[Batch, list[Future[None]]]:
+        pending = self._pending
+        batch = Batch(id=secrets.token_hex(12), at_s=time.time())
+        batch.entries, pending.entries = (
+            pending.entries[:BATCH_ENTRIES], pending.entries[BATCH_ENTRIES:],
+        )  # fmt: skip
+        waiters: list[Future[None]] = []
+        if not pending.entries:  # the last part: whoever waits is served by it at the latest
+            batch.feedback, pending.feedback = pending.feedback, []
+            waiters, pending.waiters = pending.waiters, []
+        pending.rows -= batch.rows
+        pending.rows = max(0, pending.rows)
+        if self._sums is not None:
+            self._sums.fill(batch)
+        return batch, waiters
+
+    def _write(self) -> bool:
+        """Write one batch; whether it worked."""
+        if self._batch is None:
+            self._batch = self._next_batch()
+        batch, waiters = self._batch
+        began_s = time.perf_counter()
+        try:
+            told = self._store.write(batch)
+        except LedgerError as error:
+            self._failed(error)
+            return False
+        self._batch = None
+        self._recovered()
+        self.health.flush_s = time.perf_counter() - began_s
+        self.health.acknowledged += batch.rows
+        self.health.waiting = self._pending.rows
+        for waiter in waiters:
+            waiter.set_result(None)
+        if self._sums is not None:
+            self._sums.told(told)
+        if self._pending.rows:
+            self._wake.set()
+            self._hurry.set()
+        return True
+
+    def _failed(self, error: LedgerError) -> None:
+        if not self.away:
+            self.health.away_since_s = time.time()
+            log.error("ledger cannot be written, rows wait in memory: %s", error)
+        self.health.error = str(error)
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        self._wake.set()
+
+    def _recovered(self) -> None:
+        if self.health.away_since_s is not None:
+            log.warning(
+                "ledger is written again after %.1f s, %d requests were dropped",
+                time.time() - self.health.away_since_s, self.health.dropped,
+            )  # fmt: skip
+        self.health.away_since_s = None
+        self.health.error = None
+        self._pause_s = FIRST_PAUSE_S
+
+    def _tidy(self) -> None:
+        """Forget what is older than it may be."""
+        self._tidied_s = time.monotonic() - (TIDY_S - 30.0 if self._keep_newest else 0.0)
+        now_s = time.time()
+        try:
+            self._store.tidy(now_s)
+            before_s = self._oldest_kept_s(now_s)
+            texts = self._text_retention_days
+            if before_s is not None or texts is not None:
+                self._store.prune(
+                    before_s=before_s or 0.0,
+                    texts_before_s=None if texts is None else now_s - texts * DAY_S,
+                    sums_before_s=now_s - 3600.0 if self._keep_newest else None,
+                )
+        except LedgerError as error:
+            log.warning("ledger could not be tidied: %s", error)
+
+    def _oldest_kept_s(self, now_s: float) -> float | None:
+        if self._keep_newest is not None:
+            rows = self._store.database.execute(
+                "SELECT started_s FROM requests ORDER BY started_s DESC LIMIT 1 OFFSET ?",
+                (self._keep_newest,),
+            )
+            return float(rows[0][0]) if rows else None
+        return None if self._retention_days is None else now_s - self._retention_days * DAY_S

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from suffice.core.errors import InputError
+from suffice.ledger import queries
+from suffice.ledger.database import LedgerAway, LedgerError, connect, shown
+from suffice.ledger.rows import (
+    Batch,
+    Entry,
+    FeedbackRow,
+    RequestRow,
+    SampleRow,
+    TextRow,
+    Used,
+    Watched,
+    Window,
+)
+from suffice.ledger.schema import TRAFFIC, VERSION
+from suffice.ledger.store import Store, open_existing
+
+Opened = Callable[[str], Store]
+
+
+def entry(number: int, *, at_s: float = 1000.0, **told: object) -> Entry:
+    name = f"req-{number}"
+    return Entry(
+        request=RequestRow(
+            id=name, started_s=at_s, endpoint="/v1/chat/completions", arm="esc", completion_tokens=7,
+            **told,  # type: ignore[arg-type]
+        ),
+        samples=(
+            SampleRow(
+                request_id=name, choice=0, sample=0, model="m", purpose="answer",
+                status="finished", prompt_tokens=3, completion_tokens=7,
+            ),
+        ),
+        text=TextRow(request_id=name, prompt="asked", output="answered"),
+    )  # fmt: skip
+
+
+def batch(name: str, *entries: Entry, at_s: float = 1000.0) -> Batch:
+    return Batch(id=name, at_s=at_s, entries=list(entries))
+
+
+def test_what_is_written_is_read(url: str, opened: Opened) -> None:
+    store = opened(url)
+    store.write(batch("a", entry(1, usd=0.25, model="é\N{SNOWMAN}")))
+    again = opened(url)
+    (found,) = queries.recent(again, 10)
+    assert (found["id"], found["usd"], found["model"]) == ("req-1", 0.25, "é\N{SNOWMAN}")
+    assert found["sample_rows"][0]["completion_tokens"] == 7
+    assert queries.counts(again)["texts"] == 1
+
+
+def test_a_batch_written_twice_counts_once(url: str, opened: Opened) -> None:
+    store = opened(url)
+    one = batch("a", entry(1))
+    window = Window("k", "day", 0)
+    one.used[window] = Used(1, 10, 0.5)
+    one.watched = [Watched(window, 0)]
+    one.traffic[1000, "esc"] = (1.0,) * len(TRAFFIC)
+    one.moved["lambda"] = 0.25
+    for _ in range(3):
+        told = store.write(one)
+    assert told.used[window] == Used(1, 10, 0.5)
+    assert told.shared == {"lambda": 0.25}
+    assert queries.arms_since(store, 0)[0]["requests"] == 1
+
+
+def test_sums_of_two_processes_add_up(url: str, opened: Opened) -> None:
+    first, second = opened(url), opened(url)
+    window = Window("k", "day", 0)
+    for number, store in enumerate((first, second, first)):
+        one = batch(f"b{number}")
+        one.used[window] = Used(1, 100, 0.0)
+        one.moved["lambda"] = 0.5 if number else -3.0  # never below 0
+        one.watched = [Watched(window, 0)]
+        told = store.write(one)
+    assert told.used[window].tokens == 300
+    assert told.shared["lambda"] == pytest.approx(1.0)
+
+
+def test_prune_takes_what_belongs_to_a_request(url: str, opened: Opened) -> None:
+    store = opened(url)
+    one = batch("a", entry(1, at_s=10.0), entry(2, at_s=20.0), entry(3, at_s=30.0))
+    one.feedback = [FeedbackRow(id="f", request_id="req-1", at_s=11.0, score=1.0)]
+    store.write(one)
+    assert store.prune(before_s=20.0, texts_before_s=30.0) == 1
+    found = queries.counts(store)
+    assert (found["requests"], found["samples"]) == (2, 2)
+    assert (found["texts"], found["feedback"]) == (1, 0)
+
+
+def test_the_last_judgement_counts(url: str, opened: Opened) -> None:
+    store = opened(url)
+    one = batch("a", entry(1))
+    one.traffic[1000, "esc"] = (1.0,) * len(TRAFFIC)
+    one.feedback = [
+        FeedbackRow(id="f1", request_id="req-1", at_s=1.0, score=0.0),
+        FeedbackRow(id="f2", request_id="req-1", at_s=2.0, score=1.0),
+    ]
+    store.write(one)
+    (arm,) = queries.arms_since(store, 0)
+    assert (arm["judged"], arm["score"]) == (1, 1.0)
+
+
+def test_a_failed_batch_leaves_nothing(url: str, opened: Opened) -> None:
+    store = opened(url)
+    broken = batch("a", entry(1))
+    broken.moved = {"lambda": "much"}  # type: ignore[dict-item]
+    broken.traffic[0, "esc"] = (None,) * len(TRAFFIC)  # type: ignore[assignment]
+    with pytest.raises(LedgerError):
+        store.write(broken)
+    assert queries.counts(store)["requests"] == 0
+    store.write(batch("b", entry(1)))
+    assert queries.counts(store)["requests"] == 1
+
+
+def test_a_later_schema_is_refused(url: str, opened: Opened) -> None:
+    store = opened(url)
+    store.database.execute("UPDATE version SET number = ?", (VERSION + 1,))
+    with pytest.raises(LedgerError, match=f"version {VERSION + 1}.*upgrade"):
+        Store(url)
+
+
+def test_series_have_no_holes(url: str, opened: Opened) -> None:
+    store = opened(url)
+    one = batch("a")
+    one.traffic[1000, "esc"] = (2.0,) * len(TRAFFIC)
+    one.latency[1000, "total", 12] = 4
+    store.write(one)
+    found = queries.series(store, 980, 1020, 10)
+    assert [step["requests"] for step in found] == [0, 0, 2, 0, 0]
+    assert found[2]["arms"] == {"esc": 2.0}
+    assert 0.0 < found[2]["total_p50_s"] <= 0.01
+
+
+def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(b"this is not a database, it is a text of some length" * 40)
+    with pytest.raises(LedgerError, match="not a database.*--ledger"):
+        Store(str(path))
+
+
+def test_a_wrong_path_is_not_an_empty_ledger(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no ledger at"):
+        open_existing(str(tmp_path / "none.db"))
+    assert not (tmp_path / "none.db").exists()
+    with pytest.raises(InputError, match="postgresql://"):
+        connect("mysql://x/y")
+
+
+def test_a_locked_file_is_away_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suffice.ledger.database.BUSY_S", 0.05)
+    path = tmp_path / "l.db"
+    store = Store(str(path))
+    other = sqlite3.connect(path)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerAway, match="locked"):
+        store.write(batch("a", entry(1)))
+    other.rollback()
+    other.close()
+    store.write(batch("a", entry(1)))
+    assert queries.counts(store)["requests"] == 1
+    store.close()
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown("postgresql://me:secret@db:5432/x") == "postgresql://me@db:5432/x"
+    began = time.monotonic()
+    with pytest.raises(LedgerAway) as caught:
+        Store("postgresql://me:secret@127.0.0.1:1/x")
+    assert "secret" not in str(caught.value)
+    assert time.monotonic() - began < 5

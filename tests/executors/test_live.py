@@ -247,3 +247,64 @@ def test_a_batch_gives_every_request_its_own_policy():
     assert results[1].samples_run == 2
     assert isinstance(results[2], LacksCapability)
     assert backend.traffic.most_running <= 3
+
+
+class Ignoring(FakeBackend):
+    """An engine that pays no heed to max_tokens."""
+
+    async def stream(self, request, sampling, **how):
+        sampling = replace(sampling, max_tokens=None)
+        async for chunk in super().stream(request, sampling, **how):
+            yield chunk
+
+
+async def number_later(completion):
+    await asyncio.sleep(0.01)
+    return number(completion)
+
+
+def test_a_sample_that_overran_is_still_judged_by_a_coroutine():
+    backend = Ignoring([Script.of("4 " * 50)])
+    request = replace(REQUEST, sampling=Sampling(max_tokens=3))
+    answering = run(SelfConsistency(samples=2), request, backend, extract=number_later)
+    outcome = asyncio.run(asyncio.wait_for(answering, 2.0))
+    assert outcome.votes == (("4", 2),)
+    assert outcome.completion.finish_reason == "length"
+    assert backend.traffic.running == 0
+
+
+@pytest.mark.parametrize("budget", [Budget(samples=16), Budget(completion_tokens=48)])
+def test_hundreds_of_refused_samples_do_not_end_those_that_run(budget):
+    backend = FakeBackend([Script.of("it is 4")])
+    request = replace(REQUEST, sampling=Sampling(max_tokens=3))
+    policy = SelfConsistency(samples=600)
+    outcome = asyncio.run(run(policy, request, backend, extract=number, budget=budget))
+    assert outcome.votes == (("4", 16),)
+
+
+class Lingering(FakeBackend):
+    """An engine whose sockets take long to close."""
+
+    async def stream(self, request, sampling, **how):
+        try:
+            async for chunk in super().stream(request, sampling, **how):
+                yield chunk
+        finally:
+            await asyncio.sleep(0.2)
+
+
+def test_streams_are_closed_together_not_one_after_the_other():
+    slow = Script.of("so " * 500 + "9", delay_s=0.01)
+    backend = Lingering([Script.of("it is 4"), slow])
+    began = time.perf_counter()
+    outcome = go(ShortMAtK(k=12, m=1), backend)
+    assert time.perf_counter() - began < 1.0
+    assert outcome.samples_cancelled == 11
+    assert backend.traffic.running == 0
+
+
+def test_a_judgement_that_is_cancelled_before_it_begins_leaves_nothing_behind():
+    backend = FakeBackend([Script.of("4")])
+    hurried = ShortMAtK(k=4, m=1)
+    outcome = asyncio.run(run(hurried, REQUEST, backend, extract=number_later))
+    assert outcome.samples_run == 4

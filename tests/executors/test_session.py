@@ -111,8 +111,8 @@ def test_an_engine_that_ignores_its_limit_is_stopped():
     policy = Scripted(first=(Sample(samples=(0,), max_tokens=4),))
     session, _ = begin(policy)
     assert session.chunk(0, tokens(3), 1.0) == []
-    assert session.chunk(0, tokens(3), 1.0) == [Stop(sample=0)]
-    assert session.is_complete(0)
+    session.chunk(0, tokens(3), 1.0)
+    assert session.is_complete(0)  # the driver closes its stream
     assert session.completion_of(0).finish_reason == "length"
 
 

@@ -235,9 +235,8 @@ class _Loop:
                 for event in events:
                     yield event
                 self._waited_s += self._clock() - paused_s  # the reader's time, not ours
-            for sample in tuple(self._tasks):
-                if await self._stop(sample):
-                    yield Stopped(sample=sample)
+            for sample in await self._stop(*self._tasks):
+                yield Stopped(sample=sample)
             now_s = self._clock()
             overhead_s = max(0.0, now_s - began_s - self._waited_s)
             yield Settled(outcome=self._session.outcome(now_s, overhead_s=overhead_s))
@@ -293,7 +292,11 @@ class _Loop:
         if self._score is None and not inspect.isawaitable(found):
             ended, more = self._finish(sample, found, None, now_s)
             return events + ended, commands + more
-        self._tasks[sample] = asyncio.create_task(self._judge(sample, completion, found))
+        task = asyncio.create_task(self._judge(sample, completion, found))
+        if inspect.iscoroutine(found):
+            # A task that is cancelled before its first step would never await it.
+            task.add_done_callback(lambda _: found.close())
+        self._tasks[sample] = task
         return events, commands
 
     def _finish(
@@ -307,15 +310,15 @@ class _Loop:
         return [event], self._session.finish(sample, now_s, answer=answer, score=score)
 
     async def _carry_out(self, commands: list[Command]) -> list[Event]:
-        events: list[Event] = []
+        stops = [command.sample for command in commands if not isinstance(command, Launch)]
+        events: list[Event] = [Stopped(sample=sample) for sample in await self._stop(*stops)]
         for command in commands:
-            if isinstance(command, Launch):
-                if command.final:
-                    self._final.add(command.sample)
-                self._tasks[command.sample] = asyncio.create_task(self._pump(command))
-                events.append(Launched(launch=command))
-            elif await self._stop(command.sample):
-                events.append(Stopped(sample=command.sample))
+            if not isinstance(command, Launch) or command.sample in stops:
+                continue  # asked for and taken back in one breath: never sent
+            if command.final:
+                self._final.add(command.sample)
+            self._tasks[command.sample] = asyncio.create_task(self._pump(command))
+            events.append(Launched(launch=command))
         return events
 
     async def _pump(self, launch: Launch) -> None:
@@ -358,14 +361,13 @@ class _Loop:
             raise
         await self._queue.put(_Judged(sample, answer, value))
 
-    async def _stop(self, sample: int) -> bool:
-        """Close a sample's stream; whether it was still open."""
-        task = self._tasks.pop(sample, None)
-        if task is None:
-            return False
-        was_open = task.cancel()
-        await asyncio.wait((task,), timeout=CLOSE_S)
-        return was_open
+    async def _stop(self, *samples: int) -> list[int]:
+        """Close samples' streams, all at once; those that were still open."""
+        tasks = {each: self._tasks.pop(each) for each in samples if each in self._tasks}
+        still_open = [sample for sample, task in tasks.items() if task.cancel()]
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=CLOSE_S)
+        return still_open
 
     async def _stop_all(self) -> None:
         if self._draining:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Literal
+
+import numpy as np
 
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import (
@@ -16,6 +18,7 @@ from suffice.core.completions import (
 )
 from suffice.core.decisions import ChunkSeen, Purpose
 from suffice.core.requests import Message, Request, Sampling, ToolCall
+from suffice.core.series import DrawnLogprobs, Floats
 from suffice.core.thinking import Thinking
 
 Status = Literal["running", "finished", "cancelled", "failed"]
@@ -60,8 +63,9 @@ class Running:
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
     _logprobs: list[TokenLogprob] = field(default_factory=list)
+    _drawn: DrawnLogprobs | None = None  # a recording's, which come in one piece
     _tool_calls: list[ToolCall] = field(default_factory=list)
-    _confidences: list[float] = field(default_factory=list)
+    _confidences: list[Sequence[float]] = field(default_factory=list)  # piece by piece
 
     def add(self, chunk: Chunk, now_s: float) -> ChunkSeen:
         """Book a chunk; gives the evidence it is."""
@@ -79,16 +83,20 @@ class Running:
             self._text.append(chunk.text)
         if chunk.reasoning_text:
             self._reasoning.append(chunk.reasoning_text)
-        self._logprobs.extend(chunk.logprobs)
+        if isinstance(chunk.logprobs, DrawnLogprobs):
+            self._drawn = chunk.logprobs
+        else:
+            self._logprobs.extend(chunk.logprobs)
         self._tool_calls.extend(chunk.tool_calls)
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
         confidences = chunk.confidences
-        if not confidences and chunk.logprobs:
+        if not confidences and chunk.logprobs and self._drawn is None:
             k = self.launch.sampling.top_logprobs or 20
             found = (token.confidence(k) for token in chunk.logprobs)
             confidences = tuple(value for value in found if value is not None)
-        self._confidences.extend(confidences)
+        if confidences:
+            self._confidences.append(confidences)
         return ChunkSeen(
             sample=self.launch.sample,
             text=chunk.text,
@@ -124,9 +132,12 @@ class Running:
         return self.launch.prefill + "".join(self._text)
 
     @property
-    def confidences(self) -> tuple[float, ...]:
+    def confidences(self) -> Sequence[float]:
         """Token confidences so far, in nats."""
-        return tuple(self._confidences)
+        pieces = self._confidences
+        if any(isinstance(piece, Floats) for piece in pieces):
+            return pieces[0] if len(pieces) == 1 else Floats(np.concatenate(pieces))
+        return tuple(value for piece in pieces for value in piece)
 
     @property
     def spoke(self) -> bool:
@@ -149,7 +160,7 @@ class Running:
             model=self.launch.model,
             reasoning_text="".join(self._reasoning) or None,
             tool_calls=tuple(self._tool_calls),
-            logprobs=tuple(self._logprobs),
+            logprobs=tuple(self._logprobs) if self._drawn is None else self._drawn,
             prefill=self.launch.prefill,
         )
 
@@ -164,7 +175,9 @@ class Running:
             thinking=self.launch.thinking,
             answer=self.answer,
             score=self.score,
-            confidence=fmean(self._confidences) if self._confidences else None,
+            confidence=float(np.mean(np.concatenate(self._confidences)))
+            if self._confidences
+            else None,
             reason=self.reason,
             ttft_s=None if self.first_s is None else self.first_s - self.began_s,
             e2e_s=0.0 if self.ended_s is None else self.ended_s - self.began_s,

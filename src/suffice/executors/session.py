@@ -48,7 +48,7 @@ from suffice.core.requests import Request
 from suffice.executors.books import Books, Refused
 from suffice.executors.running import Launch, Running, Status
 
-# A policy that asks again after every refusal would never end; this many refusals end it.
+# A policy that asks again after every refusal would never end; this many refused actions end it.
 MAX_REFUSALS = 256
 
 
@@ -119,9 +119,9 @@ class Session:
             return []
         seen = running.add(chunk, now_s)
         if running.overran and chunk.finish_reason is None:
-            # The engine ignores max_tokens: the grant is all it gets.
+            # The engine ignores max_tokens: the grant is all it gets. Complete without a finish
+            # reason of its own, its stream is the driver's to close.
             running.finish_reason = "length"
-            self._commands.append(Stop(sample=sample))
         return self._feed(now_s, seen)
 
     def is_running(self, sample: int) -> bool:
@@ -224,11 +224,12 @@ class Session:
     def _carry_out(self, actions: Actions, now_s: float) -> None:
         queue: list[Action] = list(actions)
         while queue and not self.decided:
-            for refused in self._act(queue.pop(0), now_s):
-                self._refusals += 1
-                if self._refusals > MAX_REFUSALS:
-                    self._settle_with_best("budget spent, the policy kept asking")
-                    return
+            refusals = self._act(queue.pop(0), now_s)
+            self._refusals += bool(refusals)
+            if self._refusals > MAX_REFUSALS:
+                self._settle_with_best("budget spent, the policy kept asking")
+                return
+            for refused in refusals:
                 self._state, more = self.policy.step(self._state, refused)
                 queue.extend(more)
 

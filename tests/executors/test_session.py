@@ -21,7 +21,7 @@ from suffice.core.errors import (
 from suffice.core.requests import ImagePart, Message, Request, Sampling, TextPart, Tool
 from suffice.executors.books import IMAGE_TOKENS, bound_prompt_tokens
 from suffice.executors.running import Launch
-from suffice.executors.session import Session, Stop
+from suffice.executors.session import Session
 from suffice.policies.fixed import SelfConsistency, Single
 
 REQUEST = Request(

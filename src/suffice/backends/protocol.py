@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -40,8 +40,8 @@ class Chunk:
     text: str = ""
     reasoning_text: str = ""
     token_count: int | None = None
-    logprobs: tuple[TokenLogprob, ...] = ()  # sentinels included: consumers drop them
-    confidences: tuple[float, ...] = ()  # nats per token, where a recording has no logprobs
+    logprobs: Sequence[TokenLogprob] = ()  # sentinels included: consumers drop them
+    confidences: Sequence[float] = ()  # nats per token, where a recording has no logprobs
     tool_calls: tuple[ToolCall, ...] = ()  # whole calls, put together by the backend
     finish_reason: FinishReason | None = None
     usage: Usage | None = None

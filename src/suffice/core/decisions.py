@@ -7,6 +7,7 @@ over recorded evidence. An executor carries the actions out and enforces the bud
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -26,7 +27,7 @@ class ChunkSeen:
     text: str  # the answer's text in this chunk, without any prefill
     reasoning_text: str = ""
     tokens: int = 0  # completion tokens in this chunk
-    confidences: tuple[float, ...] = ()  # nats per token; empty without logprobs
+    confidences: Sequence[float] = ()  # nats per token; empty without logprobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class SampleFinished:
     completion: Completion
     answer: str | None = None
     score: float | None = None  # the verifier's or reward function's, where one was given
-    confidences: tuple[float, ...] = ()  # nats per token, of the whole sample
+    confidences: Sequence[float] = ()  # nats per token, of the whole sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,40 @@ class Escalate:
 
 Action = Sample | Cancel | Answer | Escalate
 Actions = tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowBelow:
+    """Acts once the mean of the sample's last `size` token confidences is below `threshold`.
+
+    No sooner than `size` tokens; the mean is that of suffice.policies.signals.Window.
+    """
+
+    size: int
+    threshold: float
+
+
+# What of a running sample's tokens a policy acts on. "nothing": it waits for the end of a sample.
+# "everything": it may act on any chunk, which is what a policy that does not say is taken to do.
+Watch = Literal["nothing", "everything"] | WindowBelow
+
+
+def watch_nothing(state: object, sample: int) -> Watch:
+    """`watch` of a policy that acts on ends of samples only."""
+    del state, sample
+    return "nothing"
+
+
+def watch_of(policy: AnyPolicy, state: object, sample: int) -> Watch:
+    """What `policy` watches in a running sample, by its optional method `watch(state, sample)`.
+
+    It lets recorded samples be played in long pieces: a policy promises that, in this state, it
+    will not act on tokens of the sample that do not fulfil what it watches for.
+    """
+    watch = getattr(policy, "watch", None)
+    found: Watch = "everything" if watch is None else watch(state, sample)
+    return found
+
 
 # What a policy cannot do without.
 Need = Literal["logprobs", "prefill", "score"]

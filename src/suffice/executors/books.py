@@ -57,6 +57,11 @@ class Books:
         self._started += 1
         return granted
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether what running samples have drawn decides what may start."""
+        return self.budget.completion_tokens is not None or self.budget.usd is not None
+
     def prompt_bound(self, launch: Launch) -> int:
         """Upper bound of the prompt's tokens; exact once a sample with this prompt finished.
 

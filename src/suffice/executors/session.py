@@ -7,6 +7,7 @@ cannot overspend in either: whatever it asks, a sample starts only with tokens t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -26,6 +27,7 @@ from suffice.core.decisions import (
     Answer,
     AnyPolicy,
     Cancel,
+    ChunkSeen,
     Escalate,
     Evidence,
     Failure,
@@ -33,6 +35,8 @@ from suffice.core.decisions import (
     SampleFailed,
     SampleFinished,
     Tick,
+    Watch,
+    watch_of,
 )
 from suffice.core.errors import (
     BackendError,
@@ -88,6 +92,9 @@ class Session:
         self._refusals = 0
         self._began_s = 0.0
         self._commands: list[Command] = []
+        # For drivers that do not book every token as it comes: called with a sample whose count is
+        # about to matter, so that they can `book` what it has drawn by now.
+        self.catch_up: Callable[[int], None] | None = None
 
     @property
     def decided(self) -> bool:
@@ -123,6 +130,18 @@ class Session:
             # reason of its own, its stream is the driver's to close.
             running.finish_reason = "length"
         return self._feed(now_s, seen)
+
+    def book(self, sample: int, chunk: Chunk, now_s: float) -> ChunkSeen:
+        """Count a running sample's tokens without telling the policy; gives what it would see."""
+        return self._running[sample].add(chunk, now_s)
+
+    def see(self, seen: ChunkSeen, now_s: float) -> list[Command]:
+        """Tell the policy of tokens that are booked already."""
+        return [] if self.decided else self._feed(now_s, seen)
+
+    def watches(self, sample: int) -> Watch:
+        """What the policy watches for in a running sample now."""
+        return watch_of(self.policy, self._state, sample)
 
     def is_running(self, sample: int) -> bool:
         """Whether chunks of the sample are still wanted."""
@@ -255,6 +274,7 @@ class Session:
                 )
             self._numbers.add(number)
             launch = self._prepare(action, number)
+            self._catch_up_all()
             granted = self._books.grant(
                 launch,
                 self._running.values(),
@@ -301,6 +321,8 @@ class Session:
     def _end(
         self, sample: int, status: Status, now_s: float, reason: str | None = None
     ) -> Running | None:
+        if status == "cancelled" and self.catch_up is not None and sample in self._running:
+            self.catch_up(sample)
         running = self._running.pop(sample, None)
         if running is None:
             return None
@@ -350,7 +372,16 @@ class Session:
             f"{why}; raise the budget"
         )
 
+    def _catch_up_all(self) -> None:
+        """Counts of running samples matter where a budget is shared out among them."""
+        if self.catch_up is not None and self._books.is_limited:
+            for sample in tuple(self._running):
+                self.catch_up(sample)
+
     def _tick(self, now_s: float) -> Tick:
+        if self.catch_up is not None:
+            for sample in tuple(self._running):
+                self.catch_up(sample)
         cost = self._books.cost_so_far(self._running.values())
         return Tick(elapsed_s=now_s - self._began_s, cost=cost)
 

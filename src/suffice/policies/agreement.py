@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from suffice.core.decisions import Actions, Answer, Escalate, Evidence, Need, Sample
+from suffice.core.decisions import Actions, Answer, Escalate, Evidence, Need, Sample, watch_nothing
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.policies.pool import (
@@ -47,6 +47,7 @@ class AdaptiveConsistency:
     name: ClassVar[str] = "adaptive_consistency"
     paper: ClassVar[str] = "2305.11860"
     needs: ClassVar[frozenset[Need]] = frozenset()
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_share("threshold", self.threshold)
@@ -110,6 +111,7 @@ class EarlyStopping:
     name: ClassVar[str] = "esc"
     paper: ClassVar[str] = "2401.10480"
     needs: ClassVar[frozenset[Need]] = frozenset()
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         at_least("window", self.window, 2)
@@ -155,6 +157,7 @@ class Agreement:
     name: ClassVar[str] = "agreement"
     paper: ClassVar[str] = "2310.03094"
     needs: ClassVar[frozenset[Need]] = frozenset()
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         at_least("number of models", len(self.models), 2)

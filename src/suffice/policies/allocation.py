@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from suffice.core.decisions import Actions, Answer, Evidence, Need
+from suffice.core.decisions import Actions, Answer, Evidence, Need, watch_nothing
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.policies.pool import Pool, at_least, ended, one_sample, option, step_alone
@@ -125,6 +125,7 @@ class DifficultyBinned:
     name: ClassVar[str] = "difficulty_binned"
     paper: ClassVar[str] = "2408.03314"
     needs: ClassVar[frozenset[Need]] = frozenset()
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         at_least("pilot", self.pilot, 1)

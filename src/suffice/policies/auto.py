@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from suffice.core.decisions import Actions, Answer, AnyPolicy, Escalate, Evidence, Need
+from suffice.core.decisions import (
+    Actions,
+    Answer,
+    AnyPolicy,
+    Escalate,
+    Evidence,
+    Need,
+    Watch,
+    watch_of,
+)
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.core.serial import stored
@@ -97,6 +106,10 @@ class Auto:
         inner, actions = policy.start(request)
         why = f"auto chose {policy.name} at price {self.price:.3g}"
         return Chosen(arm=arm, inner=inner, why=why), actions
+
+    def watch(self, state: Chosen, sample: int) -> Watch:
+        """What the chosen arm watches."""
+        return watch_of(self.arms[state.arm].policy, state.inner, sample)
 
     def step(self, state: Chosen, evidence: Evidence) -> tuple[Chosen, Actions]:
         inner, actions = self.arms[state.arm].policy.step(state.inner, evidence)

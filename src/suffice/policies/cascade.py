@@ -18,6 +18,8 @@ from suffice.core.decisions import (
     SampleFailed,
     SampleFinished,
     Tick,
+    Watch,
+    watch_of,
 )
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
@@ -108,6 +110,12 @@ class Cascade:
             state = replace(state, comparable=(*state.comparable, evidence.sample))
         inner, actions = self.rungs[state.rung].policy.step(state.inner, inner_evidence)
         return self._carry(replace(state, inner=inner), actions, ())
+
+    def watch(self, state: Climb, sample: int) -> Watch:
+        """What the running rung watches; nothing in stragglers of earlier ones."""
+        if sample < state.offset:
+            return "nothing"
+        return watch_of(self.rungs[state.rung].policy, state.inner, sample - state.offset)
 
     def _enter(self, state: Climb, before: Actions) -> tuple[Climb, Actions]:
         state = replace(state, offset=state.launched)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import ClassVar, Literal
@@ -15,6 +16,9 @@ from suffice.core.decisions import (
     Need,
     SampleFailed,
     SampleFinished,
+    Watch,
+    WindowBelow,
+    watch_nothing,
 )
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
@@ -56,6 +60,7 @@ class DeepConfOffline:
     name: ClassVar[str] = "deepconf_offline"
     paper: ClassVar[str] = "2508.15260"
     needs: ClassVar[frozenset[Need]] = frozenset({"logprobs"})
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         at_least("samples", self.samples, 1)
@@ -122,7 +127,7 @@ class Online:
     """State: the pool, warm-up traces until the threshold is known, windows of running traces."""
 
     pool: Pool
-    warmup: tuple[tuple[float, ...], ...] = ()  # confidences, in the order of pool.seen
+    warmup: tuple[Sequence[float], ...] = ()  # confidences, in the order of pool.seen
     threshold: float | None = None
     size: int = 0
     windows: tuple[tuple[int, Window], ...] = ()
@@ -186,6 +191,12 @@ class DeepConfOnline:
                 return self._go_on(_forget(replace(state, pool=pool), evidence.sample))
             case _:
                 return state, ()
+
+    def watch(self, state: Online, sample: int) -> Watch:
+        """Windows of running samples, once the warm-up has set the threshold."""
+        if state.pool.alone or state.threshold is None or sample not in state.pool.running:
+            return "nothing"
+        return WindowBelow(size=state.size, threshold=state.threshold)
 
     def _watch(self, state: Online, chunk: ChunkSeen) -> tuple[Online, Actions]:
         if state.threshold is None or chunk.sample not in state.pool.running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from suffice.core.decisions import Actions, Answer, Evidence, Need
+from suffice.core.decisions import Actions, Answer, Evidence, Need, watch_nothing
 from suffice.core.requests import Request
 from suffice.core.thinking import Thinking
 from suffice.policies.pool import (
@@ -31,6 +31,7 @@ class Single:
     paper: ClassVar[str] = "the baseline"
     needs: ClassVar[frozenset[Need]] = frozenset()
     baseline_samples: ClassVar[int] = 1
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         if self.effort is not None:
@@ -60,6 +61,7 @@ class SelfConsistency:
     name: ClassVar[str] = "self_consistency"
     paper: ClassVar[str] = "2203.11171"
     needs: ClassVar[frozenset[Need]] = frozenset()
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         at_least("samples", self.samples, 1)
@@ -103,6 +105,7 @@ class BestOfN:
     name: ClassVar[str] = "best_of_n"
     paper: ClassVar[str] = "2408.03314"
     needs: ClassVar[frozenset[Need]] = frozenset({"score"})
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         at_least("samples", self.samples, 1)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from suffice.core.completions import SENTINEL_LOGPROB, Completion
 from suffice.core.decisions import (
     Actions,
@@ -18,6 +20,7 @@ from suffice.core.decisions import (
 )
 from suffice.core.errors import InputError
 from suffice.core.serial import stored
+from suffice.core.series import DrawnLogprobs
 from suffice.policies.votes import tally
 
 # Failures without a single success after which the upstream is taken to be down.
@@ -158,8 +161,15 @@ def is_share(name: str, value: float) -> None:
 
 def mean_probability(completion: Completion) -> float | None:
     """exp of the mean logprob of the drawn tokens; None without logprobs. Not calibrated."""
-    kept = [t.logprob for t in completion.logprobs if t.logprob > SENTINEL_LOGPROB]
-    return math.exp(sum(kept) / len(kept)) if kept else None
+    drawn = completion.logprobs
+    if not drawn:
+        return None
+    if isinstance(drawn, DrawnLogprobs):
+        values = drawn.values
+    else:
+        values = np.array([entry.logprob for entry in drawn], dtype=np.float64)
+    kept = values[values > SENTINEL_LOGPROB]
+    return math.exp(float(kept.mean())) if kept.size else None
 
 
 def _without(running: tuple[int, ...], sample: int) -> tuple[int, ...]:

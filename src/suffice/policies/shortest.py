@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from suffice.core.decisions import Actions, Answer, Evidence, Need
+from suffice.core.decisions import Actions, Answer, Evidence, Need, watch_nothing
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.policies.pool import Pool, at_least, ended, one_sample, option, step_alone
@@ -21,6 +21,7 @@ class ShortMAtK:
     name: ClassVar[str] = "short_m_at_k"
     paper: ClassVar[str] = "2505.17813"
     needs: ClassVar[frozenset[Need]] = frozenset()
+    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         at_least("m", self.m, 1)

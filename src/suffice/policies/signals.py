@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from suffice.core.errors import InputError
 from suffice.core.serial import stored
+from suffice.core.series import window_totals
 
 Signal = Literal["mean", "bottom", "tail", "lowest"]
 FloatArray = NDArray[np.float64]
@@ -96,20 +97,34 @@ class Window:
 
     def extend(self, confidences: Sequence[float]) -> Window:
         """The window after further tokens."""
-        if not confidences:
-            return self
-        values = self.recent + tuple(confidences)
-        leaving = max(0, len(self.recent) + len(confidences) - self.size)
         fresh = len(confidences)
+        if not fresh:
+            return self
+        if fresh >= ARRAY_FROM:
+            return self._extend_array(np.asarray(confidences, dtype=np.float64))
+        values = self.recent + tuple(confidences)
+        leaving = max(0, len(self.recent) + fresh - self.size)
         # Token i of the chunk pushes out values[i - fresh + leaving], once the window is full.
         out = (0.0,) * (fresh - leaving) + values[:leaving] if leaving < fresh else values[:fresh]
-        if fresh < ARRAY_FROM:
-            total, lowest = self._loop(confidences, out)
-        else:
-            total, lowest = self._array(confidences, out)
+        total, lowest = self._loop(confidences, out)
         recent = values[-self.size :]
         count = self.count + fresh
         return replace(self, total=total, count=count, lowest=lowest, recent=recent)
+
+    def _extend_array(self, entering: FloatArray) -> Window:
+        values = np.concatenate((np.asarray(self.recent, dtype=np.float64), entering))
+        totals, first = window_totals(values, len(self.recent), self.size, self.total)
+        lowest = self.lowest
+        if first < len(totals):
+            least = float(totals[first:].min()) / self.size
+            lowest = least if lowest is None or least < lowest else lowest
+        return replace(
+            self,
+            total=float(totals[-1]),
+            count=self.count + len(entering),
+            lowest=lowest,
+            recent=tuple(values[-self.size :].tolist()),
+        )
 
     def _loop(
         self, entering: Sequence[float], leaving: Sequence[float]
@@ -121,18 +136,6 @@ class Window:
                 mean = total / self.size
                 lowest = mean if lowest is None or mean < lowest else lowest
         return total, lowest
-
-    def _array(
-        self, entering: Sequence[float], leaving: Sequence[float]
-    ) -> tuple[float, float | None]:
-        steps = np.asarray(entering, dtype=np.float64) - np.asarray(leaving, dtype=np.float64)
-        totals = np.cumsum(np.concatenate(([self.total], steps)))[1:]
-        full = totals[max(0, self.size - self.count - 1) :]
-        lowest = self.lowest
-        if full.size:
-            least = float(full.min()) / self.size
-            lowest = least if lowest is None or least < lowest else lowest
-        return float(totals[-1]), lowest
 
     @property
     def lowest_or_mean(self) -> float | None:

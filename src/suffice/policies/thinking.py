@@ -18,6 +18,8 @@ from suffice.core.decisions import (
     Sample,
     SampleFailed,
     SampleFinished,
+    Watch,
+    watch_of,
 )
 from suffice.core.requests import Request
 from suffice.core.serial import stored
@@ -56,6 +58,10 @@ class Rewired:
     def step(self, state: object, evidence: Evidence) -> tuple[object, Actions]:
         state, actions = self.inner.step(state, evidence)
         return state, self._rewire(actions)
+
+    def watch(self, state: object, sample: int) -> Watch:
+        """What the inner policy watches."""
+        return watch_of(self.inner, state, sample)
 
     def _rewire(self, actions: Actions) -> Actions:
         return tuple(self._rewire_one(action) for action in actions)

@@ -59,13 +59,18 @@ def test_degenerate_samples_cost_no_more_than_others(answer_format, piece):
         ("none", None),
         ("1e999999999", None),
         ("2,3", "3"),
+        ("0e500", "0"),
+        ("so it is \u22125", "-5"),
+        ("123456789012345678901234567891", "123456789012345678901234567891"),
+        ("0." + "1" * 40, "0." + "1" * 40),
+        ("9" * 500, "9" * 500),
     ],
 )
 def test_number(text, answer):
     assert found("number", text) == answer
 
 
-@given(st.integers(-(10**12), 10**12))
+@given(st.integers(-(10**60), 10**60))
 def test_one_spelling_per_value(value):
     spellings = {f"{value}", f"{value:,}", f"{value}.0", f"{value}.000"}
     assert {canonical_number(text) for text in spellings} == {str(value)}
@@ -86,10 +91,34 @@ def test_one_spelling_per_value(value):
         ("A cat sat on the mat", None),
         ("Answer: Bob", None),
         ("First I thought the answer is A. The answer is C", "C"),
+        ("Answer: C. Option D is wrong.", "C"),
+        ("Option A is wrong, so option B it is", "B"),
     ],
 )
 def test_choice(text, answer):
     assert found("choice", text) == answer
+
+
+@pytest.mark.parametrize("text", ["```" + "\n" * 60_000, "[1,1,1" * 60_000, '["a' * 60_000])
+def test_json_in_degenerate_samples_takes_no_longer(text):
+    began = time.process_time()
+    assert found("json", text) is None
+    assert time.process_time() - began < 3.0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"a": ' + "1" * 5000 + "}", "[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900]
+    + ["[" * 100_000],
+)
+def test_json_beyond_reason_is_no_answer(arguments):
+    assert found("json", arguments) is None
+    call = ToolCall(id="1", name="f", arguments=arguments)
+    assert found("tool", "", tool_calls=(call,)) is None
+
+
+def test_json_after_an_impossible_integer_is_found():
+    assert found("json", '{"a": ' + "1" * 5000 + '} or {"a": 2}') == '{"a":2}'
 
 
 def test_json():
@@ -123,6 +152,9 @@ def test_regex():
     assert found(r"regex:\d+", "none") is None
     with pytest.raises(InputError, match="not a pattern"):
         extractor("regex:(")
+    for pattern in ("(" * 5000 + ")" * 5000, "a{99999999999999999999}"):
+        with pytest.raises(InputError, match="not a pattern"):
+            extractor(f"regex:{pattern}")
 
 
 def test_formats():

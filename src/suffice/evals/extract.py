@@ -4,10 +4,11 @@ An extractor gives None where it finds nothing, which casts no vote. Free-form t
 extractor: it is never voted on.
 
     boxed          the last \\boxed{…}, as text
-    number         the last number; 1,000 = 1000 = 1000.0 = 1e3, 50% = 50
+    number         the last number; 1,000 = 1000 = 1000.0 = 1e3, 50% = 50; a fraction is two
     math           the last box, else the last number, as text (suffice.evals.equivalence makes
                    answers of equal value one)
-    choice         the last choice letter that the answer commits to: (B), **B**, answer: B
+    choice         the last choice letter that the text commits to: answer: B, else option B,
+                   else (B), **B**
     json           the last JSON object or array, keys sorted, numbers by value
     tool           the tool calls, order and spelling of their JSON arguments aside
     regex:PATTERN  the last match's first group (the whole match without groups)
@@ -18,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Any
 
 from suffice.core.completions import Completion
@@ -27,20 +28,23 @@ from suffice.core.errors import InputError, UnknownName
 Extractor = Callable[[Completion], str | None]
 
 _NUMBER = re.compile(
-    r"(?<![\w.])[-+]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d*|\.\d+)?"
+    r"(?<![\w.])[-+\u2212]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d*|\.\d+)?"
     r"(?:(?<=[\d.])[eE][-+]?\d+)?"
 )
-_COMMITTED = re.compile(
-    r"(?i:answer|choice|option)\b[^A-Za-z\n]{0,12}(?i:is\b|[:=])?\s*"
+_LETTER = (
+    r"\b[^A-Za-z\n]{0,12}(?i:is\b|[:=])?\s*"
     r"(?:[\[*\"']*([A-J])\b(?!['’])|[\[*\"']*\(([A-Ja-j])\))"
 )
+# "Answer: C. Option D is wrong": what is called the answer comes before what is called an option.
+_ANSWERED = re.compile("(?i:answer)" + _LETTER)
+_OPTED = re.compile("(?i:choice|option)" + _LETTER)
 _MARKED = re.compile(r"\(([A-J])\)|\*\*([A-J])\*\*|\[([A-J])\]|\\boxed\{(?:\\text\{)?([A-J])\}")
 _ALONE = re.compile(r"^\s*([A-J])\s*(?:[.):\n]|$)")
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _JSON_START = re.compile(r"\{\s*[\"}]|\[")
-# Each failed attempt reads the text again.
-MOST_FAILURES = 500
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+# Each failed attempt may read the rest of the text again: so many characters in all, then no more.
+MOST_READ_AGAIN = 2_000_000
+_FENCE = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)```", re.DOTALL)
 
 
 def extractor(answer_format: str | None) -> Extractor | None:
@@ -96,19 +100,22 @@ def math_answer(completion: Completion) -> str | None:
 def canonical_number(text: str) -> str | None:
     """One spelling per value: no thousands separators, no trailing zeros, no exponent."""
     try:
-        value = Decimal(text.replace(",", ""))
+        value = Decimal(text.replace(",", "").replace("\u2212", "-"))
     except InvalidOperation:
         return None
-    if value.adjusted() > 400 or value.adjusted() < -400:
+    if value == 0:
+        return "0"
+    if value.adjusted() > 400 + len(text) or value.adjusted() < -400 - len(text):
         return None  # spelling it out would fill memory
-    shown = format(value.normalize(), "f")
-    return "0" if value == 0 else shown
+    # Every digit counts: the default context would round to 28 of them.
+    exact = Context(prec=max(1, len(text)), Emax=MAX_EMAX, Emin=MIN_EMIN)
+    return format(value.normalize(exact), "f")
 
 
 def choice(completion: Completion) -> str | None:
     """The last choice letter (A to J) that the text commits to."""
     text = completion.text
-    for pattern in (_COMMITTED, _MARKED):
+    for pattern in (_ANSWERED, _OPTED, _MARKED):
         found = list(pattern.finditer(text))
         if found:
             return next(group for group in found[-1].groups() if group).upper()
@@ -122,7 +129,10 @@ def json_answer(completion: Completion) -> str | None:
     for source in (*reversed(fenced), completion.text):
         found = _last_json(source)
         if found is not None:
-            return canonical_json(found)
+            try:
+                return canonical_json(found)
+            except RecursionError:
+                return None  # brackets hundreds deep are no answer
     return None
 
 
@@ -130,17 +140,21 @@ def _last_json(text: str) -> Any:
     """The last outermost object or array of a text, None if there is none."""
     decoder = json.JSONDecoder()
     found: Any = None
-    position = failures = 0
-    while failures < MOST_FAILURES:
+    position = read = 0
+    while read < MOST_READ_AGAIN:
         start = _JSON_START.search(text, position)
         if start is None:
             break
+        position = start.start() + 1
         try:
             found, position = decoder.raw_decode(text, start.start())
-        except json.JSONDecodeError:
-            position, failures = start.start() + 1, failures + 1
+        except json.JSONDecodeError as error:
+            # The error counts lines from the beginning, some 16 times faster than JSON is read.
+            read += error.pos - start.start() + error.pos // 16
+        except ValueError:  # an integer of thousands of digits
+            read += len(text) - start.start()
         except RecursionError:
-            return None  # brackets a thousand deep are no answer, and each retry would cost as much
+            return None  # each retry would cost as much
     return found
 
 
@@ -165,9 +179,9 @@ def tool(completion: Completion) -> str | None:
     for call in completion.tool_calls:
         try:
             arguments = json.loads(call.arguments or "{}")
-        except json.JSONDecodeError:
+            calls.append(canonical_json({"name": call.name, "arguments": arguments}))
+        except (ValueError, RecursionError):
             return None
-        calls.append(canonical_json({"name": call.name, "arguments": arguments}))
     return "\n".join(sorted(calls)) or None
 
 
@@ -175,7 +189,7 @@ def regex_extractor(pattern: str) -> Extractor:
     """Extractor of the last match of `pattern`: its first group, or the whole match."""
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise InputError(f"answer format regex:{pattern} is not a pattern: {error}") from None
 
     def by_regex(completion: Completion) -> str | None:

@@ -1,16 +1,29 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
 from suffice.backends.fake import FakeBackend, Script
+from suffice.core.completions import Completion, Usage
 from suffice.core.errors import InputError
 from suffice.core.requests import Message, Request
-from suffice.evals.equivalence import MathExtractor, MathVerifier, answer_extractor, exact
+from suffice.evals.equivalence import (
+    MOST_TIMEOUTS,
+    MathExtractor,
+    MathVerifier,
+    answer_extractor,
+    exact,
+)
 from suffice.evals.extract import extractor
 from suffice.executors.live import run
 from suffice.policies.fixed import SelfConsistency
+
+
+def completion(text):
+    return Completion(text=text, finish_reason="stop", usage=Usage())
 
 
 def test_exact():
@@ -83,3 +96,30 @@ def test_a_hostile_expression_is_killed_at_the_limit():
         assert verifier.timeouts >= 1
         verifier.limit_s = 60.0
         assert verifier.equal("2", "2.0")  # a fresh worker
+
+
+@pytest.mark.slow
+def test_a_hostile_request_holds_the_worker_up_for_two_limits_at_most():
+    pytest.importorskip("math_verify")
+
+    async def keys(extract):
+        # Each is a number that no time suffices for, and none equals another as text.
+        towers = ("9^{9^{9^%d}}" % n for n in range(3, 15))  # noqa: UP031 - braces
+        return [await extract(completion(f"\\boxed{{{tower}}}")) for tower in towers]
+
+    with MathVerifier(limit_s=0.5) as verifier:
+        found = asyncio.run(keys(MathExtractor(verifier)))
+        assert verifier.timeouts == MOST_TIMEOUTS
+        assert len(set(found)) == 12
+        assert asyncio.run(keys(MathExtractor(verifier)))  # the next request has its own two
+        assert verifier.timeouts == 2 * MOST_TIMEOUTS
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    pytest.importorskip("math_verify")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from suffice.evals.equivalence import MathVerifier\nMathVerifier().equal('1/2', '0.5')\n"
+    )
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert "__name__ == '__main__'" in said.stderr.splitlines()[-1]

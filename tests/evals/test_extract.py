@@ -108,8 +108,12 @@ def test_json_in_degenerate_samples_takes_no_longer(text):
 
 @pytest.mark.parametrize(
     "arguments",
-    ['{"a": ' + "1" * 5000 + "}", "[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900]
-    + ["[" * 100_000],
+    [
+        '{"a": ' + "1" * 5000 + "}",
+        "[" * 900 + "]" * 900,
+        '{"a":' * 900 + "1" + "}" * 900,
+        "[" * 100_000,
+    ],
 )
 def test_json_beyond_reason_is_no_answer(arguments):
     assert found("json", arguments) is None

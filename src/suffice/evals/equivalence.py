@@ -26,6 +26,9 @@ LIMIT_S = 2.0
 START_S = 60.0
 # SymPy's time grows without bound with the text; nobody's final answer is this long.
 LONGEST_CHARACTERS = 500
+# Requests share one worker: after so many comparisons of one request beyond the limit, the rest of
+# its answers compare as text, so that a hostile request cannot hold up the others for long.
+MOST_TIMEOUTS = 2
 
 
 def exact(a: str | None, b: str | None) -> bool:
@@ -62,8 +65,10 @@ class MathVerifier:
 
     def equal(self, a: str | None, b: str | None) -> bool:
         """Whether two answers are mathematically the same."""
-        if a is None or b is None:
-            return False
+        return a is not None and b is not None and bool(self.compare(a, b))
+
+    def compare(self, a: str, b: str) -> bool | None:
+        """Like `equal`, but None where the limit was passed."""
         if a == b:
             return True
         if max(len(a), len(b)) > LONGEST_CHARACTERS:
@@ -71,24 +76,39 @@ class MathVerifier:
         with self._lock:
             return self._ask(a, b)
 
-    def _ask(self, a: str, b: str) -> bool:
+    def _ask(self, a: str, b: str) -> bool | None:
         pipe = self._worker()
         try:
             pipe.send((a, b))
             if not pipe.poll(self.limit_s):
                 self.timeouts += 1
                 self.close()
-                return False
+                return None
             return bool(pipe.recv())
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self.close()  # the worker died (out of memory, say) over this pair
-            return False
+            return None
 
     def key(self, answer: str | None, known: Iterable[str]) -> str | None:
         """The first of `known` that is equal to `answer`, else `answer`: a key to vote on."""
-        if answer is None:
-            return None
-        return next((each for each in known if self.equal(each, answer)), answer)
+        return self.timed_key(answer, known)[0]
+
+    def timed_key(
+        self, answer: str | None, known: Iterable[str], *, most_timeouts: int | None = None
+    ) -> tuple[str | None, int]:
+        """Like `key`, with the comparisons that passed the limit; text alone after the most."""
+        known = tuple(known)
+        if answer is None or answer in known:
+            return answer, 0
+        timeouts = 0
+        for each in known:
+            if most_timeouts is not None and timeouts >= most_timeouts:
+                break
+            same = self.compare(each, answer)
+            if same:
+                return each, timeouts
+            timeouts += same is None
+        return answer, timeouts
 
     def close(self) -> None:
         """End the worker."""
@@ -115,8 +135,12 @@ class MathVerifier:
             raise InputError(f"the math worker did not start within {START_S:.0f} s")
         try:
             ready = ours.recv()
-        except EOFError:
-            ready = False
+        except (EOFError, ConnectionResetError):
+            self.close()
+            raise InputError(
+                "the math worker ended at its start: a script that compares answers needs its "
+                "main part under if __name__ == '__main__' (the worker imports the script)"
+            ) from None
         if not ready:
             self.close()
             raise MissingExtra.of("math-verify", "math", "mathematical equivalence")
@@ -133,13 +157,20 @@ class MathExtractor:
     def __init__(self, verifier: MathVerifier) -> None:
         self._verifier = verifier
         self._known: list[str] = []
+        self._timeouts = 0
         self._turn = asyncio.Lock()  # two new answers at once must find each other
 
     async def __call__(self, completion: Completion) -> str | None:
         """The key that stands for the completion's answer."""
         answer = math_answer(completion)
         async with self._turn:
-            key = await asyncio.to_thread(self._verifier.key, answer, tuple(self._known))
+            key, late = await asyncio.to_thread(
+                self._verifier.timed_key,
+                answer,
+                tuple(self._known),
+                most_timeouts=MOST_TIMEOUTS - self._timeouts,
+            )
+            self._timeouts += late
             if key is not None and key not in self._known:
                 self._known.append(key)
         return key

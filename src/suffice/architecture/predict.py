@@ -41,7 +41,7 @@ class Prediction:
 
 
 def shape_variables(shape: Shape, *, parameter_count: str = "non-embedding") -> dict[str, float]:
-    """The variables laws are written in, by name: N, x, r, gqa, width_per_layer."""
+    """The variables that laws are written in, by name."""
     total = parameter_counts(shape).total
     return {
         "N": float(
@@ -50,6 +50,9 @@ def shape_variables(shape: Shape, *, parameter_count: str = "non-embedding") -> 
         "x": float(aspect(shape)),
         "r": float(mlp_to_attention_ratio(shape)),
         "gqa": float(shape.gqa),
+        "kv_share": shape.num_key_value_heads / shape.num_attention_heads,
+        "hidden_size": float(shape.hidden_size),
+        "layers": float(shape.num_hidden_layers),
         "width_per_layer": shape.hidden_size / shape.num_hidden_layers,
     }
 

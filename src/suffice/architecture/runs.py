@@ -174,6 +174,8 @@ _HINTS = {
     "r": " (or intermediate_size, num_attention_heads, num_key_value_heads, head_dim)",
     "N": " (parameters)",
     "width_per_layer": " (or hidden_size with num_hidden_layers)",
+    "kv_share": " (or num_attention_heads with num_key_value_heads)",
+    "layers": " (or num_hidden_layers)",
 }
 
 
@@ -203,6 +205,8 @@ _DERIVED: Mapping[str, tuple[tuple[tuple[str, ...], Callable[..., FloatArray]], 
     "width_per_layer": ((("hidden_size", "num_hidden_layers"), lambda d, layers: d / layers),),
     "r": ((("intermediate_size", *_HEADS, "head_dim"), _mlp_to_attention),),
     "gqa": ((_HEADS, lambda heads, kv_heads: heads / kv_heads),),
+    "kv_share": ((_HEADS, lambda heads, kv_heads: kv_heads / heads),),
+    "layers": ((("num_hidden_layers",), lambda layers: layers),),
 }
 
 

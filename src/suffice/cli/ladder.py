@@ -1,4 +1,4 @@
-"""`suffice ladder`: plan small shapes, prepare text, train."""
+"""`suffice ladder`: plan small shapes, prepare text, train; its laws are in `ladder_law`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from suffice.cli.ladder_law import fit, report, train_pick
 from suffice.core.errors import InputError
 from suffice.core.quantities import (
     format_count,
@@ -259,7 +260,7 @@ def run(
     from suffice.training.run_store import RunStore
     from suffice.training.trainer import Machine
 
-    devices = _devices(device)
+    devices = devices_of(device)
     on_gpu = devices[0].startswith("cuda")
     machine = Machine(
         device=devices[0],
@@ -280,7 +281,7 @@ def run(
                 return
     else:
         with Progress(quiet=as_json) as events:
-            runner = _runner(
+            runner = runner_for(
                 data, machine, events, asked,
                 devices=devices, workers=workers, threads=threads, ray=ray,
                 gpus_per_rung=gpus_per_rung, deadline_s=deadline_s,
@@ -302,10 +303,11 @@ def _run(
         return run_ladder(plan, data, store, runner, events=events)
 
 
-def _runner(
+def runner_for(
     data: Path, machine: Machine, events: Events, plan: Plan, *, devices: tuple[str, ...],
     workers: int, threads: int, ray: str | None, gpus_per_rung: float, deadline_s: float | None,
 ) -> Runner:  # fmt: skip
+    """Where the rungs of `plan` run: this process, several, or a Ray cluster."""
     from suffice.recipes.ladder.run import here, on_cluster, pooled
     from suffice.training.pool import PoolConfig
     from suffice.training.ray_runner import RayConfig
@@ -330,7 +332,8 @@ def _runner(
     return pooled(data, machine, config, events=events)
 
 
-def _devices(text: str) -> tuple[str, ...]:
+def devices_of(text: str) -> tuple[str, ...]:
+    """Devices in a list such as cuda:0,cuda:1; `auto` takes a GPU where there is one."""
     import torch
 
     if text == "auto":
@@ -430,3 +433,8 @@ def _say(text: str) -> None:
 
 def _quiet(_: str) -> None:
     return None
+
+
+ladder.command()(fit)
+ladder.command()(report)
+ladder.command("train-pick")(train_pick)

@@ -39,7 +39,7 @@ def domain_of(problem: Problem, runs: RunsTable) -> Domain:
                 basis=f"within {_TRUSTED_REACH:g}x of the runs of the fit",
             )
         )
-    if runs.has("gqa") and "gqa" not in problem.variables:
+    if runs.has("gqa") and not {"gqa", "kv_share"} & problem.variables.keys():
         gqa = runs.column("gqa")
         intervals.append(
             Interval(
@@ -61,6 +61,12 @@ def not_modelled_by(family: Family) -> tuple[str, ...]:
     covered = set(family.variables)
     if "width_per_layer" in covered:
         covered |= {"num_hidden_layers", "x"}
+    if "layers" in covered:
+        covered.add("num_hidden_layers")
+    if "kv_share" in covered:
+        covered.add("gqa")
+    if "hidden_size" in covered:
+        covered.add("x")
     return tuple(text for name, text in missing.items() if name not in covered)
 
 

@@ -20,15 +20,29 @@ from suffice.architecture.laws.law import (
     build_law,
 )
 from suffice.architecture.laws.noise import NOISE_FLOOR_NATS, LossNoise
+from suffice.architecture.laws.shape_families import (
+    CONDITIONAL_ASPECT,
+    CONDITIONAL_DEPTH,
+    CONDITIONAL_PRODUCT,
+    CONDITIONAL_SHAPE,
+    DEPTH_ALONE,
+    WIDTH_DEPTH,
+)
 
 __all__ = [
     "ADDITIVE",
     "CHINCHILLA",
     "CHINCHILLA_TIED",
+    "CONDITIONAL_ASPECT",
+    "CONDITIONAL_DEPTH",
+    "CONDITIONAL_PRODUCT",
+    "CONDITIONAL_SHAPE",
+    "DEPTH_ALONE",
     "JOINT",
     "MORPH",
     "MULTIPLICATIVE",
     "NOISE_FLOOR_NATS",
+    "WIDTH_DEPTH",
     "AbsoluteLaw",
     "Comparison",
     "ConditionalLaw",

@@ -18,6 +18,9 @@ LABELS = {
     "width_per_layer": "hidden size / layers",
     "tokens_per_parameter": "training tokens per parameter",
     "gqa": "query heads per KV head",
+    "kv_share": "KV heads / query heads",
+    "layers": "number of layers",
+    "hidden_size": "hidden size",
 }
 
 

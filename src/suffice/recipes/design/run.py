@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from suffice.architecture.counts import (
 from suffice.architecture.lattice import Lattice, enumerate_lattice, shape_at
 from suffice.architecture.law_file import load_law
 from suffice.architecture.laws import NOISE_FLOOR_NATS, AbsoluteLaw, ConditionalLaw, LossNoise
+from suffice.architecture.predict import shape_variables
 from suffice.architecture.search import LossTarget, Scores, Selection, select
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError
@@ -273,6 +274,7 @@ def _lattice(config: DesignConfig, reference: Shape, law: ConditionalLaw) -> Lat
         interval = law.domain.interval(variable)
         if interval is not None:
             changes[f"{variable}_range"] = (interval.low, interval.high)
+    changes |= _beyond_width(law)
     for name in (
         "parameters", "hidden_multiple", "mlp_multiple", "x_range", "r_range", "gqa_range",
         "attention_width_range", "key_value_multiple", "head_dims", "depths",
@@ -286,14 +288,23 @@ def _lattice(config: DesignConfig, reference: Shape, law: ConditionalLaw) -> Lat
     return lattice
 
 
+def _beyond_width(law: ConditionalLaw) -> dict[str, object]:
+    """Depths and groupings that a law which models them has seen."""
+    changes: dict[str, object] = {}
+    layers, share = law.domain.interval("layers"), law.domain.interval("kv_share")
+    if layers is not None and "layers" in law.family.variables:
+        changes["depths"] = tuple(range(math.ceil(layers.low), math.floor(layers.high) + 1))
+    if share is not None and "kv_share" in law.family.variables:
+        changes["gqa_range"] = (max(1, math.ceil(1 / share.high)), math.floor(1 / share.low))
+    return changes
+
+
 def _validity_notes(config: DesignConfig, reference: Shape, law: ConditionalLaw) -> tuple[str, ...]:
     size = config.parameters or float(non_embedding_parameters(reference))
+    own = _checked_variables(law, reference)
     checked = law.check(
         extrapolate=config.extrapolate,
-        N=size,
-        x=float(aspect(reference)),
-        r=float(mlp_to_attention_ratio(reference)),
-        tokens_per_parameter=config.tokens / size,
+        **{**own, "N": size, "tokens_per_parameter": config.tokens / size},
     )
     return (*checked, *law.not_modelled)
 
@@ -323,10 +334,11 @@ def _pick_notes(shape: Shape, loss: LossModel) -> tuple[str, ...]:
             f"depth {shape.num_hidden_layers} where the reference has "
             f"{reference.num_hidden_layers}: not in the law"
         )
-    axes: Mapping[str, Any] = {
-        "N": float(non_embedding_parameters(shape)),
-        "x": float(aspect(shape)),
-        "r": float(mlp_to_attention_ratio(shape)),
-    }
-    notes += loss.law.check(extrapolate=True, **axes)
+    notes += loss.law.check(extrapolate=True, **_checked_variables(loss.law, shape))
     return tuple(notes)
+
+
+def _checked_variables(law: ConditionalLaw, shape: Shape) -> dict[str, float]:
+    """What is held against the law's evidence; that it is blind to GQA or depth is said apart."""
+    wanted = {"N", "x", "r", *law.family.variables}
+    return {name: value for name, value in shape_variables(shape).items() if name in wanted}

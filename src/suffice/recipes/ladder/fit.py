@@ -1,0 +1,292 @@
+"""A law from a ladder: forms compared, the simplest that wins fitted, its curves read out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from suffice.architecture.fitting import CoefficientEstimate, Fit, fit
+from suffice.architecture.fitting.compare import (
+    FormResult,
+    compare_forms,
+    simplest_within_error,
+)
+from suffice.architecture.fitting.evaluation import RankCorrelation, rank_correlation
+from suffice.architecture.laws import ConditionalLaw, Domain, Interval, Provenance, load_family
+from suffice.architecture.runs import RunsTable
+from suffice.core.errors import InputError
+from suffice.recipes.ladder.table import (
+    RateCheck,
+    SeedNoise,
+    law_records,
+    rate_checks,
+    runs_table,
+    seed_noise,
+)
+from suffice.training.run_store import RunRecord
+
+# What is compared. The published ones first; only forms in x and r can guide a design.
+PUBLISHED_FORMS = (
+    "chinchilla", "morph", "width-depth",
+    "conditional-multiplicative", "conditional-additive", "conditional-joint",
+)  # fmt: skip
+OUR_FORMS = (
+    "conditional-depth-alone", "conditional-depth", "conditional-aspect", "conditional-shape",
+    "conditional-product",
+)  # fmt: skip
+DESIGN_FORMS = (
+    "conditional-multiplicative", "conditional-joint", "conditional-depth", "conditional-aspect",
+    "conditional-shape", "conditional-product",
+)  # fmt: skip
+
+# The published optimum (arXiv:2510.18245): x* = .074 to .080, r* = 1.0 to 1.2.
+PUBLISHED_OPTIMUM = {"x": 0.08, "r": 1.0}
+
+# A curve c1 ln v + c2 / v per variable; the letter of its two coefficients.
+_CURVES = {"x": "a", "r": "b", "layers": "h", "width_per_layer": "h"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """What the law says of one variable with the others held.
+
+    `best` minimises the loss inside [`low`, `high`], the range of the runs; `best_low`, `best_high`
+    are its interval. `inside_share` is the share of bootstrap fits whose lowest point lies inside
+    the range: near 1 the runs show a U-shape, near 0 loss falls or rises throughout.
+    `effect_percent` is the loss at the worst end over that at the best value.
+    """
+
+    variable: str
+    low: float
+    high: float
+    best: float
+    best_low: float
+    best_high: float
+    inside_share: float
+    effect_percent: float
+
+    @property
+    def verdict(self) -> str:
+        """One phrase for tables."""
+        if self.inside_share >= 0.9:
+            return "U-shape, lowest point located"
+        if self.inside_share >= 0.5:
+            return "U-shape in most fits, not certain"
+        end = "larger" if self.best > (self.low * self.high) ** 0.5 else "smaller"
+        return f"no U-shape: loss falls towards {end} values"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvEffect:
+    """Loss at a quarter of the KV heads over loss with as many KV as query heads, per cent."""
+
+    percent: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderFit:
+    """Everything a ladder's runs say about shape.
+
+    `random_ranks` is Spearman's rho of the next-size test over the runs drawn at random alone.
+    """
+
+    name: str
+    records: tuple[RunRecord, ...]
+    runs: RunsTable
+    forms: tuple[FormResult, ...]
+    chosen: str
+    fit: Fit
+    law: ConditionalLaw
+    curves: tuple[Curve, ...]
+    kv: KvEffect | None
+    noise: SeedNoise | None
+    checks: tuple[RateCheck, ...]
+    random_ranks: dict[str, RankCorrelation] = field(default_factory=dict)
+
+    def form(self, name: str) -> FormResult:
+        """The comparison's row of the family `name`."""
+        return next(form for form in self.forms if form.family == name)
+
+    @property
+    def coefficients(self) -> tuple[CoefficientEstimate, ...]:
+        """Of the chosen form, with intervals."""
+        return self.fit.coefficients
+
+
+def fit_ladder(
+    store: Path,
+    *,
+    family: str | None = None,
+    name: str = "our-ladder",
+    bootstrap_draws: int = 1000,
+    confidence: float = 0.9,
+    compared: Sequence[str] = (*PUBLISHED_FORMS, *OUR_FORMS),
+    seed: int = 0,
+) -> LadderFit:
+    """The law of the runs in `store`, by `family` or by the simplest form that wins.
+
+    A form wins if leave-one-shape-out errors do not tell it apart from the best (one standard
+    error of paired differences); of these, the one with the fewest coefficients.
+
+    Raises:
+        TableError: no run to fit, runs that do not compare, or too few.
+        InputError: `family` is no conditional family in x and r.
+    """
+    if family is not None and family not in DESIGN_FORMS:
+        raise InputError(
+            f"family {family!r} cannot guide a design: choose one of {', '.join(DESIGN_FORMS)}"
+        )
+    records = law_records(store)
+    runs = runs_table(records, source=store.name)
+    # Forms with more coefficients than the runs can carry are left out of the comparison.
+    fitting = [f for f in compared if len(runs) > load_family(f).num_free + 6]
+    forms = compare_forms(runs, fitting, seed=seed)
+    usable = [form for form in forms if form.family in DESIGN_FORMS]
+    if not usable and family is None:
+        raise InputError(f"{len(runs)} runs are too few to compare forms: name one with --family")
+    chosen = family or simplest_within_error(usable).family
+    result = fit(
+        runs, chosen, bootstrap_draws=bootstrap_draws, confidence=confidence,
+        optimal_loss="free", holdout=None, seed=seed, name=name,
+    )  # fmt: skip
+    law = _certified(result, records, forms)
+    return LadderFit(
+        name=name,
+        records=tuple(records),
+        runs=runs,
+        forms=forms,
+        chosen=chosen,
+        fit=result,
+        law=law,
+        curves=tuple(_curve(law, variable, confidence) for variable in _CURVES
+                     if variable in law.family.variables),
+        kv=_kv_effect(law, confidence),
+        noise=seed_noise(records),
+        checks=rate_checks(store),
+        random_ranks=_random_ranks(records, forms, seed),
+    )  # fmt: skip
+
+
+def _certified(
+    result: Fit, records: Sequence[RunRecord], forms: Sequence[FormResult]
+) -> ConditionalLaw:
+    """The fitted law with where it holds, what it was fitted on and what it leaves out."""
+    law = result.law
+    assert isinstance(law, ConditionalLaw)
+    budgets = np.array([r.tokens / r.non_embedding_parameters for r in records])
+    first = records[0]
+    extra = Interval(
+        variable="tokens_per_parameter", low=float(budgets.min()), high=float(budgets.max()),
+        basis="the runs of the fit", enforced=False,
+    )  # fmt: skip
+    compared = {
+        form.family: {
+            "free_coefficients": form.free_coefficients,
+            "cross_validated_log_rmse": form.cross_validated,
+            "next_size": None
+            if form.next_size is None
+            else {
+                "n": form.next_size.n,
+                "mse": form.next_size.mse,
+                "log_rmse": form.next_size.log_rmse,
+                "spearman": form.next_size.spearman.rho,
+                "regret_nats": form.next_size.regret_nats,
+            },
+        }
+        for form in forms
+    }
+    sizes = [r.non_embedding_parameters for r in records]
+    return replace(
+        law,
+        domain=Domain(intervals=(*law.domain.intervals, extra)),
+        provenance=Provenance(
+            source="a ladder trained with suffice (`suffice ladder run`)",
+            fitted_on=(
+                f"{len(records)} runs of {min(sizes):,} to {max(sizes):,} non-embedding parameters,"
+                f" {first.head_dim} per head, vocabulary {first.vocab_size}, recipe "
+                f"{first.recipe}, data {first.data}"
+            ),
+            method=law.provenance.method,
+            accuracy=f"leave-one-shape-out error of ln loss "
+            f"{_of(forms, law.family.name):.4f}" if forms else "",
+        ),
+        not_modelled=(
+            *law.not_modelled,
+            "head size and vocabulary: one of each in the runs",
+            "the embeddings' share of the parameters, which grows with x at so small a size",
+        ),
+        diagnostics={**law.diagnostics, "compared": compared},
+    )  # fmt: skip
+
+
+def _of(forms: Sequence[FormResult], name: str) -> float:
+    return next((f.cross_validated for f in forms if f.family == name), float("nan"))
+
+
+def _curve(law: ConditionalLaw, variable: str, confidence: float) -> Curve:
+    interval = law.domain.interval(variable)
+    assert interval is not None
+    names = [f"{_CURVES[variable]}{i}" for i in (1, 2)]
+    point = np.array([[law.coefficient(name) for name in names]])
+    columns = [law.family.parameters.index(name) for name in names]
+    draws = point if law.draws is None else law.draws[:, columns]
+    low, high = interval.low, interval.high
+    best, _ = _lowest(point, low, high)
+    found, inside = _lowest(draws, low, high)
+    tail = 50 * (1 - confidence)
+    ends = np.percentile(found, [tail, 100 - tail])
+    c1, c2 = point[0]
+    loss = [c1 * np.log(v) + c2 / v for v in (low, high, float(best[0]))]
+    return Curve(
+        variable=variable,
+        low=low,
+        high=high,
+        best=float(best[0]),
+        best_low=float(ends[0]),
+        best_high=float(ends[1]),
+        inside_share=float(inside.mean()),
+        effect_percent=100 * float(max(loss[:2]) - loss[2]),
+    )
+
+
+def _lowest(
+    curves: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Lowest point of each c1 ln v + c2 / v inside [low, high], and whether it is no end."""
+    c1, c2 = curves.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stationary = np.where((c1 > 0) & (c2 > 0), c2 / c1, np.where(c2 > 0, np.inf, 0.0))
+    inside = (stationary > low) & (stationary < high)
+    return np.clip(stationary, low, high), inside
+
+
+def _kv_effect(law: ConditionalLaw, confidence: float) -> KvEffect | None:
+    if "g" not in law.family.parameters:
+        return None
+    scale = 100 * np.log(4.0)
+    g = law.coefficient("g")
+    draws = np.array([g]) if law.draws is None else law.draws[:, law.family.parameters.index("g")]
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return KvEffect(percent=scale * g, low=scale * float(low), high=scale * float(high))
+
+
+def _random_ranks(
+    records: Sequence[RunRecord], forms: Sequence[FormResult], seed: int
+) -> dict[str, RankCorrelation]:
+    ranks = {}
+    for form in forms:
+        test = form.next_size
+        if test is None:
+            continue
+        rows = np.array([records[row].purpose == "held-out" for row in test.rows])
+        if rows.sum() > 1:
+            ranks[form.family] = rank_correlation(
+                test.predicted[rows], test.measured[rows], seed=seed
+            )
+    return ranks

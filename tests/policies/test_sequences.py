@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from scripted import FREE_FORM, Said, play
+from scripted import FREE_FORM, REQUEST, Said, play
 
 from suffice.core.decisions import Sample, SampleFailed
 from suffice.core.errors import InputError
 from suffice.core.thinking import EFFORT_TOKENS, Thinking, effort_of, effort_tokens
+from suffice.evals.extract import number
+from suffice.executors.replay import replay
 from suffice.policies.fixed import SelfConsistency, Single
 from suffice.policies.probe import AnswerStability
 from suffice.policies.revise import ASK, ReviseOnce, SequentialRevision
@@ -39,7 +41,22 @@ def test_stable_probes_stop_the_sample():
     probe = result.launches[1]
     assert probe.sampling.max_tokens == 20
     assert probe.sampling.temperature == 0.0
-    assert probe.prefill.startswith("so so")
+    assert probe.begun.startswith("so so")
+    assert probe.prefill == "\n\nFinal answer: "
+
+
+def test_a_probe_that_names_no_answer_does_not_repeat_what_the_sample_said_before():
+    main = Said("42", words=("of ", "17 ", *["so "] * 300, "42"))
+    evasive = Said("", words=("let ", "me ", "see"))
+    outcome = replay(
+        AnswerStability(k=2, chunk=50),
+        REQUEST,
+        lambda launch: (evasive if launch.sample else main).chunks(launch.sampling.max_tokens),
+        extract=number,
+    )
+    assert outcome.why == "finished by itself"
+    assert outcome.completion.text.endswith("42")
+    assert {record.answer for record in outcome.records[1:]} == {None}
 
 
 def test_hedging_and_changing_probes_do_not_count():
@@ -57,8 +74,8 @@ def test_a_probe_closes_the_think_block():
         AnswerStability(k=1, chunk=40),
         lambda launch: thinker if launch.sample == 0 else Said("", words=("42",)),
     )
-    assert result.launches[1].prefill.startswith("<think>\nhmm hmm")
-    assert "</think>" in result.launches[1].prefill
+    assert result.launches[1].begun.startswith("<think>\nhmm hmm")
+    assert "</think>" in result.launches[1].begun
     assert "think" not in result.outcome.completion.text
 
 
@@ -109,7 +126,8 @@ def test_budget_forcing_closes_a_long_block():
 
     result = play(BudgetForcing(budget=30, answer_tokens=9), said)
     assert result.outcome.records[0].usage.completion_tokens == 30
-    assert result.launches[1].prefill == "<think>\n" + ("hmm " * 30).strip() + "\n</think>\n\n"
+    assert result.launches[1].begun == "<think>\n" + ("hmm " * 30).strip() + "\n</think>\n\n"
+    assert result.outcome.completion.text == "7"  # the block was never part of the text
     assert result.launches[1].sampling.max_tokens == 9
     assert result.answer == "7"
 
@@ -125,6 +143,17 @@ def test_budget_forcing_reopens_a_short_block():
     assert result.outcome.completion.text.endswith("</think>4")
     enough = play(BudgetForcing(least=1), said)
     assert enough.drawn == 1
+
+
+def test_a_block_reopened_is_not_shown_where_the_engine_sends_it_apart():
+    def said(launch):
+        if launch.sample == 0:
+            return Said("3", reasoning=("easy ",))
+        return Said("", words=(" let me see", "</think>", "\n\n", "4"))
+
+    result = play(BudgetForcing(least=5, waits=1), said)
+    assert result.launches[1].begun == "<think>\neasy\nWait,"
+    assert result.outcome.completion.text == "4"
 
 
 def test_one_map_between_efforts_and_budgets():

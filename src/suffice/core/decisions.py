@@ -77,6 +77,9 @@ class Sample:
     thinking: Thinking | None = None
     max_tokens: int | None = None
     prefill: str = ""  # text that the assistant's turn begins with
+    # Sent before the prefill, but no part of the answer: a closed think block, or what another
+    # sample has said. It is not shown, and no answer is looked for in it.
+    preface: str = ""
     messages: tuple[Message, ...] | None = None  # another conversation, e.g. to revise an attempt
     temperature: float | None = None
     stop: tuple[str, ...] = ()  # in addition to the request's

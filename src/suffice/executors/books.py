@@ -70,7 +70,7 @@ class Books:
         if self.budget.usd is None:
             return 0
         known = self._prompt_tokens.get(launch.prompt_key)
-        return bound_prompt_tokens(launch.request, launch.prefill) if known is None else known
+        return bound_prompt_tokens(launch.request, launch.begun) if known is None else known
 
     def known_prompt_tokens(self, key: PromptKey) -> int | None:
         """Prompt tokens that an engine reported for this prompt, if one did."""

@@ -329,7 +329,7 @@ class _Loop:
                 launch.sampling,
                 model=launch.model,
                 thinking=launch.thinking,
-                prefill=launch.prefill,
+                prefill=launch.begun,
             )
             complete = False
             async with aclosing(chunks):

@@ -37,11 +37,17 @@ class Launch:
     prefill: str
     purpose: Purpose
     final: bool
+    preface: str = ""
+
+    @property
+    def begun(self) -> str:
+        """What the assistant's turn is begun with, shown or not."""
+        return self.preface + self.prefill
 
     @property
     def prompt_key(self) -> PromptKey:
         """What decides its prompt tokens."""
-        return self.model, self.request.messages, self.prefill
+        return self.model, self.request.messages, self.begun
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,7 +134,7 @@ class Running:
 
     @property
     def text(self) -> str:
-        """The answer's text so far, prefill included."""
+        """The answer's text so far, prefill included, preface not."""
         return self.launch.prefill + "".join(self._text)
 
     @property

@@ -267,13 +267,14 @@ class Session:
 
     def _launch(self, action: Sample, now_s: float) -> list[SampleFailed]:
         refused = []
+        base = self._prepare(action)
         for position, number in enumerate(action.samples):
             if number in self._numbers:
                 raise PolicyMisbehaved(
                     f"policy {self.policy.name} drew sample {number} twice; each number names one"
                 )
             self._numbers.add(number)
-            launch = self._prepare(action, number)
+            launch = base(number, None)
             self._catch_up_all()
             granted = self._books.grant(
                 launch,
@@ -286,13 +287,15 @@ class Session:
                     SampleFailed(sample=number, reason="budget", message=self._books.refusal)
                 )
                 continue
-            launch = replace(launch, sampling=replace(launch.sampling, max_tokens=granted))
+            if granted != launch.sampling.max_tokens:
+                launch = base(number, granted)
             bound = self._books.prompt_bound(launch)
             self._running[number] = Running(launch=launch, prompt_bound=bound, began_s=now_s)
             self._commands.append(launch)
         return refused
 
-    def _prepare(self, action: Sample, number: int) -> Launch:
+    def _prepare(self, action: Sample) -> Callable[[int, int | None], Launch]:
+        """What makes the launch of a sample of `action`, by its number and the tokens granted."""
         request, base = self.request, self.request.sampling
         wished = action.top_logprobs if self._logprobs else None
         both = [value for value in (base.top_logprobs, wished) if value is not None]
@@ -302,21 +305,31 @@ class Session:
             max_tokens=min(bounds) if bounds else None,
             temperature=base.temperature if action.temperature is None else action.temperature,
             stop=base.stop + tuple(text for text in action.stop if text not in base.stop),
-            seed=None if base.seed is None else base.seed + number,
             top_logprobs=max(both) if both else None,
         )
         if action.messages is not None:
             request = replace(request, messages=action.messages)
-        return Launch(
-            sample=number,
-            request=request,
-            sampling=sampling,
-            model=action.model or request.model,
-            thinking=action.thinking if action.thinking is not None else request.thinking,
-            prefill=action.prefill,
-            purpose=action.purpose,
-            final=action.final,
-        )
+        thinking = action.thinking if action.thinking is not None else request.thinking
+
+        def launch(number: int, granted: int | None) -> Launch:
+            drawn = sampling
+            if granted is not None or sampling.seed is not None:
+                seed = None if sampling.seed is None else sampling.seed + number
+                most = sampling.max_tokens if granted is None else granted
+                drawn = replace(sampling, seed=seed, max_tokens=most)
+            return Launch(
+                sample=number,
+                request=request,
+                sampling=drawn,
+                model=action.model or request.model,
+                thinking=thinking,
+                prefill=action.prefill,
+                preface=action.preface,
+                purpose=action.purpose,
+                final=action.final,
+            )
+
+        return launch
 
     def _end(
         self, sample: int, status: Status, now_s: float, reason: str | None = None

@@ -112,7 +112,8 @@ class AnswerStability:
         state = replace(state, next_tokens=due, launched=number + 1, probe=number)
         action = Sample(
             samples=(number,),
-            prefill=self._so_far(state) + state.prompt,
+            preface=self._so_far(state),
+            prefill=state.prompt,
             max_tokens=self.probe_tokens,
             temperature=0.0,
             purpose="probe",

@@ -103,6 +103,7 @@ class Forcing:
     tokens: int = 0  # thinking tokens, over all samples
     waits: int = 0
     closed: bool = False
+    apart: bool = False  # the engine sends the think block apart from the text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,9 @@ class BudgetForcing:
                 return self._grow(state, evidence)
             case SampleFinished() if evidence.sample == state.sample:
                 why = f"{state.tokens} thinking tokens, block reopened {state.waits} times"
-                return state, (Answer(sample=state.sample, why=why),)
+                return state, (
+                    Answer(sample=state.sample, why=why, text=self._cut(state, evidence)),
+                )
             case SampleFailed() if evidence.sample == state.sample:
                 return state, (Escalate(why="the sample failed"),)
             case _:
@@ -153,7 +156,10 @@ class BudgetForcing:
         closed = bool(text.strip()) if reasoning else self.think_close in text
         inside = bool(chunk.reasoning_text) or not closed
         tokens = state.tokens + (chunk.tokens if inside else 0)
-        state = replace(state, reasoning=reasoning, text=text, tokens=tokens, closed=closed)
+        apart = state.apart or bool(reasoning)
+        state = replace(
+            state, reasoning=reasoning, text=text, tokens=tokens, closed=closed, apart=apart
+        )
         thought = state.before + (reasoning or text.split(self.think_close, 1)[0])
         if closed and tokens < self.least and state.waits < self.waits:
             return self._restart(state, self._opened(thought) + "\nWait,", closed=False)
@@ -161,6 +167,11 @@ class BudgetForcing:
             forced = f"{self._opened(thought)}\n{self.think_close}\n\n"
             return self._restart(state, forced, closed=True)
         return state, ()
+
+    def _cut(self, state: Forcing, finished: SampleFinished) -> str | None:
+        """The text after a reopened block, where the engine's own blocks are not in the text."""
+        _, closing, answer = finished.completion.text.partition(self.think_close)
+        return answer.lstrip() if state.apart and closing else None
 
     def _opened(self, thought: str) -> str:
         thought = thought.rstrip()
@@ -171,7 +182,8 @@ class BudgetForcing:
         old, new = state.sample, state.sample + 1
         action = Sample(
             samples=(new,),
-            prefill=prefill,
+            prefill="" if state.apart else prefill,
+            preface=prefill if state.apart else "",
             max_tokens=self.answer_tokens if closed else None,
             final=closed,
         )

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import zlib
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -193,18 +192,17 @@ class HttpClient:
 class HttpResponse:
     """An answer whose headers have come; `close` it, whether read to its end or not."""
 
-    __slots__ = ("_connection", "_inflate", "content_type", "headers", "status")
+    __slots__ = ("_connection", "content_type", "headers", "length", "status")
 
     def __init__(self, connection: _Connection, status: int, headers: dict[str, str]) -> None:
         self._connection: _Connection | None = connection
         self.status = status
         self.headers = headers
         self.content_type = headers.get("content-type", "")
-        encoding = headers.get("content-encoding", "identity").lower()
-        self._inflate: Any = None
-        if encoding in ("gzip", "deflate"):
-            self._inflate = zlib.decompressobj(wbits=47 if encoding == "gzip" else 15)
-        elif encoding not in ("identity", ""):
+        length = headers.get("content-length", "")
+        self.length = int(length) if length.isdigit() else None  # of the body as it is sent
+        encoding = headers.get("content-encoding", "").lower()
+        if encoding not in ("identity", ""):
             self.close()
             raise MalformedStream(
                 f"{connection.client.name} encodes its answer as {encoding}, "
@@ -220,22 +218,7 @@ class HttpResponse:
         connection = self._connection
         if connection is None:
             return b""
-        data = await connection.read(silence_s)
-        if self._inflate is None:
-            return data
-        try:
-            while data:
-                plain: bytes = self._inflate.decompress(data, HIGH_WATER_BYTES)
-                while more := self._inflate.unconsumed_tail:
-                    plain += self._inflate.decompress(more)
-                if plain:
-                    return plain
-                data = await connection.read(silence_s)
-        except zlib.error as error:
-            raise MalformedStream(
-                f"{connection.client.name} sent a body that cannot be decoded: {error}"
-            ) from None
-        return b""
+        return await connection.read(silence_s)
 
     def close(self) -> None:
         """Hand the connection back if the answer is complete, else close its socket."""
@@ -366,8 +349,7 @@ class _Connection(asyncio.Protocol):
     # What the event loop tells it.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self.client.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

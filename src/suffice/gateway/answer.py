@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +32,7 @@ class Job:
     extract: Extract | None
     cost_model: CostModel
     choices: int
+    happened: Callable[[int, live.Event], None] | None = None  # told of every event of each choice
 
     @property
     def model(self) -> str:
@@ -48,7 +49,7 @@ class Job:
 
     def events(self, index: int) -> AsyncGenerator[live.Event, None]:
         """Events of one choice."""
-        return live.stream(
+        events = live.stream(
             self.policy,
             self.choice(index),
             self.backend,
@@ -56,6 +57,9 @@ class Job:
             extract=self.extract,
             cost_model=self.cost_model,
         )
+        if self.happened is None:
+            return events
+        return _told(index, events, self.happened)
 
 
 def share(budget: Budget, choices: int) -> Budget:
@@ -97,15 +101,25 @@ async def outcomes(job: Job) -> list[Outcome]:
     return [task.result() for task in tasks]
 
 
-async def frames(job: Job, renderer: Renderer) -> AsyncGenerator[bytes, None]:
-    """Server-sent events of the answer, without the final [DONE]."""
-    found: list[Outcome] = []
+async def frames(job: Job, renderer: Renderer, found: list[Outcome]) -> AsyncGenerator[bytes, None]:
+    """Server-sent events of the answer, without the final [DONE]; outcomes are put into `found`."""
     choices = [_choice(job, index, renderer, found) for index in range(job.choices)]
     async with aclosing(merge(choices)) as objects:
         async for item in objects:
             yield event_of(item)
     if renderer.ask.include_usage:
         yield event_of(renderer.usage(found))
+
+
+async def _told(
+    index: int,
+    events: AsyncGenerator[live.Event, None],
+    happened: Callable[[int, live.Event], None],
+) -> AsyncGenerator[live.Event, None]:
+    async with aclosing(events):
+        async for event in events:
+            happened(index, event)
+            yield event
 
 
 async def _outcome(job: Job, index: int) -> Outcome:

@@ -18,10 +18,11 @@ from typing import Any
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import ConfigError, InputError, SufficeError, UnknownName
 from suffice.core.requests import Request
-from suffice.evals.equivalence import answer_extractor
 from suffice.executors.live import Extract
 from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.patterns import extractor_of
 from suffice.gateway.protocol import SufficeFields
+from suffice.policies.auto import Auto
 from suffice.policies.fixed import Single
 from suffice.policies.registry import POLICIES, build_policy, parse_policy
 
@@ -62,20 +63,23 @@ class Arms:
         named = [name for name in POLICIES if name not in {*_NEEDS_MORE, AUTO, *self._tables}]
         return [NAMESPACE + name for name in (AUTO, *self._tables, *named)]
 
-    def choose(self, model: str, wishes: SufficeFields) -> Arm:
-        """How to answer a request for `model` with these wishes. Raises UnknownName."""
+    def choose(self, model: str, wishes: SufficeFields, *, price: float | None = None) -> Arm:
+        """How to answer a request for `model` with these wishes. Raises UnknownName.
+
+        `price` is the lambda that a bare `auto` chooses by; one with options keeps its own.
+        """
         inside = model.startswith(NAMESPACE)
         target = wishes.model or (self._config.model if inside else model)
         if wishes.policy == BYPASS:
             return Arm(policy=None, model=target)
         if isinstance(wishes.policy, str):
-            policy: AnyPolicy | None = self._named(wishes.policy)
+            policy: AnyPolicy | None = self._named(wishes.policy, price)
         elif wishes.policy is not None:
             policy = build_policy(wishes.policy)
         elif inside:
-            policy = self._of_model(model)
+            policy = self._of_model(model, price)
         else:
-            policy = self._default
+            policy = self._operators(price)
         if policy is None and (wishes.budget or wishes.effort or wishes.target):
             policy = self.plain
         if policy is not None and wishes.target is not None:
@@ -84,17 +88,22 @@ class Arms:
 
     def extractor(self, request: Request) -> Extract | None:
         """What finds the comparable answer of this request's samples, None for free-form text."""
-        return answer_extractor(request.answer_format)
+        return extractor_of(request)
 
-    def _of_model(self, model: str) -> AnyPolicy:
+    def _of_model(self, model: str, price: float | None) -> AnyPolicy:
         name = model.removeprefix(NAMESPACE)
         if name == AUTO:
-            return self._default or self._named(AUTO)
+            return self._operators(price) or self._named(AUTO, price)
         if name in self._tables or name in POLICIES:
             return self._named(name)
         raise UnknownName.of("model", model, self.model_names(), "; GET /v1/models lists all")
 
-    def _named(self, text: str) -> AnyPolicy:
+    def _operators(self, price: float | None) -> AnyPolicy | None:
+        return self._named(AUTO, price) if self._config.policy == AUTO else self._default
+
+    def _named(self, text: str, price: float | None = None) -> AnyPolicy:
+        if text == AUTO and price is not None and text not in self._tables:
+            return Auto(price=price)
         return self._tables[text] if text in self._tables else parse_policy(text)
 
 

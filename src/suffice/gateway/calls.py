@@ -21,7 +21,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from suffice.core.completions import Outcome, Usage
+from suffice.core.completions import Budget, Outcome, Usage
 from suffice.executors.live import Event
 
 
@@ -43,6 +43,7 @@ class Call:
     target: str = ""  # the upstream's model that answers
     arm: str = ""  # the policy's name, or "bypass"
     stream: bool = False
+    budget: Budget | None = None  # a hook may bound in `authorize` what a policy spends
     priority: int = 0  # smaller goes first, as in vLLM; a hook may change it in `authorize`
     # How it was answered.
     upstream: str | None = None
@@ -87,6 +88,10 @@ class Hook:
 
     def not_ready(self) -> str | None:
         """Why `/ready` has to say no; None if nothing speaks against it."""
+        return None
+
+    def price(self) -> float | None:
+        """Lambda that `auto` chooses by now; None leaves it at its own."""
         return None
 
     async def admit(self, call: Call) -> None:

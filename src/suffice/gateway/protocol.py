@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from suffice.core.completions import Budget
@@ -58,6 +59,10 @@ class SufficeFields(BaseModel):
     effort: str | None = None
     target: float | None = Field(default=None, gt=0, lt=1)
     answer_format: str | None = None
+    cache: bool | None = None
+
+
+NO_WISHES = SufficeFields()
 
 
 class _StreamOptions(BaseModel):
@@ -130,8 +135,8 @@ class Ask:
 def parse_json(body: bytes) -> dict[str, Any]:
     """The JSON object in a body. Raises InputError."""
     try:
-        value = json.loads(body)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
         raise InputError(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError("the body must be a JSON object")
@@ -140,8 +145,11 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 def wishes_of(value: dict[str, Any]) -> SufficeFields:
     """The `suffice` object of a body, checked; the rest is not looked at."""
+    given = value.get("suffice")
+    if given is None:
+        return NO_WISHES
     try:
-        return SufficeFields.model_validate(value.get("suffice") or {})
+        return SufficeFields.model_validate(given)
     except ValidationError as error:
         raise _invalid(error, under="suffice.") from None
 

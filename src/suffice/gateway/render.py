@@ -121,7 +121,7 @@ class Renderer:
         }  # fmt: skip
         return {**self._head("text_completion"), "choices": [choice]}
 
-    def _logprobs(self, logprobs: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
+    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> dict[str, Any] | None:
         """Log-probabilities if the client asked for them; a policy may have asked for more."""
         if not self.ask.wants_logprobs or not logprobs:
             return None

@@ -1,119 +1,373 @@
-"""Answers that last: server-sent events with keep-alives, and work that ends when its client goes.
+"""The one who asked: reading the question, writing the answer, noticing when he leaves.
 
-An answer's headers wait for its first event, so that an error before it still gets its own status.
-If nothing has come after the keep-alive interval, the headers go out and comments follow.
+An answer's headers wait for its first byte, so that an error before it still gets its own status.
+What goes wrong later becomes an error event in a stream; a stream that failed has no `[DONE]`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Coroutine, Mapping
-from typing import Any, TypeVar
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
 
+import orjson
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
-from suffice.backends.sse import DONE, KEEP_ALIVE, encode_event
+from suffice.backends.sse import KEEP_ALIVE
 from suffice.core.errors import SufficeError
-from suffice.gateway.errors import describe, error_response
+from suffice.gateway.calls import Call, Hook
+from suffice.gateway.errors import BodyTooLarge, Refusal, describe, retry_after
+from suffice.gateway.receipt import PREFIX
+from suffice.gateway.traffic import TrafficConfig
 
-T = TypeVar("T")
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+JSON = "application/json"
+# Of a body that is too large so much is read and dropped: closing at once would reset the
+# connection, and the client would see that instead of the reason.
+DROP_BYTES = 64 * 2**20
+DROP_S = 5.0
 
 
 def event_of(value: Mapping[str, Any]) -> bytes:
     """One JSON object as an event."""
-    return encode_event(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Result of `work`, which is cancelled if the client leaves. Raises ClientDisconnect then."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        # Cancelling is not enough: upstream sockets are closed when the task has really ended.
-        await _end(task, gone)
+class Ending:
+    """Whether the process is about to end, and who has to be told."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.reached = False  # the time for what is in flight is over
+        self._told: set[Attended] = set()
+
+    def drain(self) -> None:
+        """Take no more calls."""
+        self.draining = True
+
+    def cut(self) -> None:
+        """End what is still in flight."""
+        self.draining = self.reached = True
+        for attended in tuple(self._told):
+            attended.end(stopping())
+
+    def tell(self, attended: Attended) -> None:
+        """Tell this one when it is time."""
+        self._told.add(attended)
+
+    def forget(self, attended: Attended) -> None:
+        """It has ended by itself."""
+        self._told.discard(attended)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have not ended."""
+        return len(self._told)
 
 
-class EventStream(Response):
-    """Streams the events of `frames`; closing the connection closes the generator at once."""
+def stopping() -> Refusal:
+    """What a call learns that comes too late, or takes too long, for an ending process."""
+    return Refusal(
+        "the gateway is shutting down: try again, another process will answer",
+        status=503, code="shutting_down", kind="server_error", retry_after_s=1.0,
+    )  # fmt: skip
 
-    media_type = "text/event-stream"
+
+class Client:
+    """The other end of one call."""
+
+    __slots__ = (
+        "_ending", "_hooks", "_keeping", "_limits", "_max_body_bytes", "_receive", "_send",
+        "_written_s", "began", "call", "is_stream",
+    )  # fmt: skip
 
     def __init__(
         self,
-        frames: AsyncGenerator[bytes, None],
+        call: Call,
+        receive: Receive,
+        send: Send,
         *,
-        keep_alive_s: float,
-        headers: Mapping[str, str] | None = None,
+        hooks: Sequence[Hook],
+        limits: TrafficConfig,
+        max_body_bytes: int,
+        ending: Ending,
     ) -> None:
-        super().__init__(headers={"cache-control": "no-cache", **(headers or {})})
-        del self.headers["content-length"]
-        self._frames = frames
-        self._keep_alive_s = keep_alive_s
-        self._began = False
+        self.call = call
+        self.began = False
+        self.is_stream = False
+        self._receive = receive
+        self._send = send
+        self._hooks = hooks
+        self._limits = limits
+        self._max_body_bytes = max_body_bytes
+        self._ending = ending
+        self._written_s = 0.0
+        self._keeping: asyncio.Task[None] | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything, or stop when the client leaves."""
+    # The question.
+
+    async def body(self) -> bytes:
+        """The whole body. Raises BodyTooLarge, Refusal (408) or ClientDisconnect."""
+        length = self.call.header("content-length")
+        if length is not None and length.isdigit() and int(length) > self._max_body_bytes:
+            await self._drop()
+            raise self._too_large()
+        message = await self._receive()
+        if not message.get("more_body", False):  # as good as always
+            return self._checked(message, b"")
+        body = bytearray()
         try:
-            await while_connected(receive, self._send_all(send))
-        except ClientDisconnect:
+            async with asyncio.timeout(self._limits.body_s):
+                while True:
+                    body += self._checked(message, body)
+                    if not message.get("more_body", False):
+                        return bytes(body)
+                    message = await self._receive()
+        except TimeoutError:
+            limit_s = self._limits.body_s
+            raise Refusal(
+                f"the body did not come within {limit_s:g} s", status=408, code="request_timeout"
+            ) from None
+        except BodyTooLarge:
+            await self._drop()
+            raise
+
+    def _checked(self, message: Mapping[str, Any], before: bytes | bytearray) -> bytes:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece: bytes = message.get("body", b"")
+        if len(before) + len(piece) > self._max_body_bytes:
+            raise self._too_large()
+        return piece
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body exceeds {self._max_body_bytes} bytes, the gateway's limit")
+
+    async def _drop(self) -> None:
+        dropped = 0
+        try:
+            async with asyncio.timeout(DROP_S):
+                while dropped < DROP_BYTES:
+                    message = await self._receive()
+                    dropped += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                        return
+        except TimeoutError:
             return
-        except SufficeError as error:
-            await error_response(error)(scope, receive, send)
 
-    async def _send_all(self, send: Send) -> None:
+    # The answer.
+
+    async def start(
+        self, status: int, content_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send status and headers."""
+        call = self.call
+        self.began = True
+        self.is_stream = content_type.startswith("text/event-stream")
+        call.status = status
+        call.first_byte_s = call.elapsed_s()
+        raw = [
+            (b"content-type", content_type.encode("latin-1")),
+            (b"x-request-id", call.id.encode()),
+        ]
+        if self.is_stream:
+            raw.append((b"cache-control", b"no-cache"))
+        for name, value in (headers or {}).items():
+            raw.append((name.encode("latin-1"), value.encode("latin-1")))
+        if self._ending.draining:
+            raw.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        for hook in self._hooks:
+            hook.began(call)
+
+    async def begin_stream(self, headers: Mapping[str, str]) -> None:
+        """Send the headers of an event stream unless a keep-alive has sent them already."""
+        if self._keeping is not None:
+            await self._keeping
+        if not self.began:
+            await self.start(200, EVENT_STREAM, headers)
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of the answer; waits while the client is slower than we are."""
+        if self._keeping is not None:
+            await self._keeping
+        call = self.call
+        call.sent_bytes += len(data)
+        if call.kept is not None:
+            call.kept += data
+        self._written_s = time.perf_counter()
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        """The answer is complete."""
+        if self._keeping is not None:
+            await self._keeping
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        self.call.complete = self.call.error is None
+
+    async def answer(
+        self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send a whole answer."""
+        call = self.call
+        await self.start(
+            status, content_type, {"content-length": str(len(body)), **(headers or {})}
+        )
+        call.sent_bytes += len(body)
+        if call.kept is not None:
+            call.kept += body
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        call.complete = call.error is None
+
+    async def fail(self, error: SufficeError) -> None:
+        """Send an error: as an answer of its own, or as the last event of a stream."""
+        status, envelope = describe(error)
+        self.call.error = envelope["error"]["code"]
+        if self.began:
+            if not self.is_stream:
+                raise error  # nothing valid can follow half a body: the connection is cut
+            await self.write(event_of(envelope))
+            await self.end()
+            return
+        headers = dict(retry_after(error))
+        if status in (408, 413):
+            headers["connection"] = "close"  # the rest of the body may still be on its way
+        await self.answer(status, orjson.dumps(envelope), JSON, headers)
+
+    def keep_alive(self, every_s: float, headers: Mapping[str, str]) -> KeepAlive:
+        """While the block runs, a comment goes out whenever nothing else has for `every_s`."""
+        return KeepAlive(self, every_s, headers)
+
+    def attended(self) -> Attended:
+        """The block ends early if the client leaves, time is up or the process ends."""
+        return Attended(self._receive, self._ending, self._limits.total_s, self.call)
+
+    async def send_keep_alive(self, headers: Mapping[str, str]) -> None:
+        """Headers if they have not been sent, and a comment."""
+        if not self.began:
+            await self.start(200, EVENT_STREAM, headers)
+        self._written_s = time.perf_counter()
+        await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since something was written."""
+        return time.perf_counter() - self._written_s
+
+    def keep(self, task: asyncio.Task[None] | None) -> None:
+        """A keep-alive is being written; what follows waits for it."""
+        self._keeping = task
+
+
+class KeepAlive:
+    """Sends comments from a timer, so that the answer's own pieces cost nothing extra."""
+
+    def __init__(self, client: Client, every_s: float, headers: Mapping[str, str]) -> None:
+        self._client = client
+        self._every_s = every_s
+        self._headers = headers
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(every_s, self._look)
+        self._task: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        silent_s = self._client.silent_s
+        if silent_s >= self._every_s * 0.9:
+            if self._task is None or self._task.done():
+                self._task = self._loop.create_task(self._write())
+                self._client.keep(self._task)
+            silent_s = 0.0
+        self._timer = self._loop.call_later(self._every_s - silent_s, self._look)
+
+    async def _write(self) -> None:
         try:
-            while (frame := await self._next(send)) is not None:
-                await self._write(send, frame)
-            await self._write(send, DONE)
-        except SufficeError as error:
-            if not self._began:
-                raise
-            await self._write(send, event_of(describe(error)[1]))
+            await self._client.send_keep_alive(self._headers)
         finally:
-            await self._frames.aclose()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            self._client.keep(None)
 
-    async def _next(self, send: Send) -> bytes | None:
-        """The next frame, None at the end; keep-alives go out while it takes its time."""
-        upcoming = asyncio.ensure_future(anext(self._frames, None))
-        try:
-            while not (await asyncio.wait({upcoming}, timeout=self._keep_alive_s))[0]:
-                await self._write(send, KEEP_ALIVE)
-            return upcoming.result()
-        finally:
-            await _end(upcoming)
 
-    async def _write(self, send: Send, body: bytes) -> None:
-        if not self._began:
-            self._began = True
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
+class Attended:
+    """A block that is cancelled when nobody wants its result any more, and says why.
+
+    Raises ClientDisconnect if the client left, Refusal if the call took too long or the process
+    ends. One task watches the connection; the block runs in the caller's own.
+    """
+
+    def __init__(self, receive: Receive, ending: Ending, total_s: float | None, call: Call) -> None:
+        self._receive = receive
+        self._ending = ending
+        self._total_s = total_s
+        self._call = call
+        self._reason: Exception | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._ending.reached:
+            raise stopping()
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._watcher = loop.create_task(self._watch())
+        if self._total_s is not None:
+            left_s = max(0.0, self._total_s - self._call.elapsed_s())
+            self._timer = loop.call_later(left_s, self._too_long)
+        self._ending.tell(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ending.forget(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._reason is None:
+            return
+        assert self._task is not None
+        left = self._task.uncancel()
+        if kind is None:  # it ended in the same moment: the cancellation must not hit the next wait
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                return
+        elif left == 0 and issubclass(kind, asyncio.CancelledError):
+            raise self._reason from None
+
+    def end(self, reason: Exception) -> None:
+        """Cancel the block; it raises `reason`."""
+        if self._reason is None and self._task is not None:
+            self._reason = reason
+            self._task.cancel()
+
+    def _too_long(self) -> None:
+        assert self._total_s is not None
+        self.end(
+            Refusal(
+                f"the call took longer than {self._total_s:g} s, the gateway's limit",
+                status=504, code="gateway_timeout", kind="server_error",
             )
-        await send({"type": "http.response.body", "body": body, "more_body": True})
+        )  # fmt: skip
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.end(ClientDisconnect())
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _end(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel what still runs and wait until it has ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # the caller has it already, or no longer wants it
+def ours(**figures: str) -> dict[str, str]:
+    """Headers of our own."""
+    return {PREFIX + name: value for name, value in figures.items()}

@@ -7,9 +7,20 @@ Retry-After: the time that the calls ahead will take at the pace of the last one
 
 from __future__ import annotations
 
+import asyncio
+import heapq
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 from suffice.backends.retry import RetryConfig
+from suffice.gateway.calls import Call
+from suffice.gateway.errors import Refusal
+
+# Weight of the newest call in the mean time of a call.
+_NEWEST = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +47,76 @@ class TrafficConfig:
     max_response_bytes: int = 256 * 2**20  # of one answer that is passed through
     retry: RetryConfig = field(default_factory=RetryConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+
+
+class Places:
+    """The places for calls that are being answered, and the queue before them."""
+
+    def __init__(self, config: TrafficConfig) -> None:
+        self.config = config
+        self.running = 0
+        self.waiting = 0
+        self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = count()
+        self._mean_s = 1.0
+
+    @asynccontextmanager
+    async def taken(self, call: Call) -> AsyncIterator[None]:
+        """A place for the length of the block. Raises Refusal if there is none to be had."""
+        if self.running < self.config.max_running and not self.waiting:
+            self.running += 1
+        else:
+            began_s = time.perf_counter()
+            await self._wait(call.priority)
+            call.queued_s = time.perf_counter() - began_s
+        began_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._mean_s += _NEWEST * (time.perf_counter() - began_s - self._mean_s)
+            self._leave()
+
+    def retry_after_s(self) -> float:
+        """Seconds until a call that came now would find a place, at the pace of the last ones."""
+        return (self.waiting + 1) * self._mean_s / self.config.max_running
+
+    async def _wait(self, priority: int) -> None:
+        if self.waiting >= self.config.max_waiting:
+            raise Refusal(
+                f"{self.running} calls are being answered and {self.waiting} wait, as many as may: "
+                "try again later",
+                status=503, code="overloaded", kind="server_error",
+                retry_after_s=self.retry_after_s(),
+            )  # fmt: skip
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (priority, next(self._numbers), turn))
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self.config.max_wait_s):
+                await turn
+        except TimeoutError:
+            if self._granted(turn):
+                self._leave()
+            raise Refusal(
+                f"no place became free within {self.config.max_wait_s:g} s: try again later",
+                status=503, code="overloaded", kind="server_error",
+                retry_after_s=self.retry_after_s(),
+            ) from None  # fmt: skip
+        except BaseException:
+            if self._granted(turn):
+                self._leave()
+            raise
+        finally:
+            self.waiting -= 1
+
+    def _leave(self) -> None:
+        self.running -= 1
+        while self._queue and self.running < self.config.max_running:
+            _, _, turn = heapq.heappop(self._queue)
+            if not turn.done():
+                turn.set_result(None)
+                self.running += 1
+
+    @staticmethod
+    def _granted(turn: asyncio.Future[None]) -> bool:
+        return turn.done() and not turn.cancelled()

@@ -1,0 +1,230 @@
+"""`/v1/chat/completions` and `/v1/completions`: one call from its first byte to its last.
+
+admit → read → route → authorize → cache → place → pass through, or run a policy → ended
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from suffice.backends.openai import OpenAIBackend
+from suffice.backends.pool import BackendPool, ranking_by
+from suffice.backends.sse import DONE
+from suffice.core.completions import Budget, CostModel, Usage
+from suffice.core.errors import BackendError, InputError, SufficeError
+from suffice.gateway.answer import Job, frames, outcomes, tighter
+from suffice.gateway.arms import Arm, Arms
+from suffice.gateway.bypass import outgoing, pass_through
+from suffice.gateway.cache import AnswerCache
+from suffice.gateway.calls import Call, Hook
+from suffice.gateway.config import GatewayConfig
+from suffice.gateway.protocol import Ask, parse_chat, parse_completion, parse_json, wishes_of
+from suffice.gateway.receipt import header_text, headers
+from suffice.gateway.render import Renderer
+from suffice.gateway.stream import EVENT_STREAM, JSON, Client, Ending, ours, stopping
+from suffice.gateway.traffic import Places
+from suffice.throughput.pricing import OwnModel, Price, cost_model
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+
+
+class Service:
+    """What all calls share; a reload puts another one in its place."""
+
+    def __init__(self, config: GatewayConfig, pool: BackendPool) -> None:
+        self.config = config
+        self.pool = pool
+        self.arms = Arms(config)
+        self.places = Places(config.traffic)
+        self.cache = AnswerCache(config.traffic.cache)
+        self._costs: tuple[int, CostModel] | None = None
+
+    async def cost_model(self) -> CostModel:
+        """What tokens cost on the upstreams that can be reached."""
+        known: dict[str, Price | OwnModel] = {}
+        for backend, upstream in zip(self.pool.backends, self.config.upstreams, strict=False):
+            if upstream.cost is not None:
+                try:
+                    models = (await backend.capabilities()).models
+                except BackendError:
+                    continue  # it is down, so it will not cost anything either
+                known |= dict.fromkeys(models, upstream.cost)
+        if self._costs is None or self._costs[0] != len(known):
+            self._costs = (len(known), cost_model(known))
+        return self._costs[1]
+
+
+class Completions:
+    """The ASGI application behind both paths."""
+
+    def __init__(self, service: Service, hooks: Sequence[Hook], ending: Ending) -> None:
+        self.service = service
+        self._hooks = tuple(hooks)
+        self._ending = ending
+
+    def _price(self) -> float | None:
+        """Lambda of `auto`, if a hook steers it."""
+        return next((p for hook in self._hooks if (p := hook.price()) is not None), None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call, whatever happens."""
+        address = scope.get("client")
+        call = Call(
+            path=scope["path"],
+            headers=scope["headers"],
+            client=address[0] if address else None,
+        )
+        client = Client(
+            call,
+            receive,
+            send,
+            hooks=self._hooks,
+            limits=self.service.config.traffic,
+            max_body_bytes=self.service.config.max_body_bytes,
+            ending=self._ending,
+        )
+        try:
+            await self._serve(call, client)
+        except SufficeError as error:
+            await client.fail(error)
+        except ClientDisconnect:
+            call.status = call.status or 499  # nobody reads it; the log does
+            call.error = "client_left"
+        except BaseException as error:
+            call.status = call.status or 500
+            call.error = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
+            raise
+        finally:
+            call.ended_s = call.elapsed_s()
+            for hook in self._hooks:
+                hook.ended(call)
+
+    async def _serve(self, call: Call, client: Client) -> None:
+        if self._ending.draining:
+            raise stopping()
+        for hook in self._hooks:
+            await hook.admit(call)
+        call.body = await client.body()
+        service = self.service
+        async with client.attended():
+            arm = await self._understand(service, call)
+            for hook in self._hooks:
+                await hook.authorize(call)
+            key = service.cache.key_of(call)
+            if key is not None and await self._from_cache(service, client, key):
+                return
+            async with service.places.taken(call):
+                await self._answer(service, client, arm)
+        if key is not None and call.complete and call.status == 200 and call.kept is not None:
+            kind = EVENT_STREAM if call.stream else JSON
+            service.cache.keep(key, bytes(call.kept), kind, {})
+
+    async def _understand(self, service: Service, call: Call) -> Arm:
+        value = call.value = parse_json(call.body)
+        model = value.get("model")
+        if not isinstance(model, str) or not model:
+            raise InputError("model: name an upstream's model, suffice/auto or suffice/<policy>")
+        arm = service.arms.choose(model, wishes_of(value), price=self._price())
+        if arm.model is None:
+            arm = replace(arm, model=(await service.pool.capabilities()).models[0])
+        call.model, call.target = model, arm.model or ""
+        call.arm = "bypass" if arm.policy is None else arm.policy.name
+        call.stream = value.get("stream") is True
+        priority = value.get("priority")
+        if isinstance(priority, int):
+            call.priority = priority
+        return arm
+
+    async def _from_cache(self, service: Service, client: Client, key: bytes) -> bool:
+        call = client.call
+        entry = service.cache.find(key)
+        call.cache = "miss" if entry is None else "hit"
+        if entry is None:
+            if call.kept is None:
+                call.kept = bytearray()
+            return False
+        known = {**entry.headers, **ours(arm=header_text(call.arm), cache="hit")}
+        await client.answer(200, entry.body, entry.content_type, known)
+        return True
+
+    async def _answer(self, service: Service, client: Client, arm: Arm) -> None:
+        call = client.call
+        able = await service.pool.serving(call.target)  # an unknown model is an answer of its own
+        if arm.policy is None:
+            http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
+            if http:
+                if len(http) > 1:
+                    prompt = call.value.get("messages") or call.value.get("prompt")
+                    http = _of_http(ranking_by(http, orjson.dumps([call.target, prompt])))
+                limit = service.config.traffic.max_response_bytes
+                await pass_through(client, service.pool, http, _body(call), most_bytes=limit)
+                return
+        await self._run(service, client, arm)
+
+    async def _run(self, service: Service, client: Client, arm: Arm) -> None:
+        """Answer with a policy, or with a model of this process."""
+        call, config = client.call, service.config
+        ask = parse_chat(call.value) if call.path == CHAT else parse_completion(call.value)
+        if ask.n > config.max_choices:
+            raise InputError(f"n: at most {config.max_choices} choices, got {ask.n}")
+        renderer = Renderer.of(ask)
+        job = await self._job(service, ask, arm, call)
+        if not ask.stream:
+            call.outcomes = await outcomes(job)
+            call.usage = sum((outcome.usage for outcome in call.outcomes), Usage())
+            data = orjson.dumps(renderer.whole(call.outcomes))
+            await client.answer(200, data, JSON, headers(call.outcomes))
+            return
+        known = ours(arm=job.policy.name, model=header_text(job.model))
+        with client.keep_alive(config.keep_alive_s, known):
+            async with aclosing(frames(job, renderer, call.outcomes)) as events:
+                async for event in events:
+                    if not client.began:
+                        await client.begin_stream(known)
+                    await client.write(event)
+        call.usage = sum((outcome.usage for outcome in call.outcomes), Usage())
+        await client.write(DONE)
+        await client.end()
+
+    async def _job(self, service: Service, ask: Ask, arm: Arm, call: Call) -> Job:
+        config = service.config
+        wanted = ask.request.answer_format or config.answer_format
+        # "text" says that answers are free-form although the operator's default is not.
+        answer_format = None if wanted == "text" else wanted
+        question = replace(ask.request, model=call.target, answer_format=answer_format)
+        hooks = self._hooks
+
+        def happened(choice: int, event: Any) -> None:
+            for hook in hooks:
+                hook.happened(call, choice, event)
+
+        return Job(
+            policy=arm.policy or service.arms.plain,
+            request=question,
+            backend=service.pool,
+            budget=tighter(tighter(ask.budget, config.budget), call.budget or Budget()),
+            extract=service.arms.extractor(question),
+            cost_model=await service.cost_model(),
+            choices=ask.n,
+            happened=happened if hooks else None,
+        )
+
+
+def _body(call: Call) -> bytes:
+    """What goes upstream: the very bytes, unless the model's name or our field is in them."""
+    if call.model == call.target:
+        return outgoing(call.body, call.value)
+    return outgoing(b"", {**call.value, "model": call.target, "suffice": None})
+
+
+def _of_http(backends: Sequence[object]) -> list[OpenAIBackend]:
+    return [backend for backend in backends if isinstance(backend, OpenAIBackend)]

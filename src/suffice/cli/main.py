@@ -10,9 +10,11 @@ import typer
 from suffice import __version__
 from suffice.cli.ablate import ablate
 from suffice.cli.ask import ask
+from suffice.cli.calibrate import calibrate
 from suffice.cli.calibrate_hardware import calibrate_hardware
 from suffice.cli.design import design
 from suffice.cli.doctor import doctor
+from suffice.cli.evaluate import evaluate
 from suffice.cli.fit import fit
 from suffice.cli.hardware import hardware
 from suffice.cli.ladder import ladder
@@ -22,6 +24,7 @@ from suffice.cli.policies import policies
 from suffice.cli.record import record
 from suffice.cli.serve import serve
 from suffice.cli.shapes import shapes
+from suffice.cli.train import train
 from suffice.core.errors import SufficeError
 
 app = typer.Typer(
@@ -60,9 +63,12 @@ app.command()(predict)
 app.command()(fit)
 app.add_typer(hardware, name="hardware")
 app.add_typer(ladder, name="ladder")
+app.add_typer(train, name="train")
+app.add_typer(evaluate, name="eval")
 app.command()(measure)
 app.command()(ablate)
 app.command()(calibrate_hardware)
+app.command()(calibrate)
 app.command()(policies)
 app.command()(serve)
 app.command()(ask)

@@ -149,6 +149,7 @@ class Certified:
     clusters: tuple[Exits, ...]
     predictor: Predictor
     guarantee: Guarantee
+    samplers: tuple[AnyPolicy | None, ...] = ()  # by cluster: a sampler of its own, without a gate
     models: tuple[str, ...] = ()  # what the arms run on: what the certificate is about
     monitors: tuple[Any, ...] = ()  # suffice.policies.drift.Monitor
 
@@ -180,9 +181,13 @@ class Certified:
     @cached_property
     def _routes(self) -> tuple[AnyPolicy, ...]:
         """The policy of every cluster, the safe arm last."""
-        return (*(self._route(exits) for exits in self.clusters), self.safe)
+        samplers = self.samplers or (None,) * len(self.clusters)
+        routes = map(self._route, self.clusters, samplers)
+        return (*routes, self.safe)
 
-    def _route(self, exits: Exits) -> AnyPolicy:
+    def _route(self, exits: Exits, sampler: AnyPolicy | None) -> AnyPolicy:
+        if sampler is not None:
+            return sampler
         if exits.closed:
             return self.safe
         gate = Gate(inner=self.cheap, exits=exits, predictor=self.predictor)

@@ -107,6 +107,7 @@ class Cluster(_Strict):
 
     accept: float | None = None
     hopeless: float | None = None
+    sampler: str | None = None  # a sampling policy with this cluster's own thresholds
     centroid: tuple[float, ...]
     words: tuple[str, ...] = ()  # typical of it, for the reader
     fit_questions: int = Field(ge=0)
@@ -223,6 +224,9 @@ def certified_policy(file: PolicyFile, parse: Parse) -> Certified:
         safe=parse(file.safe),
         clusters=tuple(
             Exits(accept=cluster.accept, hopeless=cluster.hopeless) for cluster in file.clusters
+        ),
+        samplers=tuple(
+            None if cluster.sampler is None else parse(cluster.sampler) for cluster in file.clusters
         ),
         predictor=predictor_of(file.predictor, [cluster.centroid for cluster in file.clusters]),
         guarantee=Guarantee(

@@ -31,11 +31,13 @@ from suffice.policies.probe import AnswerStability
 from suffice.policies.revise import ReviseOnce, SequentialRevision
 from suffice.policies.shortest import ShortMAtK
 from suffice.policies.thinking import BudgetForcing, NoThinking, Rewired
+from suffice.policies.two_sided import TwoSided
 
 _CLASSES: tuple[type[Any], ...] = (
     Single,
     SelfConsistency,
     AdaptiveConsistency,
+    TwoSided,
     EarlyStopping,
     DeepConfOnline,
     DeepConfOffline,

@@ -1,0 +1,46 @@
+"""Stop when sure, and stop when hopeless: Adaptive-Consistency with a second exit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from suffice.core.decisions import Actions, Evidence
+from suffice.policies.agreement import AdaptiveConsistency
+from suffice.policies.pool import Pool, at_least, ended, is_share, option, step_alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoSided(AdaptiveConsistency):
+    """Sample until the majority is stable, or until the answers scatter so much that more is waste.
+
+    After `patience` samples a leader with at most the share `hopeless` of all samples ends the
+    search: the vote over `max_samples` would rarely be right there. Its answer is the plurality.
+    """
+
+    hopeless: float = option(0.25, "share of the leader, of all samples, at which to give in")
+    patience: int = option(8, "samples before giving in")
+
+    name: ClassVar[str] = "two_sided"
+    paper: ClassVar[str] = "2602.03814"
+
+    def __post_init__(self) -> None:
+        AdaptiveConsistency.__post_init__(self)
+        is_share("hopeless", self.hopeless)
+        at_least("patience", self.patience, 1)
+
+    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
+        if state.alone or not ended(evidence):
+            return step_alone(state, evidence) if state.alone else (state.settle(evidence), ())
+        settled = state.settle(evidence)
+        if self.gives_in(settled) and self.agreement(settled) < self.threshold:
+            share = settled.counts[0][1] / len(settled.seen) if settled.counts else 0.0
+            why = f"hopeless: the leader has {share:.0%} of {len(settled.seen)} samples"
+            return settled, settled.majority(why, share)
+        return AdaptiveConsistency.step(self, state, evidence)
+
+    def gives_in(self, state: Pool) -> bool:
+        """Whether the answers scatter too much to go on."""
+        n = len(state.seen)
+        lead = state.counts[0][1] if state.counts else 0
+        return n >= self.patience and lead <= self.hopeless * n

@@ -1,0 +1,1 @@
+"""From recorded samples to a policy with a certificate."""

@@ -1,0 +1,214 @@
+"""The path of settings, from safest to cheapest, laid out on the fitting questions.
+
+A setting is a pair of thresholds for every cluster of prompts. For each price of a lost question
+every cluster takes the pair with the best saving minus price times loss; falling prices give the
+path. Because one path covers all clusters together, one test per step suffices for the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suffice.policies.certified import Exits
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+ACCEPT_LEVELS = 24
+HOPELESS_LEVELS = 8
+# One lost question is put on every open exit's account: none was ever seen without its luck.
+PSEUDO_LOSS = 1.0
+CLOSED = Exits()
+LEAST_IN_CLUSTER = 20  # fitting questions below which a cluster shares the pooled thresholds
+
+Setting = tuple[Exits, ...]  # by cluster
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Evidence:
+    """What a path is judged by: one row per question."""
+
+    cluster: IntArray
+    right: FloatArray  # predicted P(right) of the cheap answer
+    rescue: FloatArray  # predicted P(only the safe arm is right)
+    answered: BoolArray  # the cheap arm has an answer to stand by
+    harmed: BoolArray  # the cheap answer is wrong and the safe one right
+    helped: BoolArray
+    cheap_cost: FloatArray
+    safe_cost: FloatArray
+
+    def at(self, index: IntArray | BoolArray) -> Evidence:
+        """The questions of `index`."""
+        return Evidence(**{name: getattr(self, name)[index] for name in self.__slots__})
+
+    @property
+    def n(self) -> int:
+        """Questions."""
+        return len(self.cluster)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Effect:
+    """A setting's effect on questions."""
+
+    stopped: BoolArray
+    harmed: int
+    helped: int
+    cost: FloatArray
+
+    @property
+    def stops(self) -> int:
+        """Questions that the cheap arm answers."""
+        return int(self.stopped.sum())
+
+
+def stops(exits: Exits, evidence: Evidence) -> BoolArray:
+    """Which questions end at one of the exits, the same for every cluster."""
+    found = np.zeros(evidence.n, dtype=bool)
+    if exits.accept is not None:
+        found |= evidence.right >= exits.accept
+    if exits.hopeless is not None:
+        found |= evidence.rescue <= exits.hopeless
+    return found & evidence.answered
+
+
+def effect(setting: Setting, evidence: Evidence) -> Effect:
+    """What a setting does to every question."""
+    stopped = np.zeros(evidence.n, dtype=bool)
+    closed = np.zeros(evidence.n, dtype=bool)
+    for number, exits in enumerate(setting):
+        inside = evidence.cluster == number
+        if exits.closed:
+            closed |= inside
+        else:
+            stopped |= inside & stops(exits, evidence)
+    cost = np.where(closed, 0.0, evidence.cheap_cost) + np.where(stopped, 0.0, evidence.safe_cost)
+    return Effect(
+        stopped=stopped,
+        harmed=int((stopped & evidence.harmed).sum()),
+        helped=int((stopped & evidence.helped).sum()),
+        cost=cost,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Options:
+    """Alternatives of one cluster with their loss and saving there; the safe one comes first."""
+
+    choices: tuple[Hashable, ...]
+    loss: FloatArray
+    saving: FloatArray
+
+    def best(self, price: float) -> Hashable:
+        """The alternative with the best saving - price * loss; the earliest of equals."""
+        return self.choices[int(np.argmax(self.saving - price * self.loss))]
+
+    def between(self, first: Hashable, last: Hashable) -> tuple[Hashable, ...]:
+        """Undominated alternatives that lose and save more than `first`, less than `last`."""
+        a, b = self.choices.index(first), self.choices.index(last)
+        order = np.lexsort((-self.saving, self.loss))
+        found, best = [], self.saving[a]
+        for i in order.tolist():
+            inside = self.loss[a] < self.loss[i] < self.loss[b] or i == b
+            if inside and best < self.saving[i] <= self.saving[b]:
+                found.append(self.choices[i])
+                best = self.saving[i]
+        return tuple(found)
+
+
+def lay(
+    pooled: Options,
+    by_cluster: Sequence[Options | None],
+    judge: Callable[[tuple[Any, ...]], tuple[float, float]],
+    steps: int,
+    most_loss: float,
+) -> tuple[tuple[Any, ...], ...]:
+    """Settings of rising loss and saving; a cluster without options takes the pooled choice.
+
+    Corners come from falling prices of a lost question; between corners one cluster moves at a
+    time, in small steps. Settings that lose more than `most_loss` questions are left out.
+    `judge` tells (loss, saving) of a setting on all fitting questions.
+    """
+    used = tuple(options or pooled for options in by_cluster)
+    top = max(float(max(options.saving.max() for options in (pooled, *used))), 1e-9)
+    # A lost question's price, from all that there is to save down to nearly nothing.
+    prices = top * np.geomspace(1.0, 1e-4, 4 * steps)
+    corners = [tuple(options.choices[0] for options in used)]
+    corners += [
+        tuple((options or pooled).best(price) for options in by_cluster) for price in prices
+    ]
+    found: dict[tuple[Any, ...], tuple[float, float]] = {}
+    for last, setting in pairwise(corners):
+        for step in _walk(last, setting, used):
+            if step not in found:
+                loss, saved = judge(step)
+                if saved > 0.0 and loss <= most_loss:
+                    found[step] = loss, saved
+    return thinned(_advancing(found), steps)
+
+
+def _walk(
+    first: tuple[Any, ...], last: tuple[Any, ...], used: Sequence[Options]
+) -> list[tuple[Any, ...]]:
+    """From one corner to the next, one cluster after the other, in small steps."""
+    here, found = list(first), []
+    for number, options in enumerate(used):
+        if here[number] != last[number]:
+            for choice in (*options.between(here[number], last[number]), last[number]):
+                here[number] = choice
+                found.append(tuple(here))
+    return found
+
+
+def _advancing(found: dict[tuple[Any, ...], tuple[float, float]]) -> list[tuple[Any, ...]]:
+    """By rising loss, only those that save more than all before."""
+    ordered = sorted(found, key=lambda setting: (found[setting][0], -found[setting][1]))
+    kept: list[tuple[Any, ...]] = []
+    best = -np.inf
+    for setting in ordered:
+        if found[setting][1] > best:
+            kept.append(setting)
+            best = found[setting][1]
+    return kept
+
+
+def thinned(path: Sequence[tuple[Any, ...]], steps: int) -> tuple[tuple[Any, ...], ...]:
+    """At most `steps` settings, the first and the last among them."""
+    if len(path) <= steps:
+        return tuple(path)
+    index = np.unique(np.linspace(0, len(path) - 1, steps).round().astype(int))
+    return tuple(path[i] for i in index)
+
+
+def gate_options(evidence: Evidence, net: bool) -> Options:
+    """Every pair of thresholds with its loss and saving; the closed one first."""
+    exits, losses, savings = [CLOSED], [0.0], [0.0]
+    accepts = _levels(evidence.right[evidence.answered], ACCEPT_LEVELS)
+    hopeless = _levels(evidence.rescue[evidence.answered], HOPELESS_LEVELS)
+    per_question = evidence.harmed.astype(float) - (evidence.helped if net else 0.0)
+    for accept in (*accepts, None):
+        for rescue in (None, *hopeless):
+            pair = Exits(accept=accept, hopeless=rescue)
+            if pair.closed:
+                continue
+            stopped = stops(pair, evidence)
+            exits.append(pair)
+            losses.append(PSEUDO_LOSS + float(per_question[stopped].sum()))
+            saved = evidence.safe_cost[stopped].sum() - evidence.cheap_cost.sum()
+            savings.append(float(saved))
+    return Options(tuple(exits), np.array(losses), np.array(savings))
+
+
+def _levels(values: FloatArray, count: int) -> list[float]:
+    """Distinct quantiles, rounded as the policy file stores them, highest first."""
+    if values.size == 0:
+        return []
+    quantiles = np.quantile(values, np.linspace(0.0, 1.0, count), method="inverted_cdf")
+    return sorted({float(f"{value:.5g}") for value in quantiles}, reverse=True)

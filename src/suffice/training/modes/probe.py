@@ -1,0 +1,46 @@
+"""p(think) by task and difficulty: what a model would choose, without drawing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from suffice.training.modes.sequences import (
+    Batch,
+    Learner,
+    control_ids,
+    prompts,
+    response_logits,
+    think_logit,
+)
+
+PROBLEMS_PER_CELL = 32
+
+
+def probe_choice(
+    learner: Learner,
+    *,
+    seed: int,
+    gate: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> dict[str, float]:
+    """Mean p(think) over held-out problems, by "task/difficulty"; `gate` reads the hidden state."""
+    found = {}
+    vocabulary, device = learner.vocabulary, learner.device
+    short, _ = control_ids(vocabulary)
+    for (task, difficulty), problems in learner.mixture.distinct(
+        PROBLEMS_PER_CELL, seed=seed, split="held_out"
+    ).items():
+        if not problems:
+            continue
+        prompt_BP, prompt_mask_BP = (t.to(device) for t in prompts(problems, vocabulary))
+        one = torch.full((len(problems), 1), short, device=device)
+        batch = Batch(
+            prompt_BP=prompt_BP, prompt_mask_BP=prompt_mask_BP,
+            response_BT=one, mask_BT=torch.ones_like(one, dtype=torch.bool),
+        )  # fmt: skip
+        with torch.no_grad():
+            logits_BTV, hidden_Bd = response_logits(learner.model, batch)
+            logit_B = gate(hidden_Bd) if gate else think_logit(logits_BTV[:, 0], vocabulary)
+        found[f"{task}/{difficulty}"] = round(float(torch.sigmoid(logit_B).mean()), 4)
+    return found

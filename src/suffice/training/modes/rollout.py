@@ -1,0 +1,136 @@
+"""Responses drawn from a model, in both modes or in a forced one.
+
+B  sequences   P  prompt length   T  response length
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from suffice.backends.nano.vocabulary import END, PAD, Vocabulary
+from suffice.training.modes.rewards import Reward
+from suffice.training.modes.sequences import Batch, control_ids, prompts, texts
+from suffice.training.modes.tasks import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """Responses to problems, `group` in a row for each, and how they did."""
+
+    batch: Batch
+    think_B: torch.Tensor  # True where the control token is the think token
+    right_B: torch.Tensor
+    reward_B: torch.Tensor
+    group: int
+
+    def by_problem(self, values_B: torch.Tensor) -> torch.Tensor:
+        """(problems, group)."""
+        return values_B.view(-1, self.group)
+
+
+def draw(
+    model: nn.Module,
+    prompt_BP: torch.Tensor,
+    prompt_mask_BP: torch.Tensor,
+    vocabulary: Vocabulary,
+    *,
+    max_tokens: int,
+    temperature: float,
+    generator: torch.Generator,
+    control_B: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask) of one response a row; temperature 0 is greedy.
+
+    The control token is drawn among the two modes only, or given by `control_B`. The draw happens
+    on the CPU, so that a seed means the same on every device.
+    """
+    net: Any = model
+    pad, end = vocabulary.id(PAD), vocabulary.id(END)
+    modes = torch.tensor(control_ids(vocabulary))
+    device = prompt_BP.device
+    mask = prompt_mask_BP
+    inputs, positions = prompt_BP, (mask.cumsum(dim=1) - 1).clamp(min=0)
+    cache = None
+    alive = torch.ones(len(prompt_BP), dtype=torch.bool, device=device)
+    columns, kept = [], []
+    for step in range(max_tokens):
+        with torch.no_grad():
+            out = net(
+                input_ids=inputs, attention_mask=mask, position_ids=positions,
+                past_key_values=cache, use_cache=True, logits_to_keep=1,
+            )  # fmt: skip
+        cache = out.past_key_values
+        logits_BV = out.logits[:, -1].float().cpu()
+        if step == 0 and control_B is not None:
+            token = control_B.clone()
+        elif step == 0:
+            token = modes[_pick(logits_BV[:, modes], temperature, generator)]
+        else:
+            token = _pick(logits_BV, temperature, generator)
+        token = torch.where(alive, token.to(device), pad)
+        columns.append(token)
+        kept.append(alive)
+        alive = alive & (token != end)
+        if not bool(alive.any()):
+            break
+        inputs, positions = token[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+    return torch.stack(columns, dim=1), torch.stack(kept, dim=1)
+
+
+def roll_out(
+    model: nn.Module,
+    problems: Sequence[Problem],
+    vocabulary: Vocabulary,
+    reward: Reward,
+    *,
+    group: int,
+    halves: bool,
+    max_tokens: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> Rollouts:
+    """`group` responses to each problem; with `halves` the first half short, the second think."""
+    device = next(model.parameters()).device
+    prompt_BP, prompt_mask_BP = (
+        t.repeat_interleave(group, dim=0).to(device) for t in prompts(problems, vocabulary)
+    )
+    short, think = control_ids(vocabulary)
+    control_B = None
+    if halves:
+        half = torch.tensor([short] * (group // 2) + [think] * (group - group // 2))
+        control_B = half.repeat(len(problems))
+    response_BT, mask_BT = draw(
+        model, prompt_BP, prompt_mask_BP, vocabulary,
+        max_tokens=max_tokens, temperature=temperature, generator=generator, control_B=control_B,
+    )  # fmt: skip
+    repeated = [problem for problem in problems for _ in range(group)]
+    right, rewards, thought = [], [], (response_BT[:, 0] == think).tolist()
+    for problem, text, thinks, tokens in zip(
+        repeated, texts(response_BT, mask_BT, vocabulary), thought,
+        mask_BT.sum(dim=1).tolist(), strict=True,
+    ):  # fmt: skip
+        right.append(problem.is_right(text))
+        rewards.append(reward(right=right[-1], think=thinks, tokens=tokens))
+    return Rollouts(
+        batch=Batch(
+            prompt_BP=prompt_BP, prompt_mask_BP=prompt_mask_BP,
+            response_BT=response_BT, mask_BT=mask_BT,
+        ),
+        think_B=response_BT[:, 0] == think,
+        right_B=torch.tensor(right, device=device),
+        reward_B=torch.tensor(rewards, dtype=torch.float32, device=device),
+        group=group,
+    )  # fmt: skip
+
+
+def _pick(logits_BV: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
+    if temperature == 0:
+        return logits_BV.argmax(dim=1)
+    probabilities = torch.softmax(logits_BV / temperature, dim=1)
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)

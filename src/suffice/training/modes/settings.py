@@ -1,0 +1,159 @@
+"""What training runs are asked: frozen objects, also read from TOML tables of the same names."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from suffice.core.errors import ConfigError
+from suffice.training.modes.losses import Norm
+
+Method = Literal["grpo", "degrpo", "adaptthink", "gate"]
+METHODS: tuple[Method, ...] = ("grpo", "degrpo", "adaptthink", "gate")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """Paired distillation: every problem is shown in both modes.
+
+    `initial_p_think` is the probability of thinking that the control token is taught, and
+    `control_weight` the weight of that token's loss: an own weight, since averaging each sequence
+    over its tokens would make the prior n_short / (n_short + n_think).
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    steps: int = 2500
+    pairs: int = 96
+    learning_rate: float = 2e-3
+    initial_p_think: float = 0.5
+    control_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        _positive(self, "steps", "pairs", "learning_rate")
+        if not 0 < self.initial_p_think < 1:
+            raise ConfigError(
+                f"initial_p_think must lie strictly between 0 and 1, got {self.initial_p_think}: "
+                "a mode that is never drawn is never learned"
+            )
+        if self.control_weight < 0:
+            raise ConfigError(f"control_weight must be 0 or more, got {self.control_weight}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How the choice between the modes is trained.
+
+    `alpha` and `norm` belong to degrpo; `entropy` is a bonus on the entropy of the control token;
+    `delta` is adaptthink's preference for short answers, against `reference_samples` of the model
+    before training; `kl` holds grpo and degrpo to that model. `gate_width` and `fold_steps` belong
+    to the gate: an MLP on the frozen body, then folded into the body's own weights.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    method: Method = "degrpo"
+    steps: int = 400
+    problems: int = 32
+    group: int = 8
+    learning_rate: float = 1e-4
+    temperature: float = 1.0
+    max_tokens: int = 48
+    epsilon: float = 0.2
+    minibatches: int = 1
+    gradient_clip: float = 1.0
+    gamma: float = 0.5
+    alpha: float = 0.1
+    norm: Norm = "paper"
+    entropy: float = 0.0
+    kl: float = 0.0
+    delta: float = 0.05
+    reference_samples: int = 8
+    gate_width: int = 64
+    gate_learning_rate: float = 3e-3
+    fold_steps: int = 200
+    fold_learning_rate: float = 3e-4
+    probe_every: int = 20
+    checkpoint_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"method {self.method!r} must be one of {', '.join(METHODS)}")
+        if self.norm not in ("paper", "released"):
+            raise ConfigError(f"norm {self.norm!r} must be paper or released")
+        _positive(
+            self, "steps", "problems", "learning_rate", "temperature", "max_tokens", "epsilon",
+            "minibatches", "gradient_clip", "reference_samples", "gate_width",
+            "gate_learning_rate", "fold_learning_rate", "probe_every", "checkpoint_every",
+        )  # fmt: skip
+        for name in ("alpha", "entropy", "kl", "delta", "fold_steps"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.group < 2:
+            raise ConfigError(f"group must be 2 or more, got {self.group}: one answer says nothing")
+        if self.halves and self.group % 2:
+            raise ConfigError(
+                f"group must be even for {self.method}, got {self.group}: half is forced short"
+            )
+        if self.problems * self.group % self.minibatches:
+            raise ConfigError(
+                f"minibatches ({self.minibatches}) must divide problems x group "
+                f"({self.problems * self.group})"
+            )
+
+    @property
+    def halves(self) -> bool:
+        """Whether half of each group is forced into either mode."""
+        return self.method in ("adaptthink", "gate")
+
+
+def from_toml(kind: type[T], path: Path, *, table: str | None = None) -> T:
+    """`kind` from a TOML file or one of its tables; raises ConfigError that names the field."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"config {str(path)!r} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"config {str(path)!r} cannot be read: {error}") from None
+    return from_values(kind, values if table is None else values.get(table, {}), source=str(path))
+
+
+def from_values(kind: type[T], values: dict[str, Any], *, source: str) -> T:
+    """`kind` from plain values, nested ones included; unknown fields are errors."""
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - files only
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"config {source!r}: {where or 'file'}: {first['msg']}") from None
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], at: str = "") -> list[str]:
+    """`name: old -> new` for every value in which two nested tables differ."""
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{at}{name}.")
+        elif a != b:
+            found.append(f"{at}{name}: {a} -> {b}")
+    return found
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config as JSON values."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return values
+
+
+def _positive(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ConfigError(f"{name} must be positive, got {getattr(config, name)}")

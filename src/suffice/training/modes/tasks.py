@@ -1,0 +1,270 @@
+"""Procedural problems with one right answer, a difficulty and the steps that lead to it.
+
+    chain       3fb        a digit sent through permutations of the digits, left to right
+    arithmetic  3+4*7      left to right, modulo 10
+    logic       1&0>1      left to right over the bits; > is "implies"
+
+Each step needs the result of the one before, and the chain's permutations do not commute, so no
+shortcut replaces carrying the state. Arithmetic factors are units modulo 10, which loses nothing;
+two thirds of the logic steps either keep the state or set it, so that thinking pays less there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from suffice.backends.nano.vocabulary import THINK_END, Vocabulary
+from suffice.core.errors import InputError, UnknownName
+
+Split = Literal["train", "held_out"]
+HELD_OUT_SHARE = 0.1
+
+# Six random permutations of the digits; entry i of a row is where digit i goes. Part of the task's
+# definition: changing one changes the task.
+PERMUTATIONS: Mapping[str, str] = {
+    "a": "8314709625",
+    "b": "1246597038",
+    "c": "3521749068",
+    "d": "5238471069",
+    "e": "3507694182",
+    "f": "9237604815",
+}
+_UNITS = "379"
+_LOGIC: Mapping[str, Callable[[int, int], int]] = {
+    "&": lambda state, bit: state & bit,
+    "|": lambda state, bit: state | bit,
+    "^": lambda state, bit: state ^ bit,
+    ">": lambda state, bit: (1 - state) | bit,
+}
+STEP = ","
+# Every character that a prompt, a step or an answer of these tasks may hold.
+ALPHABET = "0123456789" + "".join(PERMUTATIONS) + "+-*" + "".join(_LOGIC) + STEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One question. `steps` is the reasoning in text; None where only the answer is known."""
+
+    task: str
+    difficulty: int
+    prompt: str
+    answer: str
+    steps: str | None = None
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the hash of the prompt puts this problem into the held-out tenth.
+
+        Problems of a single step never are: they *are* the table of the operation, which cannot
+        be inferred from the others.
+        """
+        if self.difficulty <= 1:
+            return False
+        digest = hashlib.sha256(f"{self.task}:{self.prompt}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64 < HELD_OUT_SHARE
+
+    def in_split(self, split: Split) -> bool:
+        """Whether the problem may be drawn for `split`; single steps are in both."""
+        return self.difficulty <= 1 or self.held_out == (split == "held_out")
+
+    def response(self, *, think: bool) -> str:
+        """The answer that training shows, without control token and end."""
+        if not think:
+            return self.answer
+        if self.steps is None:
+            raise InputError(
+                f"problem {self.prompt!r} has no steps to show in think mode: give `steps`, or "
+                "train with reinforcement, which needs answers only"
+            )
+        return f"{self.steps}{THINK_END}{self.answer}"
+
+    def is_right(self, response: str) -> bool:
+        """Whether `response`, without control token and end, answers the problem.
+
+        All that stands after the think block must be the answer and nothing else: reasoning that
+        hides in short mode is wrong.
+        """
+        return response.rpartition(THINK_END)[2] == self.answer
+
+
+Draw = Callable[[random.Random, int], Problem]
+
+
+def chain(rng: random.Random, difficulty: int) -> Problem:
+    """`difficulty` permutations applied to a digit."""
+    state = rng.choice("0123456789")
+    names = [rng.choice("".join(PERMUTATIONS)) for _ in range(difficulty)]
+    prompt, steps = state + "".join(names), []
+    for name in names:
+        state = PERMUTATIONS[name][int(state)]
+        steps.append(f"{STEP}{name}{state}")
+    return Problem(
+        task="chain", difficulty=difficulty, prompt=prompt, steps="".join(steps), answer=state
+    )
+
+
+def arithmetic(rng: random.Random, difficulty: int) -> Problem:
+    """`difficulty` sums, differences and products modulo 10, left to right."""
+    state = rng.randrange(10)
+    prompt, steps = str(state), []
+    for _ in range(difficulty):
+        sign = rng.choice("+-*")
+        operand = rng.choice(_UNITS) if sign == "*" else str(rng.randrange(10))
+        value = int(operand)
+        state = {"+": state + value, "-": state - value, "*": state * value}[sign] % 10
+        prompt += sign + operand
+        steps.append(f"{STEP}{sign}{operand}{state}")
+    return Problem(
+        task="arithmetic", difficulty=difficulty, prompt=prompt, steps="".join(steps),
+        answer=str(state),
+    )  # fmt: skip
+
+
+def logic(rng: random.Random, difficulty: int) -> Problem:
+    """`difficulty` connectives over bits, left to right."""
+    state = rng.randrange(2)
+    prompt, steps = str(state), []
+    for _ in range(difficulty):
+        sign, bit = rng.choice("".join(_LOGIC)), rng.randrange(2)
+        state = _LOGIC[sign](state, bit)
+        prompt += f"{sign}{bit}"
+        steps.append(f"{STEP}{sign}{bit}{state}")
+    return Problem(
+        task="logic", difficulty=difficulty, prompt=prompt, steps="".join(steps),
+        answer=str(state),
+    )  # fmt: skip
+
+
+TASKS: Mapping[str, Draw] = {"chain": chain, "arithmetic": arithmetic, "logic": logic}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """Where problems come from: tasks and difficulties, each drawn equally often, or a file's."""
+
+    tasks: tuple[str, ...] = ("chain",)
+    difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    given: tuple[Problem, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.tasks:
+            if name not in TASKS:
+                raise UnknownName.of("task", name, TASKS, "choose chain, arithmetic or logic")
+        if not self.given and not (self.tasks and self.difficulties):
+            raise InputError("a mixture needs at least one task and one difficulty")
+        if any(n < 1 for n in self.difficulties):
+            raise InputError(f"difficulties count steps, from 1 up; got {self.difficulties}")
+
+    def draw(self, count: int, *, seed: int, step: int, split: Split) -> list[Problem]:
+        """`count` problems, the same for the same seed and step, whatever was drawn before."""
+        rng = random.Random(f"{seed}/{step}/{split}")
+        if self.given:
+            fitting = [p for p in self.given if p.in_split(split)]
+            if not fitting:
+                raise InputError(f"none of the given problems falls into the {split} split")
+            return [rng.choice(fitting) for _ in range(count)]
+        return [self._one(rng, split) for _ in range(count)]
+
+    def distinct(
+        self, count: int, *, seed: int, split: Split
+    ) -> dict[tuple[str, int], list[Problem]]:
+        """Up to `count` different problems for each (task, difficulty), in the order drawn."""
+        cells: dict[tuple[str, int], list[Problem]] = {}
+        if self.given:
+            for problem in dict.fromkeys(p for p in self.given if p.in_split(split)):
+                cell = cells.setdefault((problem.task, problem.difficulty), [])
+                if len(cell) < count:
+                    cell.append(problem)
+            return dict(sorted(cells.items()))
+        for task in self.tasks:
+            for difficulty in self.difficulties:
+                rng = random.Random(f"{seed}/{task}/{difficulty}/{split}")
+                cells[task, difficulty] = _distinct(TASKS[task], difficulty, count, rng, split)
+        return cells
+
+    def _one(self, rng: random.Random, split: Split) -> Problem:
+        task, difficulty = rng.choice(self.tasks), rng.choice(self.difficulties)
+        while True:
+            problem = TASKS[task](rng, difficulty)
+            if problem.in_split(split):
+                return problem
+
+
+def _distinct(
+    task: Draw, difficulty: int, count: int, rng: random.Random, split: Split
+) -> list[Problem]:
+    found: dict[str, Problem] = {}
+    # A small space is exhausted long before this many draws in a row bring nothing new.
+    misses = 0
+    while len(found) < count and misses < 4000:
+        problem = task(rng, difficulty)
+        if problem.prompt in found or not problem.in_split(split):
+            misses += 1
+            continue
+        found[problem.prompt], misses = problem, 0
+    return list(found.values())
+
+
+def read_problems(path: Path) -> tuple[Problem, ...]:
+    """Problems of a JSONL file with prompt, answer and optionally task, difficulty and steps."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"problems {str(path)!r} cannot be read: {error.strerror}") from None
+    problems = tuple(
+        _problem(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()
+    )
+    if not problems:
+        raise InputError(f"problems {str(path)!r} is empty: one JSON object a line is needed")
+    return problems
+
+
+def _problem(line: str, where: str) -> Problem:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        raise InputError(f"{where} is not valid JSON") from None
+    if not isinstance(values, dict) or not isinstance(values.get("prompt"), str):
+        raise InputError(f"{where} needs a `prompt`")
+    answer = values.get("answer")
+    if not isinstance(answer, str) or not answer.strip():
+        raise InputError(
+            f"{where} has no verifiable `answer`: the trainers reward right answers only, so each "
+            "problem needs one, as text"
+        )
+    unknown = set(values) - {"prompt", "answer", "task", "difficulty", "steps"}
+    if unknown:
+        raise InputError(f"{where} has unknown fields: {', '.join(sorted(unknown))}")
+    difficulty = values.get("difficulty", 2)
+    if isinstance(difficulty, bool) or not isinstance(difficulty, int) or difficulty < 1:
+        raise InputError(f"{where}: difficulty must be a whole number from 1 up")
+    return Problem(
+        task=str(values.get("task", path_task(where))), difficulty=difficulty,
+        prompt=values["prompt"], answer=answer, steps=values.get("steps"),
+    )  # fmt: skip
+
+
+def path_task(where: str) -> str:
+    """Task name of a file's problems where they bring none: the file's name."""
+    return Path(where.rpartition(":")[0]).stem
+
+
+def check_spelling(problems: Sequence[Problem], vocabulary: Vocabulary) -> None:
+    """Raise InputError unless `vocabulary` spells every given problem."""
+    for problem in problems:
+        for text in (problem.prompt, problem.answer, problem.steps or ""):
+            vocabulary.encode(text)
+
+
+def batches(mixture: Mixture, count: int, *, seed: int, split: Split) -> Iterator[list[Problem]]:
+    """Batches of `count` problems without end."""
+    step = 0
+    while True:
+        yield mixture.draw(count, seed=seed, step=step, split=split)
+        step += 1

@@ -1,0 +1,108 @@
+"""Paired distillation: one model learns to answer every problem at once and step by step.
+
+    L = mean over answer tokens of -log π(token)
+        - w · mean over pairs of [ p0 log π(think | x) + (1 - p0) log π(short | x) ]
+
+Departs from arXiv:2505.13379, whose token sum leaves the first choice to the lengths of the two
+answers once sequences are averaged: here p0 is a parameter, and the second term is least at
+p(think) = p0 for any weight w.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from suffice.training.modes.probe import probe_choice
+from suffice.training.modes.run_state import RunState, require_finite
+from suffice.training.modes.sequences import (
+    Batch,
+    Learner,
+    demonstrations,
+    response_logits,
+    token_logprobs,
+)
+from suffice.training.modes.settings import WarmUp
+from suffice.training.optimiser import build_optimiser, schedule
+from suffice.training.rung import Recipe
+
+
+def warm_up(
+    learner: Learner,
+    config: WarmUp,
+    state: RunState,
+    *,
+    seed: int,
+    tell: Callable[[dict[str, Any]], None] = lambda _: None,
+    log_every: int = 50,
+    checkpoint_every: int = 250,
+) -> None:
+    """Train `learner.model` in place; goes on from `state` where it was interrupted."""
+    model, vocabulary, mixture = learner.model, learner.vocabulary, learner.mixture
+    recipe = Recipe(peak_learning_rate=config.learning_rate)
+    optimiser = build_optimiser(model, recipe, 1.0, learner.device)
+    state.optimisers = {"warm_up": optimiser}
+    state.resume()
+    shares = schedule(recipe, config.steps)
+    model.train()
+    started = time.perf_counter()
+    while state.step < config.steps:
+        problems = mixture.draw(config.pairs, seed=seed, step=state.step, split="train")
+        sides = [demonstrations(problems, vocabulary, think=think) for think in (False, True)]
+        answer, control = paired_loss(model, sides, config.initial_p_think)
+        loss = answer + config.control_weight * control
+        value = require_finite(loss, state.step, "the warm-up")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+        for group in optimiser.param_groups:
+            group["lr"].fill_(group["peak"] * float(shares[state.step]))
+        optimiser.step()
+        state.step += 1
+        if state.step % log_every == 0 or state.step == config.steps:
+            line = {
+                "phase": "warm-up",
+                "step": state.step,
+                "loss": value,
+                "answer_loss": float(answer.detach()),
+                "p_think": probe_choice(learner, seed=seed),
+                "elapsed_s": round(time.perf_counter() - started, 1),
+            }
+            state.log(line)
+            tell(line)
+        if state.step % checkpoint_every == 0 and state.step < config.steps:
+            state.save()
+    state.save()
+
+
+def paired_loss(
+    model: nn.Module, sides: list[Batch], initial_p_think: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(answer loss, control loss) in nats of the short and the think side of the same problems."""
+    device = next(model.parameters()).device
+    total = torch.zeros((), device=device)
+    control = torch.zeros((), device=device)
+    tokens = 0
+    for side, share in zip(sides, (1 - initial_p_think, initial_p_think), strict=True):
+        batch = on_device(side, device)
+        logits_BTV, _ = response_logits(model, batch)
+        logprob_BT = token_logprobs(logits_BTV, batch.response_BT)
+        control = control - share * logprob_BT[:, 0].mean()
+        answer_BT = batch.mask_BT[:, 1:]
+        total = total - (logprob_BT[:, 1:] * answer_BT).sum()
+        tokens += int(answer_BT.sum())
+    return total / tokens, control
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch's tensors on `device`."""
+    return Batch(
+        prompt_BP=batch.prompt_BP.to(device),
+        prompt_mask_BP=batch.prompt_mask_BP.to(device),
+        response_BT=batch.response_BT.to(device),
+        mask_BT=batch.mask_BT.to(device),
+    )

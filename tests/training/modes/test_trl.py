@@ -1,0 +1,169 @@
+"""Our DeGRPO loss and the installed TRL's GRPO loss with mapped advantages are the same number."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # TRL and what it imports warn as they load
+    pytest.importorskip("trl")
+
+from suffice.backends.nano.vocabulary import Vocabulary  # noqa: E402
+from suffice.core.errors import ConfigError, InputError  # noqa: E402
+from suffice.training.modes import losses  # noqa: E402
+from suffice.training.modes.rewards import ModePrice  # noqa: E402
+from suffice.training.modes.sequences import Batch, response_logits, token_logprobs  # noqa: E402
+from suffice.training.modes.tasks import ALPHABET  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+VOCABULARY = Vocabulary.of(ALPHABET)
+LENGTHS = (3, 9, 4, 9, 3, 6)
+
+
+def trainer(
+    folder: Path, norm: losses.Norm, *, alpha: float, reward: Any = None, **changes: Any
+) -> Any:
+    from datasets import Dataset
+    from tokenizers import Tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from suffice.training.modes.trl_trainer import DeGRPOTrainer, degrpo_arguments, mode_reward
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(VOCABULARY.to_json()),
+        eos_token="<end>", pad_token="<pad>", unk_token="<unk>",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, vocab_size=len(VOCABULARY), max_position_embeddings=64,
+        bos_token_id=None, eos_token_id=VOCABULARY.id("<end>"), pad_token_id=0,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).double()
+    arguments = {
+        "output_dir": str(folder), "per_device_train_batch_size": len(LENGTHS),
+        "num_generations": 2, "max_completion_length": 12, "max_steps": 1,
+        "report_to": [], "use_bias_correction_kl": False,
+        "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
+        "temperature": 1.0, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no",
+        "disable_tqdm": True, "generation_kwargs": {"do_sample": True}, **changes,
+    }  # fmt: skip
+    data = Dataset.from_dict(
+        {"prompt": ["<user>3b<assistant>", "<user>7ca<assistant>"] * 6, "answer": ["6", "5"] * 6}
+    )
+    return DeGRPOTrainer(
+        model=model, processing_class=tokenizer, train_dataset=data, alpha=alpha, norm=norm,
+        reward_funcs=reward
+        or mode_reward(ModePrice(), think_token_id=VOCABULARY.id("<think>")),
+        args=degrpo_arguments(norm, **arguments),
+    )  # fmt: skip
+
+
+def batch() -> tuple[Batch, Any, Any]:
+    """Responses of unequal lengths with advantages and old log-probabilities off the policy."""
+    generator = torch.Generator().manual_seed(5)
+    B, T, V = len(LENGTHS), max(LENGTHS), len(VOCABULARY)
+    mask = torch.arange(T)[None] < torch.tensor(LENGTHS)[:, None]
+    response = torch.randint(8, V, (B, T), generator=generator).where(mask, 0)
+    prompt = torch.randint(8, V, (B, 4), generator=generator)
+    prompt_mask = torch.ones(B, 4, dtype=torch.bool)
+    prompt_mask[::2, 0] = False  # left padding
+    advantage = torch.randn(B, generator=generator, dtype=torch.float64)
+    noise = 0.3 * torch.randn(B, T, generator=generator, dtype=torch.float64)
+    return (
+        Batch(prompt_BP=prompt, prompt_mask_BP=prompt_mask, response_BT=response, mask_BT=mask),
+        advantage,
+        noise,
+    )
+
+
+@pytest.mark.parametrize("norm", ["paper", "released"])
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+def test_loss_and_gradient_equal_those_of_trl(
+    tmp_path: Path, norm: losses.Norm, beta: float
+) -> None:
+    alpha = 0.01
+    trl = trainer(tmp_path, norm, alpha=alpha)
+    trl.beta = beta  # set late: TRL would load its reference model from the hub by name
+    model = trl.model
+    model.train()
+    drawn, advantage, noise = batch()
+    logits, _ = response_logits(model, drawn)
+    logprob = torch.log_softmax(logits, dim=-1)
+    logprob = logprob.gather(2, drawn.response_BT[..., None]).squeeze(2)
+    old, reference = logprob.detach() + noise, logprob.detach() - noise
+    weights = losses.advantage_weights(drawn.mask_BT, alpha=alpha, norm=norm)
+    trl.current_gradient_accumulation_steps = 1
+    theirs = trl._compute_loss(
+        model,
+        {
+            "prompt_ids": drawn.prompt_BP,
+            "prompt_mask": drawn.prompt_mask_BP.long(),
+            "completion_ids": drawn.response_BT,
+            "completion_mask": drawn.mask_BT.long(),
+            "advantages": advantage[:, None] * weights,
+            "old_per_token_logps": old,
+            "ref_per_token_logps": reference,
+        },
+    )
+    tokens = losses.clipped(logprob, old, advantage[:, None].expand_as(logprob), 0.2)
+    ours = losses.degrpo(tokens, drawn.mask_BT, alpha=alpha, norm=norm)
+    if beta:
+        ours = ours + beta * losses.kl_penalty(logprob, reference, drawn.mask_BT, norm)
+    assert float(theirs.detach()) == pytest.approx(float(ours.detach()), abs=2e-7)
+    weights_of = [w for w in model.parameters() if w.requires_grad]
+    for a, b in zip(
+        torch.autograd.grad(theirs, weights_of), torch.autograd.grad(ours, weights_of), strict=True
+    ):
+        assert torch.allclose(a, b, atol=2e-7)
+
+
+def test_our_token_logprobs_are_trls(tmp_path: Path) -> None:
+    trl = trainer(tmp_path, "paper", alpha=0.1)
+    drawn, _, _ = batch()
+    logits, _ = response_logits(trl.model, drawn)
+    ids = torch.cat([drawn.prompt_BP, drawn.response_BT], dim=1)
+    mask = torch.cat([drawn.prompt_mask_BP, drawn.mask_BT], dim=1).long()
+    theirs = trl._get_per_token_logps_and_entropies(
+        trl.model, ids, mask, drawn.response_BT.shape[1]
+    )[0]
+    ours = token_logprobs(logits, drawn.response_BT)
+    assert torch.allclose(ours[drawn.mask_BT].double(), theirs[drawn.mask_BT].double(), atol=1e-5)
+
+
+def test_a_step_of_the_whole_trainer_changes_the_model(tmp_path: Path) -> None:
+    def odd_first_token(completion_ids: Any, **_: Any) -> list[float]:
+        return [float(ids[0] % 2) for ids in completion_ids]  # a random model never answers
+
+    trl = trainer(
+        tmp_path, "paper", alpha=0.1, reward=odd_first_token, max_steps=2, learning_rate=1e-3
+    )
+    trl.model.float()
+    before = [w.detach().clone() for w in trl.model.parameters()]
+    seen: list[Any] = []
+    whole = trl._generate_and_score_completions
+
+    def watched(inputs: Any) -> Any:
+        seen.append(whole(inputs))
+        return seen[-1]
+
+    trl._generate_and_score_completions = watched
+    trl.train()
+    assert any(not torch.equal(a, b) for a, b in zip(before, trl.model.parameters(), strict=True))
+    advantages, mask = seen[0]["advantages"], seen[0]["completion_mask"]
+    assert advantages.shape == mask.shape
+    assert bool((advantages[mask == 0] == 0).all())
+
+
+def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
+    from suffice.training.modes.trl_trainer import mode_reward
+
+    with pytest.raises(ConfigError, match="steps_per_generation=1"):
+        trainer(tmp_path, "released", alpha=0.1, gradient_accumulation_steps=2)
+    with pytest.raises(InputError, match="column `answer`"):
+        mode_reward(ModePrice(), think_token_id=6)(["5"], [[5, 8]])

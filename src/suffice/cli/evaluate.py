@@ -1,0 +1,69 @@
+"""`suffice eval`: what a trained model's choices are worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+evaluate = typer.Typer(
+    name="eval", help="Measure what a model's choices are worth.", no_args_is_help=True
+)
+
+
+@evaluate.callback()
+def _group() -> None:
+    """Measure what a model's choices are worth."""
+
+
+@evaluate.command()
+def modes(
+    model: Annotated[Path, typer.Option(help="Model folder made by `suffice train`.")],
+    tasks: Annotated[str, typer.Option(help="chain, arithmetic, logic.")] = "chain",
+    difficulties: Annotated[str, typer.Option(help="Steps of the problems.")] = "1,2,3,4,5,6",
+    problems: Annotated[int, typer.Option(help="Per task and difficulty.", min=1)] = 200,
+    gamma: Annotated[float, typer.Option(help="Price of thinking, 0 to 2.")] = 0.5,
+    max_tokens: Annotated[int, typer.Option(help="Longest response.", min=3)] = 48,
+    seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for table and pictures.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Accuracy and tokens of always-short, always-think, the learned choice and the optimum.
+
+    Needs no torch. Example: [bold]suffice eval modes --model nano/ --out report/[/bold]
+    """
+    from suffice.cli.modes_view import print_result
+    from suffice.core.errors import InputError
+    from suffice.core.files import write_bytes, write_json, write_text
+    from suffice.recipes.modes.train import evaluate_folder
+    from suffice.training.modes.tasks import Mixture
+
+    try:
+        steps = tuple(int(n) for n in difficulties.split(","))
+    except ValueError:
+        raise InputError(
+            f"--difficulties wants whole numbers such as 1,2,3; got {difficulties!r}"
+        ) from None
+    mixture = Mixture(tasks=tuple(t.strip() for t in tasks.split(",")), difficulties=steps)
+    result = evaluate_folder(
+        model, mixture, per_cell=problems, gamma=gamma, max_tokens=max_tokens, seed=seed
+    )
+    if out is not None:
+        from suffice.recipes.modes.plots import modes_figure
+        from suffice.report.style import to_png, to_svg
+
+        figure = modes_figure(result)
+        write_json(out / "modes.json", asdict(result))
+        write_text(out / "modes.svg", to_svg(figure))
+        write_bytes(out / "modes.png", to_png(figure))
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=2))
+        return
+    print_result(result)
+    if out is not None:
+        typer.echo(f"written: {out}/modes.json, modes.svg, modes.png")

@@ -1,0 +1,69 @@
+"""How training and evaluation of modes look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.recipes.modes.evaluate import ModesResult
+
+
+def progress(quiet: bool) -> Callable[[dict[str, Any]], None]:
+    """Prints a line of progress; nothing if `quiet`."""
+
+    def tell(line: dict[str, Any]) -> None:
+        if quiet:
+            return
+        if line["phase"] == "shape":
+            typer.echo(f"shape: {line['shape']}, {line['parameters']:,} parameters")
+            return
+        parts = [f"{line['phase']} step {line['step']}", f"loss {line['loss']:.4f}"]
+        for name, form in (("accuracy", ".3f"), ("tokens", ".1f"), ("think_share", ".2f")):
+            if name in line:
+                parts.append(f"{name.replace('_', ' ')} {line[name]:{form}}")
+        parts.append("p(think) " + _by_task(line["p_think"]))
+        parts.append(f"{line['elapsed_s']:.0f} s")
+        typer.echo(" · ".join(parts))
+
+    return tell
+
+
+def print_result(result: ModesResult) -> None:
+    """Both tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=max(110, Console().width))  # intervals need the room
+    cells = Table("task", "steps", "n", "short right", "think right", "tokens", "p(think)", "best")
+    for cell in result.cells:
+        cells.add_row(
+            cell.task, str(cell.difficulty), str(cell.problems), str(cell.short_accuracy),
+            str(cell.think_accuracy), f"{cell.short_tokens:.1f} / {cell.think_tokens:.1f}",
+            f"{cell.p_think:.3f}", "think" if cell.optimum_thinks else "short",
+        )  # fmt: skip
+    console.print(cells)
+    routers = Table("router", "accuracy", "tokens", "of always-think", "thinks", "reward")
+    for router in result.routers:
+        tokens, share = router.tokens, router.token_share
+        routers.add_row(
+            router.router, str(router.accuracy),
+            f"{tokens.mean:.2f} [{tokens.low:.2f}, {tokens.high:.2f}]",
+            f"{share.mean:.1%} [{share.low:.1%}, {share.high:.1%}]",
+            f"{router.think_share:.1%}", str(router.reward),
+        )  # fmt: skip
+    console.print(routers)
+    for easy, saving, lost in result.saving_by_easy_share:
+        typer.echo(
+            f"{easy:.0%} easy problems: {saving:.1%} of always-think's tokens saved, "
+            f"{100 * lost:+.2f} points of accuracy lost"
+        )
+
+
+def _by_task(p_think: dict[str, float]) -> str:
+    rows: dict[str, list[str]] = {}
+    for name, value in p_think.items():
+        rows.setdefault(name.partition("/")[0], []).append(f"{value:.2f}")
+    return ", ".join(f"{task} {' '.join(values)}" for task, values in rows.items())

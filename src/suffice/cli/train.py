@@ -1,0 +1,186 @@
+"""`suffice train`: the small model that ships, and the choice of a model's mode."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.recipes.modes.evaluate import ModesResult
+
+train = typer.Typer(
+    help="Train the small model that ships, or when a model thinks.", no_args_is_help=True
+)
+
+Config = Annotated[
+    Path | None, typer.Option(help="TOML file; options given here win.", show_default=False)
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@train.command()
+def nano(
+    out: Annotated[Path, typer.Option(help="Folder for the model; resumed if interrupted.")],
+    config: Config = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="chain, arithmetic, logic.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the warm-up.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
+    evaluate: Annotated[int, typer.Option(help="Held-out problems per task and difficulty.")] = 200,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train suffice-nano from nothing: shape, both modes, the choice between them, its table.
+
+    Example: [bold]suffice train nano --seed 0 --out nano/[/bold]
+    """
+    from suffice.cli.modes_view import progress
+    from suffice.recipes.modes.train import NanoTraining, train_nano
+    from suffice.training.modes.settings import from_toml
+
+    _torch(threads)
+    asked = from_toml(NanoTraining, config) if config else NanoTraining()
+    changes: dict[str, Any] = {}
+    if tasks is not None:
+        changes["tasks"] = _names(tasks)
+    if seed is not None:
+        changes["seed"] = seed
+    if steps is not None:
+        changes["warm_up"] = replace(asked.warm_up, steps=steps)
+    result = train_nano(
+        replace(asked, **changes), out,
+        device=device, tell=progress(as_json), evaluated_per_cell=evaluate,
+    )  # fmt: skip
+    _finish(result, out, as_json)
+
+
+@train.command()
+def modes(
+    out: Annotated[Path, typer.Option(help="Folder for the trained model; resumed if there.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model folder to start from.", show_default=False)
+    ] = None,
+    config: Config = None,
+    method: Annotated[
+        str | None, typer.Option(help="grpo, degrpo, adaptthink or gate.", show_default=False)
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="chain, arithmetic, logic.", show_default=False)
+    ] = None,
+    problems: Annotated[
+        Path | None,
+        typer.Option(help="JSONL with prompt and answer, instead of tasks.", show_default=False),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(show_default=False)] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="degrpo: weight of the mode token.", show_default=False)
+    ] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="degrpo: paper or released.", show_default=False)
+    ] = None,
+    entropy: Annotated[
+        float | None, typer.Option(help="Bonus on the mode's entropy.", show_default=False)
+    ] = None,
+    gamma: Annotated[
+        float | None, typer.Option(help="Price of thinking, 0 to 2.", show_default=False)
+    ] = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option(
+            help="Take γ from what thinking costs on this machine instead (see --answer-worth).",
+            show_default=False,
+        ),
+    ] = None,
+    answer_worth: Annotated[
+        float, typer.Option(help="What a right answer is worth, in short answers' cost.")
+    ] = 20.0,
+    seed: Annotated[int | None, typer.Option(show_default=False)] = None,
+    evaluate: Annotated[int, typer.Option(help="Held-out problems per task and difficulty.")] = 200,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Teach a model that has both modes when to think.
+
+    Example: [bold]suffice train modes --model nano/ --method degrpo --tasks chain
+    --out routed/[/bold]
+    """
+    from suffice.cli.modes_view import progress
+    from suffice.core.errors import InputError
+    from suffice.recipes.modes.train import ModesTraining, train_modes
+    from suffice.training.modes.settings import from_toml
+
+    _torch(threads)
+    if model is None and config is None:
+        raise InputError("name the model to start from with --model, or in the TOML of --config")
+    asked = from_toml(ModesTraining, config) if config else ModesTraining(model=str(model))
+    given = {
+        "method": method, "steps": steps, "alpha": alpha, "norm": norm, "entropy": entropy,
+        "gamma": gamma, "seed": seed,
+    }  # fmt: skip
+    routing: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {"routing": replace(asked.routing, **routing)}
+    if model is not None:
+        changes["model"] = model
+    if tasks is not None:
+        changes["tasks"] = _names(tasks)
+    if problems is not None:
+        changes["problems"] = str(problems)
+    asked = replace(asked, **changes)
+    if hardware is not None:
+        if gamma is not None:
+            raise InputError("--gamma and --hardware both set the price of thinking: keep one")
+        asked = _priced(asked, hardware, answer_worth, quiet=as_json)
+    result = train_modes(
+        asked, out, device=device, tell=progress(as_json), evaluated_per_cell=evaluate
+    )
+    _finish(result, out, as_json)
+
+
+def _priced(asked: Any, hardware: str, answer_worth: float, *, quiet: bool) -> Any:
+    from suffice.architecture.catalog import load_shape
+    from suffice.recipes.modes.costs import cost_ratio, gamma_from_machine, typical_lengths
+
+    lengths = typical_lengths(asked.mixture)
+    ratio = cost_ratio(load_shape(asked.model), hardware, **lengths)
+    gamma = gamma_from_machine(ratio, answer_worth)
+    if not quiet:
+        typer.echo(
+            f"on {hardware} a request that thinks costs {ratio:.2f} times a short one: γ = "
+            f"{gamma:.3f}"
+        )
+    return replace(asked, routing=replace(asked.routing, gamma=gamma))
+
+
+def _torch(threads: int | None) -> None:
+    from suffice.training.extras import require_torch
+
+    require_torch()
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _finish(result: ModesResult, out: Path, as_json: bool) -> None:
+    from suffice.cli.modes_view import print_result
+
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=2))
+        return
+    print_result(result)
+    typer.echo(f"model: {out}")

@@ -1,0 +1,72 @@
+"""Figures of an evaluation: where the model thinks, and what that buys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from suffice.recipes.modes.evaluate import CellResult, ModesResult
+from suffice.report.style import AMBER, BLUE, GREEN, MUTED, RED, VIOLET, house_style, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = {
+    "always-short": AMBER,
+    "always-think": BLUE,
+    "learned": GREEN,
+    "learned, sampled": VIOLET,
+    "analytic optimum": RED,
+}
+
+
+def modes_figure(result: ModesResult) -> Figure:
+    """One panel a task (accuracy of both modes, p(think)), then accuracy against tokens."""
+    tasks = list(dict.fromkeys(cell.task for cell in result.cells))
+    with house_style():
+        figure = new_figure(4.4 * (len(tasks) + 1), 3.8)
+        panels: Any = figure.subplots(1, len(tasks) + 1, squeeze=False)[0]
+        for panel, task in zip(panels, tasks, strict=False):
+            _draw_task(panel, task, [cell for cell in result.cells if cell.task == task])
+        panels[0].legend(loc="center left", bbox_to_anchor=(0.0, 0.42))
+        _draw_front(panels[-1], result)
+    return figure
+
+
+def _draw_task(panel: Any, task: str, cells: list[CellResult]) -> None:
+    steps = [cell.difficulty for cell in cells]
+    for name, colour, found in (
+        ("short answers right", AMBER, [cell.short_accuracy for cell in cells]),
+        ("thought answers right", BLUE, [cell.think_accuracy for cell in cells]),
+    ):
+        means = [e.mean for e in found]
+        reach = (
+            [max(0.0, e.mean - e.low) for e in found],
+            [max(0.0, e.high - e.mean) for e in found],
+        )
+        panel.errorbar(steps, means, yerr=reach, fmt="o-", color=colour, capsize=3, label=name)
+    panel.plot(steps, [c.p_think for c in cells], "s--", color=GREEN, label="p(think)")
+    panel.set_xticks(steps)
+    panel.set_ylim(-0.04, 1.06)
+    panel.set_xlabel("steps of the problem")
+    panel.set_title(task)
+
+
+def _draw_front(panel: Any, result: ModesResult) -> None:
+    panel.plot(
+        [tokens for _, tokens, _ in result.bias_curve],
+        [accuracy for _, _, accuracy in result.bias_curve],
+        "-", color=MUTED, lw=1.2, label="learned, with a bias on the mode",
+    )  # fmt: skip
+    for router in result.routers:
+        accuracy, tokens = router.accuracy, router.tokens
+        panel.errorbar(
+            [tokens.mean], [accuracy.mean],
+            xerr=([tokens.mean - tokens.low], [tokens.high - tokens.mean]),
+            yerr=([accuracy.mean - accuracy.low], [accuracy.high - accuracy.mean]),
+            fmt="x" if router.router == "analytic optimum" else "o",
+            color=_COLOURS[router.router], capsize=2, label=router.router,
+        )  # fmt: skip
+    panel.set_xlabel("tokens a response")
+    panel.set_ylabel("accuracy")
+    panel.set_title("what the choice buys")
+    panel.legend(loc="lower right")

@@ -1,0 +1,204 @@
+"""`suffice train nano` and `suffice train modes`: from a config to a model folder and table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from suffice.backends.nano.runtime import NanoModel
+from suffice.backends.nano.vocabulary import Vocabulary
+from suffice.backends.nano.weights import RECORD
+from suffice.core.errors import ConfigError, InputError
+from suffice.core.files import read_json, write_json, write_text
+from suffice.recipes.modes.evaluate import ModesResult, answer_both, evaluate_modes, flatten
+from suffice.recipes.modes.folder import load_routed, save_routed, versions
+from suffice.recipes.modes.shape import nano_shape
+from suffice.training.modes.rewards import ModePrice
+from suffice.training.modes.settings import Routing, WarmUp, plain
+from suffice.training.modes.tasks import ALPHABET, Mixture, check_spelling, read_problems
+
+Tell = Callable[[dict[str, Any]], None]
+NAME = "suffice-nano"
+EVALUATED_PER_CELL = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NanoTraining:
+    """Everything that decides suffice-nano. `routing.seed` is set from `seed`."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    tasks: tuple[str, ...] = ("chain",)
+    difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    parameters: float = 3e5
+    layers: int = 2
+    warm_up: WarmUp = field(default_factory=WarmUp)
+    routing: Routing = field(default_factory=lambda: Routing(method="gate", steps=200))
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, got {self.seed}")
+        object.__setattr__(self, "routing", replace(self.routing, seed=self.seed))
+
+    @property
+    def mixture(self) -> Mixture:
+        """The problems."""
+        return Mixture(tasks=self.tasks, difficulties=self.difficulties)
+
+
+def train_nano(
+    config: NanoTraining,
+    out: Path,
+    *,
+    device: str = "cpu",
+    tell: Tell = lambda _: None,
+    evaluated_per_cell: int = EVALUATED_PER_CELL,
+) -> ModesResult:
+    """Train the model from nothing into `out`; an interrupted run goes on where it was saved."""
+    from suffice.training.model import build_model  # noqa: PLC0415 - torch
+    from suffice.training.modes.run_state import RunState  # noqa: PLC0415
+    from suffice.training.modes.sequences import Learner, check_room  # noqa: PLC0415
+    from suffice.training.modes.warm_up import warm_up  # noqa: PLC0415
+    from suffice.training.optimiser import initialise  # noqa: PLC0415
+    from suffice.training.rung import Recipe  # noqa: PLC0415
+
+    vocabulary, mixture = Vocabulary.of(ALPHABET), config.mixture
+    chosen = nano_shape(len(vocabulary), parameters=config.parameters, layers=config.layers)
+    tell({"phase": "shape", "shape": str(chosen.shape), "parameters": chosen.parameters})
+    model: Any = build_model(chosen.shape)
+    check_room(model.config, vocabulary, _longest(mixture, vocabulary), config.routing.max_tokens)
+    initialise(model, Recipe(), config.layers, config.seed)
+    model.to(device)
+    learner = Learner(model, vocabulary, mixture)
+    started = time.perf_counter()
+    state = RunState(
+        path=out / "work" / "warm-up.pt",
+        config={"nano": plain(replace(config, routing=Routing(seed=config.seed)))},
+        modules={"model": model},
+        optimisers={},
+    )
+    warm_up(learner, config.warm_up, state, seed=config.seed, tell=tell)
+    warmed_s = time.perf_counter() - started
+    lines = route(learner, config.routing, out, tell=tell, about={"nano": plain(config)})
+    record = {
+        "name": NAME,
+        "config": plain(config),
+        "shape": str(chosen.shape),
+        "parameters": chosen.parameters,
+        "design": {"role": chosen.role, "notes": list(chosen.notes)},
+        "device": device,
+        "versions": versions(),
+        "warm_up_s": round(warmed_s, 1),
+        "routing_s": round(time.perf_counter() - started - warmed_s, 1),
+    }
+    return _finish(learner, out, record, [*(state.lines or []), *lines], evaluated_per_cell)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModesTraining:
+    """Train the choice of a model that already answers in both modes."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    model: str
+    tasks: tuple[str, ...] = ("chain",)
+    difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    problems: str | None = None  # a JSONL file instead of tasks
+    routing: Routing = field(default_factory=Routing)
+
+    @property
+    def mixture(self) -> Mixture:
+        """The problems, read from the file if there is one."""
+        given = read_problems(Path(self.problems)) if self.problems else ()
+        return Mixture(tasks=self.tasks, difficulties=self.difficulties, given=given)
+
+
+def train_modes(
+    config: ModesTraining,
+    out: Path,
+    *,
+    device: str = "cpu",
+    tell: Tell = lambda _: None,
+    evaluated_per_cell: int = EVALUATED_PER_CELL,
+) -> ModesResult:
+    """Train the choice of `config.model` into `out`, which may not be the same folder."""
+    from suffice.training.modes.sequences import Learner, check_room  # noqa: PLC0415
+
+    source = Path(config.model)
+    if source.resolve() == out.resolve():
+        raise InputError("--out is the model's own folder: choose another, it would be overwritten")
+    mixture = config.mixture
+    model, vocabulary = load_routed(source)
+    check_spelling(mixture.given, vocabulary)
+    check_room(model.config, vocabulary, _longest(mixture, vocabulary), config.routing.max_tokens)
+    learner = Learner(model.to(device), vocabulary, mixture)
+    started = time.perf_counter()
+    lines = route(learner, config.routing, out, tell=tell, about={"modes": plain(config)})
+    earlier = source / RECORD
+    record = {
+        "name": f"{source.name} after {config.routing.method}",
+        "config": plain(config),
+        "from": read_json(earlier, what="training record") if earlier.exists() else None,
+        "device": device,
+        "versions": versions(),
+        "routing_s": round(time.perf_counter() - started, 1),
+    }
+    return _finish(learner, out, record, lines, evaluated_per_cell)
+
+
+def route(
+    learner: Any, config: Routing, out: Path, *, tell: Tell, about: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Run the method of `config` on `learner`; returns the progress lines."""
+    from suffice.training.modes.gate import train_gate  # noqa: PLC0415 - torch
+    from suffice.training.modes.policy_gradient import train_policy  # noqa: PLC0415
+    from suffice.training.modes.run_state import RunState  # noqa: PLC0415
+
+    state = RunState(
+        path=out / "work" / "routing.pt",
+        config={**about, "routing": plain(config)},
+        modules={"model": learner.model},
+        optimisers={},
+    )
+    train = train_gate if config.method == "gate" else train_policy
+    train(learner, config, ModePrice(gamma=config.gamma), state, tell=tell)
+    return state.lines or []
+
+
+def evaluate_folder(
+    folder: Path, mixture: Mixture, *, per_cell: int, gamma: float, max_tokens: int, seed: int
+) -> ModesResult:
+    """The table of a model folder, by the runtime without torch."""
+    model = NanoModel(folder)
+    problems = flatten(mixture.distinct(per_cell, seed=seed, split="held_out"))
+    answered = answer_both(model, problems, max_tokens=max_tokens)
+    return evaluate_modes(answered, ModePrice(gamma=gamma), seed=seed)
+
+
+def _finish(
+    learner: Any, out: Path, record: dict[str, Any], lines: list[dict[str, Any]], per_cell: int
+) -> ModesResult:
+    import json  # noqa: PLC0415
+
+    save_routed(learner.model, learner.vocabulary, out, record)
+    routing = record["config"]["routing"]
+    result = evaluate_folder(
+        out, learner.mixture, per_cell=per_cell, gamma=routing["gamma"],
+        max_tokens=routing["max_tokens"], seed=routing["seed"],
+    )  # fmt: skip
+    saved = read_json(out / RECORD, what="training record")
+    write_json(out / RECORD, {**saved, "evaluation": asdict(result)})
+    write_text(out / "progress.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    for leftover in (out / "work").glob("*"):
+        leftover.unlink()
+    (out / "work").rmdir()
+    return result
+
+
+def _longest(mixture: Mixture, vocabulary: Vocabulary) -> int:
+    sample = flatten(mixture.distinct(8, seed=0, split="train"))
+    return max(len(vocabulary.prompt(problem.prompt)) for problem in sample)

@@ -14,16 +14,21 @@ import uvicorn
 
 from suffice.backends.protocol import Backend
 from suffice.gateway.app import create_app
+from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 
 
 @contextmanager
-def serving(config: GatewayConfig, backends: Sequence[Backend] | None = None) -> Iterator[str]:
+def serving(
+    config: GatewayConfig,
+    backends: Sequence[Backend] | None = None,
+    hooks: Sequence[Hook] = (),
+) -> Iterator[str]:
     """Base URL of a gateway that runs until the block ends."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        app = create_app(config, backends=backends)
+        app = create_app(config, backends=backends, hooks=hooks)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

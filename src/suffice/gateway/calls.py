@@ -17,12 +17,15 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.routing import BaseRoute
 
 from suffice.core.completions import Budget, Outcome, Usage
 from suffice.executors.live import Event
+
+if TYPE_CHECKING:
+    from suffice.gateway.config import GatewayConfig
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,6 +92,9 @@ class Hook:
     def not_ready(self) -> str | None:
         """Why `/ready` has to say no; None if nothing speaks against it."""
         return None
+
+    def reload(self, config: GatewayConfig) -> None:
+        """The settings have changed; calls in flight end by the old ones."""
 
     def price(self) -> float | None:
         """Lambda that `auto` chooses by now; None leaves it at its own."""

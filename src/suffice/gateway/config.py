@@ -15,6 +15,19 @@ from suffice.architecture.catalog import load_shape
 from suffice.backends.retry import RetryConfig
 from suffice.core.completions import Budget
 from suffice.core.errors import ConfigError
+from suffice.gateway.config_problems import NotValid, problems_of
+from suffice.gateway.sections import (
+    AutoConfig,
+    AutoTable,
+    KeysConfig,
+    KeysTable,
+    LedgerConfig,
+    LedgerTable,
+    LogConfig,
+    LogTable,
+    TracesConfig,
+    TracesTable,
+)
 from suffice.gateway.traffic import CacheConfig, TrafficConfig
 from suffice.hardware import load_hardware
 from suffice.throughput.pricing import OwnModel, Price
@@ -62,6 +75,12 @@ class GatewayConfig:
     max_choices: int = 16
     workers: int = 1
     traffic: TrafficConfig = field(default_factory=TrafficConfig)
+    allowed_hosts: tuple[str, ...] = ()  # names besides loopback's, while no keys are asked for
+    ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    keys: KeysConfig = field(default_factory=KeysConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    traces: TracesConfig = field(default_factory=TracesConfig)
+    auto: AutoConfig = field(default_factory=AutoConfig)
 
 
 class _Strict(BaseModel):
@@ -132,31 +151,36 @@ class _File(_Strict):
     max_body_bytes: int = Field(default=32 * 2**20, gt=0)
     max_choices: int = Field(default=16, ge=1)
     workers: int = Field(default=1, ge=1, le=256)
+    allowed_hosts: tuple[str, ...] = ()
     traffic: _TrafficTable = _TrafficTable()
+    ledger: LedgerTable = LedgerTable()
+    keys: KeysTable = KeysTable()
+    log: LogTable = LogTable()
+    traces: TracesTable = TracesTable()
+    auto: AutoTable = AutoTable()
     budget: _BudgetTable = _BudgetTable()
     upstream: tuple[_UpstreamTable, ...] = ()
     policies: dict[str, dict[str, Any]] = {}
 
 
 def load_config(path: Path) -> GatewayConfig:
-    """Settings from a TOML file. Raises ConfigError that names the field."""
+    """Settings from a TOML file. Raises ConfigError that names every mistake with its line."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"gateway config {str(path)!r} does not exist") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"gateway config {str(path)!r} cannot be read: {error}") from None
-    return config_from(tables, source=str(path))
+    return config_from(tables, source=str(path), text=text)
 
 
-def config_from(tables: Mapping[str, Any], *, source: str) -> GatewayConfig:
-    """Settings from parsed TOML; `source` is named in errors."""
+def config_from(tables: Mapping[str, Any], *, source: str, text: str = "") -> GatewayConfig:
+    """Settings from parsed TOML; `source`, and lines of its `text`, are named in errors."""
     try:
         file = _File.model_validate(dict(tables))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"gateway config {source!r}: {where}: {first['msg']}") from None
+        raise NotValid(source, problems_of(error, _File, text)) from None
     return GatewayConfig(
         upstreams=tuple(_upstream(table, source) for table in file.upstream),
         host=file.host,
@@ -171,7 +195,23 @@ def config_from(tables: Mapping[str, Any], *, source: str) -> GatewayConfig:
         max_choices=file.max_choices,
         workers=file.workers,
         traffic=_traffic(file.traffic),
+        allowed_hosts=file.allowed_hosts,
+        ledger=file.ledger.config(_from_environment(file.ledger.url_env, "ledger.url_env", source)),
+        keys=KeysConfig(**file.keys.model_dump()),
+        log=LogConfig(**file.log.model_dump()),
+        traces=TracesConfig(**file.traces.model_dump()),
+        auto=AutoConfig(**file.auto.model_dump()),
     )
+
+
+def _from_environment(variable: str | None, where: str, source: str) -> str | None:
+    value = os.environ.get(variable) if variable else None
+    if variable and not value:
+        raise ConfigError(
+            f"gateway config {source!r}: {where} names the environment variable {variable}, "
+            "which is not set"
+        )
+    return value
 
 
 def _traffic(table: _TrafficTable) -> TrafficConfig:

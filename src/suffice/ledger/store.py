@@ -77,17 +77,16 @@ class Store:
         Raises LedgerAway if the database cannot be written now; nothing of the batch is then
         written, and it may be written again.
         """
-        database = self.database
-        with database.transaction():
-            if batch.changes:
-                fresh = database.execute(
-                    "INSERT INTO batches (id, at_s) VALUES (?, ?) ON CONFLICT DO NOTHING "
-                    "RETURNING id",
-                    (batch.id, batch.at_s),
-                )
-                if fresh:
-                    self._write_rows(batch)
-                    self._write_sums(batch)
+        if not batch.changes:
+            return self._told(batch)
+        with self.database.transaction():
+            fresh = self.database.execute(
+                "INSERT INTO batches (id, at_s) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING id",
+                (batch.id, batch.at_s),
+            )
+            if fresh:
+                self._write_rows(batch)
+                self._write_sums(batch)
             return self._told(batch)
 
     def _write_rows(self, batch: Batch) -> None:

@@ -1,0 +1,293 @@
+"""Routes beside the API: feedback, metrics, and the dashboard with the state that feeds it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from suffice import __version__
+from suffice.core.errors import InputError, SufficeError, UnknownName
+from suffice.gateway.desk import Desk
+from suffice.gateway.doors import visitor_of
+from suffice.gateway.errors import Refusal, error_response
+from suffice.gateway.metrics import CONTENT_TYPE, exposition
+from suffice.gateway.tally import merged
+from suffice.ledger import queries
+from suffice.ledger.database import LedgerError
+from suffice.ledger.keys import Key
+from suffice.ledger.rows import FeedbackRow
+
+MAX_FEEDBACK_BYTES = 16 * 2**10
+ACKNOWLEDGE_S = 5.0
+# Processes that said nothing for this long are not live any more; their counters still count.
+LIVE_S = 5.0
+RECENT = 40
+# Spans that the dashboard offers (seconds) and the step of its curves.
+SPANS: dict[str, tuple[int, int]] = {
+    "15m": (900, 10),
+    "1h": (3600, 60),
+    "24h": (86400, 900),
+    "7d": (7 * 86400, 7200),
+}
+# The page runs its own script and nothing else, and no other page may frame it.
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+_PAGES = {
+    "/": ("index.html", "text/html"),
+    "/dashboard.css": ("dashboard.css", "text/css"),
+    "/dashboard.js": ("dashboard.js", "text/javascript"),
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def routes(desk: Desk) -> Sequence[BaseRoute]:
+    """Everything that a desk adds to the gateway."""
+    console = Console(desk)
+    return (
+        Route("/v1/feedback", _guarded(console.feedback), methods=["POST"]),
+        Route("/metrics", _guarded(console.metrics), methods=["GET"]),
+        Route("/admin/state", _guarded(console.state), methods=["GET"]),
+        *(Route(path, _page(*found), methods=["GET"]) for path, found in _PAGES.items()),
+    )
+
+
+def _guarded(handler: Handler) -> Handler:
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except SufficeError as error:
+            return error_response(error)
+
+    return guarded
+
+
+def _page(name: str, media_type: str) -> Handler:
+    async def page(request: Request) -> Response:
+        del request
+        data = files("suffice.gateway").joinpath("dashboard", name).read_bytes()
+        return Response(data, media_type=f"{media_type}; charset=utf-8", headers=PAGE_HEADERS)
+
+    return page
+
+
+class _Judgement(BaseModel):
+    """The body of `/v1/feedback`: `correct`, or a `score` in [0, 1]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    request_id: str = Field(min_length=1, max_length=100)
+    correct: bool | None = None
+    score: float | None = Field(default=None, ge=0, le=1)
+    source: str | None = Field(default=None, max_length=60)
+    comment: str | None = Field(default=None, max_length=2000)
+
+
+class Console:
+    """The handlers of one desk's routes."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    # --- feedback
+
+    async def feedback(self, request: Request) -> Response:
+        """`POST /v1/feedback`: attach a judgement to a request; answered when it is on disk."""
+        key = self._desk.doors.enter(visitor_of(request.scope["headers"]))
+        judged = _judgement(await _body(request))
+        await self._check_owner(judged.request_id, key)
+        score = judged.score if judged.score is not None else float(bool(judged.correct))
+        desk = self._desk
+        row = FeedbackRow(
+            id=f"fb-{secrets.token_hex(8)}",
+            request_id=judged.request_id,
+            at_s=time.time(),
+            score=score,
+            key_id=None if key is None else key.id,
+            source=judged.source,
+            # Whoever wrote a comment meant it to be kept, but not what the rules take out.
+            comment=None if judged.comment is None else desk.redacted(judged.comment),
+        )
+        done = asyncio.wrap_future(desk.writer.put_now(lambda: row))
+        try:
+            await asyncio.wait_for(done, ACKNOWLEDGE_S)
+        except (TimeoutError, LedgerError):
+            raise Refusal(
+                "the ledger cannot be written now", status=503, code="ledger_unavailable",
+                kind="server_error", retry_after_s=ACKNOWLEDGE_S,
+            ) from None  # fmt: skip
+        desk.tally.add(("feedback", "verdict", "right" if score >= 0.5 else "wrong"))
+        return JSONResponse({"id": row.id, "object": "feedback", "request_id": row.request_id})
+
+    async def _check_owner(self, request_id: str, key: Key | None) -> None:
+        for attempt in range(2):
+            known, owner = await asyncio.to_thread(self._desk.reader.owner_of, request_id)
+            if known:
+                break
+            if attempt == 0:  # it may be on its way to the ledger
+                await asyncio.sleep(self._desk.config.ledger.flush_s + 0.2)
+        else:
+            raise UnknownName(
+                f"no request {request_id!r} is in the ledger: give the x-request-id of an "
+                "answer"
+            )
+        if key is not None and not key.admin and owner != key.id:
+            raise Refusal(
+                "this request was made with another key", status=403, code="not_your_request",
+                kind="permission_error",
+            )  # fmt: skip
+
+    # --- metrics
+
+    async def metrics(self, request: Request) -> Response:
+        """`GET /metrics`: the sum over all workers of this gateway, as Prometheus reads it."""
+        desk = self._desk
+        desk.doors.enter_admin(visitor_of(request.scope["headers"]))
+        states = [s for s in await self._states() if s["group"] == desk.group]
+        gauges = self._gauges(states) | await _gateway_gauges(request)
+        text = exposition(merged([state["tally"] for state in states]), gauges)
+        return Response(text, headers={"content-type": CONTENT_TYPE})
+
+    def _gauges(self, states: Sequence[dict[str, Any]]) -> dict[Any, float]:
+        desk = self._desk
+        return {
+            "lambda": desk.price() or 0.0,
+            "running": sum(state["running"] for state in states if state["fresh"]),
+            "processes": len([state for state in states if state["fresh"]]),
+            "ledger_up": 0.0 if any(s["ledger"]["away"] for s in states) else 1.0,
+            "ledger_waiting_rows": desk.writer.health.waiting,
+            "ledger_acknowledged_rows": sum(s["ledger"]["acknowledged"] for s in states),
+            "ledger_dropped_requests": sum(s["ledger"]["dropped"] for s in states),
+            "ledger_flush_seconds": desk.writer.health.flush_s,
+        }
+
+    async def _states(self) -> list[dict[str, Any]]:
+        """States of all processes on the ledger, this one's as it is now."""
+        desk = self._desk
+        own = desk.state() | {"fresh": True}
+        if desk.in_memory:
+            return [own]
+        now_s = time.time()
+        try:
+            rows = await asyncio.to_thread(
+                desk.reader.database.execute, "SELECT name, seen_s, state FROM processes"
+            )
+        except LedgerError:
+            return [own]
+        others = [
+            json.loads(state) | {"fresh": now_s - seen_s < LIVE_S}
+            for name, seen_s, state in rows
+            if name != desk.name
+        ]
+        return [own, *others]
+
+    # --- the dashboard
+
+    async def state(self, request: Request) -> Response:
+        """`GET /admin/state?span=15m`: everything that the dashboard shows."""
+        desk = self._desk
+        desk.doors.enter_admin(visitor_of(request.scope["headers"]))
+        name = request.query_params.get("span", "15m")
+        if name not in SPANS:
+            raise InputError(f"span: {name!r} is none of {', '.join(SPANS)}")
+        states = [state for state in await self._states() if state["fresh"]]
+        health = desk.writer.health
+        shown: dict[str, Any] = {
+            "version": __version__,
+            "now_s": time.time(),
+            "span": name,
+            "spans": list(SPANS),
+            "locked": desk.doors.locked,
+            "processes": len(states),
+            "running": sum(state["running"] for state in states),
+            "lambda": desk.price(),
+            "lambda_steered": desk.price_of_auto.steered,
+            "spend_target": desk.config.auto.spend_target,
+            "live": sorted(
+                (call for state in states for call in state["live"]), key=lambda c: c["began_s"]
+            ),
+            "upstreams": await _upstreams(request),
+            "ledger": {
+                "kept": not desk.in_memory,
+                "away": desk.writer.away,
+                "waiting": health.waiting,
+                "dropped": health.dropped,
+                "texts": desk.config.ledger.texts,
+            },
+        }
+        try:
+            shown |= await asyncio.to_thread(self._history, name)
+        except LedgerError as error:
+            shown["ledger"]["error"] = str(error)
+        return JSONResponse(shown, headers={"cache-control": "no-store"})
+
+    def _history(self, span: str) -> dict[str, Any]:
+        reader = self._desk.reader
+        length_s, step_s = SPANS[span]
+        now_s = time.time()
+        arms = queries.arms_since(reader, now_s - length_s)
+        return {
+            "arms": arms,
+            "total": queries.total_of(arms),
+            "series": queries.series(reader, now_s - length_s, now_s, step_s),
+            "latency": queries.latency_since(reader, now_s - length_s),
+            "keys": queries.keys_since(reader, now_s - length_s) if self._desk.doors.ring else [],
+            "recent": queries.recent(reader, RECENT),
+        }
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_FEEDBACK_BYTES:
+            raise InputError(f"feedback is at most {MAX_FEEDBACK_BYTES} bytes")
+    return bytes(body)
+
+
+def _judgement(body: bytes) -> _Judgement:
+    try:
+        judged = _Judgement.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise InputError(f"{where}: {first['msg']}") from None
+    if (judged.correct is None) == (judged.score is None):
+        raise InputError("feedback: give either correct (true or false) or a score from 0 to 1")
+    return judged
+
+
+async def _upstreams(request: Request) -> dict[str, str]:
+    """What each upstream's health check said last."""
+    gateway = getattr(request.app.state, "gateway", None)
+    if gateway is None:
+        return {}
+    states: dict[str, str] = await gateway.upstream_states()
+    return states
+
+
+async def _gateway_gauges(request: Request) -> dict[Any, float]:
+    """Gauges that the traffic path knows."""
+    states = await _upstreams(request)
+    found: dict[Any, float] = {
+        ("upstream_up", "upstream", name): float(state == "ok") for name, state in states.items()
+    }
+    gateway = getattr(request.app.state, "gateway", None)
+    if gateway is not None:
+        found["waiting"] = float(gateway.service.places.waiting)
+    return found

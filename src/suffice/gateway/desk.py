@@ -1,0 +1,330 @@
+"""The desk at the door: checks who comes in, watches what goes on, writes down how it ended.
+
+On the response path it looks a key up, adds to a few dictionaries and appends to a queue; rows,
+sums, log lines and spans are made by the ledger's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette.routing import BaseRoute
+
+from suffice.core.completions import Budget, Cost, Usage
+from suffice.executors.live import Event
+from suffice.gateway.calls import Call, Hook
+from suffice.gateway.config import GatewayConfig
+from suffice.gateway.doors import LOOPBACK, Doors, admit, visitor_of
+from suffice.gateway.entries import entry_of, output_text, prompt_text, usage_of
+from suffice.gateway.errors import Refusal
+from suffice.gateway.journal import log_request
+from suffice.gateway.lambda_price import NAME as LAMBDA
+from suffice.gateway.lambda_price import LambdaPrice
+from suffice.gateway.races import Race
+from suffice.gateway.sections import NO_LEDGER
+from suffice.gateway.spans import OtelSpans, Spans, new_trace_id, parse_parent
+from suffice.gateway.tally import Tally
+from suffice.ledger.keys import Key, load_ring
+from suffice.ledger.meter import Meter
+from suffice.ledger.redact import Redactor
+from suffice.ledger.rows import Batch, Entry, TextRow, Told, UsageSource
+from suffice.ledger.shared import SharedNumbers
+from suffice.ledger.store import Store
+from suffice.ledger.writer import Writer
+
+# Requests that a ledger in memory keeps.
+NEWEST = 1000
+# Live calls that one process shows to others.
+SHOWN_LIVE = 50
+PUBLISH_S = 1.0
+FULL_RETRY_S = 5.0
+# The workers of one gateway share this name; whoever starts several sets it before.
+GROUP = "SUFFICE_GROUP"
+COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Over:
+    """A call that is over, with what was settled on the response path."""
+
+    call: Call
+    usage: Usage | None
+    source: UsageSource
+    cost: Cost
+    price: float | None
+    value: dict[str, Any] | None
+
+
+class Desk(Hook):
+    """Keys, ledger, metrics and live view of one process."""
+
+    def __init__(self, config: GatewayConfig, *, spans: Spans | None = None) -> None:
+        """Open the ledger; raises LedgerError if it cannot be used."""
+        ledger = config.ledger
+        self.config = config
+        in_memory = ledger.url in (None, NO_LEDGER)
+        self.store = Store(":memory:" if in_memory else str(ledger.url))
+        # Reading must not wait for a write; in memory there is only the one connection.
+        self.reader = self.store if in_memory else Store(str(ledger.url))
+        self.in_memory = in_memory
+        self.tally = Tally()
+        self.meter = Meter()
+        self.numbers = SharedNumbers()
+        self.price_of_auto = LambdaPrice(config.auto, self.numbers)
+        self.doors = Doors(
+            required=config.keys.required,
+            local=config.host in LOOPBACK,
+            allowed_hosts=config.allowed_hosts,
+        )
+        self.live: dict[str, Call] = {}
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
+        self.group = os.environ.get(GROUP) or self.name
+        self.began_s = time.time()
+        self._spans = spans
+        if spans is None and config.traces.endpoint is not None:
+            self._spans = OtelSpans(config.traces)
+        self._keep_prompts = ledger.texts in ("prompts", "all")
+        self.keep_outputs = ledger.texts in ("outputs", "all")
+        self._redact = Redactor(ledger.redact)
+        self._costs = _costs(config)
+        self._keys_version: int | None = None
+        self._published: tuple[float, str] = (0.0, "")
+        self.writer = Writer(
+            self.store,
+            self,
+            flush_s=ledger.flush_s,
+            queue_rows=ledger.queue_rows,
+            retention_days=None if in_memory else ledger.retention_days,
+            text_retention_days=None if in_memory else ledger.text_retention_days,
+            keep_newest=NEWEST if in_memory else None,
+        )
+        self._load()
+
+    def _load(self) -> None:
+        """What a request that comes at once has to find."""
+        if self.price_of_auto.steered:
+            self.store.begin_shared(LAMBDA, self.config.auto.price)
+        self.meter.told(self.store.used_lately(time.time()))
+        self.told(self.store.write(Batch(id="", at_s=0.0)))
+
+    # --- the hook's own life
+
+    async def start(self) -> None:
+        """Begin to write."""
+        self.writer.start()
+
+    async def stop(self) -> None:
+        """Write what is waiting and let go of the ledger."""
+        await asyncio.to_thread(self.writer.close)
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
+        self.store.close()
+        if self.reader is not self.store:
+            self.reader.close()
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Metrics, feedback and the dashboard."""
+        from suffice.gateway.console import routes  # noqa: PLC0415 - it needs the desk's type
+
+        return routes(self)
+
+    def not_ready(self) -> str | None:
+        """A full ledger that must not lose anything."""
+        if self.config.ledger.when_full == "refuse" and self.writer.full:
+            return "the ledger cannot be written and its queue is full"
+        return None
+
+    def price(self) -> float | None:
+        """Lambda of `auto`."""
+        return self.price_of_auto.value()
+
+    def reload(self, config: GatewayConfig) -> None:
+        """Take over what may change while running: keys are watched anyway."""
+        self.config = config
+        self._costs = _costs(config)
+        self.price_of_auto = LambdaPrice(config.auto, self.numbers)
+
+    # --- a call, from its first byte to its last
+
+    async def admit(self, call: Call) -> None:
+        """Let the call in, or raise Refusal."""
+        visitor = visitor_of(call.headers)
+        key = self.doors.enter(visitor)
+        if call.path not in COMPLETIONS:
+            return
+        if self.config.ledger.when_full == "refuse" and self.writer.full:
+            raise Refusal(
+                "the ledger cannot be written, and this gateway answers nothing unrecorded",
+                status=503, code="ledger_unavailable", kind="server_error",
+                retry_after_s=FULL_RETRY_S,
+            )  # fmt: skip
+        if key is not None:
+            call.principal = key.id
+            admit(self.meter, key)
+            call.notes["key"] = key
+        if self._spans is not None or visitor.traceparent is not None:
+            parent = parse_parent(visitor.traceparent)
+            call.notes["parent"] = parent
+            call.notes["trace_id"] = parent[0] if parent else new_trace_id()
+        if self.keep_outputs:
+            call.kept = bytearray()
+        self.live[call.id] = call
+
+    async def authorize(self, call: Call) -> None:
+        """A policy may spend what is left of the key's budget, no more."""
+        key: Key | None = call.notes.get("key")
+        if key is None:
+            return
+        tokens, usd = self.meter.left(key)
+        if tokens is not None or usd is not None:
+            call.budget = Budget(completion_tokens=tokens, usd=usd)
+
+    def happened(self, call: Call, choice: int, event: Event) -> None:
+        """Follow the samples."""
+        race: Race | None = call.notes.get("race")
+        if race is None:
+            race = call.notes["race"] = Race()
+        race.see(choice, event)
+
+    def ended(self, call: Call) -> None:
+        """Settle with the key and queue the rows."""
+        if call.path not in COMPLETIONS:
+            return
+        self.live.pop(call.id, None)
+        notes = call.notes
+        usage, source = usage_of(call, notes.get("race"), len(call.body))
+        cost = self._cost(call, usage)
+        key: Key | None = notes.get("key")
+        if key is not None:
+            tokens = usage.total_tokens if usage is not None else 0
+            self.meter.settle(key, tokens=tokens, usd=cost.usd or 0.0)
+        price = self.price_of_auto.value() if call.arm == "auto" else None
+        self.price_of_auto.learn(call.outcomes)
+        over = _Over(
+            call=call,
+            usage=usage,
+            source=source,
+            cost=cost,
+            price=price,
+            value=call.value if self._keep_prompts else None,
+        )
+        call.body, call.value = b"", {}  # the queue must not hold megabytes
+        self.writer.put(partial(self._entry, over))
+
+    def _cost(self, call: Call, usage: Usage | None) -> Cost:
+        if call.outcomes:
+            return sum((outcome.cost for outcome in call.outcomes), Cost())
+        price = self._costs.get(call.upstream or "") or self._costs.get(call.target)
+        if price is None and len(self._costs) == 1 and len(self.config.upstreams) == 1:
+            (price,) = self._costs.values()
+        if price is None or usage is None:
+            return Cost(tokens=0 if usage is None else usage.total_tokens)
+        found: Cost = price.cost(usage)
+        return found
+
+    # --- in the ledger's thread
+
+    def _entry(self, over: _Over) -> Entry:
+        call = over.call
+        entry = entry_of(
+            call,
+            usage=over.usage,
+            source=over.source,
+            cost=over.cost,
+            price=over.price,
+            text=self._text(call, over.value),
+            answers=self.keep_outputs,
+        )
+        self.tally.count(entry, call.queued_s)
+        log_request(entry.request)
+        if self._spans is not None:
+            self._spans.send(entry, call.notes.get("parent"))
+        return entry
+
+    def _text(self, call: Call, value: dict[str, Any] | None) -> TextRow | None:
+        asked = prompt_text(value) if value else None
+        said = output_text(call) if self.keep_outputs else None
+        if asked is None and said is None:
+            return None
+        return TextRow(
+            request_id=call.id,
+            prompt=None if asked is None else self._redact(asked),
+            output=None if said is None else self._redact(said),
+        )
+
+    def redacted(self, text: str) -> str:
+        """Text as it may be kept."""
+        return self._redact(text)
+
+    def fill(self, batch: Batch) -> None:
+        """Sums that are due."""
+        self.tally.fill(batch)
+        batch.used, batch.watched = self.meter.take()
+        batch.moved = self.numbers.take()
+        if self.in_memory or batch.at_s - self._published[0] < PUBLISH_S:
+            return
+        state = json.dumps(self.state(), ensure_ascii=False)
+        if state != self._published[1] or self.live:
+            self._published = (batch.at_s, state)
+            batch.process = (self.name, state)
+
+    def told(self, told: Told) -> None:
+        """Totals over all processes."""
+        self.meter.told(told.used)
+        self.numbers.told(told.shared)
+        if told.keys_version != self._keys_version:
+            self.doors.ring = load_ring(self.store)
+            self._keys_version = told.keys_version
+
+    # --- what is shown
+
+    def state(self) -> dict[str, Any]:
+        """This process as other processes and the dashboard see it."""
+        health = self.writer.health
+        return {
+            "name": self.name,
+            "group": self.group,
+            "began_s": self.began_s,
+            "tally": self.tally.shown(),
+            "running": len(self.live),
+            "live": [self._shown(call) for call in list(self.live.values())[-SHOWN_LIVE:]],
+            "ledger": {
+                "acknowledged": health.acknowledged,
+                "dropped": health.dropped,
+                "away": health.away_since_s is not None,
+            },
+        }
+
+    def _shown(self, call: Call) -> dict[str, Any]:
+        race: Race | None = call.notes.get("race")
+        return {
+            "id": call.id,
+            "began_s": call.began_unix_s,
+            "arm": call.arm,
+            "model": call.target or call.model,
+            "stream": call.stream,
+            "pieces": call.pieces,
+            "samples": [] if race is None else race.shown(answers=self.keep_outputs),
+        }
+
+
+def _costs(config: GatewayConfig) -> dict[str, Any]:
+    """What tokens cost, by the name that the upstream has in a call."""
+    return {
+        upstream.name or upstream.url.split("://", 1)[-1]: upstream.cost
+        for upstream in config.upstreams
+        if upstream.cost is not None
+    }
+
+
+def desk_of(config: GatewayConfig) -> tuple[Hook, ...]:
+    """The hooks that `suffice serve` gives to its gateway; call it in the process that serves."""
+    return (Desk(config),)

@@ -1,0 +1,126 @@
+"""Who may come in: keys, and a loopback that web pages of others cannot use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from suffice.gateway.errors import Refusal
+from suffice.ledger.keys import Key, Ring
+from suffice.ledger.meter import Meter, Spent
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_TYPES = {"budget_tokens": "insufficient_quota", "budget_usd": "insufficient_quota"}
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """The headers that decide."""
+
+    authorization: str | None = None
+    host: str | None = None
+    origin: str | None = None
+    traceparent: str | None = None
+
+
+def visitor_of(headers: Sequence[tuple[bytes, bytes]]) -> Visitor:
+    """One walk over the headers; the first of each name counts."""
+    found: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in _WANTED and name not in found:
+            found[name] = value.decode("latin-1")
+    return Visitor(*(found.get(name) for name in _WANTED))
+
+
+_WANTED = (b"authorization", b"host", b"origin", b"traceparent")
+
+
+class Doors:
+    """Checks keys and origins; the ring of keys is replaced when it changes."""
+
+    def __init__(self, *, required: bool | None, local: bool, allowed_hosts: Sequence[str]) -> None:
+        """`local`: the gateway listens on loopback only."""
+        self._required = required
+        self._local = local
+        self._hosts = {*LOOPBACK, *allowed_hosts}
+        self.ring = Ring()
+
+    @property
+    def locked(self) -> bool:
+        """Whether a key is asked for."""
+        return bool(self.ring) if self._required is None else self._required
+
+    def enter(self, visitor: Visitor) -> Key | None:
+        """The visitor's key; None where none is asked for. Raises Refusal."""
+        if not self.locked:
+            self._check_origin(visitor)
+            return None
+        scheme, _, text = (visitor.authorization or "").partition(" ")
+        key = self.ring.find(text.strip()) if scheme.lower() == "bearer" else None
+        if key is None:
+            raise Refusal(
+                "a key is needed: send Authorization: Bearer sk-suffice-…"
+                if not visitor.authorization
+                else "this key is unknown or revoked",
+                status=401,
+                code="invalid_api_key",
+                kind="authentication_error",
+            )
+        return key
+
+    def enter_admin(self, visitor: Visitor) -> None:
+        """Only an admin key may, or anyone on a loopback that has no keys. Raises Refusal."""
+        key = self.enter(visitor)
+        if key is not None and not key.admin:
+            raise Refusal(
+                f"key {key.name!r} is not an admin key", status=403, code="not_an_admin",
+                kind="permission_error",
+            )  # fmt: skip
+        if key is None and not self._local:
+            raise Refusal(
+                "without keys this is shown on loopback only: suffice keys add NAME --admin",
+                status=403, code="needs_admin_key", kind="permission_error",
+            )  # fmt: skip
+
+    def _check_origin(self, visitor: Visitor) -> None:
+        """Without keys, a web page in the user's browser must not be able to spend their tokens.
+
+        A page of another site sends its own Origin; one that was rebound to our address by DNS
+        sends its own Host.
+        """
+        if not self._local:
+            return
+        if visitor.host is not None and _name_of(f"//{visitor.host}") not in self._hosts:
+            raise Refusal(
+                f"host {visitor.host!r} is not this gateway; allowed_hosts can add it",
+                status=403, code="wrong_host", kind="permission_error",
+            )  # fmt: skip
+        if visitor.origin is not None and _name_of(visitor.origin) not in self._hosts:
+            raise Refusal(
+                f"origin {visitor.origin!r} may not use this gateway; allowed_hosts can add it",
+                status=403, code="wrong_origin", kind="permission_error",
+            )  # fmt: skip
+
+
+def _name_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def admit(meter: Meter, key: Key) -> None:
+    """Count a request of `key` in. Raises Refusal with an honest Retry-After."""
+    spent: Spent | None = meter.admit(key)
+    if spent is None:
+        return
+    hint = "" if spent.retry_after_s is None else f"; try again in {spent.retry_after_s} s"
+    quota = _TYPES.get(spent.what)
+    raise Refusal(
+        spent.message + hint,
+        status=429,
+        code=quota or "rate_limit_exceeded",
+        kind=quota or "rate_limit_error",
+        retry_after_s=spent.retry_after_s,
+    )

@@ -1,0 +1,170 @@
+"""A call that is over, as the ledger's rows. Runs in the writer's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from suffice.core.completions import Cost, Outcome, SampleRecord, Usage
+from suffice.gateway.calls import Call
+from suffice.gateway.races import Race
+from suffice.ledger.rows import Ending, Entry, RequestRow, SampleRow, TextRow, UsageSource
+
+# A rough size where no engine told the true one: bytes of English text and JSON per token.
+BYTES_PER_TOKEN = 4
+LEFT = 499
+
+
+def ending_of(call: Call) -> Ending:
+    """How the call ended for its client."""
+    if call.status in (0, LEFT):
+        return "left"
+    if call.error is not None or call.status >= 400:
+        return "failed"
+    return "answered" if call.complete else "left"
+
+
+def usage_of(call: Call, race: Race | None, body_bytes: int) -> tuple[Usage | None, UsageSource]:
+    """Tokens of the call: as engines told them, else as far as they can be told from outside."""
+    if call.outcomes:
+        told = sum((outcome.usage for outcome in call.outcomes), Usage())
+        if race is None or len(call.outcomes) == len({c for c, _ in race.racers}):
+            return told, "engine"
+    if call.usage is not None:
+        return call.usage, "engine"
+    if race is not None and race.racers:
+        # A policy whose client left: what its samples drew was drawn.
+        prompt = race.prompt_tokens or len(race.racers) * (body_bytes // BYTES_PER_TOKEN)
+        return Usage(prompt_tokens=prompt, completion_tokens=race.tokens), "estimated"
+    if call.status in (200, LEFT) and (call.pieces or call.sent_bytes) and call.cache != "hit":
+        drawn = call.pieces or call.sent_bytes // BYTES_PER_TOKEN
+        prompt = body_bytes // BYTES_PER_TOKEN
+        return Usage(prompt_tokens=prompt, completion_tokens=drawn), "estimated"
+    return None, "estimated"
+
+
+def entry_of(
+    call: Call,
+    *,
+    usage: Usage | None,
+    source: UsageSource,
+    cost: Cost,
+    price: float | None,
+    text: TextRow | None,
+    answers: bool,
+) -> Entry:
+    """The rows of `call`; `answers` says whether what samples answered may be kept."""
+    outcomes = call.outcomes
+    first = outcomes[0] if outcomes else None
+    baselines = [outcome.baseline_tokens for outcome in outcomes]
+    known = [tokens for tokens in baselines if tokens is not None]
+    usage_told = usage or Usage()
+    request = RequestRow(
+        id=call.id,
+        started_s=call.began_unix_s,
+        endpoint=call.path,
+        model=_short(call.model),
+        served_model=_short(call.target),
+        arm=(first.arm if first else call.arm) or None,
+        key_id=call.principal,
+        ending=ending_of(call),
+        status=call.status or None,
+        error_code=call.error,
+        stream=int(call.stream),
+        choices=max(1, len(outcomes)),
+        prompt_tokens=None if usage is None else usage_told.prompt_tokens,
+        completion_tokens=None if usage is None else usage_told.completion_tokens,
+        cached_tokens=usage_told.cached_tokens,
+        reasoning_tokens=usage_told.reasoning_tokens,
+        usage_source=None if usage is None else source,
+        samples=_total(outcomes, lambda o: o.samples_run),
+        samples_cancelled=_total(outcomes, lambda o: o.samples_cancelled),
+        baseline_tokens=sum(known) if known and len(known) == len(baselines) else None,
+        confidence=first.confidence if first else None,
+        escalated=int(any(o.escalated for o in outcomes)) if outcomes else None,
+        accepted_sample=first.sample if first else None,
+        why=_short(first.why) if first else None,
+        usd=cost.usd,
+        flops=cost.flops,
+        gpu_s=cost.gpu_s,
+        first_byte_s=call.first_byte_s,
+        elapsed_s=call.ended_s or 0.0,
+        overhead_s=sum(o.overhead_s for o in outcomes) if outcomes else None,
+        lambda_price=price,
+        trace_id=call.notes.get("trace_id"),
+    )
+    samples = tuple(
+        _sample(call.id, choice, record, answers=answers)
+        for choice, outcome in enumerate(outcomes)
+        for record in outcome.records
+    )
+    return Entry(request=request, samples=samples or _left_behind(call), text=text)
+
+
+def _total(outcomes: Sequence[Outcome], count: Callable[[Outcome], int]) -> int | None:
+    return sum(map(count, outcomes)) if outcomes else None
+
+
+def _sample(request_id: str, choice: int, record: SampleRecord, *, answers: bool) -> SampleRow:
+    # Why a sample failed is the upstream's text, which may quote the prompt.
+    told = answers or record.status != "failed"
+    return SampleRow(
+        request_id=request_id,
+        choice=choice,
+        sample=record.sample,
+        model=record.model,
+        purpose=record.purpose,
+        status=record.status,
+        prompt_tokens=record.usage.prompt_tokens,
+        completion_tokens=record.usage.completion_tokens,
+        score=record.score,
+        confidence=record.confidence,
+        reason=_short(record.reason) if told else None,
+        answer=record.answer if answers else None,
+        ttft_s=record.ttft_s,
+        elapsed_s=record.e2e_s,
+    )
+
+
+def _left_behind(call: Call) -> tuple[SampleRow, ...]:
+    """Samples of a policy that never settled."""
+    race: Race | None = call.notes.get("race")
+    if race is None:
+        return ()
+    return tuple(
+        SampleRow(
+            request_id=call.id,
+            choice=racer.choice,
+            sample=racer.sample,
+            model=racer.model,
+            purpose=racer.purpose,
+            status="cancelled" if racer.status == "running" else racer.status,
+            prompt_tokens=racer.prompt_tokens,
+            completion_tokens=racer.tokens,
+        )
+        for racer in race.racers.values()
+    )
+
+
+def _short(text: str | None, longest: int = 300) -> str | None:
+    """Text that a client may have made as long as it likes."""
+    return None if not text else text[:longest]
+
+
+def prompt_text(value: dict[str, Any]) -> str | None:
+    """What was asked, as the client wrote it: the messages or the prompt."""
+    asked = value.get("messages", value.get("prompt"))
+    if asked is None:
+        return None
+    if isinstance(asked, str):
+        return asked
+    import json  # noqa: PLC0415 - only where texts are stored
+
+    return json.dumps(asked, ensure_ascii=False)
+
+
+def output_text(call: Call) -> str | None:
+    """What was answered: the accepted text of every choice, or the passed-through bytes."""
+    if call.outcomes:
+        return "\n".join(outcome.completion.text for outcome in call.outcomes)
+    return bytes(call.kept).decode("utf-8", "replace") if call.kept else None

@@ -1,0 +1,109 @@
+"""Prometheus text of a tally: names, help, and the bins as a histogram."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from suffice.ledger.bins import BOUNDS_S
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# A metric's name, labels and help, by the tally's name for it.
+_COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "requests": ("suffice_requests", ("arm", "ending", "status"), "Requests that are over."),
+    "errors": ("suffice_errors", ("code",), "Error objects sent, by code."),
+    "tokens": ("suffice_tokens", ("arm", "kind"), "Tokens of all samples."),
+    "baseline_tokens": (
+        "suffice_baseline_tokens", ("arm",),
+        "Completion tokens that the uniform version of each policy would have drawn.",
+    ),
+    "baselined_tokens": (
+        "suffice_baselined_tokens", ("arm",),
+        "Completion tokens drawn where a baseline is known; the difference is saved.",
+    ),
+    "samples": ("suffice_samples", ("status", "purpose"), "Samples sent to engines."),
+    "usd": ("suffice_cost_usd", ("arm",), "Money, where prices are known."),
+    "escalated": ("suffice_escalated", ("arm",), "Answers that a policy gave up on."),
+    "upstream_errors": ("suffice_upstream_errors", ("code",), "Faults of upstreams, by code."),
+    "feedback": ("suffice_feedback", ("verdict",), "Judgements received."),
+}  # fmt: skip
+_PHASES = "Seconds by phase of answered requests: queue, first_byte, total; overhead is a policy's."
+_GAUGES = {
+    "lambda": "Price lambda of auto.",
+    "running": "Requests that are being answered.",
+    "waiting": "Requests that wait for a place.",
+    "upstream_up": "Whether an upstream answered its last health check.",
+    "processes": "Processes of this gateway that are counted here.",
+    "ledger_up": "Whether the ledger could be written last time.",
+    "ledger_waiting_rows": "Rows in memory that are not acknowledged.",
+    "ledger_acknowledged_rows": "Rows on disk since the processes began.",
+    "ledger_dropped_requests": "Requests that the ledger will never hold.",
+    "ledger_flush_seconds": "Time of the last transaction.",
+}
+
+
+class _Families(Collector):
+    def __init__(self, tally: Mapping[str, Any], gauges: Mapping[Any, float]) -> None:
+        self._tally = tally
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family of metrics."""
+        yield from _counters(self._tally["counters"])
+        yield _histogram(self._tally["times"])
+        yield from _gauges(self._gauges)
+
+
+def exposition(tally: Mapping[str, Any], gauges: Mapping[Any, float]) -> bytes:
+    """Text for Prometheus; a gauge's key is its name, or (name, label, value)."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(tally, gauges))
+    return generate_latest(registry)
+
+
+def _counters(counters: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
+    by_name: dict[str, list[tuple[list[str], float]]] = defaultdict(list)
+    for name, value in sorted(counters.items()):
+        by_name[name[0]].append((list(name[2::2]), value))
+    for counter, (metric, labels, text) in _COUNTERS.items():
+        family = CounterMetricFamily(metric, text, labels=labels)
+        for values, value in by_name.get(counter, []):
+            family.add_metric(values, value)
+        yield family
+
+
+def _histogram(times: Mapping[str, list[float]]) -> Metric:
+    family = HistogramMetricFamily("suffice_request_seconds", _PHASES, labels=["phase"])
+    for phase, sums in sorted(times.items()):
+        counts = [*sums[1:], *[0.0] * (len(BOUNDS_S) + 2 - len(sums))]
+        below, buckets = 0.0, []
+        for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), counts, strict=True):
+            below += count
+            buckets.append((bound, below))
+        family.add_metric([phase], buckets=buckets, sum_value=sums[0])
+    return family
+
+
+def _gauges(gauges: Mapping[Any, float]) -> Iterator[Metric]:
+    families: dict[str, GaugeMetricFamily] = {}
+    for key, value in gauges.items():
+        name, label, labelled = key if isinstance(key, tuple) else (key, "", "")
+        family = families.get(name)
+        if family is None:
+            family = families[name] = GaugeMetricFamily(
+                f"suffice_{name}", _GAUGES.get(name, name), labels=[label] if label else []
+            )
+        family.add_metric([labelled] if label else [], value)
+    yield from families.values()

@@ -1,0 +1,126 @@
+"""Sums over this process's calls: counters for /metrics, and the same by time for the ledger.
+
+Written by the ledger's thread only; read by it and by whoever asks for metrics.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from suffice.ledger.bins import bin_of
+from suffice.ledger.rows import Batch, Entry
+from suffice.ledger.schema import BUCKET_S, TRAFFIC
+
+# A counter's name with its labels: ("requests", "arm", "esc", "ending", "answered").
+Name = tuple[str, ...]
+NO_ARM = "none"
+
+
+class Tally:
+    """Counters since the process began, and what the ledger has not been told yet."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.counters: dict[Name, float] = {}
+        self.times: dict[str, list[float]] = {}  # phase: sum, then a count per bin
+        self._traffic: dict[tuple[int, str], list[float]] = {}
+        self._latency: dict[tuple[int, str, int], int] = {}
+
+    def add(self, name: Name, value: float = 1.0) -> None:
+        """Raise a counter."""
+        with self._lock:
+            self.counters[name] = self.counters.get(name, 0.0) + value
+
+    def count(self, entry: Entry, queued_s: float = 0.0) -> None:
+        """Take a finished request in."""
+        row = entry.request
+        arm = row.arm or NO_ARM
+        with self._lock:
+            self._counters(entry, arm)
+            bucket = int(row.started_s // BUCKET_S) * BUCKET_S
+            sums = self._traffic.setdefault((bucket, arm), [0.0] * len(TRAFFIC))
+            baseline = row.baseline_tokens
+            for place, value in enumerate(
+                (
+                    1, row.ending == "failed", row.ending == "left", row.prompt_tokens,
+                    row.completion_tokens, baseline,
+                    None if baseline is None else row.completion_tokens,
+                    row.samples, row.samples_cancelled, row.usd, row.elapsed_s,
+                )
+            ):  # fmt: skip
+                if value:
+                    sums[place] += value
+            if row.ending == "answered":
+                self._time(bucket, "total", row.elapsed_s)
+                self._time(bucket, "first_byte", row.first_byte_s)
+                self._time(bucket, "overhead", row.overhead_s)
+                self._time(bucket, "queue", queued_s)
+
+    def _counters(self, entry: Entry, arm: str) -> None:
+        row = entry.request
+        found: list[tuple[Name, float | None]] = [
+            (("requests", "arm", arm, "ending", row.ending, "status", str(row.status or 0)), 1),
+            (("tokens", "arm", arm, "kind", "prompt"), row.prompt_tokens),
+            (("tokens", "arm", arm, "kind", "completion"), row.completion_tokens),
+            (("tokens", "arm", arm, "kind", "cached"), row.cached_tokens),
+            (("tokens", "arm", arm, "kind", "reasoning"), row.reasoning_tokens),
+            (("usd", "arm", arm), row.usd),
+            (("escalated", "arm", arm), row.escalated),
+        ]
+        if row.error_code is not None:
+            found.append((("errors", "code", row.error_code), 1))
+        if row.baseline_tokens is not None:
+            found.append((("baseline_tokens", "arm", arm), row.baseline_tokens))
+            found.append((("baselined_tokens", "arm", arm), row.completion_tokens))
+        found.extend(
+            (("samples", "status", sample.status, "purpose", sample.purpose), 1)
+            for sample in entry.samples
+        )
+        for name, value in found:
+            if value:
+                self.counters[name] = self.counters.get(name, 0.0) + value
+
+    def _time(self, bucket: int, phase: str, elapsed_s: float | None) -> None:
+        if elapsed_s is None:
+            return
+        number = bin_of(elapsed_s)
+        at = (bucket, phase, number)
+        self._latency[at] = self._latency.get(at, 0) + 1
+        sums = self.times.get(phase)
+        if sums is None:
+            sums = self.times[phase] = [0.0]
+        sums.extend([0.0] * (number + 2 - len(sums)))
+        sums[0] += elapsed_s
+        sums[number + 1] += 1
+
+    def fill(self, batch: Batch) -> None:
+        """Hand over what the ledger has not been told."""
+        with self._lock:
+            batch.traffic = {at: tuple(sums) for at, sums in self._traffic.items()}
+            batch.latency = self._latency
+            self._traffic, self._latency = {}, {}
+
+    def shown(self) -> dict[str, Any]:
+        """All counters as a JSON value."""
+        with self._lock:
+            return {
+                "counters": [[list(name), value] for name, value in self.counters.items()],
+                "times": {phase: list(sums) for phase, sums in self.times.items()},
+            }
+
+
+def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sum of several processes' counters."""
+    counters: dict[Name, float] = {}
+    times: dict[str, list[float]] = {}
+    for state in states:
+        for name, value in state["counters"]:
+            at = tuple(name)
+            counters[at] = counters.get(at, 0.0) + value
+        for phase, sums in state["times"].items():
+            known = times.setdefault(phase, [])
+            known.extend([0.0] * (len(sums) - len(known)))
+            for place, value in enumerate(sums):
+                known[place] += value
+    return {"counters": counters, "times": times}

@@ -1,0 +1,227 @@
+"""Ledger, feedback and metrics as a client of the gateway meets them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from suffice.gateway.desk import Desk
+from suffice.gateway.sections import LedgerConfig
+from suffice.ledger import queries
+from suffice.ledger.export import records
+from suffice.ledger.store import Store
+from suffice.testing.fake_engine import FakeEngine, Reply
+
+CANARY = "canary-7f3a9c"
+ASK = {"model": "fake", "messages": [{"role": "user", "content": f"what is 2+2 {CANARY}"}]}
+VOTE = ASK | {"suffice": {"answer_format": "number", "policy": "adaptive_consistency"}}
+
+
+class Stack:
+    """A gateway with a desk, its engine and its ledger."""
+
+    def __init__(self, url: str, engine: FakeEngine, desk: Desk, path: str) -> None:
+        self.url, self.engine, self.desk, self.path = url, engine, desk, path
+
+    def ask(self, body: Any, **headers: str) -> httpx2.Response:
+        return httpx2.post(f"{self.url}/v1/chat/completions", json=body, headers=headers)
+
+    def get(self, path: str, **headers: str) -> httpx2.Response:
+        return httpx2.get(f"{self.url}{path}", headers=headers)
+
+    def rows(self, count: int) -> list[dict[str, Any]]:
+        """The ledger's records once there are `count`, newest last."""
+        until = time.monotonic() + 5
+        while True:
+            store = Store(self.path)
+            try:
+                found = list(records(store))
+            finally:
+                store.close()
+            if len(found) >= count:
+                return found
+            assert time.monotonic() < until, f"{len(found)} of {count} rows came"
+            time.sleep(0.05)
+
+
+@contextmanager
+def stack(
+    tools: Any, path: Path, script: Any = None, *, ledger: Any = None, **settings: Any
+) -> Iterator[Stack]:
+    url = str(path / "ledger.db")
+    kept = LedgerConfig(**{"url": url, "flush_s": 0.05, **(ledger or {})})
+    with FakeEngine(script or Reply.saying("it is 4")) as engine:
+        config = tools.config_for(engine.url, ledger=kept, **settings)
+        desk = Desk(config)
+        with tools.serving(config, hooks=(desk,)) as gateway:
+            yield Stack(gateway, engine, desk, url)
+
+
+def votes(*answers: str) -> Any:
+    return lambda number, body: Reply.saying(f"it is {answers[number % len(answers)]}")
+
+
+def test_every_request_is_written_with_its_samples(tools: Any, tmp_path: Path) -> None:
+    with stack(tools, tmp_path, votes("4")) as s:
+        answer = s.ask(VOTE).json()
+        s.ask(ASK)
+        s.ask(ASK | {"stream": True})
+        s.ask(ASK | {"model": "none"})
+        found = s.rows(4)
+    voted, plain, streamed, refused = found
+    assert voted["arm"] == "adaptive_consistency"
+    assert voted["completion_tokens"] == answer["usage"]["completion_tokens"]
+    assert voted["samples"] == len(voted["sample_rows"]) == answer["suffice"]["samples_run"]
+    assert voted["baseline_tokens"] > voted["completion_tokens"]
+    assert (plain["arm"], plain["ending"], plain["usage_source"]) == (
+        "bypass",
+        "answered",
+        "engine",
+    )
+    assert plain["completion_tokens"] == 3
+    assert (streamed["stream"], streamed["status"]) == (1, 200)
+    assert streamed["completion_tokens"] is not None
+    assert (refused["ending"], refused["status"]) == ("failed", 404)
+    assert refused["error_code"] == "model_not_found"
+    assert all(row["first_byte_s"] is None or 0 < row["first_byte_s"] < 5 for row in found)
+
+
+def test_nothing_that_was_written_leaks(
+    tools: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = votes(f"4 {CANARY}")
+    caplog.set_level("DEBUG")
+    with stack(tools, tmp_path, script) as s:
+        s.ask(VOTE)
+        s.ask(ASK, authorization=f"Bearer sk-{CANARY}")
+        s.ask(ASK | {"stream": True})
+        httpx2.post(f"{s.url}/v1/chat/completions", content=b"{" + CANARY.encode())
+        s.rows(4)
+        metrics = s.get("/metrics").text
+        state = s.get("/admin/state").text
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    for place in (stored.decode("latin-1"), metrics, state, caplog.text):
+        assert CANARY not in place
+    assert "suffice_requests_total" in metrics
+
+
+def test_texts_are_kept_only_if_asked_and_redacted(tools: Any, tmp_path: Path) -> None:
+    ledger = {"texts": "all", "redact": ("email", r"secret-\d+")}
+    with stack(tools, tmp_path, Reply.saying("mail me@example.org it is 4"), ledger=ledger) as s:
+        body = {
+            "model": "fake",
+            "messages": [{"role": "user", "content": "secret-12 sk-abcdefghijklmnop"}],
+        }
+        s.ask(body)
+        s.ask(body | {"suffice": {"policy": "single"}})
+        for row in s.rows(2):
+            assert "secret-12" not in row["prompt"]
+            assert "[redacted] [key]" in row["prompt"]
+            assert "[email] it is 4" in row["output"]
+
+
+def test_feedback_is_attached(tools: Any, tmp_path: Path) -> None:
+    with stack(tools, tmp_path) as s:
+        name = s.ask(ASK).headers["x-request-id"]
+        said = {"request_id": name, "correct": True, "comment": "thanks, me@example.org"}
+        assert httpx2.post(f"{s.url}/v1/feedback", json=said).status_code == 200
+        (row,) = s.rows(1)
+        assert row["score"] == 1.0
+        unknown = httpx2.post(f"{s.url}/v1/feedback", json=said | {"request_id": "req-none"})
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+        for wrong in ({"request_id": name}, {"request_id": name, "score": 2}, {"score": 1}, []):
+            answer = httpx2.post(f"{s.url}/v1/feedback", json=wrong)
+            assert answer.status_code == 400, answer.text
+            assert answer.json()["error"]["type"] == "invalid_request_error"
+        state = s.get("/admin/state").json()
+    assert state["total"]["judged"] == 1
+    assert state["total"]["score"] == 1.0
+
+
+def test_a_client_that_leaves_is_counted(tools: Any, tmp_path: Path) -> None:
+    script = lambda number, body: Reply.saying("a b c d e f g h it is 4", delay_s=0.05)  # noqa: E731
+    with stack(tools, tmp_path, script, patience_s=5.0) as s:
+        for body in (ASK, VOTE):
+            with pytest.raises(httpx2.TimeoutException):
+                httpx2.post(f"{s.url}/v1/chat/completions", json=body, timeout=0.25)
+        passed, voted = s.rows(2)
+        tools.wait_for(lambda: s.engine.seen.running == 0)
+    assert passed["ending"] == voted["ending"] == "left"
+    assert voted["completion_tokens"] > 0  # what its samples drew was drawn
+    assert voted["usage_source"] == "estimated"
+    assert {row["status"] for row in voted["sample_rows"]} == {"cancelled"}
+
+
+def test_metrics_count(tools: Any, tmp_path: Path) -> None:
+    with stack(tools, tmp_path, votes("4")) as s:
+        for _ in range(3):
+            s.ask(VOTE)
+        s.ask(ASK | {"model": "none"})
+        s.rows(4)
+        tools.wait_for(lambda: 'code="model_not_found"} 1.0' in s.get("/metrics").text)
+        text = s.get("/metrics").text
+        spent = sum(row["completion_tokens"] or 0 for row in s.rows(4))
+    assert (
+        'suffice_requests_total{arm="adaptive_consistency",ending="answered",status="200"} 3.0'
+        in text
+    )
+    assert f'suffice_tokens_total{{arm="adaptive_consistency",kind="completion"}} {spent}.0' in text
+    assert 'suffice_request_seconds_count{phase="total"} 3.0' in text
+    assert 'suffice_upstream_up{upstream="' in text
+    assert "suffice_ledger_up 1.0" in text
+
+
+def test_the_live_view_shows_samples_racing(tools: Any, tmp_path: Path) -> None:
+    script = lambda number, body: Reply.saying("a b c d e f g it is 4", delay_s=0.1)  # noqa: E731
+    with stack(tools, tmp_path, script, patience_s=5.0) as s:
+        with httpx2.stream("POST", f"{s.url}/v1/chat/completions", json=VOTE | {"stream": True}):
+            tools.wait_for(lambda: bool(s.get("/admin/state").json()["live"]))
+            tools.wait_for(
+                lambda: any(
+                    r["tokens"] > 1 for r in s.get("/admin/state").json()["live"][0]["samples"]
+                )
+            )
+            (live,) = s.get("/admin/state").json()["live"]
+        assert live["arm"] == "adaptive_consistency"
+        assert {sample["status"] for sample in live["samples"]} == {"running"}
+        tools.wait_for(lambda: not s.get("/admin/state").json()["live"])
+
+
+def test_without_a_file_the_last_requests_are_shown(tools: Any) -> None:
+    with FakeEngine(Reply.saying("it is 4")) as engine:
+        config = tools.config_for(engine.url)
+        desk = Desk(config)
+        with tools.serving(config, hooks=(desk,)) as url:
+            httpx2.post(f"{url}/v1/chat/completions", json=ASK)
+            tools.wait_for(lambda: bool(httpx2.get(f"{url}/admin/state").json()["recent"]))
+
+
+def test_another_sites_page_cannot_use_a_gateway_without_keys(tools: Any, tmp_path: Path) -> None:
+    with stack(tools, tmp_path) as s:
+        assert s.ask(ASK, origin="https://evil.example").status_code == 403
+        assert s.ask(ASK, host="rebound.example").status_code == 403
+        assert s.get("/admin/state", host="rebound.example").status_code == 403
+        assert s.ask(ASK, origin=s.url).status_code == 200
+        assert s.ask(ASK, host="localhost:99").status_code == 200
+
+
+def test_the_sums_agree_with_the_rows(tools: Any, tmp_path: Path) -> None:
+    with stack(tools, tmp_path, votes("4", "5", "4")) as s:
+        for _ in range(5):
+            s.ask(VOTE)
+        rows = s.rows(5)
+    store = Store(str(tmp_path / "ledger.db"))
+    (arm,) = queries.arms_since(store, 0)
+    store.close()
+    assert arm["requests"] == 5
+    for name in ("prompt_tokens", "completion_tokens", "samples", "samples_cancelled"):
+        assert arm[name] == sum(row[name] for row in rows)
+    assert arm["baseline_tokens"] == pytest.approx(sum(row["baseline_tokens"] for row in rows))
+    assert json.loads(json.dumps(rows)) == rows

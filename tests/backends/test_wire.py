@@ -89,7 +89,7 @@ def test_everything_has_its_place() -> None:
         tool_choice_json='"auto"',
         response_format_json='{"type": "json_object"}',
         priority=3,
-        extra_json='{"guided_choice": ["a"], "messages": "overridden"}',
+        extra_json='{"guided_choice": ["a"], "messages": "overridden", "n": 8, "best_of": 9}',
     )
     sampling = Sampling(
         max_tokens=9, temperature=0.0, top_k=3, stop=("x",), seed=1, top_logprobs=50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -18,7 +19,15 @@ from suffice.core.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from suffice.core.requests import ImagePart, Message, Request, Sampling, TextPart, Tool
+from suffice.core.requests import (
+    ImagePart,
+    Message,
+    OpaquePart,
+    Request,
+    Sampling,
+    TextPart,
+    Tool,
+)
 from suffice.executors.books import IMAGE_TOKENS, bound_prompt_tokens
 from suffice.executors.running import Launch
 from suffice.executors.session import Session
@@ -259,3 +268,40 @@ def test_the_prompt_bound_covers_everything_that_is_sent():
     )
     request = Request(messages=(message,), model="m", tools=(Tool(name="f", parameters_json="{}"),))
     assert bound_prompt_tokens(request) >= 20 + IMAGE_TOKENS + 3
+
+
+def test_a_part_that_is_not_modelled_counts_by_its_bytes_too():
+    part = OpaquePart(json=json.dumps("d" * 29_000))
+    request = replace(REQUEST, messages=(Message(role="user", content=(part,)),))
+    assert bound_prompt_tokens(request) >= 29_000 + IMAGE_TOKENS
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"extra_json": '{"documents": "' + "d" * 9000 + '"}'},
+        {"response_format_json": '{"schema": "' + "d" * 9000 + '"}'},
+        {"messages": (Message(role="user", content="2+2?", name="d" * 9000),)},
+        {
+            "messages": (
+                Message(role="user", content="?", extra_json=json.dumps({"x": "d" * 9000})),
+            )
+        },
+        {"messages": (Message(role="user", content="\ud800" * 3000),)},
+    ],
+)
+def test_the_prompt_bound_covers_what_a_template_may_render(more):
+    assert bound_prompt_tokens(replace(REQUEST, **more)) >= 9000
+
+
+def test_text_that_no_engine_counted_is_booked_at_its_most():
+    # An engine that neither counts nor sends log-probabilities, cancelled before its usage came.
+    policy = Scripted(
+        first=(Sample(samples=(0,), max_tokens=50),),
+        then=(Cancel(sample=0), Sample(samples=(1,), max_tokens=70)),
+    )
+    session, _ = begin(policy, budget=Budget(completion_tokens=100))
+    assert grants(session.chunk(0, Chunk(text="several tokens in a chunk, 38 bytes"), 1.0)) == []
+    assert isinstance(policy.saw[-1], SampleFailed)
+    session, _ = begin(replace(policy, saw=[]), budget=Budget(completion_tokens=110))
+    assert grants(session.chunk(0, Chunk(text="several tokens in a chunk, 38 bytes"), 1.0)) == [70]

@@ -69,7 +69,7 @@ def chat_body(
     dialect: Dialect,
 ) -> Json:
     """Body of a streaming `/v1/chat/completions` request. Raises LacksCapability."""
-    body = _object(request.extra_json)
+    body = _extra(request)
     body["messages"] = [message_json(message) for message in request.messages]
     if prefill:
         _begin_answer(body, prefill, dialect)
@@ -95,12 +95,18 @@ def completion_body(
     plain = Dialect(
         cumulative_usage=dialect.cumulative_usage
     )  # this endpoint knows max_tokens only
-    body = _object(request.extra_json)
+    body = _extra(request)
     body["prompt"] = request.messages[0].text + prefill
     body |= _sampling_json(sampling, plain)
     if sampling.top_logprobs is not None:
         body["logprobs"] = sampling.top_logprobs
     return body | _common_json(request, model, plain)
+
+
+def _extra(request: Request) -> Json:
+    """Fields that suffice does not model, but for those that would multiply what a stream draws."""
+    body = _object(request.extra_json)
+    return {name: value for name, value in body.items() if name not in ("n", "best_of")}
 
 
 def message_json(message: Message) -> Json:
@@ -277,7 +283,7 @@ def logprob_json(entry: TokenLogprob) -> Json:
 
 def _alternative_json(token: str, logprob: float) -> Json:
     value = logprob if math.isfinite(logprob) else -9999.0
-    return {"token": token, "logprob": value, "bytes": list(token.encode())}
+    return {"token": token, "logprob": value, "bytes": list(token.encode(errors="surrogatepass"))}
 
 
 def _chat_logprob(entry: Json) -> TokenLogprob:

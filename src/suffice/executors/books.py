@@ -10,10 +10,11 @@ from suffice.core.requests import ImagePart, OpaquePart, Request
 from suffice.executors.running import Launch, PromptKey, Running
 
 # A byte-level tokenizer never makes more tokens than bytes; templates add a few per turn. Images
-# have no such bound, so one is charged at the largest tiling in common use.
+# have no such bound, so one is charged at the most that open vision models take by default
+# (Qwen2-VL: 16,384 patches).
 TEMPLATE_TOKENS = 64
 TURN_TOKENS = 16
-IMAGE_TOKENS = 4096
+IMAGE_TOKENS = 16384
 # Largest grant that a money budget alone is turned into.
 MAX_GRANT_TOKENS = 1 << 20
 
@@ -84,7 +85,9 @@ class Books:
             self._prompt_tokens[running.launch.prompt_key] = usage.prompt_tokens
         else:
             usage += Usage(prompt_tokens=running.prompt_bound)
-        self._spent_tokens += running.tokens
+        most = running.most_tokens
+        usage += Usage(completion_tokens=most - usage.completion_tokens)
+        self._spent_tokens += most
         self._spent_usd += self.cost_model(running.launch.model, usage).usd or 0.0
 
     def cost_of(self, records: Iterable[SampleRecord]) -> Cost:
@@ -165,16 +168,21 @@ class Refused:
 
 
 def bound_prompt_tokens(request: Request, prefill: str = "") -> int:
-    """Upper bound of a prompt's tokens: its UTF-8 bytes, and an allowance for the template."""
-    texts = [prefill, *(message.text for message in request.messages)]
+    """Upper bound of a prompt's tokens: its UTF-8 bytes, and an allowance for the template.
+
+    Fields that suffice does not model count too: a template may render any of them.
+    """
+    texts = [prefill, request.extra_json, request.response_format_json or ""]
     for tool in request.tools:
         texts += [tool.name, tool.description or "", tool.parameters_json or ""]
     images = 0
     for message in request.messages:
+        texts += [message.text, message.name or "", message.extra_json]
         for call in message.tool_calls:
             texts += [call.name, call.arguments]
         if isinstance(message.content, tuple):
             images += sum(isinstance(part, ImagePart | OpaquePart) for part in message.content)
-    size_bytes = sum(len(text.encode()) for text in texts)
+            texts += [part.json for part in message.content if isinstance(part, OpaquePart)]
+    size_bytes = sum(len(text.encode(errors="surrogatepass")) for text in texts)
     turns = len(request.messages) + len(request.tools)
     return size_bytes + TEMPLATE_TOKENS + TURN_TOKENS * turns + IMAGE_TOKENS * images

@@ -58,6 +58,7 @@ class Running:
     prompt_bound: int
     began_s: float
     tokens: int = 0
+    uncounted_bytes: int = 0  # text that came without a count of its tokens
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
     status: Status = "running"
@@ -79,6 +80,9 @@ class Running:
         tokens = chunk.token_count
         if tokens is None:
             tokens = len(chunk.logprobs) or (1 if said else 0)
+            if not chunk.logprobs:
+                text = chunk.text + chunk.reasoning_text
+                self.uncounted_bytes += max(0, len(text.encode(errors="surrogatepass")) - tokens)
         if self.first_s is None and (said or tokens):
             self.first_s = now_s
         self.tokens += tokens
@@ -125,6 +129,15 @@ class Running:
             if granted is None or self.status != "running"
             else max(granted, self.tokens)
         )
+
+    @property
+    def most_tokens(self) -> int:
+        """Completion tokens that it may have drawn: the engine's count, else no more than bytes."""
+        if self.usage is not None:
+            return self.tokens
+        granted = self.launch.sampling.max_tokens
+        most = self.tokens + self.uncounted_bytes
+        return most if granted is None else max(self.tokens, min(granted, most))
 
     @property
     def overran(self) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +60,18 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port; 0 takes a free one.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes that share the port.")
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            "--ledger",
+            help="Where requests are recorded, without their text: a file, postgresql://…, or "
+            "none. By default SUFFICE_LEDGER, else a file of the user's own.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
     """Serve OpenAI's API, spending just enough per request. Without an upstream it serves
@@ -68,31 +83,31 @@ def serve(
     from suffice.core.errors import MissingExtra
 
     try:
-        import uvicorn
-
-        from suffice.gateway.app import create_app
-        from suffice.gateway.config import GatewayConfig, load_config
+        from suffice.gateway.desk import desk_of
+        from suffice.gateway.server import run
     except ImportError as error:
         if isinstance(error, MissingExtra):
             raise
         raise MissingExtra.of(error.name or "uvicorn", "serve", "suffice serve") from None
-    settings = GatewayConfig() if config is None else load_config(config)
-    settings = overridden(
-        settings, upstream=upstream, policy=policy, model=model, answer_format=answer_format,
-        host=host, port=port,
+    read = partial(
+        settings_of, config, upstream=upstream, policy=policy, model=model,
+        answer_format=answer_format, host=host, port=port, workers=workers, ledger=ledger,
     )  # fmt: skip
+    settings = read()
+    # The workers of one gateway are counted together.
+    os.environ.setdefault("SUFFICE_GROUP", secrets.token_hex(8))
+    keyed = open_ledger(settings)
     backends = None if settings.upstreams else embedded(typer.echo)
-    app = create_app(settings, backends=backends)
     if not quiet:
-        _greet(settings, backends)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning" if quiet else "info",
-        ws="none",
-        server_header=False,
-    )
+        _greet(settings, backends, keyed=keyed)
+    run(settings, backends=backends, hooks=desk_of, reload=read, quiet=quiet)
+
+
+def settings_of(config: Path | None, **options: Any) -> GatewayConfig:
+    """The file's settings, and options in place of its own; read again at SIGHUP."""
+    from suffice.gateway.config import GatewayConfig, load_config
+
+    return overridden(GatewayConfig() if config is None else load_config(config), **options)
 
 
 def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
@@ -100,6 +115,8 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
     from suffice.gateway.config import UpstreamConfig
 
     given = {name: value for name, value in options.items() if value is not None}
+    url = given.pop("ledger", None) or settings.ledger.url or _usual_ledger()
+    given["ledger"] = replace(settings.ledger, url=url)
     urls = given.pop("upstream", None)
     if urls:
         given["upstreams"] = tuple(UpstreamConfig(url=url) for url in urls)
@@ -109,6 +126,29 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
         given["policy"] = name
         given["policies"] = {**settings.policies, name: policy_table(Path(chosen))}
     return replace(settings, **given)
+
+
+def _usual_ledger() -> str:
+    """The user's own ledger, or none where they have no place to write."""
+    from suffice.ledger.place import default_url, writable
+
+    url = default_url()
+    return url if writable(url) else "none"
+
+
+def open_ledger(settings: GatewayConfig) -> bool:
+    """Bring the ledger up to date before any process needs it; whether it holds keys."""
+    from suffice.gateway.sections import NO_LEDGER
+    from suffice.ledger.keys import load_ring
+    from suffice.ledger.store import Store
+
+    if settings.ledger.url in (None, NO_LEDGER):
+        return False
+    store = Store(str(settings.ledger.url))
+    try:
+        return bool(load_ring(store))
+    finally:
+        store.close()
 
 
 def policy_table(path: Path) -> dict[str, Any]:
@@ -144,10 +184,19 @@ def embedded(tell: Any) -> Sequence[Backend]:
     return [load_embedded(tell)]
 
 
-def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None) -> None:
+def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None, *, keyed: bool) -> None:
+    from suffice.ledger.database import shown
+
     names = [u.name or u.url for u in settings.upstreams] or [b.name for b in backends or ()]
+    asked = keyed if settings.keys.required is None else settings.keys.required
+    ledger = shown(settings.ledger.url or "none")
+    texts = settings.ledger.texts
+    what = "no prompts, no outputs" if texts == "none" else f"keeps {texts}, redacted"
     typer.echo(f"upstreams: {', '.join(names)}")
     typer.echo(f"policy: {settings.policy or 'none (passed through); suffice/<policy> as model'}")
     typer.echo(f"OpenAI base URL: http://{settings.host}:{settings.port}/v1")
-    if settings.host not in LOOPBACK:
+    typer.echo(f"dashboard: http://{settings.host}:{settings.port}/")
+    typer.echo(f"ledger: {ledger}" + ("" if ledger == "none" else f" ({what})"))
+    typer.echo(f"keys: {'asked for' if asked else 'none asked for (suffice keys add NAME)'}")
+    if settings.host not in LOOPBACK and not asked:
         typer.echo("warning: anyone who reaches this address can use it; it asks for no key")

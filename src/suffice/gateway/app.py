@@ -17,7 +17,7 @@ from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Backend, Capabilities
 from suffice.core.errors import BackendError, SufficeError
-from suffice.gateway.calls import Hook
+from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.endpoint import CHAT, TEXT, Completions, Service
 from suffice.gateway.errors import error_response
@@ -104,6 +104,10 @@ class Gateway:
         if not same:
             self._old.append(self.service.pool)  # closed at the end: calls may still run on it
         self.completions.service = service
+        for hook in self._hooks:
+            hook.apply(config)
+        for hook in self._hooks:
+            hook.reload(config)
 
     async def aclose(self) -> None:
         """Close every upstream."""
@@ -112,8 +116,10 @@ class Gateway:
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`: the upstreams' models, then what suffice makes of them."""
-        del request
         try:
+            call = Call(path="/v1/models", headers=request.scope["headers"])
+            for hook in self._hooks:
+                await hook.admit(call)
             served = (await self.service.pool.capabilities()).models
         except SufficeError as error:
             return error_response(error)

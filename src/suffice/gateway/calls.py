@@ -27,6 +27,9 @@ from suffice.executors.live import Event
 if TYPE_CHECKING:
     from suffice.gateway.config import GatewayConfig
 
+if TYPE_CHECKING:
+    from suffice.gateway.config import GatewayConfig
+
 
 @dataclass(slots=True, kw_only=True)
 class Call:
@@ -95,6 +98,9 @@ class Hook:
 
     def reload(self, config: GatewayConfig) -> None:
         """The settings have changed; calls in flight end by the old ones."""
+
+    def apply(self, config: GatewayConfig) -> None:
+        """The settings were read anew."""
 
     def price(self) -> float | None:
         """Lambda that `auto` chooses by now; None leaves it at its own."""

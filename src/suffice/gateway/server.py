@@ -1,0 +1,329 @@
+"""The gateway as one or several processes: bounded connections, an end that loses nothing.
+
+SIGTERM (or Ctrl-C): no new calls; what is in flight has `drain_s` to finish, and what has not by
+then gets an error of its own. A second signal ends the waiting. SIGHUP reads the settings anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from suffice.backends.protocol import Backend
+from suffice.core.errors import InputError, SufficeError
+from suffice.gateway.app import Gateway, create_app
+from suffice.gateway.calls import Hook
+from suffice.gateway.config import GatewayConfig
+from suffice.gateway.journal import logging_settings
+
+logger = logging.getLogger("suffice.gateway")
+
+# What hooks a process has; a function of a module, so that other processes can find it.
+Hooks = Callable[[GatewayConfig], Sequence[Hook]]
+# Reads the settings anew.
+Reload = Callable[[], GatewayConfig]
+
+# Clients keep idle connections for seconds to minutes; closing first makes them fail.
+KEEP_ALIVE_S = 75
+# After the time for calls in flight is over: to send what they learn.
+GRACE_S = 5.0
+# A worker that dies at once is not started again faster than this.
+RESTART_S = 1.0
+
+
+def no_hooks(config: GatewayConfig) -> Sequence[Hook]:
+    """A gateway without keys, ledger and metrics."""
+    del config
+    return ()
+
+
+def run(
+    settings: GatewayConfig,
+    *,
+    backends: Sequence[Backend] | None = None,
+    hooks: Hooks = no_hooks,
+    reload: Reload | None = None,
+    quiet: bool = False,
+) -> None:
+    """Serve until a signal comes, with `settings.workers` processes."""
+    if settings.workers == 1:
+        server_of(settings, backends=backends, hooks=hooks, reload=reload, quiet=quiet).run()
+        return
+    if backends is not None:
+        raise InputError("a model in this process is served by one worker: leave --workers out")
+    Supervisor(settings, hooks=hooks, reload=reload, quiet=quiet).run()
+
+
+def server_of(
+    settings: GatewayConfig,
+    *,
+    backends: Sequence[Backend] | None = None,
+    hooks: Hooks = no_hooks,
+    reload: Reload | None = None,
+    quiet: bool = False,
+) -> Server:
+    """One process's server, not yet running."""
+    app = create_app(settings, backends=backends, hooks=hooks(settings))
+    return Server(_uvicorn_config(app, settings, quiet), app.state.gateway, reload=reload)
+
+
+def _uvicorn_config(app: Any, settings: GatewayConfig, quiet: bool) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=protocol_of(settings),
+        ws="none",
+        lifespan="on",
+        log_config=logging_settings(settings.log, quiet=quiet),
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.traffic.drain_s + GRACE_S) + 1,
+    )
+
+
+class Server(uvicorn.Server):
+    """A server that tells the gateway when it is about to end."""
+
+    def __init__(
+        self, config: uvicorn.Config, gateway: Gateway, *, reload: Reload | None = None
+    ) -> None:
+        super().__init__(config)
+        self.gateway = gateway
+        self._reload = reload
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the end; a second one hurries it."""
+        ending = self.gateway.ending
+        if ending.draining:
+            ending.cut()
+        ending.drain()
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and mind SIGHUP."""
+        await super().startup(sockets)
+        if self._reload is not None and threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let calls in flight finish, then end the rest."""
+        ending = self.gateway.ending
+        ending.drain()
+        drain_s = self.gateway.service.config.traffic.drain_s
+        timer = asyncio.get_running_loop().call_later(drain_s, ending.cut)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+    def reload(self) -> None:
+        """Take over new settings if they are valid; else say what is wrong and go on."""
+        assert self._reload is not None
+        try:
+            self.gateway.apply(self._reload())
+        except SufficeError as error:
+            logger.error("settings unchanged: %s", error)
+        else:
+            logger.info("settings read anew")
+
+
+def protocol_of(settings: GatewayConfig) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol with headers bounded in size and time."""
+    limits = settings.traffic
+    return type(
+        "BoundedProtocol",
+        (_Bounded,),
+        {"most_bytes": limits.max_header_bytes, "limit_s": limits.header_s},
+    )
+
+
+class _Bounded(HttpToolsProtocol):
+    """Headers come within `limit_s` and `most_bytes`, or the connection is closed with a reason."""
+
+    most_bytes: int
+    limit_s: float
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_size = 0
+    _refused = False
+    _asked = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self.limit_s, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._head_size = self._head_size + len(data) if self._in_head else len(data)
+        super().data_received(data)
+        if self._in_head and not self._refused:
+            if self._head_size > self.most_bytes:
+                self._refuse(
+                    431, "headers_too_large", f"the headers exceed {self.most_bytes} bytes"
+                )
+            elif self._head_timer is None and self._head_size:
+                self._head_timer = self.loop.call_later(self.limit_s, self._too_slow)
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._asked = True
+        self._cancel_head_timer()
+        size = sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url)
+        if size > self.most_bytes:
+            self._refuse(431, "headers_too_large", f"the headers exceed {self.most_bytes} bytes")
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_size = 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "invalid_http", msg)
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if self._in_head and not self._refused:
+            if self._head_size:
+                message = f"the headers did not come within {self.limit_s:g} s"
+                self._refuse(408, "request_timeout", message)
+            elif not self._asked:
+                self.transport.close()  # it has never said anything
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer in the form that clients expect, without a request to answer."""
+        self._refused = True
+        self._cancel_head_timer()
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if not busy and self.transport is not None and not self.transport.is_closing():
+            body = (
+                f'{{"error":{{"message":"{message}","type":"invalid_request_error",'
+                f'"param":null,"code":"{code}"}}}}'
+            ).encode()
+            self.transport.write(
+                f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+                + body
+            )
+        if self.transport is not None:
+            self.transport.close()
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class Supervisor:
+    """Several processes that accept on one socket; one that dies is replaced."""
+
+    def __init__(
+        self, settings: GatewayConfig, *, hooks: Hooks, reload: Reload | None, quiet: bool
+    ) -> None:
+        self._settings = settings
+        self._hooks = hooks
+        self._reload = reload
+        self._quiet = quiet
+        self._spawn = multiprocessing.get_context("spawn")
+        self._ending = threading.Event()
+        self._processes: list[Any] = []
+
+    def run(self) -> None:
+        """Serve until a signal comes."""
+        config = _uvicorn_config(None, self._settings, self._quiet)
+        listener = config.bind_socket()
+        listener.set_inheritable(True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        signal.signal(signal.SIGHUP, self._pass_on)
+        try:
+            self._processes = [self._start(listener) for _ in range(self._settings.workers)]
+            while not self._ending.wait(0.2):
+                self._replace_dead(listener)
+        finally:
+            listener.close()
+            self._end()
+
+    def _start(self, listener: socket.socket) -> Any:
+        process = self._spawn.Process(
+            target=_work,
+            args=(self._settings, listener, self._hooks, self._reload, self._quiet),
+            daemon=False,
+        )
+        process.start()
+        return process
+
+    def _replace_dead(self, listener: socket.socket) -> None:
+        for place, process in enumerate(self._processes):
+            if not process.is_alive():
+                logger.error("worker %d died (%s): starting another", process.pid, process.exitcode)
+                time.sleep(RESTART_S)
+                self._processes[place] = self._start(listener)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._ending.set()
+        for process in self._processes:
+            if process.is_alive():
+                os.kill(process.pid, number)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        for process in self._processes:
+            if process.is_alive():
+                os.kill(process.pid, number)
+
+    def _end(self) -> None:
+        until_s = time.monotonic() + self._settings.traffic.drain_s + 2 * GRACE_S
+        for process in self._processes:
+            if process.is_alive() and not self._ending.is_set():
+                process.terminate()
+            process.join(max(0.1, until_s - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _work(
+    settings: GatewayConfig,
+    listener: socket.socket,
+    hooks: Hooks,
+    reload: Reload | None,
+    quiet: bool,
+) -> None:
+    """One worker's process."""
+    settings = replace(settings, workers=1)
+    server = server_of(settings, hooks=hooks, reload=reload, quiet=quiet)
+    server.run(sockets=[listener])

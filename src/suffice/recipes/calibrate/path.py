@@ -111,12 +111,12 @@ class Options:
         return self.choices[int(np.argmax(self.saving - price * self.loss))]
 
     def between(self, first: Hashable, last: Hashable) -> tuple[Hashable, ...]:
-        """Undominated alternatives that lose and save more than `first`, less than `last`."""
+        """Alternatives on the way: neither loss nor saving below `first` or above `last`."""
         a, b = self.choices.index(first), self.choices.index(last)
-        order = np.lexsort((-self.saving, self.loss))
+        order = np.lexsort((self.saving, self.loss))
         found, best = [], self.saving[a]
         for i in order.tolist():
-            inside = self.loss[a] < self.loss[i] < self.loss[b] or i == b
+            inside = self.loss[a] <= self.loss[i] <= self.loss[b]
             if inside and best < self.saving[i] <= self.saving[b]:
                 found.append(self.choices[i])
                 best = self.saving[i]
@@ -169,7 +169,8 @@ def _walk(
 
 def _advancing(found: dict[tuple[Any, ...], tuple[float, float]]) -> list[tuple[Any, ...]]:
     """By rising loss, only those that save more than all before."""
-    ordered = sorted(found, key=lambda setting: (found[setting][0], -found[setting][1]))
+    # Settings that lose the same come by rising saving: the smaller saving is the safer one.
+    ordered = sorted(found, key=lambda setting: found[setting])
     kept: list[tuple[Any, ...]] = []
     best = -np.inf
     for setting in ordered:

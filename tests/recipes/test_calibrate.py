@@ -1,0 +1,196 @@
+"""From traces to a certified policy: the file, live and replayed behaviour, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from known_traces import make
+
+from suffice.core.errors import InputError, NothingFeasible, UnknownName
+from suffice.evals.trace_files import trace_set
+from suffice.evals.traces import Question, Trace, messages_json
+from suffice.policies.policy_file import (
+    certified_policy,
+    check_models,
+    policy_file_of,
+    read_policy_file,
+)
+from suffice.policies.registry import build_policy, parse_policy
+from suffice.recipes.calibrate.arms import Table
+from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.output import write_calibration
+from suffice.recipes.calibrate.play import Recorded, TokenWeights, play
+from suffice.recipes.calibrate.run import calibrate
+from suffice.recipes.calibrate.votes import count_votes
+
+WEIGHTS = TokenWeights((("large", 10.0),))
+QUICK = {"dimensions": 64, "steps": 8, "weights": WEIGHTS}
+
+
+@pytest.fixture(scope="module")
+def traces():
+    return make(400, small=(0.95, 0.4))
+
+
+@pytest.fixture(scope="module")
+def found(traces):
+    return calibrate(traces, CalibrateConfig(max_drop=0.04, clusters=2, **QUICK))
+
+
+def test_certificate_says_what_was_tested(traces, found):
+    certificate = found.file.certificate
+    assert certificate.data.digest == traces.digest
+    assert certificate.data.fit_questions + certificate.data.certify_questions == 400
+    assert certificate.tested.upper_bound <= 0.04
+    assert certificate.expected.saving.estimate > 0.3
+    assert certificate.tested.n == sum(c.tested.n for c in found.file.clusters)
+    assert "single@large" in certificate.statement
+    assert certificate.predictor.ece < 0.1
+
+
+def test_policy_played_on_the_certifying_questions_is_what_was_certified(traces, found):
+    """The thresholds, the predictor and the cascade give what the arithmetic promised."""
+    policy = certified_policy(found.file, parse_policy)
+    config = CalibrateConfig(max_drop=0.04, clusters=2, **QUICK)
+    from suffice.recipes.calibrate.prepare import split_questions
+
+    table = Table.of(traces, WEIGHTS)
+    split = split_questions(traces, table.questions, config)
+    seen = play(policy, Recorded(traces), split.certify, weights=WEIGHTS)
+    safe = play(parse_policy("single@large"), Recorded(traces), split.certify, weights=WEIGHTS)
+    tested = found.file.certificate.tested
+    assert int((safe.correct & ~seen.correct).sum()) == tested.harmed
+    assert int((~safe.correct & seen.correct).sum()) == tested.helped
+    early = [why for why in seen.why if "rung 1 of 2" in why]
+    assert len(early) == tested.stopped
+    saved = 1 - seen.cost.sum() / safe.cost.sum()
+    assert saved == pytest.approx(found.file.certificate.expected.saving.estimate, abs=1e-9)
+
+
+def test_file_round_trip_and_seal(found, tmp_path):
+    path = tmp_path / "policy.json"
+    written = write_calibration(found, path, tmp_path / "report")
+    assert {p.name for p in written} >= {"policy.json", "certificate.html", "path.png"}
+    assert read_policy_file(path) == found.file
+    policy = parse_policy(f"certified:file={path}")
+    assert policy.guarantee.id == found.file.certificate.id
+    assert build_policy(json.loads(path.read_text())).models == ("small", "large")
+    table = json.loads(path.read_text())
+    table["clusters"][0]["accept"] = 0.01
+    with pytest.raises(InputError, match="was changed after its certificate"):
+        policy_file_of(table)
+    table["surprise"] = 1
+    with pytest.raises(InputError, match="surprise"):
+        policy_file_of(table)
+    with pytest.raises(InputError, match=r"calibrated for small, large.*tiny"):
+        check_models(found.file, ("tiny", "small"), "the gateway")
+
+
+def test_scope_cluster_bounds_every_cluster_and_falls_back(traces):
+    config = CalibrateConfig(max_drop=0.06, scope="cluster", clusters=2, **QUICK)
+    file = calibrate(traces, config).file
+    assert "in every cluster" in file.certificate.statement
+    for cluster in file.clusters:
+        closed = cluster.accept is None and cluster.hopeless is None
+        assert bool(cluster.fallback) == closed
+        if not closed:
+            assert cluster.tested.upper_bound <= 0.06
+    tight = CalibrateConfig(max_drop=0.025, scope="cluster", clusters=2, **QUICK)
+    try:
+        file = calibrate(traces, tight).file
+    except NothingFeasible:
+        return
+    assert any("are needed" in cluster.fallback for cluster in file.clusters)
+
+
+def test_crc_is_labelled_as_a_bound_in_expectation(traces):
+    file = calibrate(traces, CalibrateConfig(max_drop=0.04, method="crc", **QUICK)).file
+    assert "on average" in file.certificate.statement
+    assert file.certificate.tested.upper_bound is None
+    n, harmed = file.certificate.tested.n, file.certificate.tested.harmed
+    assert (harmed + 1) / (n + 1) <= 0.04
+
+
+def test_sampler_path_certifies_stopping_rules_of_one_model():
+    pool = make(240, samples=10, small=(0.9, 0.45), models=("one", "two"))
+    only = trace_set([trace for trace in pool if trace.model == "one"])
+    config = CalibrateConfig(
+        max_drop=0.08, safe="self_consistency:samples=10@one", dimensions=64, steps=8
+    )
+    file = calibrate(only, config).file
+    samplers = [cluster.sampler for cluster in file.clusters]
+    assert any(samplers)
+    assert file.certificate.expected.saving.estimate > 0.2
+    policy = certified_policy(file, parse_policy)
+    outcome = play(policy, Recorded(only), range(20))
+    assert outcome.samples.mean() < 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "adaptive_consistency:threshold=.9,max_samples=10",
+        "two_sided:threshold=.97,hopeless=.3,patience=4,max_samples=10",
+        "self_consistency:samples=10",
+    ],
+)
+def test_votes_in_arrays_equal_the_policy_played(text):
+    traces = make(40, samples=10, small=(0.8, 0.2))
+    votes = count_votes(traces, "small", range(40), 10)
+    policy = parse_policy(f"{text}@small")
+    seen = play(policy, Recorded(traces), range(40))
+    rules = {"adaptive": (0.9, None, 4), "two_side": (0.97, 0.3, 4), "self_con": (2.0, None, 4)}
+    ours = votes.outcomes(votes.stop(*rules[text[:8]]))
+    np.testing.assert_array_equal(seen.samples, ours.samples)
+    np.testing.assert_array_equal(seen.correct, ours.correct)
+    np.testing.assert_array_equal(seen.tokens, ours.tokens)
+
+
+def test_refusals():
+    few = make(150)
+    with pytest.raises(InputError, match=r"too few for any certificate.*299 flawless"):
+        calibrate(few, CalibrateConfig(max_drop=0.01))
+    with pytest.raises(InputError, match="99 flawless"):
+        calibrate(few, CalibrateConfig(max_drop=0.01, method="crc"))
+    sure = make(200, small=(1.0, 1.0))
+    with pytest.raises(InputError, match="one class"):
+        calibrate(sure, CalibrateConfig(max_drop=0.1, cheap=("single@small",)))
+    with pytest.raises(InputError, match="never right"):
+        hopeless = make(200, large=(0.0, 0.0))
+        calibrate(hopeless, CalibrateConfig(max_drop=0.1, safe="single@large"))
+    with pytest.raises(InputError, match="names no model"):
+        calibrate(few, CalibrateConfig(max_drop=0.1, safe="single"))
+    with pytest.raises(InputError, match="needs huge, which the traces do not hold"):
+        calibrate(few, CalibrateConfig(max_drop=0.1, safe="single@huge"))
+    with pytest.raises(UnknownName):
+        calibrate(few, CalibrateConfig(max_drop=0.1, safe="singel@large"))
+    mixed = trace_set([*make(100), *make(100, dataset="other")])
+    with pytest.raises(InputError, match=r"mix 2 data sets \(made, other\)"):
+        calibrate(mixed, CalibrateConfig(max_drop=0.1))
+    with pytest.raises(InputError, match="crc"):
+        CalibrateConfig(max_drop=0.1, method="crc", loss="drop")
+    with pytest.raises(InputError, match=r"1% is 0\.01"):
+        CalibrateConfig(max_drop=1.0)
+
+
+def test_unshown_targets_are_refused_with_the_counts():
+    useless = make(300, small=(0.5, 0.5), large=(0.97, 0.97), informative=False)
+    config = CalibrateConfig(max_drop=0.03, cheap=("single@small",), **QUICK)
+    with pytest.raises(NothingFeasible, match=r"nothing is certified|saves anything"):
+        calibrate(useless, config)
+
+
+def test_unjudged_samples_are_refused():
+    question = [
+        Question(dataset="d", name=str(i), messages_json=messages_json(f"q {i}"))
+        for i in range(130)
+    ]
+    traces = trace_set(
+        Trace(question=q, model=model, sample=0, answer="a")
+        for q in question
+        for model in ("small", "large")
+    )
+    with pytest.raises(InputError, match="has no verdict"):
+        calibrate(traces, CalibrateConfig(max_drop=0.1, safe="single@large"))

@@ -66,6 +66,12 @@ def test_text_names_a_policy(text, policy):
         ("single > ", "empty rung"),
         ("single:accept=.9", "belongs to a rung"),
         ("cascade", "written as its rungs"),
+        ("self_consistency:samples=1000000000", "samples must be 4096 or less"),
+        ("adaptive_consistency:max_samples=1e9", "max_samples must be 4096 or less"),
+        ("deepconf:max_samples=1e9", "max_samples must be 4096 or less"),
+        ("short_m_at_k:k=1e9", "k must be 4096 or less"),
+        ("adaptive_consistency:escalate_below=nan", "escalate_below must be above 0"),
+        (" > ".join(["single"] * 17), "16 rungs at most"),
         ("", "empty rung"),
     ],
 )
@@ -91,6 +97,20 @@ def test_tables_name_the_same_policies():
             build_policy(wrong)
     with pytest.raises(UnknownName):
         build_policy({"policy": "single", "samples": 3})
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"policy": "agreement", "models": 5}, "must be a list"),
+        ({"policy": "agreement", "models": [["a"], ["b"]]}, "must be text"),
+        ({"policy": "answer_stability", "probe": {}}, "must be text"),
+        ({"policy": "single", "model": 5}, "model of policy single must be text"),
+    ],
+)
+def test_tables_of_other_types_are_explained(table, says):
+    with pytest.raises(InputError, match=says):
+        build_policy(table)
 
 
 def test_stored_data_is_checked():

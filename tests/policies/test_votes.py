@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from itertools import product
 
@@ -26,6 +27,24 @@ from suffice.policies.votes import (
 def test_closed_form_equals_the_integral(v1, v2):
     integral, _ = quad(lambda p: beta.pdf(p, v1 + 1, v2 + 1), 0.5, 1.0, epsabs=1e-12)
     assert beta_agreement(v1, v2) == pytest.approx(integral, abs=1e-10)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.floats(0.5, 0.9999))
+def test_votes_needed_are_those_at_which_the_sum_in_full_gets_there(v1, v2, threshold):
+    def in_full(lead):
+        n = lead + v2 + 1
+        return sum(math.comb(n, j) for j in range(lead + 1)) / 2**n
+
+    assert beta_agreement(v1, v2) == in_full(v1)
+    needed = votes_needed(v1, v2, threshold, 30)
+    assert needed == next((n for n in range(30) if in_full(v1 + n) >= threshold), 30)
+
+
+def test_votes_needed_of_thousands_take_no_time():
+    began = time.process_time()
+    for votes in range(1000, 2000, 50):
+        votes_needed(votes, votes, 0.95, 4096)
+    assert time.process_time() - began < 2.0
 
 
 def test_published_values():

@@ -12,6 +12,7 @@ from suffice.policies.pool import (
     Pool,
     at_least,
     ended,
+    is_count,
     is_share,
     one_sample,
     option,
@@ -25,6 +26,7 @@ from suffice.policies.votes import (
 )
 
 Criterion = Literal["beta", "dirichlet"]
+Counts = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,10 @@ class AdaptiveConsistency:
 
     def __post_init__(self) -> None:
         is_share("threshold", self.threshold)
-        at_least("max_samples", self.max_samples, 1)
-        at_least("ahead", self.ahead, 0)
+        is_count("max_samples", self.max_samples, 1)
+        is_count("ahead", self.ahead, 0)
+        if self.escalate_below is not None:
+            is_share("escalate_below", self.escalate_below)
         if self.criterion not in ("beta", "dirichlet"):
             raise InputError(f"criterion must be beta or dirichlet, got {self.criterion!r}")
 
@@ -64,7 +68,7 @@ class AdaptiveConsistency:
     def start(self, request: Request) -> tuple[Pool, Actions]:
         if request.answer_format is None:
             return one_sample(top_logprobs=0)
-        return self._draw(Pool())
+        return self._draw(Pool(), ())
 
     def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
         if state.alone:
@@ -72,32 +76,35 @@ class AdaptiveConsistency:
         state = state.settle(evidence)
         if not ended(evidence):
             return state, ()
-        agreement = self.agreement(state)
+        counts = state.counts
+        agreement = self._agreement(counts)
         if agreement >= self.threshold:
             why = f"agreement {agreement:.3f} reaches {self.threshold:g} after {len(state.seen)}"
             return state, state.majority(why, agreement)
-        state, actions = self._draw(state)
+        state, actions = self._draw(state, counts)
         if actions or state.running:
             return state, actions
         why = f"cap of {self.max_samples} samples, agreement {agreement:.3f}"
         if self.escalate_below is not None and agreement < self.escalate_below:
-            best = state.first_with(state.counts[0][0]).sample if state.counts else None
+            best = state.first_with(counts[0][0]).sample if counts else None
             return state, (Escalate(why=why, best=best, confidence=agreement),)
         return state, state.majority(why, agreement)
 
     def agreement(self, state: Pool) -> float:
         """Probability that the current majority is the true one; 0 without a vote."""
-        counts = state.counts
+        return self._agreement(state.counts)
+
+    def _agreement(self, counts: Counts) -> float:
         if not counts:
             return 0.0
         if self.criterion == "beta":
             return beta_agreement(*top_two(counts))
         return dirichlet_agreement(tuple(votes for _, votes in counts))
 
-    def _draw(self, state: Pool) -> tuple[Pool, Actions]:
+    def _draw(self, state: Pool, counts: Counts) -> tuple[Pool, Actions]:
         left = 0 if state.closed else self.max_samples - state.launched
         # Rivals only make the Dirichlet criterion harder to meet: the Beta count is a lower bound.
-        needed = max(1, votes_needed(*top_two(state.counts), self.threshold, self.max_samples))
+        needed = max(1, votes_needed(*top_two(counts), self.threshold, self.max_samples))
         return state.launch(min(left, needed + self.ahead - len(state.running)))
 
 
@@ -115,7 +122,7 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         at_least("window", self.window, 2)
-        at_least("max_samples", self.max_samples, self.window)
+        is_count("max_samples", self.max_samples, self.window)
 
     @property
     def baseline_samples(self) -> int:
@@ -160,7 +167,7 @@ class Agreement:
     watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
-        at_least("number of models", len(self.models), 2)
+        is_count("number of models", len(self.models), 2)
 
     @property
     def baseline_samples(self) -> int:

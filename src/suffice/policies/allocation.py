@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from suffice.core.decisions import Actions, Answer, Evidence, Need, watch_nothing
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
-from suffice.policies.pool import Pool, at_least, ended, one_sample, option, step_alone
+from suffice.policies.pool import Pool, ended, is_count, one_sample, option, step_alone
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -128,13 +128,13 @@ class DifficultyBinned:
     watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
-        at_least("pilot", self.pilot, 1)
+        is_count("pilot", self.pilot, 1)
         if len(self.more) != len(self.edges) + 1 or list(self.edges) != sorted(self.edges):
             raise InputError(
                 f"edges {self.edges} must rise and more {self.more} must have one entry more"
             )
         for extra in self.more:
-            at_least("more", extra, 0)
+            is_count("more", extra, 0)
 
     @property
     def baseline_samples(self) -> int:

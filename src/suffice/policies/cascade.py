@@ -27,6 +27,8 @@ from suffice.core.serial import stored
 from suffice.policies.pool import is_share
 from suffice.policies.thinking import Rewired
 
+MOST_RUNGS = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
@@ -82,6 +84,10 @@ class Cascade:
     def __post_init__(self) -> None:
         if not self.rungs:
             raise InputError("a cascade needs at least one rung: write policy@model > policy@model")
+        if len(self.rungs) > MOST_RUNGS:
+            raise InputError(
+                f"a cascade has {MOST_RUNGS} rungs at most, this one has {len(self.rungs)}"
+            )
 
     @property
     def needs(self) -> frozenset[Need]:

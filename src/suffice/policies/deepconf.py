@@ -28,6 +28,7 @@ from suffice.policies.pool import (
     Seen,
     at_least,
     ended,
+    is_count,
     is_share,
     one_sample,
     option,
@@ -63,7 +64,7 @@ class DeepConfOffline:
     watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
-        at_least("samples", self.samples, 1)
+        is_count("samples", self.samples, 1)
         is_share("keep", self.keep)
         _check_signal(self.signal)
         if self.window is not None:
@@ -154,11 +155,11 @@ class DeepConfOnline:
     needs: ClassVar[frozenset[Need]] = frozenset({"logprobs"})
 
     def __post_init__(self) -> None:
-        at_least("warmup", self.warmup, 1)
-        at_least("max_samples", self.max_samples, self.warmup)
+        is_count("warmup", self.warmup, 1)
+        is_count("max_samples", self.max_samples, self.warmup)
         is_share("keep", self.keep)
         is_share("consensus", self.consensus)
-        at_least("parallel", self.parallel, 1)
+        is_count("parallel", self.parallel, 1)
         at_least("largest_window", self.largest_window, 1)
 
     @property

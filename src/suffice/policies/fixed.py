@@ -10,8 +10,8 @@ from suffice.core.requests import Request
 from suffice.core.thinking import Thinking
 from suffice.policies.pool import (
     Pool,
-    at_least,
     ended,
+    is_count,
     one_sample,
     option,
     step_alone,
@@ -64,7 +64,7 @@ class SelfConsistency:
     watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
-        at_least("samples", self.samples, 1)
+        is_count("samples", self.samples, 1)
 
     @property
     def baseline_samples(self) -> int:
@@ -108,9 +108,9 @@ class BestOfN:
     watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
-        at_least("samples", self.samples, 1)
+        is_count("samples", self.samples, 1)
         if self.wave is not None:
-            at_least("wave", self.wave, 1)
+            is_count("wave", self.wave, 1)
 
     @property
     def baseline_samples(self) -> int:

@@ -20,10 +20,16 @@ def convert(name: str, hint: Any, value: Any) -> Any:
         return None if absent else convert(name, inner[0], value)
     if origin is tuple:
         parts = value.split("+") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise InputError(f"option {name}={value} must be a list")
         return tuple(convert(name, get_args(hint)[0], part) for part in parts)
     if origin is Literal:
         return value  # the policy's own check names the choices
-    return str(value) if hint is str else _scalar(name, hint, value)
+    if hint is not str:
+        return _scalar(name, hint, value)
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise InputError(f"option {name}={value} must be text")
 
 
 def _scalar(name: str, hint: Any, value: Any) -> bool | int | float:

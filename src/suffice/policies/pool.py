@@ -25,6 +25,9 @@ from suffice.policies.votes import tally
 
 # Failures without a single success after which the upstream is taken to be down.
 MOST_FAILURES = 3
+# Samples that one policy may ask for; the papers go to 512. Numbers are kept one by one, and
+# whoever sends a request writes its options.
+MOST_SAMPLES = 4096
 
 
 def option(default: Any, doc: str) -> Any:
@@ -151,6 +154,13 @@ def at_least(name: str, value: float, least: float) -> None:
     """Raise InputError unless the option `name` is at least `least`."""
     if not value >= least:
         raise InputError(f"{name} must be {least} or more, got {value}")
+
+
+def is_count(name: str, value: int, least: int) -> None:
+    """Raise InputError unless the number of samples `name` lies in [least, MOST_SAMPLES]."""
+    at_least(name, value, least)
+    if value > MOST_SAMPLES:
+        raise InputError(f"{name} must be {MOST_SAMPLES} or less, got {value}")
 
 
 def is_share(name: str, value: float) -> None:

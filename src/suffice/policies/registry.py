@@ -180,6 +180,8 @@ def _build(name: str, values: dict[str, Any]) -> AnyPolicy:
         known = {"price"}
     model = values.pop("model", None)
     effort = values.pop("effort", None) if "effort" not in known else None
+    if model is not None and not isinstance(model, str):
+        raise InputError(f"model of policy {name} must be text, got {model!r}")
     for key in values:
         if key not in known:
             raise UnknownName.of(

@@ -9,7 +9,7 @@ from suffice.core.decisions import Actions, Evidence, Need, SampleFailed, Sample
 from suffice.core.errors import InputError
 from suffice.core.requests import Message, Request
 from suffice.core.serial import stored
-from suffice.policies.pool import Pool, at_least, ended, option
+from suffice.policies.pool import Pool, at_least, ended, is_count, option
 
 ASK = (
     "Check the answer above step by step for mistakes. If you find one, correct it; if not, keep "
@@ -45,7 +45,7 @@ class SequentialRevision:
     paper: ClassVar[str] = "2408.03314"
 
     def __post_init__(self) -> None:
-        at_least("revisions", self.revisions, 1)
+        is_count("revisions", self.revisions, 1)
         at_least("context", self.context, 1)
         if self.select not in ("vote", "last", "score"):
             raise InputError(f"select must be vote, last or score, got {self.select!r}")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from suffice.core.decisions import Actions, Answer, Evidence, Need, watch_nothing
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
-from suffice.policies.pool import Pool, at_least, ended, one_sample, option, step_alone
+from suffice.policies.pool import Pool, ended, is_count, one_sample, option, step_alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,8 @@ class ShortMAtK:
     watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
-        at_least("m", self.m, 1)
+        is_count("m", self.m, 1)
+        is_count("k", self.k, 1)
         if self.m > self.k:
             raise InputError(f"m must be at most k = {self.k}, got {self.m}")
 

@@ -5,10 +5,9 @@ v1, v2  votes of the most frequent answer and of the runner-up
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
-from math import comb, lgamma
+from math import lgamma
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,10 @@ FloatArray = NDArray[np.float64]
 
 def tally(answers: Iterable[str | None]) -> tuple[tuple[str, int], ...]:
     """(answer, votes) pairs, most votes first, ties by first appearance; None casts no vote."""
-    counts = Counter(answer for answer in answers if answer is not None)
+    counts: dict[str, int] = {}
+    for answer in answers:
+        if answer is not None:
+            counts[answer] = counts.get(answer, 0) + 1
     return tuple(sorted(counts.items(), key=lambda item: -item[1]))
 
 
@@ -45,8 +47,25 @@ def beta_agreement(v1: int, v2: int) -> float:
     Formula: Σ_{j=0}^{v1} C(v1 + v2 + 1, j) / 2^(v1 + v2 + 1), in exact integers.
     Reference: 2305.11860 (Adaptive-Consistency), Beta criterion.
     """
+    return next(_beta_agreements(v1, v2))
+
+
+def _beta_agreements(v1: int, v2: int) -> Iterator[float]:
+    """Beta agreement of (v1, v2), (v1 + 1, v2), …; each from the last in a few operations.
+
+    The complement S(n, k) = Σ_{j=0}^{k} C(n, j), k = v2, has fewer terms, and
+    S(n + 1, k) = 2 S(n, k) - C(n, k).
+    """
     n = v1 + v2 + 1
-    return sum(comb(n, j) for j in range(v1 + 1)) / (1 << n)
+    term = below = 1
+    for j in range(1, v2 + 1):
+        term = term * (n - j + 1) // j
+        below += term
+    while True:
+        yield ((1 << n) - below) / (1 << n)
+        below = 2 * below - term
+        term = term * (n + 1) // (n + 1 - v2)
+        n += 1
 
 
 @lru_cache(maxsize=65536)
@@ -94,10 +113,8 @@ def votes_needed(v1: int, v2: int, threshold: float, limit: int) -> int:
     At most `limit`. No sequential rule can stop before that many more samples, so that many can be
     drawn at once without waste.
     """
-    extra = 0
-    while extra < limit and beta_agreement(v1 + extra, v2) < threshold:
-        extra += 1
-    return extra
+    agreements = _beta_agreements(v1, v2)
+    return next((n for n in range(limit) if next(agreements) >= threshold), limit)
 
 
 def decided(counts: tuple[tuple[str, int], ...], remaining: int) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from suffice.backends.nano.vocabulary import END, PAD, Vocabulary
+from suffice.core.errors import TrainingDiverged
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.sequences import Batch, control_ids, prompts, texts
 from suffice.training.modes.tasks import Problem
@@ -130,6 +131,11 @@ def roll_out(
 
 
 def _pick(logits_BV: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
+    if not bool(torch.isfinite(logits_BV).all()):
+        raise TrainingDiverged(
+            "the model's outputs are not numbers: lower the learning rate, or check the weights "
+            "that training starts from; the last checkpoint is from before"
+        )
     if temperature == 0:
         return logits_BV.argmax(dim=1)
     probabilities = torch.softmax(logits_BV / temperature, dim=1)

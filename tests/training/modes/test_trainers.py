@@ -1,0 +1,477 @@
+"""The trainers on a tiny model: priors, forced halves, what learns, exact resumption, errors."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from suffice.architecture.shape import Shape  # noqa: E402
+from suffice.backends.nano.vocabulary import Vocabulary  # noqa: E402
+from suffice.core.errors import (  # noqa: E402
+    ConfigError,
+    CorruptData,
+    InputError,
+    TrainingDiverged,
+)
+from suffice.training.model import build_model  # noqa: E402
+from suffice.training.modes import policy_gradient  # noqa: E402
+from suffice.training.modes.gate import Gate, fold_loss, gate_loss, train_gate  # noqa: E402
+from suffice.training.modes.policy_gradient import train_policy  # noqa: E402
+from suffice.training.modes.probe import probe_choice  # noqa: E402
+from suffice.training.modes.rewards import ModePrice, TokenCost  # noqa: E402
+from suffice.training.modes.rollout import draw, roll_out  # noqa: E402
+from suffice.training.modes.run_state import RunState, seeded  # noqa: E402
+from suffice.training.modes.sequences import (  # noqa: E402
+    Batch,
+    Learner,
+    check_room,
+    demonstrations,
+    prompts,
+    response_logits,
+    think_logit,
+    token_logprobs,
+)
+from suffice.training.modes.settings import (  # noqa: E402
+    Routing,
+    WarmUp,
+    from_toml,
+    from_values,
+    plain,
+)
+from suffice.training.modes.tasks import ALPHABET, Mixture  # noqa: E402
+from suffice.training.modes.warm_up import paired_loss, warm_up  # noqa: E402
+from suffice.training.optimiser import initialise  # noqa: E402
+from suffice.training.rung import Recipe  # noqa: E402
+
+pytestmark = pytest.mark.torch
+VOCABULARY = Vocabulary.of(ALPHABET)
+MIXTURE = Mixture(difficulties=(1, 3))
+SHAPE = Shape(
+    hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+    num_key_value_heads=1, head_dim=16, vocab_size=len(VOCABULARY), tie_word_embeddings=False,
+    config={"max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0},
+)  # fmt: skip
+SMALL = Routing(
+    steps=4, problems=4, group=4, max_tokens=16, probe_every=2, checkpoint_every=2, fold_steps=2,
+    reference_samples=2, gate_width=8,
+)  # fmt: skip
+REWARD = ModePrice()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def learner(seed: int = 0, *, random_head: bool = True) -> Learner:
+    model = build_model(SHAPE)
+    initialise(model, Recipe(), 2, seed)
+    if random_head:
+        with torch.no_grad():
+            head = model.get_submodule("lm_head").weight
+            head.copy_(torch.randn(head.shape, generator=seeded(seed, "head")) * 0.2)
+    return Learner(model, VOCABULARY, MIXTURE)
+
+
+def state(learner: Learner, path: Path | None = None, **config: Any) -> RunState:
+    return RunState(path=path, config=config, modules={"model": learner.model}, optimisers={})
+
+
+def weights(learner: Learner) -> list[Any]:
+    return [w.detach().clone() for w in learner.model.parameters()]
+
+
+# --- sequences and rollouts
+
+
+def test_left_padding_changes_nothing() -> None:
+    own = learner()
+    problems = Mixture(difficulties=(1, 6)).draw(6, seed=0, step=0, split="train")
+    together, hidden = response_logits(own.model, demonstrations(problems, VOCABULARY, think=True))
+    for i, problem in enumerate(problems):
+        batch = demonstrations([problem], VOCABULARY, think=True)
+        alone, state_d = response_logits(own.model, batch)
+        real = batch.mask_BT.shape[1]
+        assert torch.allclose(together[i, :real], alone[0], atol=1e-5)
+        assert torch.allclose(hidden[i], state_d[0], atol=1e-5)
+
+
+def test_greedy_rollouts_equal_a_plain_loop_and_end_at_the_end_token() -> None:
+    own = learner(3)
+    problems = Mixture(difficulties=(1, 4)).draw(6, seed=0, step=0, split="train")
+    ids, mask = draw(
+        own.model, *prompts(problems, VOCABULARY), VOCABULARY,
+        max_tokens=9, temperature=0.0, generator=seeded(0),
+    )  # fmt: skip
+    end, modes = VOCABULARY.id("<end>"), [VOCABULARY.id("<short>"), VOCABULARY.id("<think>")]
+    for i, problem in enumerate(problems):
+        row = VOCABULARY.prompt(problem.prompt)
+        expected: list[int] = []
+        while len(expected) < 9 and end not in expected:
+            with torch.no_grad():
+                logits = own.model(torch.tensor([row + expected])).logits[0, -1]
+            choice = modes[int(logits[modes].argmax())] if not expected else int(logits.argmax())
+            expected.append(choice)
+        assert ids[i][mask[i]].tolist() == expected
+
+
+def test_half_of_each_group_is_forced_either_way() -> None:
+    own = learner()
+    problems = MIXTURE.draw(3, seed=0, step=0, split="train")
+    drawn = roll_out(
+        own.model, problems, VOCABULARY, REWARD, group=4, halves=True, max_tokens=6,
+        temperature=1.0, generator=seeded(0),
+    )  # fmt: skip
+    assert drawn.by_problem(drawn.think_B).tolist() == [[False, False, True, True]] * 3
+    free = roll_out(
+        own.model, problems, VOCABULARY, REWARD, group=64, halves=False, max_tokens=2,
+        temperature=1.0, generator=seeded(0),
+    )  # fmt: skip
+    assert 0 < float(free.think_B.float().mean()) < 1
+
+
+def test_rewards_follow_the_answers() -> None:
+    own = learner()
+    problems = MIXTURE.draw(2, seed=0, step=0, split="train")
+    drawn = roll_out(
+        own.model, problems, VOCABULARY, REWARD, group=2, halves=True, max_tokens=5,
+        temperature=1.0, generator=seeded(1),
+    )  # fmt: skip
+    for right, think, reward in zip(
+        drawn.right_B.tolist(), drawn.think_B.tolist(), drawn.reward_B.tolist(), strict=True
+    ):
+        assert reward == REWARD(right=right, think=think, tokens=0)
+
+
+# --- warm-up
+
+
+def test_the_initial_p_think_is_a_parameter() -> None:
+    own = learner()
+    warm_up(
+        own, WarmUp(steps=40, pairs=8, learning_rate=4e-3, initial_p_think=0.2, control_weight=1.0),
+        state(own), seed=0,
+    )  # fmt: skip
+    for p in probe_choice(own, seed=0).values():
+        assert p == pytest.approx(0.2, abs=0.06)
+
+
+def test_the_answer_loss_leaves_the_choice_alone() -> None:
+    own = learner()
+    problems = MIXTURE.draw(4, seed=0, step=0, split="train")
+    sides = [demonstrations(problems, VOCABULARY, think=think) for think in (False, True)]
+    answer, control = paired_loss(own.model, sides, 0.5)
+    tokens, total, choice = 0, 0.0, 0.0
+    for side in sides:
+        logits, _ = response_logits(own.model, side)
+        logprob = token_logprobs(logits, side.response_BT)
+        for row, kept in zip(logprob, side.mask_BT, strict=True):
+            total -= float(row[1:][kept[1:]].sum().detach())
+            tokens += int(kept[1:].sum())
+            choice -= 0.5 * float(row[0].detach()) / len(problems)
+    assert float(answer.detach()) == pytest.approx(total / tokens, rel=1e-5)
+    assert float(control.detach()) == pytest.approx(choice, rel=1e-5)
+
+
+def test_the_warm_up_learns() -> None:
+    own = learner(random_head=False)
+    lines: list[dict[str, Any]] = []
+    warm_up(
+        own, WarmUp(steps=40, pairs=16, learning_rate=4e-3), state(own),
+        seed=0, tell=lines.append, log_every=20,
+    )  # fmt: skip
+    assert lines[-1]["answer_loss"] < 2.0 < lines[0]["answer_loss"] + 1.0  # ln 32 = 3.47 at first
+
+
+# --- reinforcement
+
+
+def scripted_rollouts(own: Learner, *, favour_think: bool) -> Callable[..., Any]:
+    """Rollouts whose reward is the mode alone."""
+
+    def rolled(*given: Any, **named: Any) -> Any:
+        drawn = roll_out(*given, **named)
+        right = drawn.think_B if favour_think else ~drawn.think_B
+        return replace(drawn, right_B=right, reward_B=right.float() * 2 - 1)
+
+    return rolled
+
+
+@pytest.mark.parametrize("method", ["grpo", "degrpo", "adaptthink"])
+@pytest.mark.parametrize("favour_think", [True, False])
+def test_a_rewarded_mode_becomes_likelier(
+    monkeypatch: pytest.MonkeyPatch, method: Any, favour_think: bool
+) -> None:
+    own = learner()
+    before = sum(probe_choice(own, seed=0).values())
+    monkeypatch.setattr(
+        policy_gradient, "roll_out", scripted_rollouts(own, favour_think=favour_think)
+    )
+    config = replace(SMALL, method=method, learning_rate=3e-3, alpha=1.0, group=8)
+    train_policy(own, config, REWARD, state(own))
+    after = sum(probe_choice(own, seed=0).values())
+    assert (after > before + 0.02) if favour_think else (after < before - 0.02)
+
+
+def test_adaptthink_prefers_short_where_both_modes_are_equally_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = learner()
+    before = sum(probe_choice(own, seed=0).values())
+
+    def always_right(*given: Any, **named: Any) -> Any:
+        drawn = roll_out(*given, **named)
+        return replace(drawn, right_B=torch.ones_like(drawn.right_B))
+
+    monkeypatch.setattr(policy_gradient, "roll_out", always_right)
+    config = replace(SMALL, method="adaptthink", learning_rate=3e-3, delta=0.5, group=8)
+    train_policy(own, config, REWARD, state(own))
+    assert sum(probe_choice(own, seed=0).values()) < before - 0.02
+
+
+def test_an_entropy_bonus_pulls_a_biased_choice_back() -> None:
+    own = learner()
+    drawn = roll_out(
+        own.model, MIXTURE.draw(4, seed=0, step=0, split="train"), VOCABULARY, REWARD,
+        group=2, halves=True, max_tokens=4, temperature=1.0, generator=seeded(0),
+    )  # fmt: skip
+    drawn = replace(drawn, reward_B=torch.zeros_like(drawn.reward_B))  # nothing else to learn
+    advantage = torch.zeros(len(drawn.reward_B))
+    (part,) = policy_gradient._minibatches(own.model, drawn, advantage, None, config=SMALL, step=0)
+    loss = policy_gradient.objective(own.model, part, VOCABULARY, replace(SMALL, entropy=0.1))
+    head = own.model.get_submodule("lm_head").weight
+    (gradient,) = torch.autograd.grad(loss, head)
+    logits, _ = response_logits(own.model, drawn.batch)
+    biased = float(think_logit(logits[:, 0], VOCABULARY).mean().detach())
+    with torch.no_grad():
+        head.sub_(0.1 * gradient / gradient.norm())
+    logits, _ = response_logits(own.model, drawn.batch)
+    assert abs(float(think_logit(logits[:, 0], VOCABULARY).mean().detach())) < abs(biased)
+
+
+def test_minibatches_cover_every_response_once() -> None:
+    own = learner()
+    problems = MIXTURE.draw(4, seed=0, step=0, split="train")
+    drawn = roll_out(
+        own.model, problems, VOCABULARY, REWARD, group=4, halves=False, max_tokens=5,
+        temperature=1.0, generator=seeded(0),
+    )  # fmt: skip
+    advantage = torch.arange(16.0)
+    parts = policy_gradient._minibatches(
+        own.model, drawn, advantage, None, config=replace(SMALL, minibatches=4), step=0
+    )
+    assert sorted(torch.cat([p.advantage_B for p in parts]).tolist()) == list(range(16))
+    assert [len(p.advantage_B) for p in parts] == [4, 4, 4, 4]
+
+
+# --- the gate
+
+
+def test_the_gate_learns_where_thinking_pays_and_the_body_stays() -> None:
+    own = learner()
+    own.model.requires_grad_(False)
+    before = weights(own)
+    gate = Gate(32, 16, seed=0)
+    optimiser = torch.optim.AdamW(gate.parameters(), lr=4e-2)
+    for step in range(60):
+        problems = MIXTURE.draw(8, seed=0, step=step, split="train")
+        drawn = roll_out(
+            own.model, problems, VOCABULARY, REWARD, group=2, halves=True, max_tokens=3,
+            temperature=1.0, generator=seeded(0, step),
+        )  # fmt: skip
+        hard = torch.tensor([p.difficulty > 1 for p in problems]).repeat_interleave(2)
+        drawn = replace(drawn, reward_B=(drawn.think_B == hard).float())
+        loss = gate_loss(own.model, gate, drawn)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    found = probe_choice(own, seed=0, gate=gate)
+    assert found["chain/1"] < 0.3
+    assert found["chain/3"] > 0.7
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(own), strict=True))
+
+
+def test_equal_rewards_teach_the_gate_nothing() -> None:
+    own = learner()
+    problems = MIXTURE.draw(4, seed=0, step=0, split="train")
+    drawn = roll_out(
+        own.model, problems, VOCABULARY, REWARD, group=2, halves=True, max_tokens=3,
+        temperature=1.0, generator=seeded(0),
+    )  # fmt: skip
+    drawn = replace(drawn, reward_B=torch.ones_like(drawn.reward_B))
+    assert float(gate_loss(own.model, Gate(32, 8, seed=0), drawn).detach()) == 0.0
+
+
+def test_folding_moves_the_choice_and_keeps_the_answers() -> None:
+    own = learner()
+    frozen = copy.deepcopy(own.model).eval().requires_grad_(False)
+    gate = Gate(32, 8, seed=0)
+    with torch.no_grad():
+        gate.outer.bias.fill_(2.0)  # p(think) = .88 everywhere
+    optimiser = torch.optim.AdamW(own.model.parameters(), lr=2e-3)
+    for step in range(40):
+        problems = MIXTURE.draw(8, seed=0, step=step, split="train")
+        drawn = roll_out(
+            frozen, problems, VOCABULARY, REWARD, group=2, halves=True, max_tokens=6,
+            temperature=1.0, generator=seeded(0, step),
+        )  # fmt: skip
+        loss = fold_loss(own.model, frozen, gate, drawn, VOCABULARY)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for p in probe_choice(own, seed=0).values():
+        assert p == pytest.approx(0.88, abs=0.05)
+    mine, _ = response_logits(own.model, drawn.batch)
+    theirs, _ = response_logits(frozen, drawn.batch)
+    agree = mine[:, 1:].argmax(-1) == theirs[:, 1:].argmax(-1)
+    assert float(agree[drawn.batch.mask_BT[:, 1:]].float().mean()) > 0.9
+
+
+# --- resumption and errors
+
+
+def trainer_of(method: str) -> Callable[[Learner, Routing, RunState], None]:
+    train = train_gate if method == "gate" else train_policy
+    # An untrained model is never right: a price on tokens makes its responses differ.
+    reward = TokenCost(cost_per_token=0.05, answer_value=1.0)
+    return lambda own, config, kept: train(own, config, reward, kept)
+
+
+class Interrupted(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.mark.parametrize("method", ["grpo", "degrpo", "adaptthink", "gate"])
+def test_an_interrupted_run_ends_exactly_like_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    config = replace(SMALL, method=method, kl=0.02 if method == "degrpo" else 0.0, steps=5)
+    whole = learner()
+    trainer_of(method)(whole, config, state(whole, tmp_path / "a.pt"))
+
+    saved = RunState.save
+
+    def save_and_die(self: RunState) -> None:
+        saved(self)
+        raise Interrupted
+
+    cut = learner()
+    monkeypatch.setattr(RunState, "save", save_and_die)
+    with pytest.raises(Interrupted):
+        trainer_of(method)(cut, config, state(cut, tmp_path / "b.pt"))
+    monkeypatch.setattr(RunState, "save", saved)
+    fresh = learner()
+    kept = state(fresh, tmp_path / "b.pt")
+    trainer_of(method)(fresh, config, kept)
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(fresh), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights(whole), weights(cut), strict=True))
+    lines = [line["step"] for line in kept.lines or []]
+    assert lines == sorted(set(lines))
+    assert lines[0] == 1
+
+
+def test_an_interrupted_warm_up_goes_on_exactly(tmp_path: Path) -> None:
+    config = WarmUp(steps=6, pairs=4)
+    whole, cut = learner(), learner()
+    warm_up(whole, config, state(whole), seed=0)
+
+    class Dying(RunState):
+        def save(self) -> None:
+            super().save()
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        warm_up(
+            cut, config,
+            Dying(tmp_path / "w.pt", {}, {"model": cut.model}, {}),
+            seed=0, checkpoint_every=2,
+        )  # fmt: skip
+    fresh = learner()
+    warm_up(fresh, config, state(fresh, tmp_path / "w.pt"), seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(fresh), strict=True))
+
+
+def test_a_changed_config_is_not_resumed(tmp_path: Path) -> None:
+    own = learner()
+    first = state(own, tmp_path / "s.pt", routing=plain(SMALL))
+    train_policy(own, SMALL, REWARD, first)
+    other = state(own, tmp_path / "s.pt", routing=plain(replace(SMALL, alpha=0.5, steps=9)))
+    with pytest.raises(InputError, match=r"routing.alpha: 0.1 -> 0.5; routing.steps: 4 -> 9"):
+        train_policy(own, SMALL, REWARD, other)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    own = learner()
+    path = tmp_path / "s.pt"
+    train_policy(own, SMALL, REWARD, state(own, path))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CorruptData, match=r"s.pt' cannot be read .* delete it"):
+        train_policy(own, SMALL, REWARD, state(own, path))
+
+
+@pytest.mark.parametrize("method", ["grpo", "gate"])
+def test_a_loss_that_is_no_number_stops_the_run(method: Any) -> None:
+    own = learner()
+    kept = state(own)
+    with torch.no_grad():
+        own.model.get_submodule("model.norm").weight[0] = float("inf")
+    config = replace(SMALL, method=method)
+    with pytest.raises(TrainingDiverged, match="model's outputs are not numbers"):
+        trainer_of(method)(own, config, kept)
+    with pytest.raises(TrainingDiverged, match="loss of the warm-up is nan at step 0"):
+        warm_up(own, WarmUp(steps=2, pairs=2), state(own), seed=0)
+
+
+def test_no_room_for_control_tokens_or_responses() -> None:
+    config = build_model(SHAPE).config
+    check_room(config, VOCABULARY, 8, 48)
+    with pytest.raises(InputError, match="no room for a control token and a response of 57"):
+        check_room(config, VOCABULARY, 8, 58)
+    with pytest.raises(InputError, match="3 at least"):
+        check_room(config, VOCABULARY, 8, 2)
+    config.vocab_size = 20
+    with pytest.raises(InputError, match="no room for the control tokens"):
+        check_room(config, VOCABULARY, 8, 48)
+
+
+def test_settings_from_toml(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('[routing]\nmethod = "gate"\nsteps = 7\n')
+    assert from_toml(Routing, path, table="routing") == Routing(method="gate", steps=7)
+    path.write_text('[routing]\nmethod = "dpo"\n')
+    with pytest.raises(ConfigError, match="method"):
+        from_toml(Routing, path, table="routing")
+    with pytest.raises(ConfigError, match=r"step: .*[Uu]nexpected"):
+        from_values(Routing, {"step": 3}, source="t")
+    with pytest.raises(ConfigError, match="group must be even for gate"):
+        Routing(method="gate", group=5)
+    with pytest.raises(ConfigError, match="strictly between 0 and 1"):
+        WarmUp(initial_p_think=1.0)
+    with pytest.raises(ConfigError, match="does not exist"):
+        from_toml(Routing, tmp_path / "none.toml")
+
+
+def test_progress_tells_what_the_issue_of_the_run_is() -> None:
+    own = learner()
+    lines: list[dict[str, Any]] = []
+    train_policy(own, SMALL, REWARD, state(own), tell=lines.append)
+    assert [line["step"] for line in lines] == [1, 2, 4]
+    assert set(lines[0]["p_think"]) == {"chain/1", "chain/3"}
+    assert {"loss", "reward", "accuracy", "tokens", "think_share", "elapsed_s"} <= set(lines[0])
+    assert lines[-1]["elapsed_s"] <= time.perf_counter()
+
+
+def test_batches_can_be_cut() -> None:
+    batch = demonstrations(MIXTURE.draw(4, seed=0, step=0, split="train"), VOCABULARY, think=False)
+    part = batch.rows(slice(1, 3))
+    assert isinstance(part, Batch)
+    assert part.lengths_B.tolist() == [3, 3]

@@ -165,8 +165,9 @@ def draw_forms(axes: Axes, found: LadderFit) -> None:
              for form in forms]  # fmt: skip
     axes.set_yticks(rows, names, fontsize=8)
     axes.grid(visible=False, axis="y")
-    axes.set(xlabel="RMSE of ln loss, %", title="Shapes left out (bars)")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.set(xlabel="RMSE of ln loss, %", title="Error on shapes left out")
+    axes.set_xlim(0, 1.3 * float(np.nanmax([*left_out, *ahead])))
+    axes.legend(loc="upper right", fontsize=8)
 
 
 def draw_optimum(axes: Axes, found: LadderFit) -> None:
@@ -195,7 +196,7 @@ def draw_optimum(axes: Axes, found: LadderFit) -> None:
     axes.minorticks_off()
     axes.set_xlim(min(x.low, 0.08) * 0.85, x.high * 1.18)
     axes.set_ylim(r.low * 0.75, r.high * 2.6)
-    axes.set(xlabel="x", ylabel="r", title="Lowest loss (dashed: range of the runs)")
+    axes.set(xlabel="x", ylabel="r", title="Where the loss is lowest")
     axes.legend(loc="upper right", fontsize=8, ncols=3, columnspacing=0.9, handletextpad=0.2)
 
 
@@ -233,11 +234,10 @@ def _effect_title(found: LadderFit, variable: str) -> str:
     if variable == "kv_share":
         effect = found.kv
         assert effect is not None
-        return f"KV heads: a quarter costs {effect.percent:+.1f} % [{effect.low:+.1f}, " \
-               f"{effect.high:+.1f}]"  # fmt: skip
+        return f"KV / 4: {effect.percent:+.1f} % [{effect.low:+.1f}, {effect.high:+.1f}]"
     curve = next(c for c in found.curves if c.variable == variable)
     name = {"layers": "Depth", "width_per_layer": "Aspect"}.get(variable, variable)
-    return f"{name}: lowest at {curve.best:.3g} [{curve.best_low:.3g}, {curve.best_high:.3g}]"
+    return f"{name}: best {curve.best:.3g} [{curve.best_low:.3g}, {curve.best_high:.3g}]"
 
 
 def _scatter_by_scale(

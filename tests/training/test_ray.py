@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,25 +28,26 @@ from suffice.training.run_store import RunRecord  # noqa: E402
 from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
 from suffice.training.trainer import Machine, load_training_data, train_rung  # noqa: E402
 
-RECIPE = Recipe(sequence_length=64, aimed_steps=200, evaluation_sequences=8)
+RECIPE = Recipe(sequence_length=32, aimed_steps=100, evaluation_sequences=8)
 RUNG = Rung(
     shape=ladder_shape(
         hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, vocab_size=257,
     ),
-    tokens=200 * 4 * 64,
+    tokens=100 * 4 * 32,
 )  # fmt: skip
 
 
 def _kill_trainers(work: Path, killed: list[int]) -> None:
     """Wait for a first checkpoint, then kill every process that trains: one of them wrote it."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while time.monotonic() < end and not killed:
         if any(work.glob("*.pt")):
             for process in psutil.process_iter(["cmdline"]):
                 if "ray::_train_here" in " ".join(process.info["cmdline"] or []):
-                    killed.append(process.pid)
-                    os.kill(process.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)
+                        killed.append(process.pid)
         time.sleep(0.2)
 
 
@@ -54,7 +56,7 @@ def test_killed_workers_lose_nothing(
 ) -> None:
     # Ray starts its workers at the lowest priority, which on a busy machine means hardly at all.
     monkeypatch.setenv("RAY_worker_niceness", "0")
-    rungs = [replace(RUNG, seed=seed) for seed in range(3)]
+    rungs = [replace(RUNG, seed=seed) for seed in range(2)]
     records: list[RunRecord] = []
     killed: list[int] = []
     machine = Machine(work=tmp_path / "work", checkpoint_every_s=0.0)
@@ -70,7 +72,7 @@ def test_killed_workers_lose_nothing(
         ray.shutdown()
         killer.join()
     assert killed
-    assert sorted(r.seed for r in records) == [0, 1, 2]
+    assert sorted(r.seed for r in records) == [0, 1]
     assert {r.status for r in records} == {"finished"}
     assert max(r.resumes for r in records) >= 1
     data = load_training_data(data_folder, "cpu")

@@ -116,6 +116,20 @@ def test_no_thinking_leaves_the_block_empty():
     result = play(NoThinking(samples=3), ["1", "2", "2"])
     assert result.answer == "2"
     assert all(launch.thinking == Thinking(enabled=False) for launch in result.launches)
+    assert NoThinking().needs == frozenset()
+
+
+def test_no_thinking_begins_with_a_finished_block_where_there_is_no_switch():
+    policy = NoThinking(samples=2, begin=True)
+    assert policy.needs == {"prefill"}
+    result = play(policy, ["1", "1"])
+    assert all(
+        launch.begun.endswith("finished thinking.\n</think>\n\n") for launch in result.launches
+    )
+    assert all(launch.thinking is None for launch in result.launches)
+    assert "think" not in result.outcome.completion.text
+    alone = play(policy, ["tale"], request=FREE_FORM)
+    assert alone.launches[0].begun.startswith("<think>")
 
 
 def test_budget_forcing_closes_a_long_block():

@@ -76,19 +76,37 @@ class Rewired:
         )
 
 
+# 2504.09858 §2: what takes the place of the thinking.
+FINISHED_BLOCK = "<think>\nOkay, I think I have finished thinking.\n</think>\n\n"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoThinking(SelfConsistency):
-    """Answer at once, several times in parallel, and vote: the think block is left empty."""
+    """Answer at once, several times in parallel, and vote: the think block is left empty.
+
+    The engine's own switch turns thinking off. For an engine that has none, `begin` writes the
+    block that the paper begins the answer with.
+    """
 
     samples: int = option(8, "samples to draw")
+    begin: bool = option(False, "begin with a finished think block: for engines without a switch")
 
     name: ClassVar[str] = "no_thinking"
     paper: ClassVar[str] = "2504.09858"
 
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """Prefill, where the block is written by us."""
+        return frozenset({"prefill"}) if self.begin else frozenset()
+
     def start(self, request: Request) -> tuple[Pool, Actions]:
         state, actions = SelfConsistency.start(self, request)
-        at_once = Rewired(inner=self, thinking=Thinking(enabled=False))
-        return state, at_once._rewire(actions)
+        at_once = Rewired(inner=self, thinking=None if self.begin else Thinking(enabled=False))
+        begun = FINISHED_BLOCK if self.begin else ""
+        return state, tuple(
+            replace(action, preface=begun) if isinstance(action, Sample) else action
+            for action in at_once._rewire(actions)
+        )
 
 
 @stored

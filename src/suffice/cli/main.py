@@ -12,13 +12,16 @@ from suffice.cli.ablate import ablate
 from suffice.cli.ask import ask
 from suffice.cli.calibrate import calibrate
 from suffice.cli.calibrate_hardware import calibrate_hardware
+from suffice.cli.config import config
 from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.evaluate import evaluate
 from suffice.cli.fit import fit
 from suffice.cli.hardware import hardware
+from suffice.cli.keys import keys
 from suffice.cli.ladder import ladder
 from suffice.cli.laws import laws, predict
+from suffice.cli.ledger import ledger
 from suffice.cli.measure import measure
 from suffice.cli.policies import policies
 from suffice.cli.record import record
@@ -72,6 +75,9 @@ app.command()(calibrate)
 app.command()(policies)
 app.command()(serve)
 app.command()(ask)
+app.add_typer(keys, name="keys")
+app.add_typer(ledger, name="ledger")
+app.add_typer(config, name="config")
 app.command()(record)
 app.command()(doctor)
 

@@ -13,7 +13,7 @@ A hook sees a call in this order; whatever it raises (a `SufficeError`) becomes 
 
 from __future__ import annotations
 
-import secrets
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from suffice.gateway.config import GatewayConfig
 
 
+# Identifiers are unique, not secret: a generator that was seeded by the system is enough.
+_IDS = random.Random()
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """What is known of one call so far; times are seconds since it began, None until they come."""
@@ -38,7 +42,7 @@ class Call:
     path: str
     headers: Sequence[tuple[bytes, bytes]] = ()  # names in lower case
     client: str | None = None  # address that the connection came from
-    id: str = field(default_factory=lambda: f"req-{secrets.token_hex(12)}")
+    id: str = field(default_factory=lambda: f"req-{_IDS.getrandbits(96):024x}")
     began_unix_s: float = field(default_factory=time.time)
     began_s: float = field(default_factory=time.perf_counter)
     principal: str | None = None  # whose key it is; set by the hook that checks keys
@@ -71,8 +75,10 @@ class Call:
     def header(self, name: str) -> str | None:
         """The first header of that name (in lower case), None without one."""
         wanted = name.encode()
-        found = next((value for key, value in self.headers if key == wanted), None)
-        return None if found is None else found.decode("latin-1")
+        for key, value in self.headers:
+            if key == wanted:
+                return value.decode("latin-1")
+        return None
 
     def elapsed_s(self) -> float:
         """Seconds since it began."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,8 @@ from suffice.ledger.rows import Batch, Entry, TextRow, Told, UsageSource
 from suffice.ledger.shared import SharedNumbers
 from suffice.ledger.store import Store
 from suffice.ledger.writer import Writer
+
+logger = logging.getLogger("suffice.gateway")
 
 # Requests that a ledger in memory keeps.
 NEWEST = 1000
@@ -146,11 +149,20 @@ class Desk(Hook):
         """Lambda of `auto`."""
         return self.price_of_auto.value()
 
-    def reload(self, config: GatewayConfig) -> None:
-        """Take over what may change while running: keys are watched anyway."""
-        self.config = config
+    def apply(self, config: GatewayConfig) -> None:
+        """Take over prices, `[auto]` and whether keys are asked for; the rest waits for a restart.
+
+        Keys themselves need no reload: the ledger is watched.
+        """
+        for name in ("host", "port", "workers", "ledger", "log", "traces", "allowed_hosts"):
+            if getattr(config, name) != getattr(self.config, name):
+                logger.warning("%s has changed: it takes effect after a restart", name)
+        self.config = replace(
+            self.config, upstreams=config.upstreams, auto=config.auto, keys=config.keys
+        )
         self._costs = _costs(config)
         self.price_of_auto = LambdaPrice(config.auto, self.numbers)
+        self.doors.required = config.keys.required
 
     # --- a call, from its first byte to its last
 

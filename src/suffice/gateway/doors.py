@@ -41,7 +41,7 @@ class Doors:
 
     def __init__(self, *, required: bool | None, local: bool, allowed_hosts: Sequence[str]) -> None:
         """`local`: the gateway listens on loopback only."""
-        self._required = required
+        self.required = required
         self._local = local
         self._hosts = {*LOOPBACK, *allowed_hosts}
         self.ring = Ring()
@@ -49,7 +49,7 @@ class Doors:
     @property
     def locked(self) -> bool:
         """Whether a key is asked for."""
-        return bool(self.ring) if self._required is None else self._required
+        return bool(self.ring) if self.required is None else self.required
 
     def enter(self, visitor: Visitor) -> Key | None:
         """The visitor's key; None where none is asked for. Raises Refusal."""

@@ -103,7 +103,7 @@ def _gauges(gauges: Mapping[Any, float]) -> Iterator[Metric]:
         family = families.get(name)
         if family is None:
             family = families[name] = GaugeMetricFamily(
-                f"suffice_{name}", _GAUGES.get(name, name), labels=[label] if label else []
+                f"suffice_{name}", _GAUGES.get(str(name), str(name)), labels=[label] if label else []
             )
         family.add_metric([labelled] if label else [], value)
     yield from families.values()

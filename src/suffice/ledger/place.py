@@ -16,3 +16,14 @@ def default_url() -> str:
         return named
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return str(Path(state) / "suffice" / "ledger.db")
+
+
+def writable(url: str) -> bool:
+    """Whether the file `url` is there or can be made; servers are taken to be reachable."""
+    if "://" in url:
+        return True
+    path = Path(url)
+    if path.exists():
+        return os.access(path, os.W_OK)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    return os.access(folder, os.W_OK)

@@ -1,0 +1,186 @@
+"""`suffice keys`: make, list and revoke the keys that clients of the gateway use."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+
+keys = typer.Typer(
+    name="keys",
+    help="Keys of the gateway's clients, with their budgets and rate limits.",
+    no_args_is_help=True,
+)
+
+Ledger = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        help="File or postgresql:// URL; SUFFICE_LEDGER, else the user's own file, by default.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@keys.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="Whom it is for; shown in lists and reports.")],
+    admin: Annotated[
+        bool, typer.Option("--admin", help="May see the dashboard, metrics and all feedback.")
+    ] = False,
+    requests_per_minute: Annotated[
+        int | None, typer.Option("--requests-per-minute", show_default=False)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option("--tokens-per-minute", show_default=False)
+    ] = None,
+    budget_tokens: Annotated[
+        str | None,
+        typer.Option("--budget-tokens", help="Tokens per window, e.g. 2M.", show_default=False),
+    ] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option("--budget-usd", help="USD per window.", show_default=False)
+    ] = None,
+    window: Annotated[
+        str, typer.Option("--window", help="The budgets': hour, day, month or total.")
+    ] = "month",
+    ledger: Ledger = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it, once: only its hash is kept. The first key that is made turns
+    keys on for every gateway on this ledger, within a second.
+
+    Example: [bold]suffice keys add alice --requests-per-minute 60 --budget-usd 20[/bold]
+    """
+    from typing import cast
+
+    from suffice.core.quantities import parse_integer
+    from suffice.ledger.keys import BudgetWindow, Limits, add_key, load_ring, make_key
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import Store
+
+    limits = Limits(
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        budget_tokens=parse_integer(budget_tokens, what="budget") if budget_tokens else None,
+        budget_usd=budget_usd,
+        budget_window=cast(BudgetWindow, window),
+    )
+    key, text = make_key(name, admin=admin, limits=limits)
+    store = Store(ledger or default_url())
+    try:
+        first = not load_ring(store)
+        add_key(store, key)
+    finally:
+        store.close()
+    if as_json:
+        typer.echo(json.dumps({"id": key.id, "name": key.name, "admin": admin, "key": text}))
+        return
+    typer.echo(text)
+    typer.echo(f"key {key.id} of {key.name}: shown this once, only its hash is kept", err=True)
+    if first:
+        typer.echo("from now on the gateway answers nobody without a key", err=True)
+        if not admin:
+            typer.echo("the dashboard needs an admin key: suffice keys add NAME --admin", err=True)
+
+
+@keys.command("list")
+def list_keys(ledger: Ledger = None, as_json: AsJson = False) -> None:
+    """List keys with what they used in their budget's window.
+
+    Example: [bold]suffice keys list[/bold]
+    """
+    from suffice.ledger.keys import load_ring
+    from suffice.ledger.meter import Meter
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import open_existing
+
+    store = open_existing(ledger or default_url())
+    try:
+        found = load_ring(store).keys
+        meter = Meter()
+        meter.told(store.used_lately(time.time()))
+    finally:
+        store.close()
+    rows = [_row(key, meter) for key in found]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    _print(rows)
+
+
+def _row(key: Any, meter: Any) -> dict[str, Any]:
+    used, limits = meter.used(key), key.limits
+    return {
+        "id": key.id,
+        "name": key.name,
+        "admin": key.admin,
+        "created_s": key.created_s,
+        "revoked_s": key.revoked_s,
+        "requests_per_minute": limits.requests_per_minute,
+        "tokens_per_minute": limits.tokens_per_minute,
+        "budget_tokens": limits.budget_tokens,
+        "budget_usd": limits.budget_usd,
+        "window": limits.budget_window,
+        "used_requests": used.requests,
+        "used_tokens": used.tokens,
+        "used_usd": used.usd,
+    }
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffice.core.quantities import format_count
+
+    table = Table("id", "name", "made", "per minute", "budget", "used", box=None, pad_edge=False)
+    for row in rows:
+        rates = [
+            f"{format_count(row[f'{unit}_per_minute'])} {unit}"
+            for unit in ("requests", "tokens")
+            if row[f"{unit}_per_minute"]
+        ]
+        budgets = [f"{format_count(row['budget_tokens'])} tokens"] if row["budget_tokens"] else []
+        budgets += [f"${row['budget_usd']:g}"] if row["budget_usd"] else []
+        used = f"{format_count(row['used_tokens'])} tokens"
+        used += f", ${row['used_usd']:.2f}" if row["used_usd"] else ""
+        table.add_row(
+            row["id"],
+            row["name"]
+            + (" (admin)" if row["admin"] else "")
+            + (" [red]revoked[/red]" if row["revoked_s"] else ""),
+            time.strftime("%Y-%m-%d", time.gmtime(row["created_s"])),
+            ", ".join(rates) or "no limit",
+            f"{', '.join(budgets)} a {row['window']}".replace("a total", "in total")
+            if budgets
+            else "no limit",
+            f"{used} this {row['window']}".replace("this total", "in total"),
+        )
+    Console().print(table)
+    if not rows:
+        typer.echo("no keys: the gateway asks for none")
+
+
+@keys.command("revoke")
+def revoke(
+    key: Annotated[str, typer.Argument(help="Its id, or its name if only one has it.")],
+    ledger: Ledger = None,
+) -> None:
+    """Revoke a key; gateways refuse it within a second. What it used stays on record.
+
+    Example: [bold]suffice keys revoke alice[/bold]
+    """
+    from suffice.ledger.keys import revoke_key
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import open_existing
+
+    store = open_existing(ledger or default_url())
+    try:
+        revoked = revoke_key(store, key)
+    finally:
+        store.close()
+    typer.echo(f"revoked key {revoked.id} of {revoked.name}")

@@ -1,0 +1,153 @@
+"""`suffice ledger`: what the gateway wrote down, summed up, exported, or thrown away."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from suffice.cli.keys import AsJson, Ledger
+
+ledger = typer.Typer(
+    name="ledger", help="Requests, samples and judgements on record.", no_args_is_help=True
+)
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since", help="Only the last 90m, 24h, 7d …; all by default.", show_default=False
+    ),
+]
+
+
+@ledger.command("stats")
+def stats(since: Since = None, ledger: Ledger = None, as_json: AsJson = False) -> None:
+    """Requests, tokens, savings, judgements and money by arm and by key.
+
+    Example: [bold]suffice ledger stats --since 24h[/bold]
+    """
+    from suffice.ledger import queries
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import open_existing
+
+    store = open_existing(ledger or default_url())
+    try:
+        began_s = _began_s(since)
+        arms = queries.arms_since(store, began_s)
+        found = {
+            "rows": queries.counts(store),
+            "arms": arms,
+            "total": queries.total_of(arms),
+            "latency": queries.latency_since(store, began_s),
+            "keys": queries.keys_since(store, began_s),
+        }
+    finally:
+        store.close()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    _print(found)
+
+
+def _began_s(since: str | None) -> float:
+    from suffice.core.quantities import parse_duration
+
+    return 0.0 if since is None else time.time() - parse_duration(since, what="--since")
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffice.core.quantities import format_count, format_seconds
+
+    console = Console()
+    table = Table("arm", box=None, pad_edge=False)
+    for name in ("requests", "failed", "left", "tokens", "saved", "samples", "stopped", "USD",
+                 "right", "judged"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for one in [*found["arms"], found["total"] | {"arm": "all"}]:
+        table.add_row(
+            one["arm"],
+            f"{one['requests']:.0f}",
+            f"{one['failed']:.0f}",
+            f"{one['left_early']:.0f}",
+            format_count(one["prompt_tokens"] + one["completion_tokens"]),
+            "-" if one["saved"] is None else f"{one['saved']:.0%}",
+            f"{one['samples']:.0f}",
+            f"{one['samples_cancelled']:.0f}",
+            f"{one['usd']:.4g}",
+            "-" if one["score"] is None else f"{one['score']:.1%}",
+            str(one["judged"]),
+        )
+    console.print(table)
+    for phase, times in found["latency"].items():
+        shown = [f"{n[:-2]} {format_seconds(v)}" for n, v in times.items() if v is not None]
+        console.print(f"{phase.replace('_', ' ')}: {', '.join(shown)}")
+    if any(one["id"] for one in found["keys"]):
+        table = Table("key", "requests", "tokens", "USD", box=None, pad_edge=False)
+        for one in found["keys"]:
+            tokens = format_count(one["tokens"])
+            table.add_row(one["key"], str(one["requests"]), tokens, f"{one['usd']:.4g}")
+        console.print(table)
+
+
+@ledger.command("export")
+def export(
+    out: Annotated[
+        Path | None,
+        typer.Argument(help="File that ends in .jsonl or .parquet; standard output without one."),
+    ] = None,
+    since: Since = None,
+    ledger: Ledger = None,
+) -> None:
+    """Write one record per request, with its samples and judgement.
+
+    Example: [bold]suffice ledger export requests.parquet --since 7d[/bold]
+    """
+    from suffice.ledger.export import export_file, records, write_jsonl
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import open_existing
+
+    store = open_existing(ledger or default_url())
+    try:
+        found = records(store, since_s=_began_s(since))
+        if out is None:
+            write_jsonl(found, sys.stdout)
+            return
+        count = export_file(found, out)
+    finally:
+        store.close()
+    typer.echo(f"{count} requests written to {out}")
+
+
+@ledger.command("prune")
+def prune(
+    older_than: Annotated[str, typer.Option("--older-than", help="Age of what goes: 90d, 12h …")],
+    texts_only: Annotated[
+        bool, typer.Option("--texts-only", help="Delete prompts and outputs, keep the rest.")
+    ] = False,
+    ledger: Ledger = None,
+) -> None:
+    """Delete old requests with all that belongs to them. Keys and what they used stay.
+
+    Example: [bold]suffice ledger prune --older-than 90d[/bold]
+    """
+    from suffice.core.quantities import parse_duration
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import open_existing
+
+    before_s = time.time() - parse_duration(older_than, what="--older-than")
+    store = open_existing(ledger or default_url())
+    try:
+        if texts_only:
+            store.prune(before_s=0.0, texts_before_s=before_s)
+            typer.echo(f"prompts and outputs older than {older_than} are deleted")
+            return
+        gone = store.prune(before_s=before_s)
+    finally:
+        store.close()
+    typer.echo(f"{gone} requests older than {older_than} are deleted")

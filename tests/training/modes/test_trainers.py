@@ -48,7 +48,7 @@ from suffice.training.modes.settings import (  # noqa: E402
     plain,
 )
 from suffice.training.modes.tasks import ALPHABET, Mixture  # noqa: E402
-from suffice.training.modes.warm_up import paired_loss, warm_up  # noqa: E402
+from suffice.training.modes.warm_up import paired, paired_loss, warm_up  # noqa: E402
 from suffice.training.optimiser import initialise  # noqa: E402
 from suffice.training.rung import Recipe  # noqa: E402
 
@@ -168,16 +168,16 @@ def test_the_initial_p_think_is_a_parameter() -> None:
 def test_the_answer_loss_leaves_the_choice_alone() -> None:
     own = learner()
     problems = MIXTURE.draw(4, seed=0, step=0, split="train")
-    sides = [demonstrations(problems, VOCABULARY, think=think) for think in (False, True)]
-    answer, control = paired_loss(own.model, sides, 0.5)
+    sides = paired(problems, VOCABULARY)
+    answer, control = paired_loss(own.model, sides, 0.3)
     tokens, total, choice = 0, 0.0, 0.0
-    for side in sides:
+    for side, think in sides:
         logits, _ = response_logits(own.model, side)
         logprob = token_logprobs(logits, side.response_BT)
         for row, kept in zip(logprob, side.mask_BT, strict=True):
             total -= float(row[1:][kept[1:]].sum().detach())
             tokens += int(kept[1:].sum())
-            choice -= 0.5 * float(row[0].detach()) / len(problems)
+            choice -= (0.3 if think else 0.7) * float(row[0].detach()) / len(problems)
     assert float(answer.detach()) == pytest.approx(total / tokens, rel=1e-5)
     assert float(control.detach()) == pytest.approx(choice, rel=1e-5)
 

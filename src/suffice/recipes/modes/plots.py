@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from suffice.recipes.modes.evaluate import CellResult, ModesResult
+from suffice.recipes.modes.evaluate import CellResult, Estimate, ModesResult
 from suffice.report.style import AMBER, BLUE, GREEN, MUTED, RED, VIOLET, house_style, new_figure
 
 if TYPE_CHECKING:
@@ -38,11 +39,7 @@ def _draw_task(panel: Any, task: str, cells: list[CellResult]) -> None:
         ("short answers right", AMBER, [cell.short_accuracy for cell in cells]),
         ("thought answers right", BLUE, [cell.think_accuracy for cell in cells]),
     ):
-        means = [e.mean for e in found]
-        reach = (
-            [max(0.0, e.mean - e.low) for e in found],
-            [max(0.0, e.high - e.mean) for e in found],
-        )
+        means, reach = [e.mean for e in found], _reach(found)
         panel.errorbar(steps, means, yerr=reach, fmt="o-", color=colour, capsize=3, label=name)
     panel.plot(steps, [c.p_think for c in cells], "s--", color=GREEN, label="p(think)")
     panel.set_xticks(steps)
@@ -61,8 +58,7 @@ def _draw_front(panel: Any, result: ModesResult) -> None:
         accuracy, tokens = router.accuracy, router.tokens
         panel.errorbar(
             [tokens.mean], [accuracy.mean],
-            xerr=([tokens.mean - tokens.low], [tokens.high - tokens.mean]),
-            yerr=([accuracy.mean - accuracy.low], [accuracy.high - accuracy.mean]),
+            xerr=_reach([tokens]), yerr=_reach([accuracy]),
             fmt="x" if router.router == "analytic optimum" else "o",
             color=_COLOURS[router.router], capsize=2, label=router.router,
         )  # fmt: skip
@@ -70,3 +66,11 @@ def _draw_front(panel: Any, result: ModesResult) -> None:
     panel.set_ylabel("accuracy")
     panel.set_title("what the choice buys")
     panel.legend(loc="lower right")
+
+
+def _reach(found: Sequence[Estimate]) -> tuple[list[float], list[float]]:
+    """How far intervals reach below and above their means; rounding makes none negative."""
+    return (
+        [max(0.0, e.mean - e.low) for e in found],
+        [max(0.0, e.high - e.mean) for e in found],
+    )

@@ -65,6 +65,7 @@ def nano_shape(vocab_size: int, *, parameters: float, layers: int) -> ShapeChoic
             gqa_range=(1, 4),
             x_range=(0.1, 0.3),
             confidence=0.5,
+            law="bian2025-80m-297m",  # pinned: another law would be another model
             loss_slack=0.4,  # any shape of this size will do: speed decides
             reference_loss=1.0,  # only ratios are used
             extrapolate=True,

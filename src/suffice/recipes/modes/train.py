@@ -33,7 +33,7 @@ class NanoTraining:
 
     tasks: tuple[str, ...] = ("chain",)
     difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
-    parameters: float = 3e5
+    parameters: float = 2.2e5
     layers: int = 2
     warm_up: WarmUp = field(default_factory=WarmUp)
     routing: Routing = field(default_factory=lambda: Routing(method="gate", steps=200))

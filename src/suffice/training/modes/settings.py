@@ -28,8 +28,8 @@ class WarmUp:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     steps: int = 2500
-    pairs: int = 96
-    learning_rate: float = 2e-3
+    pairs: int = 64
+    learning_rate: float = 3e-3
     initial_p_think: float = 0.5
     control_weight: float = 0.1
 
@@ -75,8 +75,8 @@ class Routing:
     reference_samples: int = 8
     gate_width: int = 64
     gate_learning_rate: float = 3e-3
-    fold_steps: int = 200
-    fold_learning_rate: float = 3e-4
+    fold_steps: int = 150
+    fold_learning_rate: float = 1e-3
     probe_every: int = 20
     checkpoint_every: int = 50
     seed: int = 0

@@ -11,12 +11,13 @@ p(think) = p0 for any weight w.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.training.modes.probe import probe_choice
 from suffice.training.modes.run_state import RunState, require_finite
 from suffice.training.modes.sequences import (
@@ -27,6 +28,7 @@ from suffice.training.modes.sequences import (
     token_logprobs,
 )
 from suffice.training.modes.settings import WarmUp
+from suffice.training.modes.tasks import Problem
 from suffice.training.optimiser import build_optimiser, schedule
 from suffice.training.rung import Recipe
 
@@ -52,8 +54,7 @@ def warm_up(
     started = time.perf_counter()
     while state.step < config.steps:
         problems = mixture.draw(config.pairs, seed=seed, step=state.step, split="train")
-        sides = [demonstrations(problems, vocabulary, think=think) for think in (False, True)]
-        answer, control = paired_loss(model, sides, config.initial_p_think)
+        answer, control = paired_loss(model, paired(problems, vocabulary), config.initial_p_think)
         loss = answer + config.control_weight * control
         value = require_finite(loss, state.step, "the warm-up")
         optimiser.zero_grad(set_to_none=True)
@@ -79,23 +80,37 @@ def warm_up(
     state.save()
 
 
+def paired(problems: Sequence[Problem], vocabulary: Vocabulary) -> list[tuple[Batch, bool]]:
+    """(batch, think) for both sides of the problems, cut by length so that little is padding."""
+    ordered = sorted(problems, key=lambda problem: (problem.difficulty, len(problem.prompt)))
+    cut = len(ordered) // 2
+    return [
+        (demonstrations(part, vocabulary, think=think), think)
+        for part in (ordered[:cut], ordered[cut:])
+        if part
+        for think in (False, True)
+    ]
+
+
 def paired_loss(
-    model: nn.Module, sides: list[Batch], initial_p_think: float
+    model: nn.Module, sides: Sequence[tuple[Batch, bool]], initial_p_think: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(answer loss, control loss) in nats of the short and the think side of the same problems."""
+    """(answer loss, control loss) in nats over the short and the think side of some problems."""
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
     control = torch.zeros((), device=device)
-    tokens = 0
-    for side, share in zip(sides, (1 - initial_p_think, initial_p_think), strict=True):
+    tokens = pairs = 0
+    for side, think in sides:
         batch = on_device(side, device)
         logits_BTV, _ = response_logits(model, batch)
         logprob_BT = token_logprobs(logits_BTV, batch.response_BT)
-        control = control - share * logprob_BT[:, 0].mean()
+        share = initial_p_think if think else 1 - initial_p_think
+        control = control - share * logprob_BT[:, 0].sum()
         answer_BT = batch.mask_BT[:, 1:]
         total = total - (logprob_BT[:, 1:] * answer_BT).sum()
         tokens += int(answer_BT.sum())
-    return total / tokens, control
+        pairs += think * len(logprob_BT)
+    return total / tokens, control / pairs
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

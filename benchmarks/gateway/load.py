@@ -66,7 +66,9 @@ class Client(asyncio.Protocol):
             self.stream = b"transfer-encoding: chunked" in head
             at = head.find(b"content-length:")
             if at >= 0:
-                self.size = int(head[at + 15 : head.find(b"\r\n", at) if b"\r\n" in head[at:] else None])
+                self.size = int(
+                    head[at + 15 : head.find(b"\r\n", at) if b"\r\n" in head[at:] else None]
+                )
             data = bytes(self.buffer[end + 4 :])
             self.buffer.clear()
         if self.stream:
@@ -79,13 +81,15 @@ class Client(asyncio.Protocol):
     def take_stream(self, data: bytes) -> None:
         if data and self.first_s is None:
             self.first_s = time.perf_counter()
-        found = data.count(b'"content":"') + data.count(b'"content": "')
-        self.tokens += found
         joined = self.tail + data
+        # Tokens are the engine's words, however a gateway packs them into events.
+        self.tokens += joined.count(b" word") - self.tail.count(b" word")
         self.said_done = self.said_done or b"data: [DONE]" in joined
         self.said_error = self.said_error or b'data: {"error"' in joined
         self.tail = joined[-40:]
-        if self.tail.endswith(b"0\r\n\r\n") and (self.tail == b"0\r\n\r\n" or self.tail[-7:-5] == b"\r\n"):
+        if self.tail.endswith(b"0\r\n\r\n") and (
+            self.tail == b"0\r\n\r\n" or self.tail[-7:-5] == b"\r\n"
+        ):
             if self.said_error:
                 self.done.set_result("error event")
             elif self.status != 200:
@@ -102,7 +106,7 @@ class Load:
         body: dict[str, object] = {
             "model": options.model,
             "messages": [{"role": "user", "content": "what is 2+2? " * options.prompt_repeats}],
-            "max_tokens": 4096,
+            "max_tokens": options.max_tokens,
         }
         if options.stream:
             body |= {"stream": True}
@@ -221,6 +225,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--warm-s", type=float, default=1.0)
     parser.add_argument("--requests", type=int)
+    parser.add_argument("--max-tokens", type=int, default=20)
     parser.add_argument("--timeout-s", type=float, default=60.0)
     parser.add_argument("--prompt-repeats", type=int, default=1)
     load = Load(parser.parse_args())

@@ -14,6 +14,7 @@ import re
 MODELS = json.dumps(
     {"object": "list", "data": [{"id": "fake", "object": "model", "owned_by": "fake"}]}
 ).encode()
+MOST = re.compile(rb'"max_(?:completion_)?tokens": ?(\d+)')
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 TEXT = "it is 4 and so it goes on, a sentence of the length that answers to a question have."
 
@@ -89,13 +90,15 @@ class Engine(asyncio.Protocol):
         elif head.startswith(b"GET") or b"completions" not in head:
             self.transport.write(b"HTTP/1.1 404 X\r\ncontent-length: 2\r\n\r\n{}")
         elif b'"stream":true' in body or b'"stream": true' in body:
-            self.stream = asyncio.get_running_loop().create_task(self.send_stream())
+            most = MOST.search(body)
+            tokens = int(most[1]) if most else len(self.pieces)
+            self.stream = asyncio.get_running_loop().create_task(self.send_stream(tokens))
         else:
             self.transport.write(self.whole)
 
-    async def send_stream(self) -> None:
+    async def send_stream(self, tokens: int) -> None:
         """One write per chunk, as an engine does; without a delay they come as fast as can be."""
-        for number, piece in enumerate(self.pieces):
+        for number, piece in enumerate([*self.pieces[:-1][: tokens + 1], self.pieces[-1]]):
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             elif number % 20 == 19:

@@ -17,6 +17,8 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
+import orjson
+
 from suffice.backends.http_client import HttpClient, HttpResponse
 from suffice.backends.probe import probe
 from suffice.backends.protocol import Capabilities, Chunk
@@ -135,23 +137,19 @@ class OpenAIBackend:
                 dialect=dialect,
             )
         reader, parser = ChunkReader(self._name), SseParser()
-        async with self.open(path, json.dumps(body, ensure_ascii=False).encode()) as response:
+        async with self.open(path, orjson.dumps(body)) as response:
             await self._check_stream(response)
             async for piece in response.body:
                 try:
                     events = parser.feed(piece)
                 except SseOverflow as error:
                     raise MalformedStream(f"{self._name}: {error}") from None
-                for event in events:
-                    chunk = reader.read(event.data)
-                    if chunk is not None:
-                        yield chunk
+                for chunk in reader.read_all(event.data for event in events):
+                    yield chunk
                 if reader.done:
                     break
-            for event in parser.flush():
-                chunk = reader.read(event.data)
-                if chunk is not None:
-                    yield chunk
+            for chunk in reader.read_all(event.data for event in parser.flush()):
+                yield chunk
             yield reader.last()
             await _drain(response)
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
 from suffice.core.errors import (
+    BackendError,
     InputError,
     LacksCapability,
     MalformedStream,
@@ -32,6 +33,11 @@ from suffice.core.requests import (
     ToolCall,
 )
 from suffice.core.thinking import Thinking
+
+try:
+    from orjson import loads as _loads  # a stream is one small JSON object per token
+except ImportError:  # a recorder or an embedded model may run without the extra serve
+    from json import loads as _loads  # type: ignore[assignment]
 
 Json = dict[str, Any]
 
@@ -183,19 +189,50 @@ class ChunkReader:
         self._calls: dict[int, Json] = {}
         self.done = False
 
+    def read_all(self, events: Iterable[str]) -> Iterator[Chunk]:
+        """Chunks in the data of events that arrived together; what can be one chunk is one.
+
+        An engine that is faster than its reader is then read in large pieces, at a cost that does
+        not grow with the number of tokens. What came before a faulty event is given out first.
+        """
+        texts: list[str] = []
+        for data in events:
+            try:
+                event = self._event(data)
+                if event is None:
+                    break
+                text = _plain_text(event)
+                if text is not None:
+                    texts.append(text)
+                    continue
+                chunk = self._checked(event, data)
+            except BackendError:
+                yield from _said(texts)
+                raise
+            yield from _said(texts)
+            texts = []
+            if chunk is not None:
+                yield chunk
+        yield from _said(texts)
+
     def read(self, data: str) -> Chunk | None:
         """The chunk in one event's data; None if it only ends or annotates the stream."""
+        event = self._event(data)
+        return None if event is None else self._checked(event, data)
+
+    def _event(self, data: str) -> Json | None:
         if data.strip() == "[DONE]":
             self.done = True
             return None
         try:
-            event = json.loads(data)
-        except json.JSONDecodeError as error:
-            raise self._malformed(
-                f"an event that is not JSON ({error.msg}): {data[:80]!r}"
-            ) from None
+            event = _loads(data)
+        except (ValueError, RecursionError) as error:
+            raise self._malformed(f"an event that is not JSON ({error}): {data[:80]!r}") from None
         if not isinstance(event, dict):
             raise self._malformed(f"an event that is not an object: {data[:80]!r}")
+        return event
+
+    def _checked(self, event: Json, data: str) -> Chunk | None:
         if event.get("error"):
             status = event["error"].get("code") if isinstance(event["error"], dict) else None
             known = status if isinstance(status, int) and 400 <= status < 600 else 502
@@ -217,7 +254,8 @@ class ChunkReader:
         )  # fmt: skip
 
     def _chunk(self, event: Json) -> Chunk | None:
-        usage = usage_of(event.get("usage"))
+        told = event.get("usage")
+        usage = usage_of(told) if told else None
         before = self._usage.completion_tokens if self._usage else 0
         self._usage = usage or self._usage
         choices = event.get("choices") or []
@@ -257,6 +295,27 @@ class ChunkReader:
 
     def _malformed(self, what: str) -> MalformedStream:
         return MalformedStream(f"{self._upstream} sent {what}")
+
+
+def _plain_text(event: Json) -> str | None:
+    """The text of an event that holds nothing else, as nearly all do; None for the others."""
+    choices = event.get("choices")
+    if type(choices) is not list or len(choices) != 1 or event.get("usage") or event.get("error"):
+        return None
+    choice = choices[0]
+    if type(choice) is not dict or choice.get("finish_reason") or choice.get("logprobs"):
+        return None
+    delta = choice.get("delta")
+    if type(delta) is not dict or len(delta) != 1 or "text" in choice:
+        return None
+    text = delta.get("content")
+    return text if type(text) is str and text else None
+
+
+def _said(texts: list[str]) -> Iterator[Chunk]:
+    """Text that came in several events as one chunk; each event counts for a token."""
+    if texts:
+        yield Chunk(text="".join(texts), token_count=len(texts) if len(texts) > 1 else None)
 
 
 def logprobs_of(value: object) -> tuple[TokenLogprob, ...]:

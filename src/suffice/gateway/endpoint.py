@@ -6,6 +6,7 @@ admit → read → route → authorize → cache → place → pass through, or 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -21,7 +22,7 @@ from suffice.backends.sse import DONE
 from suffice.core.completions import Budget, CostModel, Usage
 from suffice.core.errors import BackendError, InputError, SufficeError
 from suffice.gateway.answer import Job, frames, outcomes, tighter
-from suffice.gateway.arms import Arm, Arms
+from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.bypass import outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
@@ -32,6 +33,8 @@ from suffice.gateway.render import Renderer
 from suffice.gateway.stream import EVENT_STREAM, JSON, Client, Ending, ours, stopping
 from suffice.gateway.traffic import Places
 from suffice.throughput.pricing import OwnModel, Price, cost_model
+
+logger = logging.getLogger("suffice.gateway")
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -99,10 +102,17 @@ class Completions:
         except ClientDisconnect:
             call.status = call.status or 499  # nobody reads it; the log does
             call.error = "client_left"
-        except BaseException as error:
-            call.status = call.status or 500
-            call.error = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
+        except asyncio.CancelledError:
+            call.status = call.status or 499
+            call.error = "cancelled"
             raise
+        except Exception:
+            # A bug of ours: the log has it, the client learns no more than that.
+            logger.exception("call %s failed", call.id)
+            call.error = "internal_error"
+            if client.began and not client.is_stream:
+                raise
+            await client.fail(SufficeError("internal error, see the gateway's log"))
         finally:
             call.ended_s = call.elapsed_s()
             for hook in self._hooks:
@@ -133,7 +143,10 @@ class Completions:
         model = value.get("model")
         if not isinstance(model, str) or not model:
             raise InputError("model: name an upstream's model, suffice/auto or suffice/<policy>")
-        arm = service.arms.choose(model, wishes_of(value), price=self._price())
+        wishes = wishes_of(value)
+        may_be_auto = AUTO in (service.config.policy, wishes.policy, model.removeprefix(NAMESPACE))
+        price = self._price() if may_be_auto else None
+        arm = service.arms.choose(model, wishes, price=price)
         if arm.model is None:
             arm = replace(arm, model=(await service.pool.capabilities()).models[0])
         call.model, call.target = model, arm.model or ""

@@ -87,7 +87,12 @@ def targets(options: argparse.Namespace) -> list[Target]:
 
 @contextlib.contextmanager
 def running(command: tuple[str, ...], url: str, log: Path) -> Iterator[int]:
-    environment = os.environ | {"OPENAI_API_KEY": "none", "OPTILLM_API_KEY": "", "NO_PROXY": "*"}
+    environment = os.environ | {
+        "OPENAI_API_KEY": "none",
+        "OPTILLM_API_KEY": "",
+        "NO_PROXY": "*",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    }
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:

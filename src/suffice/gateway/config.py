@@ -133,6 +133,7 @@ class _TrafficTable(_Strict):
     max_wait_s: float = Field(default=30.0, ge=0)
     header_s: float = Field(default=20.0, gt=0)
     body_s: float = Field(default=120.0, gt=0)
+    stall_s: float = Field(default=60.0, gt=0)
     total_s: float | None = Field(default=3600.0, gt=0)
     drain_s: float = Field(default=30.0, ge=0)
     max_header_bytes: int = Field(default=64 * 2**10, ge=1024)

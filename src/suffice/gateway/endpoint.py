@@ -94,6 +94,7 @@ class Completions:
             limits=self.service.config.traffic,
             max_body_bytes=self.service.config.max_body_bytes,
             ending=self._ending,
+            transport=scope.get("suffice.transport"),
         )
         try:
             await self._serve(call, client)

@@ -7,6 +7,7 @@ What goes wrong later becomes an error event in a stream; a stream that failed h
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -29,6 +30,9 @@ JSON = "application/json"
 # connection, and the client would see that instead of the reason.
 DROP_BYTES = 64 * 2**20
 DROP_S = 5.0
+# An error that a client does not take within this is not told.
+FAIL_S = 5.0
+LOOK_S = 5.0
 
 
 def event_of(value: Mapping[str, Any]) -> bytes:
@@ -81,7 +85,7 @@ class Client:
 
     __slots__ = (
         "_ending", "_hooks", "_keeping", "_limits", "_max_body_bytes", "_receive", "_send",
-        "_written_s", "began", "call", "is_stream",
+        "_transport", "_written_s", "began", "call", "is_stream", "sending_since_s",
     )  # fmt: skip
 
     def __init__(
@@ -94,8 +98,12 @@ class Client:
         limits: TrafficConfig,
         max_body_bytes: int,
         ending: Ending,
+        transport: asyncio.Transport | None = None,
     ) -> None:
+        """`transport`, where the server gives it, can be cut when the client stops reading."""
         self.call = call
+        self.sending_since_s: float | None = None  # a write that waits for the client
+        self._transport = transport
         self.began = False
         self.is_stream = False
         self._receive = receive
@@ -198,8 +206,9 @@ class Client:
         call.sent_bytes += len(data)
         if call.kept is not None:
             call.kept += data
-        self._written_s = time.perf_counter()
+        self._written_s = self.sending_since_s = time.perf_counter()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self.sending_since_s = None
 
     async def end(self) -> None:
         """The answer is complete."""
@@ -219,7 +228,9 @@ class Client:
         call.sent_bytes += len(body)
         if call.kept is not None:
             call.kept += body
+        self.sending_since_s = time.perf_counter()
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        self.sending_since_s = None
         call.complete = call.error is None
 
     async def fail(self, error: SufficeError) -> None:
@@ -229,8 +240,12 @@ class Client:
         if self.began:
             if not self.is_stream:
                 raise error  # nothing valid can follow half a body: the connection is cut
-            await self.write(event_of(envelope))
-            await self.end()
+            try:
+                async with asyncio.timeout(FAIL_S):
+                    await self.write(event_of(envelope))
+                    await self.end()
+            except TimeoutError:
+                self.cut()
             return
         headers = dict(retry_after(error))
         if status in (408, 413):
@@ -243,7 +258,12 @@ class Client:
 
     def attended(self) -> Attended:
         """The block ends early if the client leaves, time is up or the process ends."""
-        return Attended(self._receive, self._ending, self._limits.total_s, self.call)
+        return Attended(self, self._receive, self._ending, self._limits)
+
+    def cut(self) -> None:
+        """Close the connection without another word."""
+        if self._transport is not None:
+            self._transport.abort()
 
     async def send_keep_alive(self, headers: Mapping[str, str]) -> None:
         """Headers if they have not been sent, and a comment."""
@@ -302,11 +322,14 @@ class Attended:
     ends. One task watches the connection; the block runs in the caller's own.
     """
 
-    def __init__(self, receive: Receive, ending: Ending, total_s: float | None, call: Call) -> None:
+    def __init__(
+        self, client: Client, receive: Receive, ending: Ending, limits: TrafficConfig
+    ) -> None:
+        self._client = client
         self._receive = receive
         self._ending = ending
-        self._total_s = total_s
-        self._call = call
+        self._total_s = math.inf if limits.total_s is None else limits.total_s
+        self._stall_s = limits.stall_s
         self._reason: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -318,9 +341,7 @@ class Attended:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._watcher = loop.create_task(self._watch())
-        if self._total_s is not None:
-            left_s = max(0.0, self._total_s - self._call.elapsed_s())
-            self._timer = loop.call_later(left_s, self._too_long)
+        self._timer = loop.call_later(min(LOOK_S, self._total_s, self._stall_s), self._look)
         self._ending.tell(self)
         return self
 
@@ -353,14 +374,22 @@ class Attended:
             self._reason = reason
             self._task.cancel()
 
-    def _too_long(self) -> None:
-        assert self._total_s is not None
-        self.end(
-            Refusal(
-                f"the call took longer than {self._total_s:g} s, the gateway's limit",
-                status=504, code="gateway_timeout", kind="server_error",
-            )
-        )  # fmt: skip
+    def _look(self) -> None:
+        elapsed_s = self._client.call.elapsed_s()
+        since_s = self._client.sending_since_s
+        if elapsed_s >= self._total_s:
+            self.end(
+                Refusal(
+                    f"the call took longer than {self._total_s:g} s, the gateway's limit",
+                    status=504, code="gateway_timeout", kind="server_error",
+                )
+            )  # fmt: skip
+        elif since_s is not None and time.perf_counter() - since_s > self._stall_s:
+            self._client.cut()
+            self.end(ClientDisconnect())
+        else:
+            wait_s = min(LOOK_S, self._total_s - elapsed_s, self._stall_s)
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, wait_s), self._look)
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -41,6 +41,7 @@ class TrafficConfig:
     max_wait_s: float = 30.0
     header_s: float = 20.0  # from a connection's first byte to the end of a request's headers
     body_s: float = 120.0  # from there to the end of its body
+    stall_s: float = 60.0  # for a client that does not read what it is sent
     total_s: float | None = 3600.0  # the whole call
     drain_s: float = 30.0  # after SIGTERM, for what is in flight
     max_header_bytes: int = 64 * 2**10

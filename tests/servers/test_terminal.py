@@ -49,6 +49,26 @@ def test_ask_without_anyone_there_says_so() -> None:
     assert "is the server running" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--policy", "best_of_n"], "needs a verifier"),
+        (["--answer-format", "boxd"], "did you mean boxed"),
+        (["--answer-format", "regex:("], "not a pattern"),
+    ],
+)
+def test_mistakes_are_told_before_a_model_is_loaded(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loading(tell: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("suffice.cli.serve.embedded", loading)
+    result = CliRunner().invoke(app, ["ask", "2+2?", *arguments])
+    assert isinstance(result.exception, SufficeError)
+    assert says in str(result.exception)
+
+
 def test_serve_as_a_process(tmp_path: Path, tools: Any) -> None:
     policy = tmp_path / "careful.toml"
     policy.write_text('policy = "self_consistency"\nsamples = 3\n')

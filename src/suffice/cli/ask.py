@@ -37,7 +37,7 @@ def ask(
         str | None,
         typer.Option(
             "--answer-format",
-            help="How answers are compared: number, choice, boxed, "
+            help="How answers are compared: number, choice, boxed, math, "
             "json, tool, regex:… Without it nothing is voted on.",
             show_default=False,
         ),
@@ -73,7 +73,7 @@ def ask(
     """  # fmt: skip
     import asyncio
 
-    from suffice.core.errors import MissingExtra
+    from suffice.core.errors import LacksCapability, MissingExtra
 
     try:
         from suffice.backends.openai import OpenAIBackend
@@ -83,9 +83,17 @@ def ask(
     from suffice.cli.serve import embedded
     from suffice.core.completions import Budget
     from suffice.core.requests import Message, Request, Sampling
+    from suffice.evals.equivalence import answer_extractor
     from suffice.policies.registry import parse_policy
 
+    # Mistakes are told before a model is loaded.
     chosen = parse_policy(policy)
+    answer_extractor(answer_format)
+    if "score" in chosen.needs:
+        raise LacksCapability(
+            f"policy {chosen.name} needs a verifier or reward function, which only Python can give "
+            "(suffice.executors.live.run, score=…); choose a policy that votes"
+        )
     turns = [Message(role="user", content=question)]
     if system is not None:
         turns.insert(0, Message(role="system", content=system))

@@ -31,8 +31,8 @@ def entry(number: int, *, at_s: float = 1000.0, **told: object) -> Entry:
     name = f"req-{number}"
     return Entry(
         request=RequestRow(
-            id=name, started_s=at_s, endpoint="/v1/chat/completions", arm="esc", completion_tokens=7,
-            **told,  # type: ignore[arg-type]
+            id=name, started_s=at_s, endpoint="/v1/chat/completions", arm="esc",
+            completion_tokens=7, **told,  # type: ignore[arg-type]
         ),
         samples=(
             SampleRow(
@@ -144,7 +144,7 @@ def test_series_have_no_holes(url: str, opened: Opened) -> None:
 def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     path.write_bytes(b"this is not a database, it is a text of some length" * 40)
-    with pytest.raises(LedgerError, match="not a database.*--ledger"):
+    with pytest.raises(LedgerError, match=r"not a database.*--ledger"):
         Store(str(path))
 
 

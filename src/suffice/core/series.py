@@ -74,6 +74,13 @@ class DrawnLogprobs(Sequence[TokenLogprob]):
             return DrawnLogprobs(self.values[index])
         return TokenLogprob(token="", logprob=float(self.values[index]))
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DrawnLogprobs):
+            return len(self) == len(other) and bool((self.values == other.values).all())
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         return f"DrawnLogprobs({len(self)} tokens)"
 

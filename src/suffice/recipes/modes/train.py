@@ -13,6 +13,7 @@ from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.backends.nano.weights import RECORD
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_json, write_json, write_text
+from suffice.recipes.modes.card import model_card
 from suffice.recipes.modes.evaluate import ModesResult, answer_both, evaluate_modes, flatten
 from suffice.recipes.modes.folder import load_routed, save_routed, versions
 from suffice.recipes.modes.shape import nano_shape
@@ -95,7 +96,12 @@ def train_nano(
         "warm_up_s": round(warmed_s, 1),
         "routing_s": round(time.perf_counter() - started - warmed_s, 1),
     }
-    return _finish(learner, out, record, [*(state.lines or []), *lines], evaluated_per_cell)
+    result = _finish(learner, out, record, [*(state.lines or []), *lines], evaluated_per_cell)
+    command = f"suffice train nano --seed {config.seed}"
+    if config != NanoTraining(seed=config.seed):
+        command += " --config CONFIG"
+    write_text(out / "README.md", model_card(record, result, command=command))
+    return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

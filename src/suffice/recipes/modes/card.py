@@ -1,0 +1,84 @@
+"""The model card that lies beside a trained model: what it is, how it was made, what it can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from suffice.recipes.modes.evaluate import ModesResult
+from suffice.training.modes.tasks import PERMUTATIONS
+
+_TASKS = {
+    "chain": "`3fb`: a digit sent through permutations of the digits, left to right ("
+    + ", ".join(f"{name} {row}" for name, row in PERMUTATIONS.items())
+    + ": entry i is where i goes)",
+    "arithmetic": "`3+4*7`: left to right, modulo 10",
+    "logic": "`1&0>1`: left to right over bits, `>` is implication",
+}
+
+
+def model_card(record: dict[str, Any], result: ModesResult, *, command: str) -> str:
+    """README.md of a model folder."""
+    config = record["config"]
+    tasks = "\n".join(f"- {_TASKS[name]}" for name in config["tasks"])
+    return f"""---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+---
+# {record["name"]}
+
+A Llama of {record["parameters"]:,} parameters that answers short puzzles in two modes and chooses
+between them: `<short>` answers at once, `<think>` writes each step first. It is a demonstration of
+routing inside a model, not an assistant: it reads nothing but the puzzles below.
+
+{tasks}
+
+Difficulty is the number of steps; trained on {", ".join(map(str, config["difficulties"]))}. The
+data is generated: nothing was scraped. Problems whose prompt's SHA-256 falls into a tenth were held
+out, except single steps, which are the operations' tables themselves.
+
+Made by `{command}` in {record["warm_up_s"] + record["routing_s"]:.0f} s ({record["device"]}, torch
+{record["versions"]["torch"]}). `record.json` holds the whole configuration and the weights' hash.
+
+## What it does
+
+Held-out problems, greedy; 95 % intervals (Wilson for shares, bootstrap over problems for the rest).
+One seed says nothing about other seeds.
+
+{_cells(result)}
+
+{_routers(result)}
+
+## Limits
+
+One question, one answer: no system message, no history, no other language than the puzzles'.
+Longer problems than trained on fail. The choice was trained at a price of thinking of γ =
+{config["routing"]["gamma"]}; a bias on the logit of `<think>` moves it without training.
+"""
+
+
+def _cells(result: ModesResult) -> str:
+    rows = [
+        "| task | steps | n | short right | think right | tokens | p(think) | best |",
+        "|---|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    rows += [
+        f"| {c.task} | {c.difficulty} | {c.problems} | {c.short_accuracy} | {c.think_accuracy} | "
+        f"{c.short_tokens:.1f} / {c.think_tokens:.1f} | {c.p_think:.3f} | "
+        f"{'think' if c.optimum_thinks else 'short'} |"
+        for c in result.cells
+    ]
+    return "\n".join(rows)
+
+
+def _routers(result: ModesResult) -> str:
+    rows = [
+        "| router | accuracy | tokens | share of always-think's | thinks |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    rows += [
+        f"| {r.router} | {r.accuracy} | {r.tokens.mean:.2f} [{r.tokens.low:.2f}, "
+        f"{r.tokens.high:.2f}] | {r.token_share.mean:.1%} | {r.think_share:.1%} |"
+        for r in result.routers
+    ]
+    return "\n".join(rows)

@@ -20,8 +20,8 @@ def fit(
     law: Annotated[
         str,
         typer.Option(
-            help="Family: chinchilla, chinchilla-tied, morph, conditional-multiplicative, "
-            "conditional-additive, conditional-joint."
+            help="Family: chinchilla, chinchilla-tied, morph, width-depth, or conditional- "
+            "followed by multiplicative, additive, joint, depth, shape, aspect or product."
         ),
     ] = "chinchilla",
     columns: Annotated[

@@ -20,6 +20,9 @@ Family = Annotated[
     str | None,
     typer.Option(help="Form of the law; default: the simplest that wins (see `suffice laws`)."),
 ]
+Forms = Annotated[
+    str | None, typer.Option(help="Forms to compare, with commas; default: all, about a minute.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -27,6 +30,7 @@ def fit(
     store: Store,
     out: Annotated[Path | None, typer.Option(help="Law file to write.")] = None,
     family: Family = None,
+    forms: Forms = None,
     name: Annotated[str, typer.Option(help="Name of the law.")] = "our-ladder",
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
@@ -39,7 +43,10 @@ def fit(
     from suffice.architecture.law_file import record_of, save_law
     from suffice.recipes.ladder.fit import fit_ladder
 
-    found = fit_ladder(store, family=family, name=name, bootstrap_draws=bootstrap, seed=seed)
+    found = fit_ladder(
+        store, family=family, compared=_forms(forms), name=name, bootstrap_draws=bootstrap,
+        seed=seed,
+    )  # fmt: skip
     if out is not None:
         save_law(out, found.law)
     if as_json:
@@ -54,6 +61,7 @@ def report(
     store: Store,
     out: Annotated[Path, typer.Option(help="Folder for report.html and ladder.png.")],
     family: Family = None,
+    forms: Forms = None,
     name: Annotated[str, typer.Option(help="Name of the law.")] = "our-ladder",
     pick: Annotated[
         Path | None, typer.Option(help="Result of `suffice ladder train-pick`, to be shown too.")
@@ -70,7 +78,10 @@ def report(
     from suffice.recipes.ladder.report import write_report
 
     trained = None if pick is None else PickResult.load(pick)
-    found = fit_ladder(store, family=family, name=name, bootstrap_draws=bootstrap, seed=seed)
+    found = fit_ladder(
+        store, family=family, compared=_forms(forms), name=name, bootstrap_draws=bootstrap,
+        seed=seed,
+    )  # fmt: skip
     for path in write_report(found, out, pick=trained).values():
         typer.echo(str(path))
 
@@ -99,6 +110,9 @@ def train_pick(
         float, typer.Option(help="That the pick's loss is no higher, and of intervals.")
     ] = 0.9,
     seeds: Annotated[int, typer.Option(help="Runs of each shape.")] = 3,
+    learning_rate_factor: Annotated[
+        float, typer.Option(help="Of the ladder's rate: does the answer depend on it?")
+    ] = 1.0,
     head_dim: Annotated[int, typer.Option(help="Head size.")] = 32,
     multiple: Annotated[int, typer.Option(help="Step of hidden and MLP width.")] = 16,
     tolerance: Annotated[float, typer.Option(help="Relative tolerance on N.")] = 0.02,
@@ -165,17 +179,26 @@ def train_pick(
             typer.echo(f"{name}: {_line(shape)}")
     _train(
         mine, theirs, data=data, store=store, plan=plan, tokens=round(budget), seeds=seeds,
-        workers=workers, threads=threads, device=device, quiet=as_json,
+        factor=learning_rate_factor, workers=workers, threads=threads, device=device, quiet=as_json,
     )  # fmt: skip
     timed = _timed(
         mine, theirs, batch=batch, lengths=(input_tokens, output_tokens), repeat=repeat,
         clock=clock, device=device, threads=threads, out=out, quiet=as_json,
     )  # fmt: skip
     result = judge(
-        RunStore(store).read(), mine, theirs, found_law, confidence=confidence, timed=timed
-    )
+        RunStore(store).read(), mine, theirs, found_law, confidence=confidence, timed=timed,
+        learning_rate_factor=learning_rate_factor,
+    )  # fmt: skip
     result.save(out / "train-pick.json")
     _print_pick(result, out, as_json)
+
+
+def _forms(text: str | None) -> tuple[str, ...]:
+    from suffice.recipes.ladder.fit import OUR_FORMS, PUBLISHED_FORMS
+
+    if text is None:
+        return (*PUBLISHED_FORMS, *OUR_FORMS)
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _load(name: str) -> Shape:
@@ -214,7 +237,9 @@ def _designed(
 
     result = design(
         DesignConfig(
-            like=reference, law=law, tokens=tokens, hardware=hardware, confidence=confidence,
+            # A design's notes start at 1M tokens; at equal N the budget changes no pick.
+            like=reference, law=law, tokens=max(tokens, 1e6), hardware=hardware,
+            confidence=confidence,
             input_tokens=lengths[0], output_tokens=lengths[1], **space,
         )
     )  # fmt: skip
@@ -224,7 +249,7 @@ def _designed(
 
 def _train(
     mine: Shape, theirs: Shape, *, data: Path, store: Path, plan: Path | None, tokens: int,
-    seeds: int, workers: int, threads: int, device: str, quiet: bool,
+    seeds: int, factor: float, workers: int, threads: int, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     from suffice.cli.ladder import devices_of, runner_for
     from suffice.cli.ladder_view import Progress
@@ -239,6 +264,7 @@ def _train(
     asked = pick_plan(
         mine, theirs, recipe=Recipe() if ladder is None else ladder.recipe, tokens=tokens,
         seeds=seeds, flops_per_s=2e10 if ladder is None else ladder.flops_per_s,
+        learning_rate_factor=factor,
     )  # fmt: skip
     if ladder is not None:
         # A tuned ladder trains at the rate that its tuning runs chose; they are in the store.
@@ -293,7 +319,9 @@ def _timed(
     found = []
     for size in asked.batches:
         ratio = paired_ratios(samples, *shapes, size)
-        if ratio is not None:
+        if ratio is None:
+            typer.echo(f"no timing at batch {size}: {path} says why", err=True)
+        else:
             found.append(
                 Timed(
                     batch=size, input_tokens=lengths[0], output_tokens=lengths[1],

@@ -127,8 +127,8 @@ def _print_laws(loaded: list[Any]) -> None:
     table.add_column("errata", justify="right")
     table.add_column("source", no_wrap=True)
     for law in loaded:
-        # Embedded conditional laws all have an optimum; a test holds them to it.
-        best = law.optimum() if law.family.conditional else None
+        has_optimum = law.family.conditional and law.no_optimum_reason() is None
+        best = law.optimum() if has_optimum else None
         table.add_row(
             law.name,
             _range(law, "N"),

@@ -33,7 +33,7 @@ class Optimum:
     """The shape with the lowest loss under a conditional law.
 
     `relative_loss` is the law's own L / L_opt there (published sets are off 1 by their rounding);
-    None for an additive law that is not anchored.
+    None for an additive law that is not anchored, and where further axes were not given.
     """
 
     x: float
@@ -249,11 +249,14 @@ class ConditionalLaw(Law):
         if "c" in self.family.parameters and self.coefficient("c"):
             x, r = self._lowest_point_near(x, r)
         known = self.family.target == "ratio" or self.optimal_loss is not None
+        known &= set(self.family.variables) <= {"x", "r", *axes}
         value = float(self.relative_loss(x, r, **axes)) if known else None
         return Optimum(x=x, r=r, relative_loss=value, reported=self.reported_optimum)
 
     def no_optimum_reason(self) -> str | None:
         """Why the law has no lowest point, or None when it has one."""
+        if "a1" not in self.family.parameters:
+            return f"family {self.family.name} has no curve in x and r"
         flat = [name for name in ("a1", "a2", "b1", "b2") if self.coefficient(name) <= 0]
         if flat:
             return _NO_OPTIMUM.format(names=", ".join(flat), are="are" if flat[1:] else "is")

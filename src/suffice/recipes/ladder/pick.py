@@ -74,6 +74,7 @@ class PickResult:
     predicted_low: float
     predicted_high: float
     law: str
+    learning_rate_factor: float
     training_speed_ratio: float
     timed: tuple[Timed, ...] = ()
 
@@ -88,7 +89,7 @@ class PickResult:
         lines = [
             f"Pick {_text(self.pick)}, N {self.pick_parameters:,}; reference "
             f"{_text(self.reference)}, N {self.reference_parameters:,}; {self.tokens:,} tokens "
-            "each.",
+            f"each, {self.learning_rate_factor:g} times the ladder's learning rate.",
             f"Loss {np.mean(self.pick_losses):.4f} against {np.mean(self.reference_losses):.4f} "
             f"nats over {len(self.pick_losses)} and {len(self.reference_losses)} seeds: "
             f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}] at {self.confidence:.0%} "
@@ -193,15 +194,22 @@ def read_shape(path: str, vocab_size: int) -> Shape:
 
 
 def pick_plan(
-    pick: Shape, reference: Shape, *, recipe: Recipe, tokens: int, seeds: int, flops_per_s: float
-) -> Plan:
+    pick: Shape, reference: Shape, *, recipe: Recipe, tokens: int, seeds: int, flops_per_s: float,
+    learning_rate_factor: float = 1.0,
+) -> Plan:  # fmt: skip
     """Both shapes in turn, seed by seed, so that neighbours in time are compared."""
     if seeds < 2:
         raise InputError(f"{seeds} seed gives no interval: train at least 2 (3 is the default)")
     if pick == reference:
         raise InputError("the pick is the reference itself: there is nothing to compare")
     rungs = [
-        Rung(shape=shape, tokens=tokens, seed=seed, purpose=purpose)
+        Rung(
+            shape=shape,
+            tokens=tokens,
+            seed=seed,
+            purpose=purpose,
+            learning_rate_factor=learning_rate_factor,
+        )
         for seed in range(seeds)
         for shape, purpose in ((pick, PICK), (reference, REFERENCE))
     ]
@@ -214,11 +222,12 @@ def judge(
     reference: Shape,
     law: ConditionalLaw,
     *,
+    learning_rate_factor: float = 1.0,
     confidence: float = 0.9,
     timed: Sequence[Timed] = (),
 ) -> PickResult:
     """The comparison of what was trained; raises TableError with fewer than two seeds of either."""
-    mine, theirs = (_of(records, shape) for shape in (pick, reference))
+    mine, theirs = (_of(records, shape, learning_rate_factor) for shape in (pick, reference))
     for what, found in ((PICK, mine), (REFERENCE, theirs)):
         if len(found) < 2:
             raise TableError(
@@ -252,6 +261,7 @@ def judge(
         predicted_low=float(predicted.low[0]),
         predicted_high=float(predicted.high[0]),
         law=law.name,
+        learning_rate_factor=learning_rate_factor,
         training_speed_ratio=float(
             np.median([r.tokens_per_s for r in mine]) / np.median([r.tokens_per_s for r in theirs])
         ),
@@ -268,14 +278,14 @@ def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(first + second)), float(freedom)
 
 
-def _of(records: Sequence[RunRecord], shape: Shape) -> list[RunRecord]:
+def _of(records: Sequence[RunRecord], shape: Shape, factor: float) -> list[RunRecord]:
     wanted = dimensions(shape)
     return [
         r
         for r in records
         if r.status == "finished"
         and r.purpose in (PICK, REFERENCE)
-        and r.learning_rate_factor == 1.0
+        and r.learning_rate_factor == factor
         and {name: getattr(r, name) for name in DIMENSIONS} == wanted
     ]
 

@@ -175,7 +175,7 @@ def test_redaction_takes_out_what_it_names() -> None:
     for gone in ("mail.example", "123 45", "4111", "DE89", "case-77", "sk-abc"):
         assert gone not in shown
     assert "keep 12 apples and 3.14" in shown
-    with pytest.raises(ConfigError, match=re.escape("redact: '(' is neither one of email")):
+    with pytest.raises(ConfigError, match=re.escape("redact: '(' is neither one of key, email")):
         Redactor(("(",))
 
 

@@ -72,6 +72,8 @@ def _said(found: Any, model: type[BaseModel]) -> str:
         return f"unknown key{hint} (allowed: {', '.join(sorted(allowed))})"
     if kind == "missing":
         return "is missing"
+    if kind == "value_error":  # our own words; what was given may be a secret
+        return str(found["msg"]).removeprefix("Value error, ")
     message = str(found["msg"])
     message = message[0].lower() + message[1:]
     return f"{message.removesuffix('.')}, got {_shown(given)}"

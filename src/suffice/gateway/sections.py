@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from suffice.ledger.redact import Redactor
 
@@ -25,7 +26,7 @@ class LedgerConfig:
     and keeps the last requests only. None leaves the choice to the command line.
     """
 
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)  # it may hold a password
     texts: Texts = "none"
     redact: tuple[str, ...] = ()
     retention_days: float | None = 90.0
@@ -85,6 +86,13 @@ class LedgerTable(_Strict):
     when_full: WhenFull = "serve"
     queue_rows: int = Field(default=50_000, ge=100)
     flush_s: float = Field(default=0.2, ge=0.01, le=10)
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).password:
+            raise ValueError("a password does not belong into a file: name the URL in url_env")
+        return url
 
     def config(self, url: str | None) -> LedgerConfig:
         """The settings; `url` is what the environment said. Raises ConfigError on a bad rule."""

@@ -17,6 +17,7 @@ from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.evaluate import evaluate
 from suffice.cli.fit import fit
+from suffice.cli.frontier import frontier
 from suffice.cli.hardware import hardware
 from suffice.cli.keys import keys
 from suffice.cli.ladder import ladder
@@ -28,6 +29,7 @@ from suffice.cli.record import record
 from suffice.cli.serve import serve
 from suffice.cli.shapes import shapes
 from suffice.cli.train import train
+from suffice.cli.traces import traces
 from suffice.core.errors import SufficeError
 
 app = typer.Typer(
@@ -72,6 +74,7 @@ app.command()(measure)
 app.command()(ablate)
 app.command()(calibrate_hardware)
 app.command()(calibrate)
+app.command()(frontier)
 app.command()(policies)
 app.command()(serve)
 app.command()(ask)
@@ -79,6 +82,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(ledger, name="ledger")
 app.add_typer(config, name="config")
 app.command()(record)
+app.add_typer(traces, name="traces")
 app.command()(doctor)
 
 

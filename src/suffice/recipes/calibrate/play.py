@@ -141,7 +141,7 @@ class Recorded:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """One question being played."""
 
     recorded: Recorded
@@ -154,7 +154,13 @@ class _Run:
     orders: dict[str, deque[int]]
     ended: list[int]
 
+    @property
+    def drawn(self) -> list[tuple[str, int]]:
+        """(model, row) of every sample that ended, in order."""
+        return [(self.model_of[each], self.row_of[each]) for each in self.ended]
+
     def take(self, actions: Actions) -> Answer | Escalate | None:
+        """Carry actions out; the verdict, if there is one."""
         for action in actions:
             match action:
                 case Sample():
@@ -169,6 +175,7 @@ class _Run:
         return None
 
     def next(self) -> Evidence:
+        """The end of the sample that was asked for first."""
         number = self.queue.popleft()
         model = self.model_of[number]
         order = self.orders.get(model)
@@ -201,7 +208,7 @@ def play(
     }
     whys = []
     for question in chosen:
-        run, verdict = _play_one(policy, recorded, question, seed)
+        run, verdict = play_one(policy, recorded, question, seed)
         traces = recorded.traces
         number = verdict.sample if isinstance(verdict, Answer) else verdict.best
         row = None if number is None else run.row_of[number]
@@ -209,7 +216,7 @@ def play(
         tokens = traces.completion_tokens[rows]
         price = np.array([weights.of(run.model_of[each]) for each in run.ended])
         units = np.ones(len(rows)) if weights.by_sample else tokens
-        columns["correct"].append(float(row is not None and _is_right(traces, row)))
+        columns["correct"].append(float(row is not None and is_right(traces, row)))
         columns["answered"].append(float(row is not None and traces.answer[row] >= 0))
         sure = verdict.confidence
         columns["confidence"].append(float("nan") if sure is None else sure)
@@ -228,12 +235,13 @@ def play(
     )
 
 
-def _play_one(
+def play_one(
     policy: AnyPolicy, recorded: Recorded, question: int, seed: int | None
-) -> tuple[_Run, Answer | Escalate]:
+) -> tuple[Run, Answer | Escalate]:
+    """The policy on one question: what was drawn, and the verdict."""
     request = recorded.request(question)
     generator = None if seed is None else np.random.default_rng((seed, question))
-    run = _Run(recorded, question, request.model, generator, deque(), {}, {}, {}, [])
+    run = Run(recorded, question, request.model, generator, deque(), {}, {}, {}, [])
     state, actions = policy.start(request)
     verdict = run.take(actions)
     while verdict is None:
@@ -244,7 +252,8 @@ def _play_one(
     return run, verdict
 
 
-def _is_right(traces: TraceSet, row: int) -> bool:
+def is_right(traces: TraceSet, row: int) -> bool:
+    """Whether a sample is right; raises InputError if it was never judged."""
     value = traces.correct[row]
     if np.isnan(value):
         asked = traces.questions[traces.question[row]]

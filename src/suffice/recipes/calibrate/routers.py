@@ -42,9 +42,10 @@ def cross_validated(
     out = np.empty(len(texts))
     for fold in range(FOLDS):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        listed = [texts[i] for i in train]
+        listed = [texts[i] for i in train.tolist()]
+        others = [texts[i] for i in test.tolist()]
         featuriser = Featuriser(dimensions, inverse_frequency(listed, dimensions))
-        known, asked = featuriser.matrix(listed), featuriser.matrix([texts[i] for i in test])
+        known, asked = featuriser.matrix(listed), featuriser.matrix(others)
         match name:
             case "words":
                 out[test] = _ridge_scores(known, gain[train], asked, penalty)
@@ -52,7 +53,7 @@ def cross_validated(
                 out[test] = _neighbour_scores(known, gain[train], asked)
             case _:
                 form_known = dense_features(listed, np.full(len(train), np.nan))
-                form_asked = dense_features([texts[i] for i in test], np.full(len(test), np.nan))
+                form_asked = dense_features(others, np.full(len(test), np.nan))
                 parts = (known, form_known), (asked, form_asked)
                 out[test] = _stacked(parts, gain[train], penalty, seed)
     return out
@@ -66,8 +67,10 @@ def _ridge_scores(
         mean, level = known.mean(axis=0), gain.mean()
         centred = known - mean
         kernel = centred @ centred.T + penalty * np.eye(len(gain))
-        found: FloatArray = (asked - mean) @ (centred.T @ np.linalg.solve(kernel, gain - level))
-        return found + level
+        found: FloatArray = level + (asked - mean) @ (
+            centred.T @ np.linalg.solve(kernel, gain - level)
+        )
+        return found
     weights = ridge(known, gain, penalty)
     scores: FloatArray = asked @ weights[:-1] + weights[-1]
     return scores

@@ -1,0 +1,214 @@
+"""`suffice frontier`: accuracy against cost of every policy on recorded samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.core.completions import CostModel
+    from suffice.evals.traces import TraceSet
+    from suffice.throughput.pricing import OwnModel
+
+
+def frontier(
+    traces: Annotated[
+        list[Path], typer.Argument(help="Trace files (Parquet).", show_default=False)
+    ],
+    policies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policies",
+            "--policy",
+            help="A policy, e.g. adaptive_consistency:max_samples=8@model; may be repeated. "
+            "By default a set that fits the traces.",
+            show_default=False,
+        ),
+    ] = None,
+    axis: Annotated[
+        str, typer.Option("--axis", help="Cost of the best buys: tokens, flops, gpu_s or usd.")
+    ] = "tokens",
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--price",
+            help="MODEL=PROMPT/COMPLETION in USD per million tokens; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape",
+            help="MODEL=SHAPE, or SHAPE for every model: FLOPs and GPU-seconds.",
+            show_default=False,
+        ),
+    ] = None,
+    versus: Annotated[
+        str | None,
+        typer.Option("--versus", help="Another shape for the same samples.", show_default=False),
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Option("--hardware", help="Where the shapes run.", show_default=False)
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", help="Sequences together; all that fit by default.", show_default=False
+        ),
+    ] = None,
+    shuffles: Annotated[
+        int, typer.Option("--shuffles", help="Orders in which samples are drawn.")
+    ] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Of shuffles and resampling.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for page, pictures and table.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Accuracy against tokens, FLOPs, GPU-seconds and money, with intervals, hull and oracle.
+
+    Example: [bold]suffice frontier traces.parquet --shape meta-llama/Llama-3.2-1B --versus
+    Surefire-1B --hardware h100 --out run/[/bold]
+    """  # fmt: skip
+    from suffice.evals.trace_files import read_traces
+    from suffice.recipes.frontier.compound import compound
+    from suffice.recipes.frontier.output import write_frontier
+    from suffice.recipes.frontier.run import FrontierConfig
+    from suffice.recipes.frontier.run import frontier as run
+
+    recorded = read_traces(traces)
+    config = FrontierConfig(policies=tuple(policies or ()), shuffles=shuffles, seed=seed, axis=axis)
+    costs, own = costs_of(recorded, price or [], shape or [], hardware, batch)
+    shapes = None
+    if versus is not None:
+        base, other = two_shapes(own, versus, recorded, hardware, batch)
+        names = (base.shape.name or "base", other.shape.name or versus)
+        shapes = compound(recorded, config, base, other, names)
+    found = run(recorded, config, cost_model=costs)
+    written = [] if out is None else write_frontier(found, out, axis, shapes)
+    if as_json:
+        typer.echo(json.dumps(as_table(found), indent=2, ensure_ascii=False))
+        return
+    show(found, axis, shapes)
+    if written:
+        typer.echo(f"wrote {', '.join(map(str, written))}")
+
+
+def as_table(found: Any) -> dict[str, Any]:
+    """A frontier as JSON: what the table shows, by name."""
+    from dataclasses import asdict
+
+    points = [
+        {
+            "policy": point.policy,
+            "samples": point.samples,
+            "accuracy": asdict(point.accuracy),
+            **{name: asdict(point.cost(name)) for name in found.axes},
+        }
+        for point in (*found.points, found.oracle)
+    ]
+    return {"questions": found.questions, "points": points, "buys": [asdict(b) for b in found.buys]}
+
+
+def show(found: Any, axis: str, shapes: Any) -> None:
+    """Print the tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffice.recipes.frontier.output import UNITS, buy_rows, gain_rows, policy_rows
+    from suffice.recipes.frontier.plots import short_name
+
+    console = Console()
+    header, rows, strong = policy_rows(found)
+    table = Table(header[0], box=None, pad_edge=False)
+    for name in header[1:]:
+        table.add_column(name, no_wrap=True, justify="right")
+    for number, row in enumerate(rows):
+        table.add_row(short_name(row[0]), *row[1:], style="bold" if number in strong else "")
+    console.print(table)
+    best = Table(UNITS[axis], "best within it", "accuracy", "best in resamples", box=None,
+                 pad_edge=False)  # fmt: skip
+    for row in buy_rows(found, axis):
+        best.add_row(*row)
+    console.print()
+    console.print(best)
+    if shapes is not None:
+        console.print(
+            f"\n{shapes.other_name} against {shapes.base_name}: a sample costs "
+            f"{shapes.speedup:.2f}x less GPU time, so the same time buys "
+            f"{100 * (shapes.speedup - 1):.0f} % more samples"
+        )
+        gains = Table("GPU ms", "samples", "samples", "accuracy", "accuracy", box=None,
+                      pad_edge=False)  # fmt: skip
+        gains.add_row("", shapes.base_name, shapes.other_name, shapes.base_name, shapes.other_name)
+        for row in gain_rows(shapes):
+            gains.add_row(*row)
+        console.print(gains)
+
+
+def costs_of(
+    traces: TraceSet, prices: list[str], shapes: list[str], hardware: str | None,
+    batch: int | None,
+) -> tuple[CostModel, dict[str, OwnModel]]:  # fmt: skip
+    """The cost model of prices and shapes, and the models that have a shape."""
+    from suffice.core.errors import InputError
+    from suffice.throughput.pricing import Price, cost_model
+
+    if bool(shapes) != (hardware is not None):
+        raise InputError("FLOPs and GPU-seconds need both --shape and --hardware")
+    known: dict[str, Any] = {}
+    for text in prices:
+        model, _, rates = text.rpartition("=")
+        try:
+            prompt, completion = map(float, rates.split("/"))
+        except ValueError:
+            raise InputError(f"--price {text!r}: write MODEL=PROMPT/COMPLETION") from None
+        known[known_model(model, traces)] = Price(prompt_usd=prompt, completion_usd=completion)
+    own: dict[str, OwnModel] = {}
+    for text in shapes:
+        model, equals, name = text.partition("=")
+        served = own_model(name if equals else model, hardware or "", batch)
+        names = [known_model(model, traces)] if equals else list(traces.models)
+        own |= dict.fromkeys(names, served)
+    return cost_model({**known, **own}), own
+
+
+def known_model(model: str, traces: TraceSet) -> str:
+    """The model, if it was recorded."""
+    from suffice.core.errors import UnknownName
+
+    if model not in traces.models:
+        raise UnknownName.of(
+            "model", model, traces.models, f"(recorded: {', '.join(traces.models)})"
+        )
+    return model
+
+
+def own_model(shape: str, hardware: str, batch: int | None) -> OwnModel:
+    """A shape served on a machine."""
+    from suffice.architecture.catalog import load_shape
+    from suffice.hardware import load_hardware
+    from suffice.throughput.pricing import OwnModel
+    from suffice.throughput.serving import Serving
+
+    serving = Serving(hardware=load_hardware(hardware))
+    return OwnModel(shape=load_shape(shape), serving=serving, batch=batch)
+
+
+def two_shapes(
+    own: dict[str, OwnModel], versus: str, traces: TraceSet, hardware: str | None,
+    batch: int | None,
+) -> tuple[OwnModel, OwnModel]:  # fmt: skip
+    """The shape of all models, and the one to compare it with."""
+    from suffice.core.errors import InputError
+
+    if len(traces.models) != 1 or len(own) != 1:
+        raise InputError(
+            "--versus compares two shapes of one model: give one --shape, and traces of one model"
+        )
+    return next(iter(own.values())), own_model(versus, hardware or "", batch)

@@ -1,0 +1,1 @@
+"""Accuracy against cost of every policy on recorded samples."""

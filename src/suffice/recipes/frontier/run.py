@@ -1,0 +1,240 @@
+"""`suffice frontier`: every policy's point with its interval, the hull, the oracle, best buys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suffice.core.completions import CostModel, count_tokens_only
+from suffice.core.errors import InputError
+from suffice.evals.routing import non_decreasing_hull
+from suffice.evals.statistics.binomial import Interval
+from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
+from suffice.evals.traces import TraceSet
+from suffice.policies.registry import parse_policy
+from suffice.recipes.calibrate.play import Recorded
+from suffice.recipes.calibrate.prepare import arm_of, complete, models_of
+from suffice.recipes.frontier.measure import AXES, Measured, measure
+
+FloatArray = NDArray[np.float64]
+
+SAMPLE_COUNTS = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierConfig:
+    """Policies (None: a set that fits the traces) and how the intervals are made."""
+
+    policies: tuple[str, ...] = ()
+    shuffles: int = 4
+    draws: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    axis: str = "tokens"  # on which the best buys are listed
+
+    def __post_init__(self) -> None:
+        if self.axis not in AXES:
+            raise InputError(f"axis must be one of {', '.join(AXES)}, got {self.axis!r}")
+        if self.shuffles < 1 or self.draws < 100:
+            raise InputError("a frontier needs at least 1 shuffle and 100 draws")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Point:
+    """A policy's means per question with intervals clustered by question; None where not known."""
+
+    policy: str
+    accuracy: Interval
+    samples: float
+    tokens: Interval
+    flops: Interval | None
+    gpu_s: Interval | None
+    usd: Interval | None
+    measured: Measured
+
+    def cost(self, axis: str) -> Interval | None:
+        """The interval of an axis."""
+        found: Interval | None = getattr(self, axis)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buy:
+    """The best policy up to a budget, and how often it is that over resampled questions."""
+
+    budget: float
+    policy: str
+    accuracy: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Frontier:
+    """Everything that table and plots show."""
+
+    points: tuple[Point, ...]
+    oracle: Point
+    questions: int
+    axes: tuple[str, ...]  # those known for every policy
+    buys: tuple[Buy, ...]
+    datasets: tuple[str, ...]
+
+    def hull(self, axis: str) -> tuple[Point, ...]:
+        """Policies on the non-decreasing convex hull, cheapest first."""
+        costs = [_estimate(point, axis) for point in self.points]
+        right = [point.accuracy.estimate for point in self.points]
+        xs, ys = non_decreasing_hull(costs, right)
+        corners = set(zip(xs.tolist(), ys.tolist(), strict=True))
+        on: dict[tuple[float, float], Point] = {}
+        for point, cost in zip(self.points, costs, strict=True):
+            place = cost, point.accuracy.estimate
+            if place in corners:
+                on.setdefault(place, point)  # the first named of several that do the same
+        return tuple(on[place] for place in sorted(on))
+
+
+def frontier(
+    traces: TraceSet, config: FrontierConfig, *, cost_model: CostModel = count_tokens_only
+) -> Frontier:
+    """The frontier of recorded samples."""
+    recorded = Recorded(traces)
+    questions = complete(traces, traces.models)
+    texts = config.policies or default_policies(traces, recorded, questions.tolist())
+    measured = []
+    for text in dict.fromkeys(texts):
+        named = text if ">" in text or models_of(parse_policy(text)) else arm_of(text, traces)[0]
+        measured.append(
+            measure(
+                named, parse_policy(named), recorded, questions,
+                cost_model=cost_model, shuffles=config.shuffles, seed=config.seed,
+            )
+        )  # fmt: skip
+    weights = question_weights(len(questions), config.draws, config.seed)
+    axes = tuple(axis for axis in AXES if all(each.known(axis) for each in measured))
+    points = tuple(_point(each, weights, config) for each in measured)
+    if config.axis not in axes:
+        raise InputError(
+            f"costs in {config.axis} are not known for every model: give each a price or a shape, "
+            f"or use --axis {axes[0] if axes else 'tokens'}"
+        )
+    return Frontier(
+        points=points,
+        oracle=_point(oracle_of(measured, config.axis), weights, config),
+        questions=len(questions),
+        axes=axes,
+        buys=best_buys(measured, weights, config.axis),
+        datasets=traces.datasets,
+    )
+
+
+def default_policies(
+    traces: TraceSet, recorded: Recorded, questions: Sequence[int]
+) -> tuple[str, ...]:
+    """Single samples, votes, early stopping and two-model cascades, as far as samples reach."""
+    found = []
+    accuracy = {}
+    for model in traces.models:
+        arm = recorded.arm(model)
+        most = int(traces.count[list(questions), arm].min())
+        accuracy[model] = float(np.nanmean(traces.correct[traces.arm == arm]))
+        found.append(f"single@{model}")
+        counts = [k for k in SAMPLE_COUNTS if k <= most] or ([most] if most >= 3 else [])
+        found += [f"self_consistency:samples={k}@{model}" for k in counts]
+        found += [f"adaptive_consistency:max_samples={k}@{model}" for k in counts]
+        if counts:
+            top = counts[-1]
+            found.append(f"two_sided:max_samples={top}@{model}")
+            if top >= 8:
+                found.append(f"esc:max_samples={top}@{model}")
+            if traces.confidences.lengths.any() and top >= 16:
+                warmup = top // 4
+                found.append(
+                    f"deepconf:max_samples={top},warmup={warmup},parallel={warmup}@{model}"
+                )
+    ranked = sorted(traces.models, key=lambda model: accuracy[model])
+    if len(ranked) >= 2:
+        weak, strong = ranked[0], ranked[-1]
+        most = int(traces.count[list(questions), recorded.arm(weak)].min())
+        if most >= 4:
+            cap = min(most, 8)
+            cheap = f"adaptive_consistency:max_samples={cap},accept=.95@{weak}"
+            found.append(f"{cheap} > single@{strong}")
+    if len(ranked) >= 3:
+        pair = "+".join(ranked[:2])
+        found.append(f"agreement:models={pair} > single@{ranked[-1]}")
+    return tuple(found)
+
+
+def oracle_of(measured: Sequence[Measured], axis: str) -> Measured:
+    """Per question the policy that is most often right, the cheapest of equals: not attainable."""
+    correct = np.stack([each.correct for each in measured])
+    cost = np.stack([each.axis(axis) for each in measured])
+    best = np.lexsort((cost, -correct), axis=0)[0]
+    columns = np.arange(correct.shape[1])
+
+    def pick(name: str) -> FloatArray:
+        stacked: FloatArray = np.stack([getattr(each, name) for each in measured])[best, columns]
+        return stacked
+
+    return Measured(
+        policy="oracle",
+        **{name: pick(name) for name in ("correct", "samples", "tokens", "flops", "gpu_s", "usd")},
+    )
+
+
+def _point(measured: Measured, weights: FloatArray, config: FrontierConfig) -> Point:
+    def interval(values: FloatArray) -> Interval | None:
+        if not np.isfinite(values).all():
+            return None
+        resampled = weights @ values / len(values)
+        return percentile_interval(float(values.mean()), resampled, config.confidence)
+
+    accuracy, tokens = interval(measured.correct), interval(measured.tokens)
+    assert accuracy is not None and tokens is not None
+    return Point(
+        policy=measured.policy,
+        accuracy=accuracy,
+        samples=float(measured.samples.mean()),
+        tokens=tokens,
+        flops=interval(measured.flops),
+        gpu_s=interval(measured.gpu_s),
+        usd=interval(measured.usd),
+        measured=measured,
+    )
+
+
+def best_buys(
+    measured: Sequence[Measured], weights: FloatArray, axis: str, budgets: int = 8
+) -> tuple[Buy, ...]:
+    """The most accurate policy within each of some budgets, from the cheapest to the dearest."""
+    measured = sorted(measured, key=lambda each: each.axis(axis).mean())  # the cheaper of equals
+    cost = np.array([each.axis(axis).mean() for each in measured])
+    right = np.array([each.correct.mean() for each in measured])
+    n = len(measured[0].correct)
+    costs = np.stack([weights @ each.axis(axis) / n for each in measured])
+    rights = np.stack([weights @ each.correct / n for each in measured])
+    found = []
+    for budget in np.geomspace(cost.min() * 1.001, cost.max() * 1.001, budgets):
+        within = cost <= budget
+        best = int(np.argmax(np.where(within, right, -1.0)))
+        allowed = np.where(costs <= budget, rights, -1.0)
+        share = float((np.argmax(allowed, axis=0) == best).mean())
+        found.append(
+            Buy(
+                budget=float(budget),
+                policy=measured[best].policy,
+                accuracy=float(right[best]),
+                share=share,
+            )
+        )
+    return tuple(found)
+
+
+def _estimate(point: Point, axis: str) -> float:
+    interval = point.cost(axis)
+    if interval is None:
+        raise InputError(f"the cost of {point.policy} in {axis} is not known")
+    return interval.estimate

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -102,9 +103,13 @@ def write_traces(
     if parts.exists() and any(parts.glob("*.parquet")):
         raise InputError(f"{str(parts)!r} holds an unfinished recording: finish or remove it first")
     path.unlink(missing_ok=True)
-    with TraceWriter(path, information or TraceInformation()) as writer:
-        for trace in traces:
-            writer.add(trace)
+    try:
+        with TraceWriter(path, information or TraceInformation()) as writer:
+            for trace in traces:
+                writer.add(trace)
+    except BaseException:
+        shutil.rmtree(parts, ignore_errors=True)  # nothing that could be gone on with
+        raise
 
 
 class TraceWriter:

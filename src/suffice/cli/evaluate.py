@@ -41,6 +41,7 @@ def modes(
     from suffice.core.errors import InputError
     from suffice.core.files import write_bytes, write_json, write_text
     from suffice.recipes.modes.train import evaluate_folder
+    from suffice.training.modes.rewards import ModePrice
     from suffice.training.modes.tasks import Mixture
 
     try:
@@ -51,7 +52,12 @@ def modes(
         ) from None
     mixture = Mixture(tasks=tuple(t.strip() for t in tasks.split(",")), difficulties=steps)
     result = evaluate_folder(
-        model, mixture, per_cell=problems, gamma=gamma, max_tokens=max_tokens, seed=seed
+        model,
+        mixture,
+        per_cell=problems,
+        reward=ModePrice(gamma=gamma),
+        max_tokens=max_tokens,
+        seed=seed,
     )
     if out is not None:
         from suffice.recipes.modes.plots import modes_figure

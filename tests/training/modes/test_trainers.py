@@ -158,7 +158,7 @@ def test_rewards_follow_the_answers() -> None:
 def test_the_initial_p_think_is_a_parameter() -> None:
     own = learner()
     warm_up(
-        own, WarmUp(steps=40, pairs=8, learning_rate=4e-3, initial_p_think=0.2, control_weight=1.0),
+        own, WarmUp(steps=25, pairs=8, learning_rate=4e-3, initial_p_think=0.2, control_weight=1.0),
         state(own), seed=0,
     )  # fmt: skip
     for p in probe_choice(own, seed=0).values():
@@ -456,6 +456,10 @@ def test_settings_from_toml(tmp_path: Path) -> None:
         Routing(method="gate", group=5)
     with pytest.raises(ConfigError, match="strictly between 0 and 1"):
         WarmUp(initial_p_think=1.0)
+    priced = from_values(Routing, {"token_price": 0.01}, source="t").reward
+    assert priced == TokenCost(cost_per_token=0.01, answer_value=1.0)
+    with pytest.raises(InputError, match="a token must cost 0 or more"):
+        Routing(token_price=-1.0)
     with pytest.raises(ConfigError, match="does not exist"):
         from_toml(Routing, tmp_path / "none.toml")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +18,7 @@ from suffice.recipes.modes.card import model_card
 from suffice.recipes.modes.evaluate import ModesResult, answer_both, evaluate_modes, flatten
 from suffice.recipes.modes.folder import load_routed, save_routed, versions
 from suffice.recipes.modes.shape import nano_shape
-from suffice.training.modes.rewards import ModePrice
+from suffice.training.modes.rewards import Reward
 from suffice.training.modes.settings import Routing, WarmUp, plain
 from suffice.training.modes.tasks import ALPHABET, Mixture, check_spelling, read_problems
 
@@ -96,7 +97,8 @@ def train_nano(
         "warm_up_s": round(warmed_s, 1),
         "routing_s": round(time.perf_counter() - started - warmed_s, 1),
     }
-    result = _finish(learner, out, record, [*(state.lines or []), *lines], evaluated_per_cell)
+    told = [*(state.lines or []), *lines]
+    result = _finish(learner, config.routing, out, record, told, per_cell=evaluated_per_cell)
     command = f"suffice train nano --seed {config.seed}"
     if config != NanoTraining(seed=config.seed):
         command += " --config CONFIG"
@@ -153,7 +155,7 @@ def train_modes(
         "versions": versions(),
         "routing_s": round(time.perf_counter() - started, 1),
     }
-    return _finish(learner, out, record, lines, evaluated_per_cell)
+    return _finish(learner, config.routing, out, record, lines, per_cell=evaluated_per_cell)
 
 
 def route(
@@ -171,30 +173,33 @@ def route(
         optimisers={},
     )
     train = train_gate if config.method == "gate" else train_policy
-    train(learner, config, ModePrice(gamma=config.gamma), state, tell=tell)
+    train(learner, config, config.reward, state, tell=tell)
     return state.lines or []
 
 
 def evaluate_folder(
-    folder: Path, mixture: Mixture, *, per_cell: int, gamma: float, max_tokens: int, seed: int
+    folder: Path, mixture: Mixture, *, per_cell: int, reward: Reward, max_tokens: int, seed: int
 ) -> ModesResult:
     """The table of a model folder, by the runtime without torch."""
     model = NanoModel(folder)
     problems = flatten(mixture.distinct(per_cell, seed=seed, split="held_out"))
     answered = answer_both(model, problems, max_tokens=max_tokens)
-    return evaluate_modes(answered, ModePrice(gamma=gamma), seed=seed)
+    return evaluate_modes(answered, reward, seed=seed)
 
 
 def _finish(
-    learner: Any, out: Path, record: dict[str, Any], lines: list[dict[str, Any]], per_cell: int
+    learner: Any,
+    routing: Routing,
+    out: Path,
+    record: dict[str, Any],
+    lines: list[dict[str, Any]],
+    *,
+    per_cell: int,
 ) -> ModesResult:
-    import json  # noqa: PLC0415
-
     save_routed(learner.model, learner.vocabulary, out, record)
-    routing = record["config"]["routing"]
     result = evaluate_folder(
-        out, learner.mixture, per_cell=per_cell, gamma=routing["gamma"],
-        max_tokens=routing["max_tokens"], seed=routing["seed"],
+        out, learner.mixture, per_cell=per_cell, reward=routing.reward,
+        max_tokens=routing.max_tokens, seed=routing.seed,
     )  # fmt: skip
     saved = read_json(out / RECORD, what="training record")
     write_json(out / RECORD, {**saved, "evaluation": asdict(result)})

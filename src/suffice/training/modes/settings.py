@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from suffice.core.errors import ConfigError
 from suffice.training.modes.losses import Norm
+from suffice.training.modes.rewards import ModePrice, Reward, TokenCost
 
 Method = Literal["grpo", "degrpo", "adaptthink", "gate"]
 METHODS: tuple[Method, ...] = ("grpo", "degrpo", "adaptthink", "gate")
@@ -48,6 +49,8 @@ class WarmUp:
 class Routing:
     """How the choice between the modes is trained.
 
+    Rewards are the published ones at a price of thinking `gamma`; `token_price` replaces them by
+    what tokens cost, as a share of what a right answer is worth.
     `alpha` and `norm` belong to degrpo; `entropy` is a bonus on the entropy of the control token;
     `delta` is adaptthink's preference for short answers, against `reference_samples` of the model
     before training; `kl` holds grpo and degrpo to that model. `gate_width` and `fold_steps` belong
@@ -67,6 +70,7 @@ class Routing:
     minibatches: int = 1
     gradient_clip: float = 1.0
     gamma: float = 0.5
+    token_price: float | None = None
     alpha: float = 0.1
     norm: Norm = "paper"
     entropy: float = 0.0
@@ -94,6 +98,7 @@ class Routing:
         for name in ("alpha", "entropy", "kl", "delta", "fold_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        _ = self.reward  # its own checks
         if self.group < 2:
             raise ConfigError(f"group must be 2 or more, got {self.group}: one answer says nothing")
         if self.halves and self.group % 2:
@@ -105,6 +110,13 @@ class Routing:
                 f"minibatches ({self.minibatches}) must divide problems x group "
                 f"({self.problems * self.group})"
             )
+
+    @property
+    def reward(self) -> Reward:
+        """What a response is worth under these settings."""
+        if self.token_price is not None:
+            return TokenCost(cost_per_token=self.token_price, answer_value=1.0)
+        return ModePrice(gamma=self.gamma)
 
     @property
     def halves(self) -> bool:

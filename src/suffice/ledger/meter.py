@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from suffice.ledger.keys import Key, Limits
 from suffice.ledger.rows import SLICE, Used, Watched, Window
@@ -71,15 +72,17 @@ class _Account:
                 total.add(found)
         return total
 
-    def slices(self, now_s: float) -> dict[int, Used]:
-        """Use in the last minute, by the start of each slice."""
+    def slices(self, now_s: float) -> tuple[dict[int, float], dict[int, float]]:
+        """Requests and tokens of the last minute, by the start of each slice."""
         oldest_s = now_s - MINUTE_S - SLICE_S
-        found: dict[int, Used] = {}
+        requests: dict[int, float] = {}
+        tokens: dict[int, float] = {}
         for counts in (self.told, self.sent, self.fresh):
             for (kind, start_s), used in counts.items():
                 if kind == SLICE and start_s > oldest_s:
-                    found.setdefault(start_s, Used()).add(used)
-        return found
+                    requests[start_s] = requests.get(start_s, 0.0) + used.requests
+                    tokens[start_s] = tokens.get(start_s, 0.0) + used.tokens
+        return requests, tokens
 
     def forget(self, now_s: float) -> None:
         """Drop slices that no longer matter."""
@@ -184,23 +187,19 @@ class Meter:
 def _refusal(account: _Account, now_s: float) -> Spent | None:
     limits = account.key.limits
     if limits.requests_per_minute is not None or limits.tokens_per_minute is not None:
-        slices = account.slices(now_s)
+        requests, tokens = account.slices(now_s)
         if limits.requests_per_minute is not None:
-            counts = {start_s: float(used.requests) for start_s, used in slices.items()}
-            refused = _over(
-                account, "requests", limits.requests_per_minute, counts, more=1.0, now_s=now_s
-            )
+            limit = limits.requests_per_minute
+            refused = _over(account, "requests", limit, requests, more=1.0, now_s=now_s)
             if refused is not None:
                 return refused
         if limits.tokens_per_minute is not None:
-            counts = {start_s: float(used.tokens) for start_s, used in slices.items()}
             newest_s = _slice(now_s)[1]
             running = account.running * account.mean_tokens
-            counts[newest_s] = counts.get(newest_s, 0.0) + running
+            tokens[newest_s] = tokens.get(newest_s, 0.0) + running
             more = max(1.0, account.mean_tokens)
-            refused = _over(
-                account, "tokens", limits.tokens_per_minute, counts, more=more, now_s=now_s
-            )
+            limit = limits.tokens_per_minute
+            refused = _over(account, "tokens", limit, tokens, more=more, now_s=now_s)
             if refused is not None:
                 return refused
     return _over_budget(account, limits, now_s)
@@ -262,10 +261,16 @@ def _budget_window(limits: Limits, now_s: float) -> tuple[str, int]:
     if kind == "total":
         return kind, 0
     if kind == "month":
-        today = datetime.fromtimestamp(now_s, UTC)
-        return kind, int(datetime(today.year, today.month, 1, tzinfo=UTC).timestamp())
+        return kind, _month_of(int(now_s // 86400))
     length_s = 3600 if kind == "hour" else 86400
     return kind, int(now_s // length_s) * length_s
+
+
+@lru_cache(maxsize=4)
+def _month_of(day: int) -> int:
+    """Unix time at which the month of that day (counted from 1970) began."""
+    today = datetime.fromtimestamp(day * 86400, UTC)
+    return int(datetime(today.year, today.month, 1, tzinfo=UTC).timestamp())
 
 
 def _end_s(window: tuple[str, int]) -> float | None:

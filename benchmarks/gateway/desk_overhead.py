@@ -1,0 +1,90 @@
+"""What keys, ledger and metrics cost a call: microseconds of CPU on the response path, and off it.
+
+python benchmarks/gateway/desk_overhead.py [--calls 20000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from suffice.core.completions import Usage
+from suffice.gateway.calls import Call
+from suffice.gateway.config import GatewayConfig
+from suffice.gateway.desk import Desk
+from suffice.gateway.sections import LedgerConfig
+from suffice.ledger.keys import Limits, add_key, make_key
+
+HEADERS = [
+    (b"host", b"127.0.0.1:8080"), (b"accept-encoding", b"gzip, deflate"),
+    (b"connection", b"keep-alive"), (b"accept", b"application/json"),
+    (b"content-type", b"application/json"), (b"user-agent", b"OpenAI/Python 3.54.0"),
+    (b"x-stainless-lang", b"python"), (b"x-stainless-retry-count", b"0"),
+    (b"content-length", b"180"),
+]  # fmt: skip
+
+
+def measured(keyed: bool, calls: int) -> dict[str, float]:
+    """CPU microseconds per call on the response path and in the ledger's thread.
+
+    CPU time of the thread, so that other work on the machine is not counted.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        url = str(Path(folder) / "ledger.db")
+        desk = Desk(GatewayConfig(ledger=LedgerConfig(url=url)))
+        headers = list(HEADERS)
+        if keyed:
+            limits = Limits(requests_per_minute=10**9, tokens_per_minute=10**12, budget_usd=1e9)
+            key, text = make_key("bench", limits=limits)
+            add_key(desk.store, key)
+            desk._load()
+            headers.append((b"authorization", f"Bearer {text}".encode()))
+
+        async def run() -> list[float]:
+            await desk.start()
+            times = []
+            for number in range(calls):
+                call = Call(path="/v1/chat/completions", headers=headers, body=b"x" * 180)
+                call.model = call.target = "m"
+                call.arm, call.status, call.complete = "bypass", 200, True
+                call.usage = Usage(prompt_tokens=20, completion_tokens=50)
+                began = time.thread_time()
+                await desk.admit(call)
+                await desk.authorize(call)
+                desk.began(call)
+                call.ended_s = 0.01
+                desk.ended(call)
+                times.append(time.thread_time() - began)
+                if number % 100 == 99:
+                    await asyncio.sleep(0.01)  # as under load, the writer has its turns
+            return times
+
+        cpu = time.process_time()
+        times = asyncio.run(run())
+        path_s = sum(times)
+        asyncio.run(desk.stop())
+        total_s = time.process_time() - cpu
+        return {
+            "on_path_us_median": round(statistics.median(times) * 1e6, 1),
+            "on_path_us_p99": round(statistics.quantiles(times, n=100)[98] * 1e6, 1),
+            "off_path_us_mean": round(max(0.0, total_s - path_s) / calls * 1e6, 1),
+        }
+
+
+def main() -> None:
+    """Print one JSON line per case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=20_000)
+    calls = parser.parse_args().calls
+    for keyed in (False, True):
+        name = "key, limits and budget" if keyed else "no keys"
+        print(json.dumps({"case": name, "calls": calls, **measured(keyed, calls)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -28,8 +28,8 @@ from suffice.cli.policies import policies
 from suffice.cli.record import record
 from suffice.cli.serve import serve
 from suffice.cli.shapes import shapes
-from suffice.cli.train import train
 from suffice.cli.traces import traces
+from suffice.cli.train import train
 from suffice.core.errors import SufficeError
 
 app = typer.Typer(

@@ -74,9 +74,14 @@ def test_file_round_trip_and_seal(found, tmp_path):
     written = write_calibration(found, path, tmp_path / "report")
     assert {p.name for p in written} >= {"policy.json", "certificate.html", "path.png"}
     assert read_policy_file(path) == found.file
-    policy = parse_policy(f"certified:file={path}")
+    policy = build_policy(json.loads(path.read_text()))
     assert policy.guarantee.id == found.file.certificate.id
-    assert build_policy(json.loads(path.read_text())).models == ("small", "large")
+    assert policy.models == ("small", "large")
+    # Names may come from a gateway's client: they must not make it open files.
+    with pytest.raises(InputError, match=r"--policy policy\.json"):
+        parse_policy(f"certified:file={path}")
+    with pytest.raises(InputError, match=r"--policy policy\.json|file"):
+        build_policy({"policy": "certified", "file": str(path)})
     table = json.loads(path.read_text())
     table["clusters"][0]["accept"] = 0.01
     with pytest.raises(InputError, match="was changed after its certificate"):

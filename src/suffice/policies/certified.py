@@ -23,6 +23,7 @@ from suffice.core.decisions import (
 from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.policies.cascade import Cascade, Rung
+from suffice.policies.drift import Monitor, Observation
 from suffice.policies.predictor import Predictor
 from suffice.policies.prompt_features import prompt_of
 
@@ -151,7 +152,7 @@ class Certified:
     guarantee: Guarantee
     samplers: tuple[AnyPolicy | None, ...] = ()  # by cluster: a sampler of its own, without a gate
     models: tuple[str, ...] = ()  # what the arms run on: what the certificate is about
-    monitors: tuple[Any, ...] = ()  # suffice.policies.drift.Monitor
+    monitors: tuple[Monitor, ...] = ()  # what a watch holds traffic against
 
     name: ClassVar[str] = "certified"
     paper: ClassVar[str] = "2110.01052"
@@ -192,3 +193,14 @@ class Certified:
             return self.safe
         gate = Gate(inner=self.cheap, exits=exits, predictor=self.predictor)
         return Cascade(rungs=(Rung(policy=gate), Rung(policy=self.safe)))
+
+
+def observation_of(why: str, confidence: float | None) -> Observation:
+    """What a watch learns from an outcome of `Certified`, by its `why` and confidence.
+
+    A gate's verdict at the first rung is an early answer, and so is a vote that ended before its
+    cap; everything else was the safe arm's.
+    """
+    gated = "rung 1 of 2: " in why
+    early = gated or why.startswith(("agreement ", "hopeless: "))
+    return Observation(stopped=early, confidence=confidence if gated else None)

@@ -2,7 +2,6 @@
 
     POLICY   NAME[:OPTION=VALUE[,OPTION=VALUE…]][@MODEL]
     CASCADE  POLICY > POLICY [> …]
-    certified:file=policy.json, as `suffice calibrate` writes it
 
 Options that every policy takes: `effort` (thinking effort of its samples) and, in a cascade,
 `accept` (confidence from which the rung's answer stands). Tuples are written a+b+c.
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from suffice.core.decisions import AnyPolicy
@@ -26,7 +24,7 @@ from suffice.policies.certified import Certified
 from suffice.policies.deepconf import DeepConfOffline, DeepConfOnline
 from suffice.policies.fixed import BestOfN, SelfConsistency, Single
 from suffice.policies.options import convert, shown, type_name
-from suffice.policies.policy_file import certified_policy, policy_file_of, read_policy_file
+from suffice.policies.policy_file import certified_policy, policy_file_of
 from suffice.policies.probe import AnswerStability
 from suffice.policies.revise import ReviseOnce, SequentialRevision
 from suffice.policies.shortest import ShortMAtK
@@ -133,7 +131,7 @@ def build_policy(spec: Mapping[str, Any]) -> AnyPolicy:
     name = rest.pop("policy", None)
     if not isinstance(name, str):
         raise InputError('a policy table needs its name: policy = "adaptive_consistency"')
-    if name == Certified.name and "file" not in rest:
+    if name == Certified.name and rest:
         return certified_policy(policy_file_of(dict(spec)), parse_policy)
     if name != Cascade.name:
         return _build(name, rest)
@@ -173,7 +171,10 @@ def _build(name: str, values: dict[str, Any]) -> AnyPolicy:
     if cls is Cascade:
         raise InputError("a cascade is written as its rungs: policy@model > policy@model")
     if cls is Certified:
-        return _read_certified(values)
+        # Names may come from a client: they never make this process open a file.
+        raise InputError(
+            "a certified policy is its file, as `suffice calibrate` writes it: --policy policy.json"
+        )
     hints = get_type_hints(cls)
     known = {field.name for field in fields(cls) if "doc" in field.metadata}
     if cls is Auto:
@@ -197,15 +198,6 @@ def _build(name: str, values: dict[str, Any]) -> AnyPolicy:
         return policy
     thinking = None if effort is None else Thinking.of_effort(str(effort))
     return Rewired(inner=policy, model=model, thinking=thinking)
-
-
-def _read_certified(values: dict[str, Any]) -> AnyPolicy:
-    if set(values) != {"file"}:
-        raise InputError(
-            "a certified policy is read from its file: certified:file=policy.json "
-            "(`suffice calibrate` writes it)"
-        )
-    return certified_policy(read_policy_file(Path(str(values["file"]))), parse_policy)
 
 
 def _class_of(name: str) -> type[Any]:

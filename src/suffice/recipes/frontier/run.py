@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.completions import CostModel, count_tokens_only
+from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.evals.routing import non_decreasing_hull
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
 from suffice.evals.traces import TraceSet
+from suffice.policies.policy_file import certified_policy, check_models, read_policy_file
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.play import Recorded
 from suffice.recipes.calibrate.prepare import arm_of, complete, models_of
@@ -105,10 +108,10 @@ def frontier(
     texts = config.policies or default_policies(traces, recorded, questions.tolist())
     measured = []
     for text in dict.fromkeys(texts):
-        named = text if ">" in text or models_of(parse_policy(text)) else arm_of(text, traces)[0]
+        named, policy = policy_of(text, traces)
         measured.append(
             measure(
-                named, parse_policy(named), recorded, questions,
+                named, policy, recorded, questions,
                 cost_model=cost_model, shuffles=config.shuffles, seed=config.seed,
             )
         )  # fmt: skip
@@ -128,6 +131,18 @@ def frontier(
         buys=best_buys(measured, weights, config.axis),
         datasets=traces.datasets,
     )
+
+
+def policy_of(text: str, traces: TraceSet) -> tuple[str, AnyPolicy]:
+    """(name, policy) of a line of text or of a policy file that was calibrated for these models."""
+    if text.endswith(".json"):
+        file = read_policy_file(Path(text))
+        check_models(file, traces.models, "the trace set")
+        return f"certified {file.certificate.id}", certified_policy(file, parse_policy)
+    if ">" in text or models_of(parse_policy(text)):
+        return text, parse_policy(text)
+    named, policy, _ = arm_of(text, traces)
+    return named, policy
 
 
 def default_policies(

@@ -22,6 +22,7 @@ from suffice.core.errors import (
     UpstreamTimeout,
 )
 from suffice.core.requests import Message, Request, Sampling
+from suffice.core.thinking import Thinking
 from suffice.evals.extract import number
 from suffice.executors.batch import run_batch
 from suffice.executors.live import Failed, Finished, Launched, Settled, Streamed, run, stream
@@ -308,3 +309,13 @@ def test_a_judgement_that_is_cancelled_before_it_begins_leaves_nothing_behind():
     hurried = ShortMAtK(k=4, m=1)
     outcome = asyncio.run(run(hurried, REQUEST, backend, extract=number_later))
     assert outcome.samples_run == 4
+
+
+def test_an_effort_that_nobody_would_heed_is_refused_before_anything_is_sent():
+    backend = FakeBackend(
+        [Script.of("4")], capabilities=replace(ABLE, thinking_switch=None, thinking_budget=False)
+    )
+    request = replace(REQUEST, thinking=Thinking.of_effort("low"))
+    with pytest.raises(LacksCapability, match="neither a thinking switch nor a thinking budget"):
+        asyncio.run(run(Single(), request, backend))
+    assert backend.traffic.calls == []

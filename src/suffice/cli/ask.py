@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +12,16 @@ if TYPE_CHECKING:
     from suffice.core.completions import Outcome
     from suffice.core.decisions import AnyPolicy
     from suffice.core.requests import Request
+    from suffice.executors.live import Score
 
 
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask.")],
     policy: Annotated[
-        str, typer.Option("--policy", help="Policy with options, see suffice policies.")
+        str,
+        typer.Option(
+            "--policy", help="Policy with options (see suffice policies), or a TOML or JSON file."
+        ),
     ] = "auto",
     upstream: Annotated[
         list[str] | None,
@@ -63,6 +68,29 @@ def ask(
             show_default=False,
         ),
     ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-total-tokens",
+            min=1,
+            help="Completion tokens at most, all samples together.",
+            show_default=False,
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--max-seconds", min=0.0, help="Answer with what there is by then.", show_default=False
+        ),
+    ] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            "--scorer",
+            help="Verifier or reward function for best_of_n, as module:function.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print answer and receipt.")] = False,
 ) -> None:
@@ -80,19 +108,23 @@ def ask(
         from suffice.backends.pool import BackendPool
     except ImportError:
         raise MissingExtra.of("httptools", "serve", "suffice ask") from None
-    from suffice.cli.serve import embedded
+    from suffice.cli.serve import embedded, policy_table
     from suffice.core.completions import Budget
     from suffice.core.requests import Message, Request, Sampling
     from suffice.evals.equivalence import answer_extractor
-    from suffice.policies.registry import parse_policy
+    from suffice.executors.scorer import load_scorer
+    from suffice.policies.registry import build_policy, parse_policy
 
     # Mistakes are told before a model is loaded.
-    chosen = parse_policy(policy)
+    path = Path(policy)
+    in_file = path.suffix in (".toml", ".json")
+    chosen = build_policy(policy_table(path)) if in_file else parse_policy(policy)
     answer_extractor(answer_format)
-    if "score" in chosen.needs:
+    score = None if scorer is None else load_scorer(scorer)
+    if "score" in chosen.needs and score is None:
         raise LacksCapability(
-            f"policy {chosen.name} needs a verifier or reward function, which only Python can give "
-            "(suffice.executors.live.run, score=…); choose a policy that votes"
+            f"policy {chosen.name} needs a verifier or reward function: "
+            "--scorer module:function, or choose a policy that votes"
         )
     turns = [Message(role="user", content=question)]
     if system is not None:
@@ -108,13 +140,21 @@ def ask(
         pool = BackendPool([OpenAIBackend(url) for url in upstream])
     else:
         pool = BackendPool(embedded(tell))
-    outcome = asyncio.run(_answer(pool, chosen, request, Budget(samples=samples), live=not as_json))
+    budget = Budget(samples=samples, completion_tokens=tokens, elapsed_s=seconds)
+    answering = _answer(pool, chosen, request, budget, score=score, live=not as_json)
+    outcome = asyncio.run(answering)
     if as_json:
         _print_json(outcome)
 
 
 async def _answer(
-    pool: BackendPool, policy: AnyPolicy, request: Request, budget: Any, *, live: bool
+    pool: BackendPool,
+    policy: AnyPolicy,
+    request: Request,
+    budget: Any,
+    *,
+    score: Score | None,
+    live: bool,
 ) -> Outcome:
     from contextlib import aclosing
     from dataclasses import replace
@@ -133,8 +173,9 @@ async def _answer(
         await pool.serving(request.model)
         view = View(policy.name, request.model)
         events = executor.stream(
-            policy, request, pool, budget=budget, extract=answer_extractor(request.answer_format)
-        )
+            policy, request, pool, budget=budget, score=score,
+            extract=answer_extractor(request.answer_format),
+        )  # fmt: skip
         outcome: Outcome | None = None
         moving = Live(view, console=console, refresh_per_second=12, transient=True)
         async with aclosing(events):

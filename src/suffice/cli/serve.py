@@ -48,7 +48,15 @@ def serve(
         typer.Option(
             "--answer-format",
             help="How answers are compared if a request does not say: "
-            "number, choice, boxed, json, tool, regex:…",
+            "number, choice, boxed, math, json, tool, regex:…",
+            show_default=False,
+        ),
+    ] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            "--scorer",
+            help="Verifier or reward function for best_of_n, as module:function.",
             show_default=False,
         ),
     ] = None,
@@ -91,7 +99,8 @@ def serve(
         raise MissingExtra.of(error.name or "uvicorn", "serve", "suffice serve") from None
     read = partial(
         settings_of, config, upstream=upstream, policy=policy, model=model,
-        answer_format=answer_format, host=host, port=port, workers=workers, ledger=ledger,
+        answer_format=answer_format, scorer=scorer, host=host, port=port, workers=workers,
+        ledger=ledger,
     )  # fmt: skip
     settings = read()
     # The workers of one gateway are counted together.
@@ -194,8 +203,9 @@ def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None, *, keyed
     what = "no prompts, no outputs" if texts == "none" else f"keeps {texts}, redacted"
     typer.echo(f"upstreams: {', '.join(names)}")
     typer.echo(f"policy: {settings.policy or 'none (passed through); suffice/<policy> as model'}")
-    typer.echo(f"OpenAI base URL: http://{settings.host}:{settings.port}/v1")
-    typer.echo(f"dashboard: http://{settings.host}:{settings.port}/")
+    if settings.port:  # else the log says which free one it is
+        typer.echo(f"OpenAI base URL: http://{settings.host}:{settings.port}/v1")
+        typer.echo(f"dashboard: http://{settings.host}:{settings.port}/")
     typer.echo(f"ledger: {ledger}" + ("" if ledger == "none" else f" ({what})"))
     typer.echo(f"keys: {'asked for' if asked else 'none asked for (suffice keys add NAME)'}")
     if settings.host not in LOOPBACK and not asked:

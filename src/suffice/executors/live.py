@@ -132,6 +132,17 @@ def check_needs(
             raise LacksCapability(f"policy {policy.name} needs {need}: {remedies[need]}")
 
 
+def check_effort(request: Request, capabilities: Capabilities, *, backend: str) -> None:
+    """Raise LacksCapability if the request asks for an effort that the backend would ignore."""
+    if request.thinking is None:
+        return
+    if capabilities.thinking_switch is None and not capabilities.thinking_budget:
+        raise LacksCapability(
+            f"effort: upstream {backend} has neither a thinking switch nor a thinking budget and "
+            "would ignore it; leave it out, or choose budget_forcing or no_thinking:begin=true"
+        )
+
+
 async def run(
     policy: AnyPolicy,
     request: Request,
@@ -179,6 +190,7 @@ async def stream(
     """
     capabilities = await backend.capabilities()
     check_needs(policy, capabilities, backend=backend.name, scored=score is not None)
+    check_effort(request, capabilities, backend=backend.name)
     session = Session(
         policy, request, budget=budget, cost_model=cost_model, logprobs=capabilities.logprobs
     )

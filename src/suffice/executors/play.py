@@ -59,11 +59,19 @@ Recording = Callable[[Launch], Recorded]
 CutAnswer = Callable[[Completion], str | None]
 
 
+class Span(NamedTuple):
+    """When a sample ran: its tokens were drawn at the ticks start + 1 to end."""
+
+    start: int
+    end: int
+
+
 class Played(NamedTuple):
-    """What a replay came to, and the ticks until the decision."""
+    """What a replay came to, the ticks until the decision, and when each sample ran."""
 
     outcome: Outcome
     ticks: int
+    spans: tuple[Span, ...]  # in the order in which samples were begun
 
 
 def play(
@@ -219,6 +227,7 @@ class _Player:
         # Nothing changes what such a policy watches: no need to ask it again and again.
         self._indifferent = getattr(session.policy, "watch", None) is watch_nothing
         self._streams: dict[int, _Stream] = {}
+        self._all: list[_Stream] = []
         self._events: list[tuple[int, int, int, int]] = []  # tick, order, version, sample
         self._begun = 0
         self._tick = 0  # of the event at hand
@@ -242,7 +251,8 @@ class _Player:
             self._advance(stream, tick - stream.start)
         outcome = session.outcome(self._tick * self._clock.token_s)
         session.catch_up = None  # no cycle: thousands of sessions are gone as soon as they end
-        return Played(outcome, self._tick)
+        spans = tuple(Span(each.start, each.start + each.booked) for each in self._all)
+        return Played(outcome, self._tick, spans)
 
     def _deadline(self) -> int | None:
         """First tick past the time budget, None without one."""
@@ -294,6 +304,7 @@ class _Player:
                 stream = _Stream(command, self._recording(command), start, self._begun)
                 self._begun += 1
                 self._streams[command.sample] = stream
+                self._all.append(stream)
                 stream.watch = self._watch(stream)
                 self._plan(stream)
             else:

@@ -13,7 +13,7 @@ from suffice.core.completions import Budget, CostModel, Outcome
 from suffice.core.decisions import AnyPolicy
 from suffice.core.requests import Request
 from suffice.executors import live
-from suffice.executors.live import Extract
+from suffice.executors.live import Extract, Score
 from suffice.gateway.render import Renderer
 from suffice.gateway.stream import event_of
 
@@ -32,6 +32,7 @@ class Job:
     extract: Extract | None
     cost_model: CostModel
     choices: int
+    score: Score | None = None
     happened: Callable[[int, live.Event], None] | None = None  # told of every event of each choice
 
     @property
@@ -55,6 +56,7 @@ class Job:
             self.backend,
             budget=share(self.budget, self.choices),
             extract=self.extract,
+            score=self.score,
             cost_model=self.cost_model,
         )
         if self.happened is None:

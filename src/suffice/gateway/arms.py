@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import ConfigError, InputError, SufficeError, UnknownName
 from suffice.core.requests import Request
 from suffice.executors.live import Extract
+from suffice.executors.scorer import load_scorer
 from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.guard import Guard
 from suffice.gateway.patterns import extractor_of
 from suffice.gateway.protocol import SufficeFields
 from suffice.policies.auto import Auto
@@ -27,6 +29,7 @@ from suffice.policies.fixed import Single
 from suffice.policies.registry import POLICIES, build_policy, parse_policy
 
 NAMESPACE = "suffice/"
+T = TypeVar("T")
 AUTO = "auto"
 # Policies that cannot run by name alone: they want rungs, a scorer or a list of models.
 _NEEDS_MORE = {"cascade", "best_of_n", "agreement", "certified"}
@@ -49,8 +52,11 @@ class Arms:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
+        self.score = None
+        if config.scorer is not None:
+            self.score = _checked("scorer", load_scorer, config.scorer)
         self._tables = {
-            name: _checked(f"policies.{name}", build_policy, table)
+            name: Guard.over(_checked(f"policies.{name}", build_policy, table))
             for name, table in config.policies.items()
         }
         default = config.policy
@@ -60,7 +66,8 @@ class Arms:
 
     def model_names(self) -> list[str]:
         """Names under `suffice/` that a client may ask for as a model."""
-        named = [name for name in POLICIES if name not in {*_NEEDS_MORE, AUTO, *self._tables}]
+        wanting = _NEEDS_MORE if self.score is None else _NEEDS_MORE - {"best_of_n"}
+        named = [name for name in POLICIES if name not in {*wanting, AUTO, *self._tables}]
         return [NAMESPACE + name for name in (AUTO, *self._tables, *named)]
 
     def choose(self, model: str, wishes: SufficeFields, *, price: float | None = None) -> Arm:
@@ -127,7 +134,7 @@ def _replaced(policy: Any, option: str, value: Any) -> AnyPolicy:
     return changed
 
 
-def _checked(where: str, build: Callable[[Any], AnyPolicy], value: Any) -> AnyPolicy:
+def _checked(where: str, build: Callable[[Any], T], value: Any) -> T:
     try:
         return build(value)
     except SufficeError as error:

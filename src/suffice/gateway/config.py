@@ -68,6 +68,7 @@ class GatewayConfig:
     policy: str | None = None
     model: str | None = None
     answer_format: str | None = None
+    scorer: str | None = None  # module:function, see suffice.executors.scorer
     budget: Budget = DEFAULT_BUDGET
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     keep_alive_s: float = 5.0
@@ -148,6 +149,7 @@ class _File(_Strict):
     policy: str | None = None
     model: str | None = None
     answer_format: str | None = None
+    scorer: str | None = None
     keep_alive_s: float = Field(default=5.0, gt=0)
     max_body_bytes: int = Field(default=32 * 2**20, gt=0)
     max_choices: int = Field(default=16, ge=1)
@@ -189,6 +191,7 @@ def config_from(tables: Mapping[str, Any], *, source: str, text: str = "") -> Ga
         policy=file.policy,
         model=file.model,
         answer_format=file.answer_format,
+        scorer=file.scorer,
         budget=Budget(**file.budget.model_dump()),
         policies=file.policies,
         keep_alive_s=file.keep_alive_s,

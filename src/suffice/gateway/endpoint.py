@@ -227,6 +227,7 @@ class Completions:
             backend=service.pool,
             budget=tighter(tighter(ask.budget, config.budget), call.budget or Budget()),
             extract=service.arms.extractor(question),
+            score=service.arms.score,
             cost_model=await service.cost_model(),
             choices=ask.n,
             happened=happened if hooks else None,

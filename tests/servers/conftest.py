@@ -16,6 +16,7 @@ from suffice.backends.protocol import Backend
 from suffice.gateway.app import create_app
 from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
+from suffice.gateway.server import server_of
 
 
 @contextmanager
@@ -30,6 +31,26 @@ def serving(
         port = listener.getsockname()[1]
         app = create_app(config, backends=backends, hooks=hooks)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_for(lambda: server.started)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@contextmanager
+def serving_bounded(
+    config: GatewayConfig, backends: Sequence[Backend] | None = None
+) -> Iterator[str]:
+    """The same with the product's own server, which bounds connections and drains."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        server = server_of(config, backends=backends, quiet=True)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -62,6 +83,7 @@ class Tools:
 
     serving = staticmethod(serving)
     config_for = staticmethod(config_for)
+    serving_bounded = staticmethod(serving_bounded)
     wait_for = staticmethod(wait_for)
 
 

@@ -16,6 +16,7 @@ from suffice.cli.config import config
 from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.evaluate import evaluate
+from suffice.cli.exchange import exchange
 from suffice.cli.fit import fit
 from suffice.cli.frontier import frontier
 from suffice.cli.hardware import hardware
@@ -26,6 +27,7 @@ from suffice.cli.ledger import ledger
 from suffice.cli.measure import measure
 from suffice.cli.policies import policies
 from suffice.cli.record import record
+from suffice.cli.replay import replay
 from suffice.cli.serve import serve
 from suffice.cli.shapes import shapes
 from suffice.cli.traces import traces
@@ -75,6 +77,7 @@ app.command()(ablate)
 app.command()(calibrate_hardware)
 app.command()(calibrate)
 app.command()(frontier)
+app.command()(exchange)
 app.command()(policies)
 app.command()(serve)
 app.command()(ask)
@@ -82,6 +85,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(ledger, name="ledger")
 app.add_typer(config, name="config")
 app.command()(record)
+app.command()(replay)
 app.add_typer(traces, name="traces")
 app.command()(doctor)
 

@@ -1,0 +1,77 @@
+"""`suffice exchange`: FLOPs for training or for inference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def exchange(
+    traces: Annotated[
+        list[Path], typer.Argument(help="Trace files (Parquet).", show_default=False)
+    ],
+    small: Annotated[str, typer.Option("--small", help="MODEL=PARAMETERS/TRAINING_TOKENS.")],
+    large: Annotated[str, typer.Option("--large", help="MODEL=PARAMETERS/TRAINING_TOKENS.")],
+    ratio: Annotated[
+        str, typer.Option("--ratio", help="Inference over training tokens, e.g. 0.1,1,10.")
+    ] = "0.1,1,10",
+    bins: Annotated[int, typer.Option("--bins", help="Of difficulty.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Of orders and resampling.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for page and picture.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Where a small model with more samples beats a large one at equal total FLOPs, by difficulty.
+
+    Example: [bold]suffice exchange traces.parquet --small small=1.2B/9T --large large=8B/15T
+    --ratio 0.1,1,10[/bold]
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffice.core.errors import InputError
+    from suffice.evals.trace_files import read_traces
+    from suffice.recipes.exchange.output import HEADER, notes_of, rows_of, write_exchange
+    from suffice.recipes.exchange.run import Trained
+    from suffice.recipes.exchange.run import exchange as run
+
+    try:
+        ratios = [float(part) for part in ratio.split(",")]
+    except ValueError:
+        raise InputError(f"--ratio {ratio!r}: write numbers, e.g. 0.1,1,10") from None
+    models = []
+    for option, text in (("--small", small), ("--large", large)):
+        parts = _trained(option, text)
+        models.append(Trained(model=parts[0], parameters=parts[1], training_tokens=parts[2]))
+    found = run(read_traces(traces), models[0], models[1], ratios, bins=bins, seed=seed)
+    written = [] if out is None else write_exchange(found, out)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    table = Table(*HEADER, box=None, pad_edge=False)
+    for row in rows_of(found):
+        table.add_row(*row)
+    console.print(table)
+    for note in notes_of(found):
+        console.print(f"[dim]{note}[/dim]")
+    if written:
+        typer.echo(f"wrote {', '.join(map(str, written))}")
+
+
+def _trained(option: str, text: str) -> tuple[str, float, float]:
+    """MODEL=PARAMETERS/TOKENS, both as 1.2B or 15T."""
+    from suffice.core.errors import InputError
+    from suffice.core.quantities import parse_count
+
+    model, _, numbers = text.rpartition("=")
+    parameters, slash, tokens = numbers.partition("/")
+    if not model or not slash:
+        raise InputError(f"{option} {text!r}: write MODEL=PARAMETERS/TRAINING_TOKENS, 8B/15T")
+    return model, parse_count(parameters), parse_count(tokens)

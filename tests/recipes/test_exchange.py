@@ -1,0 +1,61 @@
+"""The exchange of training for inference FLOPs: the paper's special case, bins, verdicts."""
+
+from __future__ import annotations
+
+import pytest
+from known_traces import make
+
+from suffice.core.errors import InputError
+from suffice.recipes.exchange.output import rows_of, verdict
+from suffice.recipes.exchange.run import Trained, affordable_samples, exchange
+
+
+@pytest.mark.parametrize("ratio", [0.16, 0.79, 22.0])  # those of the paper's figure 9
+@pytest.mark.parametrize("multiplier", [2.0, 14.0])
+def test_equal_data_and_lengths_give_the_papers_factor(ratio, multiplier):
+    small = Trained(model="s", parameters=1e9, training_tokens=1e12)
+    large = Trained(model="l", parameters=multiplier * 1e9, training_tokens=1e12)
+    k = affordable_samples(small, large, ratio)
+    assert k == pytest.approx(multiplier + 3 / ratio * (multiplier - 1))
+
+
+def test_total_flops_are_equal_at_k():
+    small = Trained(model="s", parameters=1e9, training_tokens=9e12)
+    large = Trained(model="l", parameters=8e9, training_tokens=15e12)
+    ratio, longer = 2.0, 0.7
+    k = affordable_samples(small, large, ratio, longer)
+    drawn = ratio * large.training_tokens
+    spent_large = 6 * 8e9 * 15e12 + 2 * 8e9 * drawn
+    spent_small = 6 * 1e9 * 9e12 + 2 * 1e9 * k * longer * drawn
+    assert spent_small == pytest.approx(spent_large)
+    # Training the small model may cost more than everything that the large one ever does.
+    dear = Trained(model="s", parameters=1e9, training_tokens=1e15)
+    assert affordable_samples(dear, large, ratio) < 1
+
+
+def test_samples_beat_the_large_model_where_the_small_one_is_often_right():
+    traces = make(100, samples=16, small=(0.75, 0.02), large=(0.8, 0.8))
+    small = Trained(model="small", parameters=1e9, training_tokens=1e12)
+    large = Trained(model="large", parameters=8e9, training_tokens=1e12)
+    found = exchange(traces, small, large, [1.0, 1000.0], bins=2)
+    easy, hard = found.cells[:2]
+    assert found.held_out
+    assert found.recorded == 8
+    assert (easy.bin, hard.bin) == (1, 2)
+    assert verdict(easy) == "small, vote"
+    assert verdict(hard) == "large"
+    assert easy.covered >= easy.vote
+    assert found.cells[2].affordable == pytest.approx(8, rel=0.02)  # inference is everything: M = 8
+    assert len(rows_of(found)) == 4
+
+
+def test_refusals():
+    traces = make(20)
+    small = Trained(model="small", parameters=1e9, training_tokens=1e12)
+    other = Trained(model="huge", parameters=1e9, training_tokens=1e12)
+    with pytest.raises(InputError, match="'huge' is not in the traces"):
+        exchange(traces, small, other, [1.0])
+    with pytest.raises(InputError, match="must be positive"):
+        Trained(model="m", parameters=0, training_tokens=1)
+    with pytest.raises(InputError, match="ratio"):
+        affordable_samples(small, small, 0.0)

@@ -126,6 +126,14 @@ def test_train_nano_then_modes(tmp_path: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(first)
     assert tokenizer("<user>3b<assistant>")["input_ids"] == VOCABULARY.prompt("3b")
 
+    again = invoke("train", "nano", "--config", str(config), "--out", str(first), "--evaluate", "3")
+    assert again.exit_code == 0
+    assert "warm-up" not in again.output  # finished: evaluated, not trained
+    other = invoke("train", "nano", "--config", str(config), "--out", str(first), "--seed", "7")
+    assert "holds a model of another config (routing.seed: 0 -> 7; seed: 0 -> 7)" in str(
+        other.exception
+    )
+
     problems = tmp_path / "mine.jsonl"
     problems.write_text('{"prompt": "3b", "answer": "6", "difficulty": 1}\n')
     modes = ("train", "modes", "--model", str(first), "--method", "degrpo", "--steps", "2")

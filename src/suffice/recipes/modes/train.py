@@ -19,7 +19,7 @@ from suffice.recipes.modes.evaluate import ModesResult, answer_both, evaluate_mo
 from suffice.recipes.modes.folder import load_routed, save_routed, versions
 from suffice.recipes.modes.shape import nano_shape
 from suffice.training.modes.rewards import Reward
-from suffice.training.modes.settings import Routing, WarmUp, plain
+from suffice.training.modes.settings import Routing, WarmUp, differences, plain
 from suffice.training.modes.tasks import ALPHABET, Mixture, check_spelling, read_problems
 
 Tell = Callable[[dict[str, Any]], None]
@@ -60,7 +60,10 @@ def train_nano(
     tell: Tell = lambda _: None,
     evaluated_per_cell: int = EVALUATED_PER_CELL,
 ) -> ModesResult:
-    """Train the model from nothing into `out`; an interrupted run goes on where it was saved."""
+    """Train the model from nothing into `out`; an interrupted run goes on where it was saved.
+
+    A folder that holds the finished model of the same config is evaluated and left as it is.
+    """
     from suffice.training.model import build_model  # noqa: PLC0415 - torch
     from suffice.training.modes.run_state import RunState  # noqa: PLC0415
     from suffice.training.modes.sequences import Learner, check_room  # noqa: PLC0415
@@ -69,6 +72,8 @@ def train_nano(
     from suffice.training.rung import Recipe  # noqa: PLC0415
 
     vocabulary, mixture = Vocabulary.of(ALPHABET), config.mixture
+    if _is_finished(out, plain(config)):
+        return _evaluate(out, mixture, config.routing, evaluated_per_cell)
     chosen = nano_shape(len(vocabulary), parameters=config.parameters, layers=config.layers)
     tell({"phase": "shape", "shape": str(chosen.shape), "parameters": chosen.parameters})
     model: Any = build_model(chosen.shape)
@@ -140,6 +145,8 @@ def train_modes(
     if source.resolve() == out.resolve():
         raise InputError("--out is the model's own folder: choose another, it would be overwritten")
     mixture = config.mixture
+    if _is_finished(out, plain(config)):
+        return _evaluate(out, mixture, config.routing, evaluated_per_cell)
     model, vocabulary = load_routed(source)
     check_spelling(mixture.given, vocabulary)
     check_room(model.config, vocabulary, _longest(mixture, vocabulary), config.routing.max_tokens)
@@ -197,10 +204,7 @@ def _finish(
     per_cell: int,
 ) -> ModesResult:
     save_routed(learner.model, learner.vocabulary, out, record)
-    result = evaluate_folder(
-        out, learner.mixture, per_cell=per_cell, reward=routing.reward,
-        max_tokens=routing.max_tokens, seed=routing.seed,
-    )  # fmt: skip
+    result = _evaluate(out, learner.mixture, routing, per_cell)
     saved = read_json(out / RECORD, what="training record")
     write_json(out / RECORD, {**saved, "evaluation": asdict(result)})
     write_text(out / "progress.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -208,6 +212,26 @@ def _finish(
         leftover.unlink()
     (out / "work").rmdir()
     return result
+
+
+def _is_finished(out: Path, config: dict[str, Any]) -> bool:
+    if not (out / RECORD).exists():
+        return False
+    record = read_json(out / RECORD, what="training record")
+    changed = differences(record["config"], config)
+    if changed:
+        raise InputError(
+            f"{str(out)!r} holds a model of another config ({'; '.join(changed)}): choose another "
+            "--out, or delete it"
+        )
+    return True
+
+
+def _evaluate(out: Path, mixture: Mixture, routing: Routing, per_cell: int) -> ModesResult:
+    return evaluate_folder(
+        out, mixture, per_cell=per_cell, reward=routing.reward,
+        max_tokens=routing.max_tokens, seed=routing.seed,
+    )  # fmt: skip
 
 
 def _longest(mixture: Mixture, vocabulary: Vocabulary) -> int:

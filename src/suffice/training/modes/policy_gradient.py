@@ -7,6 +7,7 @@ and their normalisations are in `losses`. With one minibatch a batch is used onc
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,10 +37,13 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class _Minibatch:
-    """Some responses with what the loss needs beside the model."""
+    """Some responses with what the loss needs beside the model.
+
+    `old_BT` is None where the model has not moved since the responses were drawn.
+    """
 
     batch: Batch
-    old_BT: torch.Tensor
+    old_BT: torch.Tensor | None
     advantage_B: torch.Tensor
     reference_BT: torch.Tensor | None
 
@@ -107,13 +111,17 @@ def objective(
     batch = part.batch
     logits_BTV, _ = response_logits(model, batch)
     logprob_BT = token_logprobs(logits_BTV / config.temperature, batch.response_BT)
+    old_BT = logprob_BT.detach().clone() if part.old_BT is None else part.old_BT.clone()
+    if config.halves:
+        # The mode was forced: half of the responses each, whatever the model thinks.
+        old_BT[:, 0] = math.log(0.5)
     if config.method == "adaptthink":
         loss = losses.sequence_clipped(
-            logprob_BT, part.old_BT, batch.mask_BT, part.advantage_B, config.epsilon
+            logprob_BT, old_BT, batch.mask_BT, part.advantage_B, config.epsilon
         )
     else:
         advantage_BT = part.advantage_B[:, None].expand_as(logprob_BT)
-        token_loss_BT = losses.clipped(logprob_BT, part.old_BT, advantage_BT, config.epsilon)
+        token_loss_BT = losses.clipped(logprob_BT, old_BT, advantage_BT, config.epsilon)
         if config.method == "grpo":
             loss = losses.grpo(token_loss_BT, batch.mask_BT)
         else:
@@ -184,15 +192,12 @@ def _minibatches(
             logits_BTV, _ = response_logits(net, drawn.batch)
         return token_logprobs(logits_BTV / config.temperature, drawn.batch.response_BT)
 
-    old_BT = logprobs(model)
-    if config.halves:
-        # The control token was forced: half of the responses whatever the model thinks.
-        old_BT[:, 0] = torch.log(torch.tensor(0.5))
+    old_BT = logprobs(model) if config.minibatches > 1 else None
     reference_BT = logprobs(reference) if config.kl > 0 and reference is not None else None
     order = torch.randperm(len(advantage_B), generator=seeded(config.seed, "order", step))
     return [
         _Minibatch(
-            drawn.batch.rows(rows), old_BT[rows], advantage_B[rows],
+            drawn.batch.rows(rows), None if old_BT is None else old_BT[rows], advantage_B[rows],
             None if reference_BT is None else reference_BT[rows],
         )
         for rows in order.to(advantage_B.device).chunk(config.minibatches)

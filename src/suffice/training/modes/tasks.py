@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -260,11 +260,3 @@ def check_spelling(problems: Sequence[Problem], vocabulary: Vocabulary) -> None:
     for problem in problems:
         for text in (problem.prompt, problem.answer, problem.steps or ""):
             vocabulary.encode(text)
-
-
-def batches(mixture: Mixture, count: int, *, seed: int, split: Split) -> Iterator[list[Problem]]:
-    """Batches of `count` problems without end."""
-    step = 0
-    while True:
-        yield mixture.draw(count, seed=seed, step=step, split=split)
-        step += 1

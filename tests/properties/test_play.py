@@ -68,7 +68,7 @@ def played(policy: str, seed: int, budget: Budget, piece: int | None, gaps: bool
         return Cost(tokens=usage.total_tokens, usd=usage.total_tokens * 1e-6)
 
     try:
-        outcome, ticks = play(
+        return play(
             parse_policy(policy),
             request,
             lambda launch: recorded(seed, launch.model, launch.sample, gaps),
@@ -81,7 +81,6 @@ def played(policy: str, seed: int, budget: Budget, piece: int | None, gaps: bool
         )
     except (BudgetTooSmall, NoAnswer) as error:
         return str(error)
-    return outcome, ticks
 
 
 budgets = st.builds(
@@ -125,10 +124,11 @@ def test_first_below_is_where_the_window_first_falls(values, size, cut, level):
 
 def test_a_sample_that_is_cancelled_has_spent_its_tokens_so_far():
     """Four samples of 10, 20, 30 and 40 tokens; after two ended the other two are cancelled."""
-    outcome, ticks = play(
+    outcome, ticks, spans = play(
         parse_policy("short_m_at_k:k=4,m=2"),
         Request(messages=(), model="m", answer_format="number"),
         lambda launch: Recorded(text="x", tokens=10 * (launch.sample + 1), answer="1"),
     )
     assert [r.usage.completion_tokens for r in outcome.records] == [10, 20, 19, 19]
     assert ticks == 20
+    assert [tuple(span) for span in spans] == [(0, 10), (0, 20), (0, 19), (0, 19)]

@@ -110,7 +110,7 @@ def record(
         ),
         completions=completions,
         concurrency=concurrency,
-        rate_per_s=None if rate is None else _per_s(rate),
+        rate_per_s=None if rate is None else per_s(rate),
         description=description,
         licence=licence,
         source=f"recorded from {dataset}",
@@ -152,7 +152,8 @@ def _summary(progress: Progress, out: Path) -> str:
     return "\n".join(lines)
 
 
-def _per_s(text: str) -> float:
+def per_s(text: str) -> float:
+    """A rate such as 5/s or 90/min, per second."""
     from suffice.core.errors import InputError
 
     units = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}

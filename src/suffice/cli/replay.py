@@ -1,0 +1,212 @@
+"""`suffice replay`: policies over recorded samples, and how they would queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from suffice.evals.statistics.binomial import Interval
+    from suffice.recipes.replay.queueing import Timeline
+    from suffice.recipes.replay.run import Replayed
+
+
+def replay(
+    traces: Annotated[list[Path], typer.Argument(help="Trace files, taken as one set.")],
+    policy: Annotated[
+        list[str], typer.Option("--policy", help="Policy with options; may be repeated.")
+    ],
+    draws: Annotated[
+        int, typer.Option("--draws", min=1, help="Shuffles of each question's samples.")
+    ] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Of the shuffles and arrivals.")] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Where a policy names none; the first.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="First questions only.", show_default=False)
+    ] = None,
+    max_samples: Annotated[
+        int | None, typer.Option("--max-samples", min=1, show_default=False)
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--budget-tokens", min=1, help="Per request.", show_default=False),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option("--rate", help="Requests that arrive, e.g. 50/s.", show_default=False),
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Option("--hardware", help="Of a replica.", show_default=False)
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option("--shape", help="The model that is served.", show_default=False),
+    ] = None,
+    replicas: Annotated[int, typer.Option("--replicas", min=1)] = 1,
+    requests: Annotated[
+        int, typer.Option("--requests", min=1, help="Requests that arrive in all.")
+    ] = 1000,
+    spend: Annotated[
+        float | None,
+        typer.Option(
+            "--spend", help="auto: mean samples' worth a request to aim at.", show_default=False
+        ),
+    ] = None,
+    queue_target: Annotated[
+        float | None,
+        typer.Option(
+            "--queue-target", help="auto: waiting requests that double lambda.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Play recorded samples through policies, as if a model drew them now.
+
+    With --rate, --hardware and --shape also in time: queue, latency, GPU-seconds.
+
+    Example: [bold]suffice replay data/traces/stepwise.parquet --policy self_consistency:samples=8
+    --policy adaptive_consistency:max_samples=16[/bold]
+    """  # fmt: skip
+    import json
+
+    from suffice.core.completions import Budget
+    from suffice.core.errors import InputError
+    from suffice.evals.trace_files import read_traces
+    from suffice.policies.registry import parse_policy
+    from suffice.recipes.replay.run import ReplayConfig, replay_traces
+
+    timed = (rate, hardware, shape)
+    if any(timed) and not all(timed):
+        raise InputError("a replay in time needs --rate, --hardware and --shape together")
+    found = read_traces(traces)
+    config = ReplayConfig(
+        draws=draws,
+        seed=seed,
+        model=model,
+        limit=limit,
+        budget=Budget(samples=max_samples, completion_tokens=max_tokens),
+    )
+    parsed = [(text, parse_policy(text)) for text in policy]
+    rows = [(text, replay_traces(found, each, config)) for text, each in parsed]
+    timelines: list[Any] = []
+    if rate is not None and hardware is not None and shape is not None:
+        from suffice.architecture.catalog import load_shape
+        from suffice.cli.record import per_s
+        from suffice.hardware import load_hardware
+        from suffice.recipes.replay.serve import LoadConfig, replay_under_load, speed_of
+        from suffice.throughput.serving import Serving
+
+        load = LoadConfig(
+            rate_per_s=per_s(rate),
+            requests=requests,
+            replicas=replicas,
+            spend=spend,
+            queue_target=queue_target,
+            seed=seed,
+        )
+        means = [_mean_tokens(found.prompt_tokens), _mean_tokens(found.completion_tokens)]
+        speed = speed_of(load_shape(shape), Serving(hardware=load_hardware(hardware)), *means)
+        timelines = [
+            (text, replay_under_load(found, each, config, load, speed=speed))
+            for text, each in parsed
+        ]
+    if as_json:
+        told = {
+            "digest": found.digest,
+            "policies": [_row(text, each) for text, each in rows],
+            "timelines": [_time_row(text, each) for text, each in timelines],
+        }
+        typer.echo(json.dumps(told, indent=2))
+        return
+    _print(rows, timelines)
+
+
+def _mean_tokens(column: Any) -> float:
+    import numpy as np
+
+    return 1.0 if np.isnan(column).all() else float(np.nanmean(column))
+
+
+def _row(text: str, found: Replayed) -> dict[str, Any]:
+    def interval(each: Interval | None) -> Any:
+        return None if each is None else [each.estimate, each.low, each.high]
+
+    return {
+        "policy": text,
+        "requests": len(found.requests),
+        "accuracy": interval(found.mean("correct")),
+        "samples": interval(found.mean("samples")),
+        "tokens": interval(found.mean("tokens")),
+        "escalated": interval(found.mean("escalated")),
+        "saved": found.saved,
+    }
+
+
+def _time_row(text: str, found: Timeline) -> dict[str, Any]:
+    import numpy as np
+
+    prices = [each.price for each in found.served if each.price is not None]
+    right = [each.answered.correct for each in found.served]
+    names = ("p50", "p90", "p99")
+    return {
+        "policy": text,
+        "requests": len(found.served),
+        "accuracy": float(np.nanmean(right)) if not np.isnan(right).all() else None,
+        "e2e_s": dict(zip(names, found.percentiles("e2e_s"), strict=True)),
+        "wait_s": dict(zip(names, found.percentiles("wait_s"), strict=True)),
+        "gpu_s_per_request": found.gpu_s / len(found.served),
+        "utilisation": found.utilisation,
+        "price": float(np.mean(prices)) if prices else None,
+    }
+
+
+def _print(rows: list[Any], timelines: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def said(each: Interval | None, scale: float = 1.0, digits: int = 1) -> str:
+        if each is None:
+            return "–"
+        low, high = each.low * scale, each.high * scale
+        return f"{each.estimate * scale:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    table = Table("policy", box=None)
+    for name in ("accuracy %", "samples", "tokens", "saved %", "escalated %"):
+        table.add_column(name, justify="right")
+    for text, found in rows:
+        saved = "–" if found.saved is None else f"{100 * found.saved:.1f}"
+        table.add_row(
+            text,
+            said(found.mean("correct"), 100),
+            said(found.mean("samples")),
+            said(found.mean("tokens")),
+            saved,
+            said(found.mean("escalated"), 100),
+        )
+    console.print(table)
+    if not timelines:
+        return
+    timed = Table("policy", box=None)
+    for name in ("accuracy %", "p50 s", "p90 s", "p99 s", "wait p90 s", "GPU-s/request", "busy %"):
+        timed.add_column(name, justify="right")
+    for text, found in timelines:
+        row = _time_row(text, found)
+        accuracy = "–" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f}"
+        timed.add_row(
+            text if row["price"] is None else f"{text} (mean lambda {row['price']:.3g})",
+            accuracy,
+            *(f"{row['e2e_s'][name]:.3g}" for name in ("p50", "p90", "p99")),
+            f"{row['wait_s']['p90']:.3g}",
+            f"{row['gpu_s_per_request']:.3g}",
+            f"{100 * row['utilisation']:.0f}",
+        )
+    console.print()
+    console.print(timed)

@@ -1,0 +1,1 @@
+"""Recorded samples through the policies and sessions of live requests; queueing on top."""

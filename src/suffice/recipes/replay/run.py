@@ -1,0 +1,157 @@
+"""Every recorded question through a policy, several times over with the samples reshuffled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from suffice.core.completions import Budget, CostModel, count_tokens_only
+from suffice.core.decisions import AnyPolicy
+from suffice.core.errors import InputError, NoAnswer
+from suffice.evals.statistics.binomial import Interval
+from suffice.evals.statistics.bootstrap import clustered_mean
+from suffice.evals.traces import FloatArray, TraceSet
+from suffice.executors.play import Span, play
+from suffice.recipes.replay.source import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayConfig:
+    """`draws` shuffles of the samples of each question; `limit` takes the first questions."""
+
+    draws: int = 4
+    seed: int = 0
+    model: str | None = None
+    limit: int | None = None
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise InputError(f"draws must be 1 or more, got {self.draws}")
+
+
+class Answered(NamedTuple):
+    """One request: what the policy accepted and what it took."""
+
+    question: int
+    draw: int
+    correct: float  # 1 right, 0 wrong, NaN not known
+    samples: int
+    cancelled: int
+    tokens: int
+    baseline_tokens: float  # of the uniform strategy, NaN if no sample finished
+    escalated: bool
+    confidence: float  # NaN where the policy gave none
+    usd: float
+    gpu_s: float
+    prompt_tokens: int
+    ticks: int
+    spans: tuple[Span, ...]  # by sample: when it ran, in ticks
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Replayed:
+    """All requests of a replay."""
+
+    policy: str
+    requests: tuple[Answered, ...]
+
+    def column(self, name: str) -> FloatArray:
+        """One field of every request."""
+        return np.array([getattr(each, name) for each in self.requests], dtype=np.float64)
+
+    def mean(self, name: str, *, seed: int = 0) -> Interval | None:
+        """Mean of a field with its 95 % interval over questions; None where it is not known."""
+        values = self.column(name)
+        known = ~np.isnan(values)
+        if not known.any():
+            return None
+        questions = [each.question for each in self.requests]
+        kept = [q for q, keep in zip(questions, known, strict=True) if keep]
+        return clustered_mean(values[known], kept, seed=seed)
+
+    @property
+    def saved(self) -> float | None:
+        """Share of the uniform strategy's completion tokens not drawn."""
+        baseline, tokens = self.column("baseline_tokens"), self.column("tokens")
+        known = ~np.isnan(baseline)
+        if not known.any() or not baseline[known].sum():
+            return None
+        return float(1.0 - tokens[known].sum() / baseline[known].sum())
+
+
+def replay_traces(
+    traces: TraceSet,
+    policy: AnyPolicy,
+    config: ReplayConfig,
+    *,
+    cost_model: CostModel = count_tokens_only,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> Replayed:
+    """Every question `draws` times; deterministic in the seed."""
+    source = Source(traces, model=config.model)
+    questions = chosen_questions(traces, source, config.limit)
+    found = []
+    total = config.draws * len(questions)
+    for draw in range(config.draws):
+        for question in questions:
+            found.append(
+                answer(source, policy, question, draw, config=config, cost_model=cost_model)
+            )
+            if len(found) % 200 == 0:
+                tell(len(found), total)
+    tell(total, total)
+    return Replayed(policy=policy.name, requests=tuple(found))
+
+
+def chosen_questions(traces: TraceSet, source: Source, limit: int | None) -> Sequence[int]:
+    """Questions with samples of the model that is asked, the first `limit` of them."""
+    arms = [index for index, arm in enumerate(traces.arms) if arm.model == source.model]
+    having = np.flatnonzero(traces.count[:, arms].sum(axis=1) > 0).tolist()
+    return having if limit is None else having[:limit]
+
+
+def answer(
+    source: Source,
+    policy: AnyPolicy,
+    question: int,
+    draw: int,
+    *,
+    config: ReplayConfig,
+    cost_model: CostModel = count_tokens_only,
+) -> Answered:
+    """One request under a policy, in ticks of one token."""
+    drawer = source.drawer(question, (config.seed, draw))
+    try:
+        outcome, ticks, spans = play(
+            policy,
+            source.request(question),
+            drawer,
+            budget=config.budget,
+            cost_model=cost_model,
+            token_s=0.0 if config.budget.elapsed_s is None else 1.0,
+        )
+    except NoAnswer:
+        nan = float("nan")
+        return Answered(question, draw, 0.0, 0, 0, 0, nan, True, nan, nan, nan, 0, 0, ())
+    row = drawer.rows[outcome.sample]
+    nothing = float("nan")
+    return Answered(
+        question=question,
+        draw=draw,
+        correct=float(source.traces.correct[row]),
+        samples=outcome.samples_run,
+        cancelled=outcome.samples_cancelled,
+        tokens=outcome.usage.completion_tokens,
+        baseline_tokens=outcome.baseline_tokens or nothing,
+        escalated=outcome.escalated,
+        confidence=nothing if outcome.confidence is None else outcome.confidence,
+        usd=nothing if outcome.cost.usd is None else outcome.cost.usd,
+        gpu_s=nothing if outcome.cost.gpu_s is None else outcome.cost.gpu_s,
+        prompt_tokens=max((record.usage.prompt_tokens for record in outcome.records), default=0),
+        ticks=ticks,
+        spans=spans,
+    )

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= run
 
-.PHONY: demo test test-torch check lint types imports docs bench clean help
+.PHONY: demo test test-torch check lint types imports docs bench audit clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -51,5 +51,10 @@ docs: $(VENV)/.torch ## execute the commands of README and docs
 bench: $(VENV)/.dev ## measure search, fit and start-up speed
 	$(BIN)/python benchmarks/search_speed.py
 
+audit: $(VENV)/.dev ## check what is installed against known advisories; needs the network
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)-audit/bin/pip-audit --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
 clean: ## remove what was built
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

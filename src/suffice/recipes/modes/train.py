@@ -38,7 +38,9 @@ class NanoTraining:
     parameters: float = 2.2e5
     layers: int = 2
     warm_up: WarmUp = field(default_factory=WarmUp)
-    routing: Routing = field(default_factory=lambda: Routing(method="gate", steps=200))
+    routing: Routing = field(
+        default_factory=lambda: Routing(method="gate", steps=120, fold_steps=120, problems=16)
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:

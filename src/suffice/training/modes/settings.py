@@ -28,9 +28,9 @@ class WarmUp:
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    steps: int = 2500
-    pairs: int = 64
-    learning_rate: float = 3e-3
+    steps: int = 2000
+    pairs: int = 48
+    learning_rate: float = 4e-3
     initial_p_think: float = 0.5
     control_weight: float = 0.1
 

@@ -13,10 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from suffice.core.files import write_text
+from suffice.evals.trace_files import read_traces, subset
+from suffice.evals.traces import TraceSet
+from suffice.policies.signals import trace_signal
+from suffice.policies.votes import weighted_tally
+
+FloatArray = NDArray[np.float64]
 
 SHOTS = 4
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -61,8 +71,9 @@ def weekday(rng: random.Random) -> Generated:
     name, at, away = rng.choice(NAMES), rng.randrange(7), rng.randint(1, 5)
     sign = rng.choice((1, -1))
     day = [DAYS[(at + sign * k) % 7] for k in range(away + 1)]
-    word = "comes" if sign > 0 else "came"
-    asked = f"It is {day[0]}. {name} {word} {away} day{'s' * (away > 1)} {'later' if sign > 0 else 'earlier'}. Which day?"
+    comes, later = ("comes", "later") if sign > 0 else ("came", "earlier")
+    days = f"{away} day{'s' * (away > 1)}"
+    asked = f"It is {day[0]}. {name} {comes} {days} {later}. Which day?"
     return asked, f"{', '.join(day)}. The answer is {day[-1]}.", day[-1], f"{sign * away:+d} days"
 
 
@@ -96,6 +107,162 @@ def write_questions(out: Path, count: int, seed: int) -> None:
         write_text(out / f"{task}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One recorded sample, as the comparison needs it."""
+
+    question: int
+    right: bool
+    answer: str | None
+    confidences: FloatArray
+    logprobs: FloatArray
+    steps: tuple[int, ...]  # token index at which each step after the first begins
+
+
+def samples_of(traces: TraceSet) -> list[Sample]:
+    """Samples with confidences. A step ends with a token that holds a comma or a full stop."""
+    found = []
+    for row, trace in enumerate(traces):
+        if not len(trace.confidences) or trace.correct is None:
+            continue
+        ends = [n + 1 for n, token in enumerate(trace.tokens) if "," in token or "." in token]
+        found.append(
+            Sample(
+                question=int(traces.question[row]),
+                right=trace.correct,
+                answer=trace.answer,
+                confidences=trace.confidences.astype(np.float64),
+                logprobs=trace.logprobs.astype(np.float64),
+                steps=tuple(n for n in ends if n < len(trace.confidences)),
+            )
+        )
+    return found
+
+
+def step_means(sample: Sample) -> list[float]:
+    """Mean confidence of each step."""
+    return [float(part.mean()) for part in np.split(sample.confidences, sample.steps) if part.size]
+
+
+SIGNALS: dict[str, Callable[[Sample], float]] = {
+    "global mean (the baseline)": lambda s: trace_signal(s.confidences, "mean"),
+    "lowest group of 8": lambda s: trace_signal(s.confidences, "lowest", 8),
+    "bottom 10 % of groups of 8": lambda s: trace_signal(s.confidences, "bottom", 8),
+    "lowest group of 4": lambda s: trace_signal(s.confidences, "lowest", 4),
+    "tail of 8": lambda s: trace_signal(s.confidences, "tail", 8),
+    "weakest step": lambda s: min(step_means(s)),
+    "last step but the answer": lambda s: ([0.0, *step_means(s)])[-2],
+    "lowest token": lambda s: float(s.confidences.min()),
+    "mean logprob of drawn tokens": lambda s: float(s.logprobs.mean()),
+    "lowest logprob of a drawn token": lambda s: float(s.logprobs.min()),
+    "fewer tokens": lambda s: -float(len(s.confidences)),
+}
+
+
+def pair_wins(samples: Sequence[Sample], values: FloatArray) -> FloatArray:
+    """wins[p, q]: pairs (right sample of p, wrong sample of q) that the signal orders well."""
+    questions = max(sample.question for sample in samples) + 1
+    question = np.array([sample.question for sample in samples])
+    right = np.array([sample.right for sample in samples])
+    better = values[right][:, None] > values[~right][None, :]
+    equal = values[right][:, None] == values[~right][None, :]
+    score = better + 0.5 * equal
+    wins = np.zeros((questions, questions))
+    np.add.at(wins, (question[right][:, None], question[~right][None, :]), score)
+    return wins
+
+
+def aucs(wins: FloatArray, pairs: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(AUC over all pairs, AUC over pairs of one question), one per row of question weights."""
+    pooled = np.einsum("dp,pq,dq->d", weights, wins, weights, optimize=True)
+    pooled /= np.einsum("dp,pq,dq->d", weights, pairs, weights, optimize=True)
+    within = (weights @ np.diag(wins)) / (weights @ np.diag(pairs))
+    return pooled, within
+
+
+def vote(samples: Sequence[Sample], values: FloatArray, keep: float, weighted: bool) -> bool | None:
+    """Whether the vote of the top `keep` samples is right; None if nobody answered."""
+    least = np.quantile(values, 1.0 - keep)
+    weights = values - values.min() + 1e-9 if weighted else np.ones(len(values))
+    tally = weighted_tally(
+        (sample.answer, float(weight))
+        for sample, value, weight in zip(samples, values, weights, strict=True)
+        if value >= least
+    )
+    if not tally:
+        return None
+    return any(sample.right for sample in samples if sample.answer == tally[0][0])
+
+
+def report(file: Path, draws: int, seed: int) -> str:
+    """The comparison as Markdown tables, one per task and one over all."""
+    traces = read_traces(file)
+    parts = []
+    for name in (*traces.datasets, None):
+        codes = [q.dataset == name or name is None for q in traces.questions]
+        chosen = subset(traces, np.array(codes)[traces.question])
+        parts.append(_table(name or "all three tasks", samples_of(chosen), draws, seed))
+    return "\n".join(parts)
+
+
+def _table(title: str, samples: list[Sample], draws: int, seed: int) -> str:
+    questions = max(sample.question for sample in samples) + 1
+    generator = np.random.default_rng(seed)
+    weights = generator.multinomial(questions, np.full(questions, 1 / questions), size=draws)
+    weights = np.vstack([np.ones(questions), weights]).astype(np.float64)
+    of_question: list[list[int]] = [[] for _ in range(questions)]
+    for n, sample in enumerate(samples):
+        of_question[sample.question].append(n)
+    found = {}
+    for name, signal in SIGNALS.items():
+        values = np.array([signal(sample) for sample in samples])
+        wins = pair_wins(samples, values)
+        pairs = pair_wins(samples, np.zeros(len(samples))) * 2.0
+        pooled, within = aucs(wins, pairs, weights)
+        columns = [pooled, within]
+        for keep, weighted in ((1.0, True), (0.5, False)):
+            right = np.array(
+                [
+                    bool(vote([samples[n] for n in rows], values[rows], keep, weighted))
+                    for rows in of_question
+                ],
+                dtype=np.float64,
+            )
+            columns.append((weights @ right) / weights.sum(axis=1))
+        found[name] = columns
+    base = next(iter(found.values()))
+    plain = np.array(
+        [
+            bool(vote([samples[n] for n in rows], np.ones(len(rows)), 1.0, False))
+            for rows in of_question
+        ]
+    )
+    share = np.mean([sample.right for sample in samples])
+    lines = [
+        f"**{title}**: {questions} questions, {len(samples)} samples, {share:.1%} right; "
+        f"plain vote {plain.mean():.1%}",
+        "",
+        "| signal | AUC, all pairs | against the mean | AUC, same question | against the mean "
+        "| weighted vote, points | best half votes, points |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    plain_of = (weights @ plain.astype(np.float64)) / weights.sum(axis=1)
+    for name, (pooled, within, weighted_vote, half) in found.items():
+        cells = [_shown(pooled), _shown(pooled - base[0], signed=True)]
+        cells += [_shown(within), _shown(within - base[1], signed=True)]
+        cells += [
+            _shown(100 * (each - plain_of), digits=1, signed=True) for each in (weighted_vote, half)
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _shown(values: FloatArray, *, digits: int = 3, signed: bool = False) -> str:
+    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    sign = "+" if signed else ""
+    return f"{values[0]:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
@@ -104,7 +271,14 @@ def main() -> None:
     questions.add_argument("--out", type=Path, required=True)
     questions.add_argument("--count", type=int, default=120)
     questions.add_argument("--seed", type=int, default=0)
+    signals = verbs.add_parser("signals")
+    signals.add_argument("file", type=Path)
+    signals.add_argument("--draws", type=int, default=2000)
+    signals.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.verb == "signals":
+        print(report(arguments.file, arguments.draws, arguments.seed))
+        return
     write_questions(arguments.out, arguments.count, arguments.seed)
 
 

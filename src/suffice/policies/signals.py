@@ -66,7 +66,7 @@ def tail(confidences: Sequence[float], window: int) -> float:
 def trace_signal(confidences: Sequence[float], signal: Signal, window: int | None = None) -> float:
     """One number for a trace; `window` is scaled to its length by default."""
     size = scaled_window(len(confidences)) if window is None else window
-    if not confidences:
+    if not len(confidences):
         raise InputError("a trace without token confidences has no confidence signal")
     match signal:
         case "mean":

@@ -113,7 +113,8 @@ def test_an_upstream_that_refuses(tools: Any) -> None:
 
 def test_a_tls_connection_that_is_cut(tools: Any) -> None:
     authority = trustme.CA()
-    serverside, clientside = (ssl.SSLContext(kind) for kind in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT))  # fmt: skip
+    serverside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    clientside = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.issue_cert("localhost").configure_cert(serverside)
     authority.configure_trust(clientside)
 

@@ -1,10 +1,130 @@
-"""The gateway's own OpenAPI description."""
+"""The gateway's own OpenAPI description, made from the models that read requests."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from pydantic import BaseModel
 
+import suffice
+from suffice.gateway.protocol import ChatBody, CompletionBody
+
+_REFERENCE = "#/components/schemas/{model}"
+_TEXT = {"type": "string"}
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_ERROR = {
+    "message": _TEXT,
+    "type": _TEXT,
+    "param": _TEXT_OR_NULL,
+    "code": {"type": ["string", "integer", "null"]},
+}
+_ANSWER = {
+    "id": _TEXT,
+    "object": _TEXT,
+    "created": {"type": "integer"},
+    "model": _TEXT,
+    "choices": {"type": "array", "items": {"type": "object"}},
+    "usage": {"type": ["object", "null"]},
+    "suffice": {"type": ["object", "array"], "description": "the receipt, or one per choice"},
+}
+_ERRORS = {
+    "400": "the request cannot be answered as it is",
+    "401": "a key is wanted, or this one is not known",
+    "403": "the key does not allow it",
+    "404": "no upstream and no policy of that name",
+    "408": "the request did not come in time",
+    "413": "the body is too large",
+    "422": "the upstream's own verdict",
+    "429": "a rate limit or budget of the key, or of the upstream; see Retry-After",
+    "431": "the headers are too large",
+    "500": "a bug of the gateway",
+    "502": "the upstream failed",
+    "503": "no place is free, or the gateway is shutting down; see Retry-After",
+    "504": "the upstream, or the whole call, took too long",
+}
+
+
+@cache
 def description() -> dict[str, Any]:
-    """OpenAPI 3.1."""
-    return {"openapi": "3.1.0"}
+    """OpenAPI 3.1 of what create_app serves; hooks describe their own routes elsewhere."""
+    schemas: dict[str, Any] = {
+        "Error": _object({"error": _object(_ERROR, "message")}, "error"),
+        "Answer": _object(_ANSWER, "choices"),
+        "Models": _object({"object": {"const": "list"}, "data": {"type": "array"}}, "data"),
+        "Health": _object({"status": {"enum": ["ok", "degraded", "down"]}}, "status"),
+        "Ready": _object({"ready": {"type": "boolean"}, "why": _TEXT_OR_NULL}, "ready"),
+    }
+    for body in (ChatBody, CompletionBody):
+        schemas |= _schemas_of(body)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "suffice gateway",
+            "version": suffice.__version__,
+            "description": "OpenAI's API, spending just enough compute per request. Requests for an "
+            "upstream's own model pass through unchanged and may hold whatever it understands; "
+            "those for suffice/<policy> are read as described here.",
+        },
+        "paths": {
+            "/v1/chat/completions": {"post": _completion("ChatBody", "chat")},
+            "/v1/completions": {"post": _completion("CompletionBody", "completion")},
+            "/v1/models": {"get": _get("Models", "what can be asked for", "401", "502", "504")},
+            "/health": {"get": _get("Health", "whether upstreams answer", own="503")},
+            "/ready": {"get": _get("Ready", "whether a call would be taken up", own="503")},
+            "/openapi.json": {"get": _get(None, "this description")},
+        },
+        "components": {"schemas": schemas},
+    }  # fmt: skip
+
+
+def _schemas_of(body: type[BaseModel]) -> dict[str, Any]:
+    schema = body.model_json_schema(ref_template=_REFERENCE)
+    inner: dict[str, Any] = schema.pop("$defs", {})
+    return {**{name.removeprefix("_"): value for name, value in _renamed(inner).items()},
+            body.__name__: _renamed(schema)}  # fmt: skip
+
+
+def _renamed(value: Any) -> Any:
+    """The same schema with references to private classes under their public names."""
+    if isinstance(value, dict):
+        return {
+            key: item.replace("schemas/_", "schemas/") if key == "$ref" else _renamed(item)
+            for key, item in value.items()
+        }
+    return [_renamed(item) for item in value] if isinstance(value, list) else value
+
+
+def _completion(body: str, name: str) -> dict[str, Any]:
+    answer = {"schema": {"$ref": "#/components/schemas/Answer"}}
+    found = {
+        "description": "the answer; with `stream`, chunks of it as server-sent events",
+        "content": {
+            "application/json": answer,
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    }
+    schema = {"schema": {"$ref": f"#/components/schemas/{body}"}}
+    return {
+        "operationId": f"create_{name}",
+        "requestBody": {"required": True, "content": {"application/json": schema}},
+        "responses": {"200": found, **{status: _error(status) for status in _ERRORS}},
+    }
+
+
+def _get(schema: str | None, summary: str, *errors: str, own: str | None = None) -> dict[str, Any]:
+    kind: Any = {"type": "object"} if schema is None else {"$ref": f"#/components/schemas/{schema}"}
+    good = {"description": summary, "content": {"application/json": {"schema": kind}}}
+    responses = {"200": good, **{status: _error(status) for status in errors}}
+    if own is not None:
+        responses[own] = {**good, "description": "no"}
+    return {"summary": summary, "responses": responses}
+
+
+def _error(status: str) -> dict[str, Any]:
+    schema = {"schema": {"$ref": "#/components/schemas/Error"}}
+    return {"description": _ERRORS[status], "content": {"application/json": schema}}
+
+
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(required)}

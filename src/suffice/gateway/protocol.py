@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +30,10 @@ from suffice.core.requests import (
 from suffice.core.thinking import Thinking
 
 _MESSAGE_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id"}
+
+
+# JSON's writers, ours and the upstreams', go no further.
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 
 class BudgetFields(BaseModel):
@@ -77,17 +81,17 @@ class _Common(BaseModel):
     model: str
     stream: bool = False
     stream_options: _StreamOptions | None = None
-    n: int = Field(default=1, ge=1)
-    max_tokens: int | None = Field(default=None, ge=1)
+    n: int = Field(default=1, ge=1, le=2**31)
+    max_tokens: int | None = Field(default=None, ge=1, le=2**63 - 1)
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = None
+    top_k: Int64 | None = None
     min_p: float | None = None
     stop: str | list[str] | None = None
-    seed: int | None = None
+    seed: Int64 | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    priority: int | None = None
+    priority: Int64 | None = None
     suffice: SufficeFields = SufficeFields()
 
 
@@ -95,7 +99,7 @@ class ChatBody(_Common):
     """`/v1/chat/completions`."""
 
     messages: list[dict[str, Any]] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**63 - 1)
     reasoning_effort: str | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
@@ -251,19 +255,25 @@ def _message(turn: dict[str, Any], at: int) -> Message:
         "system": "system", "developer": "developer", "user": "user", "assistant": "assistant",
         "tool": "tool",
     }  # fmt: skip
-    if role not in known:
+    if not isinstance(role, str) or role not in known:
         raise InputError(f"messages.{at}.role must be one of {', '.join(known)}, got {role!r}")
     content = turn.get("content")
     if isinstance(content, list):
         content = tuple(_part(part, at) for part in content)
     elif content is not None and not isinstance(content, str):
         raise InputError(f"messages.{at}.content must be text or a list of parts")
+    for field_name in ("name", "tool_call_id"):
+        if not isinstance(turn.get(field_name), str | None):
+            raise InputError(f"messages.{at}.{field_name} must be text")
+    calls = turn.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise InputError(f"messages.{at}.tool_calls must be a list")
     extra = {name: value for name, value in turn.items() if name not in _MESSAGE_FIELDS}
     return Message(
         role=known[role],
         content=content,
         name=turn.get("name"),
-        tool_calls=tuple(_call(call, at) for call in turn.get("tool_calls") or []),
+        tool_calls=tuple(_call(call, at) for call in calls),
         tool_call_id=turn.get("tool_call_id"),
         extra_json=json.dumps(extra),
     )
@@ -276,9 +286,11 @@ def _part(part: Any, at: int) -> Part:
     if part["type"] == "text" and isinstance(part.get("text"), str) and len(part) == 2:
         return TextPart(text=part["text"])
     if part["type"] == "image_url" and isinstance(image, dict) and set(image) <= {"url", "detail"}:
-        if isinstance(image.get("url"), str):
+        if isinstance(image.get("url"), str) and isinstance(image.get("detail"), str | None):
             return ImagePart(url=image["url"], detail=image.get("detail"))
-        raise InputError(f"messages.{at}.content holds an image without a url")
+        raise InputError(
+            f"messages.{at}.content holds an image without a url, or with a detail that is no text"
+        )
     return OpaquePart(json=json.dumps(part))
 
 
@@ -295,8 +307,13 @@ def _call(call: Any, at: int) -> ToolCall:
 
 def _tool(tool: dict[str, Any], at: int) -> Tool:
     function = tool.get("function")
-    if tool.get("type") != "function" or not isinstance(function, dict) or "name" not in function:
+    named = isinstance(function, dict) and isinstance(function.get("name"), str)
+    if tool.get("type") != "function" or not isinstance(function, dict) or not named:
         raise InputError(f"tools.{at} must be a function with a name")
+    if not isinstance(function.get("description"), str | None):
+        raise InputError(f"tools.{at}.function.description must be text")
+    if not isinstance(function.get("strict"), bool | None):
+        raise InputError(f"tools.{at}.function.strict must be true or false")
     return Tool(
         name=function["name"],
         description=function.get("description"),

@@ -186,6 +186,9 @@ class FakeEngine:
         for name in self.talents.known_fields:
             if not isinstance(asked.get(name, 0), int):
                 return f"{name} must be an integer"
+        fault = _malformed(asked)
+        if fault is not None:
+            return fault
         if asked.get("model") not in self.talents.models:
             return f"The model `{asked.get('model')}` does not exist."
         limit = asked.get("max_tokens") or 0
@@ -306,6 +309,28 @@ class FakeEngine:
         if self.talents.thinking_switch and switch.get("enable_thinking") is False:
             count += 4
         return count - 5 if begun else count
+
+
+def _malformed(asked: Json) -> str | None:
+    """What an engine's own parser would refuse."""
+    turns = asked.get("messages")
+    if "prompt" in asked and not isinstance(asked["prompt"], str):
+        return "prompt must be a string"
+    if "prompt" not in asked and not (
+        isinstance(turns, list)
+        and turns
+        and all(isinstance(t, dict) and "role" in t for t in turns)
+    ):
+        return "messages must be a list of messages"
+    for name in ("n", "max_tokens", "max_completion_tokens", "top_logprobs"):
+        value = asked.get(name)
+        if value is not None and not (type(value) is int and 0 <= value < 2**31):
+            return f"{name} must be a small integer"
+    for name in ("stream", "logprobs"):
+        if not isinstance(asked.get(name), bool | int | None):
+            return f"{name} must be a boolean"
+    switch = asked.get("chat_template_kwargs")
+    return None if isinstance(switch, dict | None) else "chat_template_kwargs must be an object"
 
 
 async def _pause(delay_s: float, gone: asyncio.Task[bytes]) -> None:

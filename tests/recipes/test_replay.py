@@ -1,0 +1,222 @@
+"""Replay of trace sets: draws, limits, and queueing against hand-worked and textbook cases."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from typer.testing import CliRunner
+
+from suffice.architecture.catalog import load_shape
+from suffice.cli.main import app
+from suffice.core.completions import Budget
+from suffice.core.errors import InputError, LacksCapability
+from suffice.evals.trace_files import trace_set, write_traces
+from suffice.evals.traces import Question, Trace, messages_json
+from suffice.executors.play import Span
+from suffice.hardware import load_hardware
+from suffice.policies.auto import Arm, Auto
+from suffice.policies.fixed import SelfConsistency, Single
+from suffice.policies.registry import parse_policy
+from suffice.recipes.replay.queueing import Speed, poisson, simulate
+from suffice.recipes.replay.run import Answered, ReplayConfig, replay_traces
+from suffice.recipes.replay.serve import LoadConfig, replay_under_load, speed_of
+from suffice.throughput.serving import Serving
+
+
+def recorded(questions=6, samples=8):
+    """Question q is answered right by its samples below q; a strong model always is right."""
+    for q in range(questions):
+        asked = Question(
+            dataset="d",
+            name=str(q),
+            messages_json=messages_json(f"q{q}"),
+            reference="1",
+            answer_format="number",
+        )
+        for n in range(samples):
+            yield Trace(
+                question=asked,
+                model="weak",
+                sample=n,
+                text="1" if n < q else "0",
+                answer="1" if n < q else "0",
+                correct=n < q,
+                prompt_tokens=5,
+                completion_tokens=10 + n,
+            )
+        yield Trace(
+            question=asked, model="strong", sample=0, answer="1", correct=True, completion_tokens=50
+        )
+        yield Trace(
+            question=asked, model="weak", mode="think", sample=0, answer="1", correct=True,
+            completion_tokens=99,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def traces():
+    return trace_set(recorded())
+
+
+def test_a_single_sample_is_right_as_often_as_the_recorded_ones(traces):
+    found = replay_traces(traces, Single(), ReplayConfig(draws=400))
+    right = found.column("correct").reshape(400, 6).mean(axis=0)
+    # Rates q / 8 over 400 draws: four standard errors are at most .1.
+    assert right == pytest.approx(np.arange(6) / 8, abs=0.1)
+    assert found.column("samples").tolist() == [1] * 2400
+
+
+def test_all_samples_are_drawn_once(traces):
+    found = replay_traces(traces, SelfConsistency(samples=8), ReplayConfig(draws=2))
+    assert set(found.column("tokens")) == {sum(range(10, 18))}
+    assert (
+        found.column("correct").reshape(2, 6)[:, [0, 1, 2, 3, 5]].tolist() == [[0, 0, 0, 0, 1]] * 2
+    )
+
+
+def test_the_same_seed_gives_the_same_and_another_gives_another(traces):
+    policy = parse_policy("adaptive_consistency:max_samples=6")
+    one, two, other = (
+        replay_traces(traces, policy, ReplayConfig(draws=3, seed=seed)).requests
+        for seed in (1, 1, 2)
+    )
+    assert repr(one) == repr(two) != repr(other)
+
+
+def test_models_and_modes_are_found(traces):
+    cascade = parse_policy("agreement:models=weak+strong > single@strong")
+    with pytest.raises(LacksCapability, match="has 1 recorded samples of strong"):
+        replay_traces(traces, cascade, ReplayConfig(model="weak"))
+    think = replay_traces(traces, parse_policy("single:effort=high"), ReplayConfig(model="weak"))
+    assert think.column("correct").all()
+    assert set(think.column("tokens")) == {99}
+    with pytest.raises(InputError, match="was not recorded: choose weak, strong"):
+        replay_traces(traces, Single(), ReplayConfig(model="large"))
+
+
+def test_what_a_recording_cannot_play_is_said(traces):
+    with pytest.raises(LacksCapability, match="lower its cap or record more"):
+        replay_traces(traces, SelfConsistency(samples=9), ReplayConfig())
+    with pytest.raises(LacksCapability, match="begins answers for the model or asks it again"):
+        replay_traces(traces, parse_policy("revise_once"), ReplayConfig())
+
+
+def test_budgets_hold(traces):
+    config = ReplayConfig(budget=Budget(completion_tokens=40))
+    found = replay_traces(traces, SelfConsistency(samples=8), config)
+    assert found.column("tokens").max() <= 40
+
+
+def job(ticks, *, width=1, prompt=0):
+    nan = float("nan")
+    spans = tuple(Span(0, ticks) for _ in range(width))
+    return Answered(
+        0, 0, 1.0, width, 0, ticks * width, nan, False, nan, nan, nan, prompt, ticks, spans
+    )
+
+
+def speed(*step_s, prefill_s=0.0):
+    return Speed(step_s=np.array([0.0, *step_s]), prefill_s_per_token=prefill_s, devices=2)
+
+
+def served(arrivals, jobs, speeds, replicas=1):
+    return simulate(np.array(arrivals), lambda n, waiting: (jobs[n], None), speeds, replicas)
+
+
+def test_two_requests_share_a_replica_step_by_step():
+    """Steps of 1 s alone and 1.5 s together: the second comes after 4 of the first's 10 tokens."""
+    found = served([0.0, 4.0], [job(10), job(3)], speed(1.0, 1.5))
+    first, second = found.served
+    assert second.end_s == pytest.approx(4.0 + 3 * 1.5)
+    assert first.end_s == pytest.approx(4.0 + 3 * 1.5 + 3 * 1.0)
+    assert found.busy_s == pytest.approx(first.end_s)
+    assert found.gpu_s == pytest.approx(2 * first.end_s)
+
+
+def test_a_full_replica_makes_requests_wait_and_another_replica_helps():
+    jobs = [job(10), job(10), job(10)]
+    one = served([0.0, 0.0, 0.0], jobs, speed(1.0, 1.0))
+    assert sorted(each.wait_s for each in one.served) == [0.0, 0.0, 10.0]
+    two = served([0.0, 0.0, 0.0], jobs, speed(1.0, 1.0), replicas=2)
+    assert max(each.e2e_s for each in two.served) == 10.0
+
+
+def test_prefill_stops_the_replica():
+    found = served([0.0], [job(10, prompt=20)], speed(1.0, prefill_s=0.1))
+    assert found.served[0].e2e_s == pytest.approx(12.0)
+
+
+def test_samples_that_end_early_leave_the_others_faster_steps():
+    """Widths 3 for two ticks, then 1: 2 steps of 3 s and 8 of 1 s."""
+    spans = (Span(0, 10), Span(0, 2), Span(0, 2))
+    answered = job(10)._replace(spans=spans)
+    found = served([0.0], [answered], speed(1.0, 2.0, 3.0))
+    assert found.served[0].e2e_s == pytest.approx(2 * 3.0 + 8 * 1.0)
+
+
+def test_one_at_a_time_is_the_queue_of_the_textbook():
+    """M/D/1: mean wait = rho s / (2 (1 - rho)); 40,000 arrivals at rho = .6 give it within 8 %."""
+    count, service_s, rho = 40_000, 1.0, 0.6
+    arrivals = poisson(rho / service_s, count, seed=3)
+    found = simulate(arrivals, lambda n, waiting: (job(10), None), speed(service_s / 10), 1)
+    expected = rho * service_s / (2 * (1 - rho))
+    mean = np.mean([each.wait_s for each in found.served])
+    # Arrivals wait for the step under way: up to a tenth of the service time more.
+    assert expected * 0.92 < mean < expected * 1.08 + service_s / 10
+    assert found.utilisation == pytest.approx(rho, abs=0.02)
+
+
+def test_speed_is_that_of_the_design_plane():
+    shape, serving = load_shape("meta-llama/Llama-3.2-1B"), Serving(hardware=load_hardware("h100"))
+    found = speed_of(shape, serving, 500, 200)
+    assert found.max_batch == serving.max_batch
+    assert (np.diff(found.step_s[1:]) >= 0).all()
+    assert 1e-4 < found.step_s[1] < 1e-2
+
+
+def test_lambda_follows_spend_and_the_queue(traces):
+    arms = (
+        Arm(policy=Single(), quality=0.5, cost=1.0),
+        Arm(policy=SelfConsistency(samples=8), quality=0.6, cost=8.0),
+    )
+    auto = Auto(arms=arms, price=0.001)
+    config, machine = ReplayConfig(model="weak"), speed(*([0.01] * 64))
+    free = replay_under_load(
+        traces, auto, config, LoadConfig(rate_per_s=5.0, requests=400), speed=machine
+    )
+    assert {each.answered.samples for each in free.served} == {8}
+    held = replay_under_load(
+        traces, auto, config, LoadConfig(rate_per_s=5.0, requests=2000, spend=3.0), speed=machine
+    )
+    late = [each.answered.samples for each in held.served[500:]]
+    assert np.mean(late) == pytest.approx(3.0, abs=0.4)
+    # A loose target lets the price fall to 0 in the end; until then a queue makes it dear.
+    dear, slow = replace(auto, price=0.01), speed(*([0.01] * 8))
+    crowded = LoadConfig(rate_per_s=500.0, requests=25, spend=8.0, queue_target=1.0)
+    for load in (crowded, replace(crowded, queue_target=None)):
+        burst = replay_under_load(traces, dear, config, load, speed=slow)
+        mean = np.mean([each.answered.samples for each in burst.served])
+        assert (mean < 4) if load.queue_target else (mean == 8)
+    with pytest.raises(InputError, match="only auto"):
+        replay_under_load(traces, Single(), config, crowded, speed=machine)
+
+
+def test_the_command_prints_tables_and_json(traces, tmp_path):
+    path = tmp_path / "t.parquet"
+    write_traces(path, traces)
+    runner = CliRunner()
+    words = ["replay", str(path), "--policy", "single", "--policy", "self_consistency:samples=4"]
+    shown = runner.invoke(app, words)
+    assert shown.exit_code == 0 and "accuracy %" in shown.output
+    timed = ["--rate", "5/s", "--hardware", "h100", "--shape", "meta-llama/Llama-3.2-1B"]
+    told = json.loads(runner.invoke(app, [*words, *timed, "--requests", "50", "--json"]).output)
+    assert [row["requests"] for row in told["timelines"]] == [50, 50]
+    assert told["policies"][1]["samples"][0] == 4.0
+    failed = runner.invoke(app, [*words, "--rate", "5/s"])
+    assert isinstance(failed.exception, InputError)

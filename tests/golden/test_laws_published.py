@@ -118,6 +118,11 @@ def test_panda_is_better_than_llama_at_90_percent_and_surefire_is_not_told_apart
 def test_every_embedded_law_says_where_it_comes_from_and_where_it_holds() -> None:
     for name in law_names():
         law = load_law(name)
+        if name == "our-ladder":
+            # Ours: no paper and no optimum promised; its diagnostics say what it was compared with.
+            assert law.draws is not None and law.diagnostics["compared"]
+            assert law.not_modelled and law.domain.interval("N") is not None
+            continue
         assert "arXiv:" in law.provenance.source
         assert law.errata
         assert law.not_modelled

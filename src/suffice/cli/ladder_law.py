@@ -23,6 +23,10 @@ Family = Annotated[
 Forms = Annotated[
     str | None, typer.Option(help="Forms to compare, with commas; default: all, about a minute.")
 ]
+RateFactor = Annotated[
+    float,
+    typer.Option("--learning-rate-factor", help="Use runs at this factor of the ladder's rate."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -31,6 +35,7 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Law file to write.")] = None,
     family: Family = None,
     forms: Forms = None,
+    factor: RateFactor = 1.0,
     name: Annotated[str, typer.Option(help="Name of the law.")] = "our-ladder",
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
@@ -45,7 +50,7 @@ def fit(
 
     found = fit_ladder(
         store, family=family, compared=_forms(forms), name=name, bootstrap_draws=bootstrap,
-        seed=seed,
+        learning_rate_factor=factor, seed=seed,
     )  # fmt: skip
     if out is not None:
         save_law(out, found.law)
@@ -62,6 +67,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for report.html and ladder.png.")],
     family: Family = None,
     forms: Forms = None,
+    factor: RateFactor = 1.0,
     name: Annotated[str, typer.Option(help="Name of the law.")] = "our-ladder",
     pick: Annotated[
         Path | None, typer.Option(help="Result of `suffice ladder train-pick`, to be shown too.")
@@ -80,7 +86,7 @@ def report(
     trained = None if pick is None else PickResult.load(pick)
     found = fit_ladder(
         store, family=family, compared=_forms(forms), name=name, bootstrap_draws=bootstrap,
-        seed=seed,
+        learning_rate_factor=factor, seed=seed,
     )  # fmt: skip
     for path in write_report(found, out, pick=trained).values():
         typer.echo(str(path))
@@ -170,7 +176,7 @@ def train_pick(
         if pick
         else _designed(
             found_law, theirs, space, budget, hardware=hardware, confidence=confidence,
-            lengths=(input_tokens, output_tokens), out=out,
+            lengths=(input_tokens, output_tokens), store=store, out=out,
         )
     )  # fmt: skip
     for name, shape in (("pick", mine), ("reference", theirs)):
@@ -228,19 +234,21 @@ def _line(shape: Shape) -> str:
 
 def _designed(
     law: ConditionalLaw, reference: Shape, space: dict[str, Any], tokens: float, *,
-    hardware: str, confidence: float, lengths: tuple[int, int], out: Path,
+    hardware: str, confidence: float, lengths: tuple[int, int], store: Path, out: Path,
 ) -> Shape:  # fmt: skip
     """The shape that a design picks in place of `reference`; its report goes to `out`/design."""
     from suffice.recipes.design import DesignConfig, design
     from suffice.recipes.design.output import write_run
     from suffice.recipes.ladder.pick import as_rung_shape
+    from suffice.recipes.ladder.table import typical_loss
 
     result = design(
         DesignConfig(
             # A design's notes start at 1M tokens; at equal N the budget changes no pick.
             like=reference, law=law, tokens=max(tokens, 1e6), hardware=hardware,
             confidence=confidence,
-            input_tokens=lengths[0], output_tokens=lengths[1], **space,
+            input_tokens=lengths[0], output_tokens=lengths[1],
+            reference_loss=typical_loss(store, space["parameters"], tokens), **space,
         )
     )  # fmt: skip
     write_run(result, out / "design")

@@ -103,18 +103,14 @@ def compare_forms(
 
 
 def simplest_within_error(results: Sequence[FormResult]) -> FormResult:
-    """The form with the fewest coefficients that is not told apart from the best one.
+    """The form with the fewest coefficients within one standard error of the best one.
 
-    One-standard-error rule on paired differences of the left-out squared errors.
+    Breiman's rule on the mean of the left-out squared errors. Next-size results play no part.
     """
     best = min(results, key=lambda result: result.cross_validated)
-    alike = []
-    for result in results:
-        difference = result.squared_errors - best.squared_errors
-        difference = difference[np.isfinite(difference)]
-        error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
-        if float(difference.mean()) <= error:
-            alike.append(result)
+    squared = best.squared_errors[np.isfinite(best.squared_errors)]
+    limit = float(squared.mean() + squared.std(ddof=1) / np.sqrt(len(squared)))
+    alike = [result for result in results if result.cross_validated**2 <= limit]
     return min(alike, key=lambda result: (result.free_coefficients, result.cross_validated))
 
 

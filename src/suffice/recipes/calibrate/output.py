@@ -90,9 +90,9 @@ def cluster_rows(file: PolicyFile) -> list[tuple[str, ...]]:
     for cluster in file.clusters:
         rules = []
         if cluster.accept is not None:
-            rules.append(f"accept from {cluster.accept:.3g}")
+            rules.append(f"accept from {cluster.accept:.4g}")
         if cluster.hopeless is not None:
-            rules.append(f"hopeless to {cluster.hopeless:.3g}")
+            rules.append(f"hopeless to {cluster.hopeless:.4g}")
         if cluster.sampler is not None:
             rules.append(cluster.sampler.partition("@")[0])
         rule = ", ".join(rules) or f"safe arm ({cluster.fallback})"

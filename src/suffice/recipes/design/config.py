@@ -21,7 +21,8 @@ class DesignConfig:
 
     `tokens` is the training budget. The loss target is the reference's own loss times
     (1 + `loss_slack`), or `max_loss` in nats; it is to hold with probability `confidence`.
-    `law` None takes the published law fitted nearest to the size. `reference_loss` anchors the
+    `law` None takes the law fitted nearest to the size: our ladder's in its range, else a
+    published one. `reference_loss` anchors the
     absolute level; without it a published one is used, else a Chinchilla estimate that is marked
     as such. `batch` None keeps as many sequences in flight as fit, up to `max_batch`. Ranges left
     None stay where the evidence is; `extrapolate` lets law and ranges go beyond it, with notes.

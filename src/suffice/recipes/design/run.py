@@ -34,6 +34,8 @@ from suffice.throughput.serving import Serving
 
 # The level of loss moves with N inside the search's tolerance; its slope comes from here.
 SCALE_LAW = "besiroglu2024"
+# Models of some hundred thousand parameters; with width, MLP share and depth in one form.
+OUR_LADDER = "our-ladder"
 _DRAW_CHUNK = 4096
 
 
@@ -251,7 +253,7 @@ def _scale_law() -> AbsoluteLaw:
 def _law(config: DesignConfig, reference: Shape) -> ConditionalLaw:
     if isinstance(config.law, ConditionalLaw):
         return config.law
-    law = load_law(config.law or nearest_published_law(reference))
+    law = load_law(config.law or default_law(reference))
     if not isinstance(law, ConditionalLaw):
         raise InputError(
             f"law {law.name!r} does not say how loss depends on shape; a design needs a "
@@ -260,9 +262,13 @@ def _law(config: DesignConfig, reference: Shape) -> ConditionalLaw:
     return law
 
 
-def nearest_published_law(reference: Shape) -> str:
-    """The published set the paper itself used at this size: the 1B fit from 2B parameters on."""
-    return "bian2025-1b" if non_embedding_parameters(reference) >= 2e9 else "bian2025-80m-297m"
+def default_law(reference: Shape) -> str:
+    """Our own ladder's law inside its range, else the published set the paper used at this size."""
+    size = float(non_embedding_parameters(reference))
+    own = load_law(OUR_LADDER).domain.interval("N")
+    if own is not None and bool(own.contains(size)):
+        return OUR_LADDER
+    return "bian2025-1b" if size >= 2e9 else "bian2025-80m-297m"
 
 
 def _lattice(config: DesignConfig, reference: Shape, law: ConditionalLaw) -> Lattice:

@@ -126,12 +126,13 @@ def fit_ladder(
     bootstrap_draws: int = 1000,
     confidence: float = 0.9,
     compared: Sequence[str] = (*PUBLISHED_FORMS, *OUR_FORMS),
+    learning_rate_factor: float = 1.0,
     seed: int = 0,
 ) -> LadderFit:
     """The law of the runs in `store`, by `family` or by the simplest form that wins.
 
-    A form wins if leave-one-shape-out errors do not tell it apart from the best (one standard
-    error of paired differences); of these, the one with the fewest coefficients.
+    A form wins if its leave-one-shape-out error is within one standard error of the best form's;
+    of these, the one with the fewest coefficients. The next-size test plays no part in it.
 
     Raises:
         TableError: no run to fit, runs that do not compare, or too few.
@@ -141,7 +142,7 @@ def fit_ladder(
         raise InputError(
             f"family {family!r} cannot guide a design: choose one of {', '.join(DESIGN_FORMS)}"
         )
-    records = law_records(store)
+    records = law_records(store, learning_rate_factor=learning_rate_factor)
     runs = runs_table(records, source=store.name)
     # Forms with more coefficients than the runs can carry are left out of the comparison.
     fitting = [f for f in compared if len(runs) > load_family(f).num_free + 6]
@@ -205,11 +206,12 @@ def _certified(
         law,
         domain=Domain(intervals=(*law.domain.intervals, extra)),
         provenance=Provenance(
-            source="a ladder trained with suffice (`suffice ladder run`)",
+            source="our own ladder (`suffice ladder run`, results/ladder)",
             fitted_on=(
                 f"{len(records)} runs of {min(sizes):,} to {max(sizes):,} non-embedding parameters,"
                 f" {first.head_dim} per head, vocabulary {first.vocab_size}, recipe "
-                f"{first.recipe}, data {first.data}"
+                f"{first.recipe} at {first.learning_rate_factor:g} times its learning rate, data "
+                f"{first.data}"
             ),
             method=law.provenance.method,
             accuracy=f"leave-one-shape-out error of ln loss "

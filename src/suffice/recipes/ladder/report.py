@@ -179,8 +179,8 @@ def reading(found: LadderFit) -> list[str]:
             + ("form, not noise, limits it." if share > 1.5 else "noise limits it.")
         )
     sentences.append(
-        f"{found.chosen} was taken: of the forms in x and r that leave-one-shape-out errors do "
-        "not tell apart from the best one, it has the fewest coefficients."
+        f"{found.chosen} was taken: of the forms in x and r whose error on shapes left out is "
+        "within one standard error of the best one's, it has the fewest coefficients."
     )
     alone = next((f for f in found.forms if f.family == "conditional-depth-alone"), None)
     if alone is not None:

@@ -16,8 +16,8 @@ from suffice.core.errors import TableError
 from suffice.training.run_store import RunRecord, RunStore
 from suffice.training.rung import DIMENSIONS
 
-# Tuning runs and learning-rate checks answer other questions than shape.
-LAW_PURPOSES = frozenset({"design", "repeat", "held-out"})
+# Tuning runs answer another question than shape, and picks are what a law is judged by.
+LAW_PURPOSES = frozenset({"design", "repeat", "held-out", "check"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,8 @@ class RateCheck:
         return losses[1.0] - min(losses.values())
 
 
-def law_records(store: Path) -> list[RunRecord]:
-    """Finished runs of `store` at the ladder's own learning rate that say something about shape.
+def law_records(store: Path, *, learning_rate_factor: float = 1.0) -> list[RunRecord]:
+    """Finished runs of `store` at one factor of the ladder's rate that say something about shape.
 
     Raises TableError if there are none, or if they come from several recipes or data sets.
     """
@@ -66,10 +66,15 @@ def law_records(store: Path) -> list[RunRecord]:
     records = [
         r
         for r in RunStore(store).read()
-        if r.status == "finished" and r.learning_rate_factor == 1.0 and r.purpose in LAW_PURPOSES
+        if r.status == "finished"
+        and r.learning_rate_factor == learning_rate_factor
+        and r.purpose in LAW_PURPOSES
     ]
     if not records:
-        raise TableError(f"run store {str(store)!r} holds no finished run to fit a law on")
+        raise TableError(
+            f"run store {str(store)!r} holds no finished run to fit a law on, at "
+            f"{learning_rate_factor:g} times the ladder's learning rate"
+        )
     for what in ("recipe", "data"):
         found = sorted({getattr(r, what) for r in records})
         if len(found) > 1:
@@ -123,13 +128,27 @@ def rate_checks(store: Path) -> tuple[RateCheck, ...]:
     """Shapes that were trained at more than one learning rate, factor 1 among them."""
     found: dict[str, dict[float, float]] = {}
     for r in RunStore(store).read():
-        if r.status == "finished" and r.loss is not None and r.seed == 0 and r.purpose != "tune":
+        mine = r.purpose in LAW_PURPOSES and r.seed == 0
+        if mine and r.status == "finished" and r.loss is not None:
             found.setdefault(run_label(r), {})[r.learning_rate_factor] = r.loss
     return tuple(
         RateCheck(label=label, losses=tuple(sorted(losses.items())))
         for label, losses in sorted(found.items())
         if len(losses) > 1 and 1.0 in losses
     )
+
+
+def typical_loss(store: Path, parameters: float, tokens: float) -> float | None:
+    """Median loss (nats) of the ladder's runs within 10 % of this size and budget, if there are."""
+    losses = [
+        r.loss
+        for r in RunStore(store).read()
+        if r.loss is not None
+        and r.learning_rate_factor == 1.0
+        and abs(r.non_embedding_parameters / parameters - 1) <= 0.1
+        and abs(r.tokens / tokens - 1) <= 0.1
+    ]
+    return float(np.median(losses)) if losses else None
 
 
 def run_label(r: RunRecord) -> str:

@@ -179,19 +179,23 @@ def test_metrics_count(tools: Any, tmp_path: Path) -> None:
 
 
 def test_the_live_view_shows_samples_racing(tools: Any, tmp_path: Path) -> None:
-    script = lambda number, body: Reply.saying("a b c d e f g it is 4", delay_s=0.1)  # noqa: E731
+    words = " ".join(["word"] * 300)  # far longer than the test looks
+    script = lambda number, body: Reply.saying(words, delay_s=0.1)  # noqa: E731
+
     with stack(tools, tmp_path, script, patience_s=5.0) as s:
+
+        def live() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = s.get("/admin/state").json()["live"]
+            return found
+
         with httpx2.stream("POST", f"{s.url}/v1/chat/completions", json=VOTE | {"stream": True}):
-            tools.wait_for(lambda: bool(s.get("/admin/state").json()["live"]))
             tools.wait_for(
-                lambda: any(
-                    r["tokens"] > 1 for r in s.get("/admin/state").json()["live"][0]["samples"]
-                )
+                lambda: any(r["tokens"] > 1 for call in live() for r in call["samples"]), 20
             )
-            (live,) = s.get("/admin/state").json()["live"]
-        assert live["arm"] == "adaptive_consistency"
-        assert {sample["status"] for sample in live["samples"]} == {"running"}
-        tools.wait_for(lambda: not s.get("/admin/state").json()["live"])
+            (call,) = live()
+        assert call["arm"] == "adaptive_consistency"
+        assert {sample["status"] for sample in call["samples"]} == {"running"}
+        tools.wait_for(lambda: not live(), 20)
 
 
 def test_without_a_file_the_last_requests_are_shown(tools: Any) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -106,6 +109,19 @@ def test_with_keys_only_they_may(tools: Any, url: str) -> None:
         assert g.get("/v1/models", key).status_code == 200
 
 
+def test_whoever_is_turned_away_fills_no_disk(tools: Any, url: str) -> None:
+    key, admin = new_key(url, requests_per_minute=1), new_key(url, "root", admin=True)
+    with gateways(tools, url) as g:
+        codes = [g.ask(each).status_code for each in (key, key, None, "sk-x")]
+        assert codes == [200, 429, 401, 401]
+        text = g.get("/metrics", admin).text
+    assert 'ending="refused",status="401"} 2.0' in text
+    assert 'ending="refused",status="429"} 1.0' in text
+    store = Store(url)
+    assert queries.counts(store)["requests"] == 1
+    store.close()
+
+
 def test_keys_come_and_go_while_it_runs(tools: Any, url: str) -> None:
     with gateways(tools, url) as g:
         assert g.ask(None).status_code == 200
@@ -180,7 +196,7 @@ def check_shared(tools: Any, url: str) -> None:
         codes = []
         for number in range(10):
             codes.append(g.ask(rate, number % 2).status_code)
-            time.sleep(0.2)  # longer than the totals take to be exchanged
+            time.sleep(0.15)  # longer than the totals take to be exchanged
         assert codes.count(200) in (6, 7)
         assert codes[-1] == 429
         spent = 0
@@ -188,7 +204,7 @@ def check_shared(tools: Any, url: str) -> None:
             answer = g.ask(quota, number % 2)
             if answer.status_code == 200:
                 spent += tokens_of(answer)
-            time.sleep(0.2)
+            time.sleep(0.15)
         assert answer.status_code == 429
         assert 60 <= spent <= 60 + 2 * 25
         admin = new_key(url, "root", admin=True)
@@ -231,3 +247,52 @@ def test_postgres_goes_away_and_comes_back(tools: Any, postgres: PostgresServer)
     store = Store(url)
     assert queries.counts(store)["requests"] == 4  # what waited was written
     store.close()
+
+
+def served(argv: list[str], port: int, log: Path) -> subprocess.Popen[bytes]:
+    """`suffice serve` in processes of its own, once it answers."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "suffice", "serve", "--port", str(port), *argv],
+            stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    until = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+        try:
+            httpx2.get(f"http://127.0.0.1:{port}/ready")
+        except httpx2.TransportError:
+            time.sleep(0.1)
+        else:
+            return process
+
+
+@pytest.mark.slow
+def test_workers_share_a_limit_and_one_page_of_metrics(
+    tools: Any, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    url = postgres.new_url()
+    key, admin = new_key(url, requests_per_minute=20), new_key(url, "root", admin=True)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    with FakeEngine(Reply.saying("it is 4")) as engine:
+        argv = ["--upstream", engine.url, "--ledger", url, "--workers", "2"]
+        process = served(argv, port, tmp_path / "log")
+        try:
+            g = Gateways([f"http://127.0.0.1:{port}"])
+            codes = []
+            for _ in range(30):
+                codes.append(g.ask(key).status_code)
+                time.sleep(0.05)
+            # Both admit from what they heard last, so a few may be more.
+            assert 20 <= codes.count(200) <= 26
+            assert codes[-1] == 429
+            answered = f'arm="bypass",ending="answered",status="200"}} {codes.count(200)}.0'
+            for _ in range(4):  # whichever worker answers
+                tools.wait_for(lambda: answered in g.get("/metrics", admin).text, 10)
+        finally:
+            process.terminate()
+            process.wait(30)
+    assert process.returncode == 0, (tmp_path / "log").read_text()

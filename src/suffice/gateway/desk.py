@@ -188,6 +188,7 @@ class Desk(Hook):
             call.notes["trace_id"] = parent[0] if parent else new_trace_id()
         if self.keep_outputs:
             call.kept = bytearray()
+        call.notes["entered"] = True
         self.live[call.id] = call
 
     async def authorize(self, call: Call) -> None:
@@ -210,8 +211,12 @@ class Desk(Hook):
         """Settle with the key and queue the rows."""
         if call.path not in COMPLETIONS:
             return
-        self.live.pop(call.id, None)
         notes = call.notes
+        if "entered" not in notes:
+            # Counted, not written: whoever has no key must not be able to fill the disk.
+            self.tally.refuse(call.status, call.error)
+            return
+        self.live.pop(call.id, None)
         usage, source = usage_of(call, notes.get("race"), len(call.body))
         cost = self._cost(call, usage)
         key: Key | None = notes.get("key")

@@ -102,8 +102,8 @@ def _gauges(gauges: Mapping[Any, float]) -> Iterator[Metric]:
         name, label, labelled = key if isinstance(key, tuple) else (key, "", "")
         family = families.get(name)
         if family is None:
-            family = families[name] = GaugeMetricFamily(
-                f"suffice_{name}", _GAUGES.get(str(name), str(name)), labels=[label] if label else []
-            )
+            labels = [label] if label else []
+            text = _GAUGES.get(str(name), str(name))
+            family = families[name] = GaugeMetricFamily(f"suffice_{name}", text, labels=labels)
         family.add_metric([labelled] if label else [], value)
     yield from families.values()

@@ -1,6 +1,6 @@
 """Sums over this process's calls: counters for /metrics, and the same by time for the ledger.
 
-Written by the ledger's thread only; read by it and by whoever asks for metrics.
+Written by the ledger's thread and, for calls that were turned away, by the event loop.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ class Tally:
         """Raise a counter."""
         with self._lock:
             self.counters[name] = self.counters.get(name, 0.0) + value
+
+    def refuse(self, status: int, code: str | None) -> None:
+        """Count a call that was turned away at the door."""
+        self.add(("requests", "arm", NO_ARM, "ending", "refused", "status", str(status)))
+        if code is not None:
+            self.add(("errors", "code", code))
 
     def count(self, entry: Entry, queued_s: float = 0.0) -> None:
         """Take a finished request in."""

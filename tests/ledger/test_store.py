@@ -58,6 +58,13 @@ def test_what_is_written_is_read(url: str, opened: Opened) -> None:
     assert queries.counts(again)["texts"] == 1
 
 
+def test_text_that_no_database_takes_is_taken(url: str, opened: Opened) -> None:
+    store = opened(url)
+    store.write(batch("a", entry(1, model="a\x00b\ud800c\N{SNOWMAN}")))
+    (found,) = queries.recent(store, 1)
+    assert found["model"] == "a\N{REPLACEMENT CHARACTER}b?c\N{SNOWMAN}"
+
+
 def test_a_batch_written_twice_counts_once(url: str, opened: Opened) -> None:
     store = opened(url)
     one = batch("a", entry(1))

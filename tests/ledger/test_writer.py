@@ -121,6 +121,22 @@ def test_a_row_that_cannot_be_made_does_not_end_the_ledger(flaky: Flaky) -> None
     flaky._store.close()
 
 
+def test_a_batch_that_can_never_be_written_does_not_stop_the_ledger(flaky: Flaky) -> None:
+    writer = writer_of(flaky, flush_s=0.2)
+    odd = Entry(
+        request=RequestRow(id="odd", started_s=0.0, endpoint="x", status=2**80)  # no column's size
+    )
+    for one in (entry(1), odd, entry(2)):
+        writer.put(lambda one=one: one)
+    wait_for(lambda: writer.health.acknowledged == 2)
+    assert writer.health.dropped == 1
+    writer.put(lambda: entry(3))
+    wait_for(lambda: writer.health.acknowledged == 3)
+    assert count_in(flaky) == 3
+    writer.close()
+    flaky._store.close()
+
+
 def test_closing_writes_what_is_waiting(flaky: Flaky) -> None:
     writer = writer_of(flaky, flush_s=5.0)
     for number in range(3000):  # more than one batch

@@ -65,10 +65,10 @@ def _print(found: dict[str, Any]) -> None:
     from suffice.core.quantities import format_count, format_seconds
 
     console = Console()
-    table = Table("arm", box=None, pad_edge=False)
-    for name in ("requests", "failed", "left", "tokens", "saved", "samples", "stopped", "USD",
-                 "right", "judged"):  # fmt: skip
-        table.add_column(name, justify="right")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for name in ("requests", "failed", "left", "tokens", "saved", "samples", "USD", "right"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in [*found["arms"], found["total"] | {"arm": "all"}]:
         table.add_row(
             one["arm"],
@@ -78,10 +78,8 @@ def _print(found: dict[str, Any]) -> None:
             format_count(one["prompt_tokens"] + one["completion_tokens"]),
             "-" if one["saved"] is None else f"{one['saved']:.0%}",
             f"{one['samples']:.0f}",
-            f"{one['samples_cancelled']:.0f}",
-            f"{one['usd']:.4g}",
-            "-" if one["score"] is None else f"{one['score']:.1%}",
-            str(one["judged"]),
+            f"{one['usd']:.3g}",
+            "-" if one["score"] is None else f"{one['score']:.0%}",
         )
     console.print(table)
     for phase, times in found["latency"].items():

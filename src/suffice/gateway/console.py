@@ -91,7 +91,7 @@ class _Judgement(BaseModel):
     """The body of `/v1/feedback`: `correct`, or a `score` in [0, 1]."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    request_id: str = Field(min_length=1, max_length=100)
+    request_id: str = Field(max_length=100, pattern=r"^[A-Za-z0-9_-]+$")
     correct: bool | None = None
     score: float | None = Field(default=None, ge=0, le=1)
     source: str | None = Field(default=None, max_length=60)
@@ -143,8 +143,7 @@ class Console:
                 await asyncio.sleep(self._desk.config.ledger.flush_s + 0.2)
         else:
             raise UnknownName(
-                f"no request {request_id!r} is in the ledger: give the x-request-id of an "
-                "answer"
+                f"no request {request_id!r} is in the ledger: give the x-request-id of an answer"
             )
         if key is not None and not key.admin and owner != key.id:
             raise Refusal(

@@ -288,7 +288,7 @@ class Desk(Hook):
         batch.moved = self.numbers.take()
         if self.in_memory or batch.at_s - self._published[0] < PUBLISH_S:
             return
-        state = json.dumps(self.state(), ensure_ascii=False)
+        state = json.dumps(self.state())  # in ASCII: a model's name may hold anything
         if state != self._published[1] or self.live:
             self._published = (batch.at_s, state)
             batch.process = (self.name, state)

@@ -106,7 +106,16 @@ COLUMNS: dict[type, tuple[str, ...]] = {
 
 def values_of(row: Row) -> tuple[Any, ...]:
     """The row's values in the order of COLUMNS."""
-    return tuple(getattr(row, name) for name in COLUMNS[type(row)])
+    return tuple(_storable(getattr(row, name)) for name in COLUMNS[type(row)])
+
+
+def _storable(value: Any) -> Any:
+    """Text without what no database takes: NUL in PostgreSQL, lone surrogates in either."""
+    if not isinstance(value, str):
+        return value
+    if "\x00" in value:
+        value = value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

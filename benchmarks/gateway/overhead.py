@@ -22,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Target:
     model: str
     command: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
-    streams: bool = True
+    most: int = 32  # requests at once; beyond it this server answers nothing more
 
 
 def targets(options: argparse.Namespace) -> list[Target]:
@@ -79,7 +80,7 @@ def targets(options: argparse.Namespace) -> list[Target]:
             "--approach",
             "none",
         )
-        found.append(Target("optillm", "http://127.0.0.1:9103", "fake", command))
+        found.append(Target("optillm", "http://127.0.0.1:9103", "fake", command, most=2))
     if options.only:
         found = [t for t in found if t.name == "direct" or any(o in t.name for o in options.only)]
     return found
@@ -92,6 +93,7 @@ def running(command: tuple[str, ...], url: str, log: Path) -> Iterator[int]:
         "OPTILLM_API_KEY": "",
         "NO_PROXY": "*",
         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
@@ -123,7 +125,13 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def load(target: Target, seconds: float, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, str(HERE / "load.py"), target.url, "--model", target.model,
-               "--seconds", str(seconds), "--warm-s", "0.5", *target.fields, *arguments]  # fmt: skip
+               "--seconds", str(seconds), "--warm-s", "0.5", "--timeout-s", "10", *target.fields]  # fmt: skip
+    for name, value in pairwise([*arguments, ""]):
+        if name == "--concurrency":
+            value = str(min(int(value), target.most))
+            command += [name, value]
+        elif name.startswith("--"):
+            command += [name] if value.startswith("--") or not value else [name, value]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
@@ -159,18 +167,29 @@ def main() -> None:
             for case, arguments in cases.items():
                 for target in found:
                     rows[target.name][case].append(load(target, options.seconds, *arguments))
+                    write(options, cases, rows)
                     print(case, target.name, json.dumps(rows[target.name][case][-1]), flush=True)
-    best = {name: {case: best_of(case, visits) for case, visits in by_case.items()}
-            for name, by_case in rows.items()}  # fmt: skip
+    print(table(write(options, cases, rows)))
+
+
+def write(options: argparse.Namespace, cases: Any, rows: Any) -> dict[str, Any]:
+    """Write what has been measured so far; gives the best visits."""
+    best = {
+        name: {case: best_of(case, visits) for case, visits in by_case.items() if visits}
+        for name, by_case in rows.items()
+    }
+    machine = {
+        "cores": os.cpu_count(), "platform": platform.platform(),
+        "python": platform.python_version(), "load_average": os.getloadavg(),
+    }  # fmt: skip
     result = {
-        "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
-        "seconds_per_visit": options.seconds, "rounds": options.rounds,
+        "machine": machine, "seconds_per_visit": options.seconds, "rounds": options.rounds,
         "cases": {case: " ".join(arguments) for case, arguments in cases.items()},
         "best": best, "visits": rows,
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(best))
+    return best
 
 
 def best_of(case: str, visits: list[dict[str, Any]]) -> dict[str, Any]:

@@ -115,6 +115,13 @@ class CompletionBody(_Common):
     logprobs: int | None = Field(default=None, ge=0, le=20)
 
 
+# What would otherwise be sent on and then be missing from the answer.
+_REFUSED = {
+    "functions": "use tools",
+    "function_call": "use tool_choice",
+    "audio": "ask the upstream's own model for it",
+}
+
 BodyT = TypeVar("BodyT", ChatBody, CompletionBody)
 
 
@@ -161,6 +168,11 @@ def wishes_of(value: dict[str, Any]) -> SufficeFields:
 def parse_chat(value: dict[str, Any]) -> Ask:
     """A chat completion's body. Raises InputError that names the field."""
     body = _validated(ChatBody, value)
+    for field_name, instead in _REFUSED.items():
+        if value.get(field_name):
+            raise InputError(f"{field_name}: a policy cannot honour it; {instead}")
+    if value.get("modalities") not in (None, ["text"]):
+        raise InputError("modalities: a policy compares text and gives text; leave it out")
     limits = [n for n in (body.max_completion_tokens, body.max_tokens) if n is not None]
     effort = body.suffice.effort or body.reasoning_effort
     top_logprobs = body.top_logprobs or 0
@@ -202,6 +214,8 @@ def parse_completion(value: dict[str, Any]) -> Ask:
 
 
 def _ask(body: _Common, request: Request, *, wants_logprobs: bool) -> Ask:
+    if body.stream_options is not None and not body.stream:
+        raise InputError("stream_options: only with stream")
     given = body.suffice.budget
     return Ask(
         request=request,

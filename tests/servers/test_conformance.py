@@ -1,0 +1,282 @@
+"""OpenAI's own clients against the gateway: every documented feature works or is refused.
+
+Nothing is accepted and ignored: a field that a policy cannot honour is either passed to the
+upstream, whose verdict comes back, or refused with OpenAI's error object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pydantic
+import pytest
+
+from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+
+MESSAGES: Any = [{"role": "user", "content": "2+2"}]
+MODELS = ["fake", "suffice/single", "suffice/adaptive_consistency"]
+TOOLS: Any = [{"type": "function", "function": {
+    "name": "add", "description": "adds", "strict": True, "parameters": {
+        "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
+        "additionalProperties": False}}}]  # fmt: skip
+
+
+@contextmanager
+def stack(
+    tools: Any, reply: Any, talents: Talents | None = None, **settings: Any
+) -> Iterator[tuple[openai.OpenAI, FakeEngine]]:
+    with (
+        FakeEngine(reply, talents=talents) as engine,
+        tools.serving(tools.config_for(engine.url, patience_s=5.0, **settings)) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield client, engine
+
+
+# What an engine reads beside model, messages and stream: every field of the documented request
+# that is not about OpenAI's own storage or audio.
+FIELDS: dict[str, Any] = {
+    "frequency_penalty": 0.5, "logit_bias": {"42": -100}, "logprobs": True, "max_tokens": 7,
+    "metadata": {"a": "b"}, "modalities": ["text"], "n": 2, "parallel_tool_calls": False,
+    "prediction": {"type": "content", "content": "4"}, "presence_penalty": 0.25,
+    "prompt_cache_key": "k", "response_format": {"type": "json_object"}, "safety_identifier": "s",
+    "seed": 3, "service_tier": "auto", "stop": ["END", "STOP"], "store": False, "temperature": 0.5,
+    "tool_choice": "auto", "tools": TOOLS, "top_logprobs": 2, "top_p": 0.9, "user": "u",
+    "verbosity": "low", "web_search_options": {},
+}  # fmt: skip
+# How a policy sends a field where it differs: choices become runs, each with a seed of its own.
+OURS = {"n": None, "seed": 3}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("field", sorted(FIELDS))
+def test_every_field_reaches_the_engine(shared_stack: Any, model: str, field: str) -> None:
+    client, engine = shared_stack
+    before = len(engine.seen.bodies)
+    fields = {field: FIELDS[field]}
+    if field == "top_logprobs":
+        fields["logprobs"] = True
+    if field in ("tool_choice", "parallel_tool_calls"):
+        fields["tools"] = TOOLS
+    client.chat.completions.create(model=model, messages=MESSAGES, **fields)
+    bodies = engine.seen.bodies[before:]
+    if model == "fake":
+        assert [body.get(field) for body in bodies] == [FIELDS[field]]
+    elif field == "n":
+        assert len(bodies) == 2  # two runs
+    elif field == "seed":
+        assert sorted(body["seed"] for body in bodies) == [3 + i for i in range(len(bodies))]
+    else:
+        assert bodies
+        assert all(body.get(field) == FIELDS[field] for body in bodies)
+
+
+@pytest.fixture(scope="module")
+def shared_stack() -> Iterator[Any]:
+    from conftest import Tools
+
+    with stack(Tools, Reply.saying("it is 4")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_answers_are_openais_objects(tools: Any, model: str) -> None:
+    with stack(tools, Reply.saying("it is 4")) as (client, _):
+        answer = client.chat.completions.create(
+            model=model, messages=MESSAGES, n=2, logprobs=True, top_logprobs=1
+        )
+        assert answer.object == "chat.completion"
+        assert [choice.index for choice in answer.choices] == [0, 1]
+        assert {choice.finish_reason for choice in answer.choices} == {"stop"}
+        assert answer.usage is not None
+        for choice in answer.choices:
+            assert choice.message.content == "it is 4"
+            assert choice.logprobs is not None
+            assert choice.logprobs.content is not None
+            assert [len(token.top_logprobs) for token in choice.logprobs.content] == [1, 1, 1]
+        raw = client.chat.completions.with_raw_response.create(model=model, messages=MESSAGES)
+        assert raw.headers["x-request-id"].startswith("req-")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_streams_are_openais_chunks(tools: Any, model: str) -> None:
+    with stack(tools, Reply.saying("it is 4")) as (client, _):
+        chunks = list(client.chat.completions.create(
+            model=model, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+        ))  # fmt: skip
+        assert len({chunk.id for chunk in chunks}) == 1
+        assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
+        assert chunks[-1].usage is not None
+        said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert said == "it is 4"
+        assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+        with client.chat.completions.stream(model=model, messages=MESSAGES) as helper:
+            assert helper.get_final_completion().choices[0].message.content == "it is 4"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_tools_go_there_and_back(tools: Any, model: str) -> None:
+    reply = Reply(tokens=(), tool_call=("add", '{"a": 1}'), finish_reason="tool_calls")
+    turns: Any = [
+        {"role": "developer", "content": "be brief"},
+        *MESSAGES,
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "4"},
+    ]  # fmt: skip
+    with stack(tools, reply) as (client, engine):
+        with client.chat.completions.stream(model=model, messages=turns, tools=TOOLS) as helper:
+            choice = helper.get_final_completion().choices[0]
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.tool_calls is not None
+        assert json.loads(choice.message.tool_calls[0].function.arguments) == {"a": 1}
+        sent = engine.seen.bodies[-1]["messages"]
+        assert [turn["role"] for turn in sent] == ["developer", "user", "assistant", "tool"]
+        assert sent[3]["tool_call_id"] == "c1"
+        assert sent[2]["tool_calls"][0]["function"]["name"] == "add"
+
+
+class Sum(pydantic.BaseModel):
+    total: int
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_structured_answers(tools: Any, model: str) -> None:
+    with stack(tools, Reply(tokens=('{"total":', " 4}"))) as (client, engine):
+        found = client.chat.completions.parse(model=model, messages=MESSAGES, response_format=Sum)
+        assert found.choices[0].message.parsed == Sum(total=4)
+        assert engine.seen.bodies[-1]["response_format"]["type"] == "json_schema"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_text_completions(tools: Any, model: str) -> None:
+    with stack(tools, Reply.saying("it is 4")) as (client, engine):
+        answer = client.completions.create(model=model, prompt="2+2=", max_tokens=9, echo=False)
+        assert answer.choices[0].text == "it is 4"
+        assert engine.seen.bodies[-1]["max_tokens"] == 9
+        pieces = client.completions.create(model=model, prompt="2+2=", stream=True)
+        assert "".join(p.choices[0].text for p in pieces if p.choices) == "it is 4"
+
+
+def test_lists_of_prompts_pass_through_and_are_refused_by_policies(tools: Any) -> None:
+    with (
+        stack(tools, Reply()) as (client, _),
+        pytest.raises(openai.BadRequestError, match="prompt must be one string"),
+    ):
+        client.completions.create(model="suffice/single", prompt=["a", "b"])
+
+
+def test_models(tools: Any) -> None:
+    with stack(tools, Reply()) as (client, _):
+        assert {"fake", "suffice/auto"} <= {card.id for card in client.models.list()}
+
+
+REFUSED: list[tuple[dict[str, Any], type[openai.APIStatusError]]] = [
+    ({"model": "nobody"}, openai.NotFoundError),
+    ({"model": "suffice/nothing"}, openai.NotFoundError),
+    ({"messages": []}, openai.BadRequestError),
+    ({"temperature": -1}, openai.BadRequestError),
+    ({"n": 0}, openai.BadRequestError),
+    ({"n": 1000}, openai.BadRequestError),
+    ({"top_logprobs": 99, "logprobs": True}, openai.BadRequestError),
+    ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, openai.BadRequestError),
+    ({"extra_body": {"suffice": {"unknown": 1}}}, openai.BadRequestError),
+    ({"reasoning_effort": "enormous"}, openai.BadRequestError),
+    ({"stream_options": {"include_usage": True}}, openai.BadRequestError),
+    ({"functions": [{"name": "f"}]}, openai.BadRequestError),
+    ({"audio": {"voice": "alloy", "format": "wav"}}, openai.BadRequestError),
+    ({"modalities": ["text", "audio"]}, openai.BadRequestError),
+]
+
+
+@pytest.mark.parametrize(("changes", "error"), REFUSED, ids=lambda value: str(value)[:40])
+def test_refusals_are_openais_errors(shared_stack: Any, changes: Any, error: Any) -> None:
+    client, _ = shared_stack
+    asked = {"model": "suffice/single", "messages": MESSAGES, **changes}
+    with pytest.raises(error) as caught:
+        client.chat.completions.create(**asked)
+    assert caught.value.body is not None
+    assert set(caught.value.body) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.embeddings.create(model="fake", input="x"),
+        lambda client: client.responses.create(model="fake", input="x"),
+        lambda client: client.moderations.create(input="x"),
+        lambda client: client.images.generate(prompt="x"),
+        lambda client: client.files.list(),
+        lambda client: client.models.retrieve("fake/x"),
+        lambda client: client.chat.completions.list(),
+    ],
+)
+def test_what_is_not_served_says_so(shared_stack: Any, call: Any) -> None:
+    client, _ = shared_stack
+    with pytest.raises(openai.APIStatusError) as caught:
+        call(client)
+    assert caught.value.status_code in (404, 405)
+    assert caught.value.body["code"] == "not_found"
+
+
+def test_cancelling_a_stream_reaches_the_engine(tools: Any) -> None:
+    reply = Reply(tokens=("4",) * 500, delay_s=0.02)
+    with stack(tools, reply) as (client, engine):
+        for model in ("fake", "suffice/single"):
+            before = engine.seen.aborted
+            stream = client.chat.completions.create(model=model, messages=MESSAGES, stream=True)
+            next(iter(stream))
+            stream.close()
+            tools.wait_for(lambda before=before: engine.seen.aborted == before + 1)
+
+
+NODE = """
+const OpenAI = require('openai').default || require('openai');
+const client = new OpenAI({ baseURL: process.argv[2], apiKey: 'none', maxRetries: 0 });
+(async () => {
+  const found = {};
+  const messages = [{ role: 'user', content: '2+2' }];
+  for (const model of ['fake', 'suffice/single', 'suffice/adaptive_consistency']) {
+    const whole = await client.chat.completions.create({ model, messages });
+    let text = '';
+    const stream = await client.chat.completions.create({ model, messages, stream: true });
+    for await (const chunk of stream)
+      text += chunk.choices[0]?.delta?.content ?? '';
+    found[model] = [whole.choices[0].message.content, text];
+  }
+  try { await client.chat.completions.create({ model: 'nobody', messages }); }
+  catch (error) { found.error = [error.status, error.code]; }
+  console.log(JSON.stringify(found));
+})();
+"""
+
+
+def test_nodes_client(tools: Any, tmp_path: Path) -> None:
+    """Runs where Node is, with its `openai` package in NODE_PATH or installed globally."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("no node here")
+    root = subprocess.run([npm, "root", "-g"], capture_output=True, text=True, check=False)
+    script = tmp_path / "ask.js"
+    script.write_text(NODE)
+    path = os.environ.get("NODE_PATH") or root.stdout.strip()
+    if not any((Path(each) / "openai").is_dir() for each in path.split(os.pathsep)):
+        pytest.skip("node has no openai package: npm install -g openai")
+    with stack(tools, Reply.saying("it is 4")) as (client, _):
+        done = subprocess.run(
+            [node, str(script), str(client.base_url)], capture_output=True, text=True, timeout=60,
+            env={**os.environ, "NODE_PATH": path}, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for model in MODELS:
+        assert found[model] == ["it is 4", "it is 4"]
+    assert found["error"] == [404, "model_not_found"]

@@ -154,11 +154,6 @@ class Run:
     orders: dict[str, deque[int]]
     ended: list[int]
 
-    @property
-    def drawn(self) -> list[tuple[str, int]]:
-        """(model, row) of every sample that ended, in order."""
-        return [(self.model_of[each], self.row_of[each]) for each in self.ended]
-
     def take(self, actions: Actions) -> Answer | Escalate | None:
         """Carry actions out; the verdict, if there is one."""
         for action in actions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,18 +9,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.backends.protocol import Chunk
-from suffice.core.completions import Completion, Cost, CostModel, Usage
-from suffice.core.decisions import Answer, AnyPolicy
+from suffice.core.completions import CostModel, Usage
+from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NoAnswer
-from suffice.executors.replay import replay
-from suffice.executors.running import Launch
-from suffice.recipes.calibrate.play import Recorded, is_right, play_one
+from suffice.executors.play import play
+from suffice.recipes.replay.source import Source
 
 FloatArray = NDArray[np.float64]
 
 AXES = ("tokens", "flops", "gpu_s", "usd")
-CHUNK_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -47,17 +43,20 @@ class Measured:
 
 
 def measure(
-    text: str, policy: AnyPolicy, recorded: Recorded, questions: Iterable[int], *,
+    text: str, policy: AnyPolicy, source: Source, questions: Iterable[int], *,
     cost_model: CostModel, shuffles: int = 1, seed: int = 0,
 ) -> Measured:  # fmt: skip
     """A policy on each question, each of `shuffles` times with its samples in another order.
 
-    The first sample of a model pays its prompt; later ones find it in the prefix cache.
+    The first sample of a model pays its prompt; later ones find it in the prefix cache. A sample
+    that is cancelled on the way costs what it had drawn.
     """
     chosen = [int(question) for question in questions]
     cost_of = lru_cache(maxsize=None)(cost_model)
-    whole = "logprobs" not in policy.needs
-    if not whole and not recorded.traces.confidences.lengths.any():
+    traces = source.traces
+    if np.isnan(traces.completion_tokens).any():
+        raise InputError("these traces count no completion tokens: a frontier needs them")
+    if "logprobs" in policy.needs and not traces.confidences.lengths.any():
         raise InputError(
             f"policy {text} reads token confidences, which these traces do not have: record with "
             "--top-logprobs 20"
@@ -65,21 +64,16 @@ def measure(
     sums = np.zeros((len(chosen), 6))
     for shuffle in range(shuffles):
         for i, question in enumerate(chosen):
-            one = _whole if whole else _by_token
-            right, usages = one(policy, recorded, question, (seed, shuffle))
-            cost = Cost()
-            for model, usage in usages:
-                cost += cost_of(model, usage)
-            tokens = sum(usage.completion_tokens for _, usage in usages)
-            # Engines that price nothing, or a model without a price, leave an axis unknown.
-            complete = [cost_of(model, usage) for model, usage in usages]
+            right, usages = _played(policy, source, question, (seed, shuffle))
+            costs = [cost_of(model, usage) for model, usage in usages]
+            # A model without a price or a shape leaves an axis unknown.
             sums[i] += (
                 right,
                 len(usages),
-                tokens,
-                _sum([each.flops for each in complete]),
-                _sum([each.gpu_s for each in complete]),
-                _sum([each.usd for each in complete]),
+                sum(usage.completion_tokens for _, usage in usages),
+                _sum([each.flops for each in costs]),
+                _sum([each.gpu_s for each in costs]),
+                _sum([each.usd for each in costs]),
             )
     means = sums / shuffles
     return Measured(
@@ -103,13 +97,20 @@ def _sum(values: Sequence[float | None]) -> float:
 Spent = list[tuple[str, Usage]]
 
 
-def _whole(
-    policy: AnyPolicy, recorded: Recorded, question: int, seeds: tuple[int, int]
+def _played(
+    policy: AnyPolicy, source: Source, question: int, seed: tuple[int, int]
 ) -> tuple[bool, Spent]:
-    run, verdict = play_one(policy, recorded, question, seeds[0] * 1000 + seeds[1])
-    number = verdict.sample if isinstance(verdict, Answer) else verdict.best
-    right = number is not None and is_right(recorded.traces, run.row_of[number])
-    return right, _cached([(model, usage_of(recorded, row)) for model, row in run.drawn])
+    """Through the executor that also answers live: whether it was right, and what was drawn."""
+    drawer = source.drawer(question, seed)
+    try:
+        outcome, _, _ = play(policy, source.request(question), drawer)
+    except NoAnswer:
+        return False, []
+    right = source.traces.correct[drawer.rows[outcome.sample]]
+    if np.isnan(right):
+        name = source.traces.questions[question].name
+        raise InputError(f"a sample of question {name!r} has no verdict (column correct)")
+    return bool(right), _cached([(record.model, record.usage) for record in outcome.records])
 
 
 def _cached(spent: Spent) -> Spent:
@@ -130,68 +131,3 @@ def _cached(spent: Spent) -> Spent:
             )
         )
     return found
-
-
-def usage_of(recorded: Recorded, row: int) -> Usage:
-    """Tokens of a recorded row; raises InputError where the recording does not count them."""
-    traces = recorded.traces
-    tokens, prompt = traces.completion_tokens[row], traces.prompt_tokens[row]
-    if np.isnan(tokens):
-        raise InputError("these traces count no completion tokens: a frontier needs them")
-    return Usage(
-        prompt_tokens=0 if np.isnan(prompt) else int(prompt), completion_tokens=int(tokens)
-    )
-
-
-def _by_token(
-    policy: AnyPolicy, recorded: Recorded, question: int, seeds: tuple[int, int]
-) -> tuple[bool, Spent]:
-    """Through the executor, chunk by chunk, so that traces can be stopped on the way."""
-    generator = np.random.default_rng((*seeds, question))
-    orders: dict[str, deque[int]] = {}
-    rows: dict[int, int] = {}
-    traces = recorded.traces
-
-    def recording(launch: Launch) -> Sequence[Chunk]:
-        order = orders.get(launch.model)
-        if order is None:
-            listed = recorded.rows(question, launch.model)
-            shuffled = generator.permutation(np.arange(listed.start, listed.stop))
-            order = orders[launch.model] = deque(shuffled.tolist())
-        if not order:
-            raise InputError(
-                f"{policy.name} draws more samples of {launch.model} than were recorded: lower "
-                "its max_samples"
-            )
-        row = rows[launch.sample] = order.popleft()
-        return chunks_of(recorded, row)
-
-    def extract(completion: Completion) -> str | None:
-        return completion.text or None
-
-    try:
-        outcome = replay(policy, recorded.request(question), recording, extract=extract)
-    except NoAnswer:
-        return False, []
-    fixed = []
-    for record in outcome.records:
-        # A sample that was cancelled before its end has no usage: its prompt is the recorded one.
-        prompt = usage_of(recorded, rows[record.sample]).prompt_tokens
-        drawn = record.usage.completion_tokens
-        fixed.append((record.model, Usage(prompt_tokens=prompt, completion_tokens=drawn)))
-    return is_right(traces, rows[outcome.sample]), _cached(fixed)
-
-
-def chunks_of(recorded: Recorded, row: int) -> list[Chunk]:
-    """A recorded sample as a stream of its confidences; the answer comes with the last chunk."""
-    traces = recorded.traces
-    usage = usage_of(recorded, row)
-    levels = np.asarray(traces.confidences.row(row), dtype=np.float64)
-    levels = levels[np.isfinite(levels)]
-    found = []
-    for start in range(0, usage.completion_tokens, CHUNK_TOKENS):
-        count = min(CHUNK_TOKENS, usage.completion_tokens - start)
-        piece = tuple(levels[start : start + count].tolist())
-        found.append(Chunk(token_count=count, confidences=piece))
-    answer = traces.answer_of(row) or ""
-    return [*found, Chunk(text=answer, token_count=0, finish_reason="stop", usage=usage)]

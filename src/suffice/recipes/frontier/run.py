@@ -21,6 +21,7 @@ from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.play import Recorded
 from suffice.recipes.calibrate.prepare import arm_of, complete, models_of
 from suffice.recipes.frontier.measure import AXES, Measured, measure
+from suffice.recipes.replay.source import Source
 
 FloatArray = NDArray[np.float64]
 
@@ -103,7 +104,7 @@ def frontier(
     traces: TraceSet, config: FrontierConfig, *, cost_model: CostModel = count_tokens_only
 ) -> Frontier:
     """The frontier of recorded samples."""
-    recorded = Recorded(traces)
+    recorded, source = Recorded(traces), Source(traces)
     questions = complete(traces, traces.models)
     texts = config.policies or default_policies(traces, recorded, questions.tolist())
     measured = []
@@ -111,7 +112,7 @@ def frontier(
         named, policy = policy_of(text, traces)
         measured.append(
             measure(
-                named, policy, recorded, questions,
+                named, policy, source, questions,
                 cost_model=cost_model, shuffles=config.shuffles, seed=config.seed,
             )
         )  # fmt: skip

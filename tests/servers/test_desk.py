@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from suffice.gateway.app import create_app
 from suffice.gateway.desk import Desk
-from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.sections import AutoConfig, KeysConfig, LedgerConfig
 from suffice.ledger import queries
 from suffice.ledger.export import records
 from suffice.ledger.store import Store
@@ -229,3 +232,26 @@ def test_the_sums_agree_with_the_rows(tools: Any, tmp_path: Path) -> None:
         assert arm[name] == sum(row[name] for row in rows)
     assert arm["baseline_tokens"] == pytest.approx(sum(row["baseline_tokens"] for row in rows))
     assert json.loads(json.dumps(rows)) == rows
+
+
+def test_new_settings_are_taken_over_while_it_runs(
+    tools: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeEngine(Reply.saying("it is 4")) as engine:
+        config = tools.config_for(engine.url, ledger=LedgerConfig(url=str(tmp_path / "l.db")))
+        desk = Desk(config)
+        app = create_app(config, hooks=(desk,))
+        new = replace(
+            config,
+            auto=AutoConfig(price=0.5),
+            keys=KeysConfig(required=True),
+            ledger=LedgerConfig(url="elsewhere.db"),
+        )
+        app.state.gateway.apply(new)
+        assert desk.price() == 0.5
+        assert desk.doors.locked
+        assert desk.config.ledger == config.ledger
+        assert "ledger has changed: it takes effect after a restart" in caplog.text
+        desk.writer.start()
+        asyncio.run(desk.stop())
+        asyncio.run(app.state.gateway.aclose())

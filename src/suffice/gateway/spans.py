@@ -58,7 +58,7 @@ class OtelSpans:
             raise MissingExtra.of(error.name or "opentelemetry", "otel", "traces") from None
         self._trace = trace
         resource = Resource.create({"service.name": config.service_name})
-        self._ids = RandomIdGenerator()
+        self._ids: Any = RandomIdGenerator()
         self._wanted: int | None = None  # the trace id that the log has already told
         self._provider = TracerProvider(resource=resource, id_generator=cast(Any, self))
         self._provider.add_span_processor(BatchSpanProcessor(exporter or _otlp(config)))
@@ -66,11 +66,11 @@ class OtelSpans:
 
     def generate_span_id(self) -> int:
         """As the SDK asks for it."""
-        return self._ids.generate_span_id()
+        return int(self._ids.generate_span_id())
 
     def generate_trace_id(self) -> int:
         """As the SDK asks for it: the request's own."""
-        return self._wanted or self._ids.generate_trace_id()
+        return self._wanted or int(self._ids.generate_trace_id())
 
     def is_trace_id_random(self) -> bool:
         """As the SDK asks for it."""

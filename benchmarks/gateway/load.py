@@ -120,7 +120,8 @@ class Load:
             body |= {"suffice": {"answer_format": options.answer_format}}
         data = json.dumps(body).encode()
         head = (
-            f"POST {parts.path.rstrip('/')}/v1/chat/completions HTTP/1.1\r\nhost: {parts.netloc}\r\n"
+            f"POST {parts.path.rstrip('/')}/v1/chat/completions HTTP/1.1\r\n"
+            f"host: {parts.netloc}\r\n"
             f"authorization: Bearer {options.key}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(data)}\r\n\r\n"
         )
@@ -242,7 +243,7 @@ def main() -> None:
     parser.add_argument("--prompt-repeats", type=int, default=1)
     load = Load(parser.parse_args())
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415
 
         result = uvloop.run(load.run())
     except ImportError:

@@ -48,27 +48,23 @@ class Target:
 
 
 def targets(options: argparse.Namespace) -> list[Target]:
-    serve = (sys.executable, "-m", "suffice", "serve", "--quiet", "--upstream", ENGINE)
+    ledger = str(Path(options.scratch) / "ledger.db")
+    serve = (sys.executable, "-m", "suffice", "serve", "--quiet", "--upstream", ENGINE,
+             "--ledger", ledger, "--port", "9101")  # fmt: skip
+    ours = "http://127.0.0.1:9101"
     number = ("--answer-format", "number")
     found = [
         Target("direct", ENGINE, "fake"),
-        Target("suffice, passing through", "http://127.0.0.1:9101", "fake", (*serve, "--port", "9101")),
-        Target("suffice, single", "http://127.0.0.1:9101", "suffice/single", fields=number),
-        Target("suffice, adaptive_consistency (4 samples)", "http://127.0.0.1:9101",
+        Target("suffice, passing through", ours, "fake", serve),
+        Target("suffice, single", ours, "suffice/single", fields=number),
+        Target("suffice, adaptive_consistency (4 samples)", ours,
                "suffice/adaptive_consistency", fields=number),
     ]  # fmt: skip
     if options.litellm:
         config = Path(options.scratch) / "litellm.yaml"
         config.write_text(LITELLM_CONFIG)
-        command = (
-            options.litellm,
-            "--config",
-            str(config),
-            "--port",
-            "9102",
-            "--host",
-            "127.0.0.1",
-        )
+        where = ("--port", "9102", "--host", "127.0.0.1")
+        command = (options.litellm, "--config", str(config), *where)
         found.append(Target("LiteLLM proxy", "http://127.0.0.1:9102", "fake", command))
     if options.optillm:
         command = (
@@ -109,6 +105,10 @@ def running(command: tuple[str, ...], url: str, log: Path) -> Iterator[int]:
             process.wait()
 
 
+def log_of(scratch: Path, name: str) -> Path:
+    return scratch / f"{name.split(maxsplit=1)[0]}.log"
+
+
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     body = json.dumps({"model": "fake", "messages": [{"role": "user", "content": "x"}]}).encode()
     headers = {"content-type": "application/json", "authorization": "Bearer none"}
@@ -125,11 +125,11 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def load(target: Target, seconds: float, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, str(HERE / "load.py"), target.url, "--model", target.model,
-               "--seconds", str(seconds), "--warm-s", "0.5", "--timeout-s", "10", *target.fields]  # fmt: skip
+               "--seconds", str(seconds), "--warm-s", "0.5", "--timeout-s", "10"]  # fmt: skip
+    command += target.fields
     for name, value in pairwise([*arguments, ""]):
         if name == "--concurrency":
-            value = str(min(int(value), target.most))
-            command += [name, value]
+            command += [name, str(min(int(value), target.most))]
         elif name.startswith("--"):
             command += [name] if value.startswith("--") or not value else [name, value]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -159,7 +159,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(running(engine, ENGINE, scratch / "engine.log"))
         pids = {
-            t.name: stack.enter_context(running(t.command, t.url, scratch / f"{t.name.split()[0]}.log"))
+            t.name: stack.enter_context(running(t.command, t.url, log_of(scratch, t.name)))
             for t in found if t.command
         }  # fmt: skip
         print("pids", pids, flush=True)

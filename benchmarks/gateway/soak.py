@@ -102,14 +102,16 @@ def main() -> None:
              "--port", "9101", "--ledger", str(folder / "ledger.db"))  # fmt: skip
     engine = (sys.executable, str(HERE / "upstream.py"), "--port", "9100")
     result: dict[str, Any] = {"machine": {"cores": os.cpu_count(), "platform": platform.platform()}}
-    with running(engine, ENGINE, folder / "engine.log"):
-        with running(serve, GATEWAY, folder / "gateway.log") as pid:
-            watch = Watch(pid)
-            many = ["--concurrency", "32", "--requests", str(options.requests), "--seconds", "240"]
-            result["many requests"] = json.loads(subprocess.check_output(load(*many), text=True))
-            result["many requests"]["memory"] = watch.result()
-            result["many requests"]["memory_every_s"] = watch.seen
-            print(json.dumps(result["many requests"]), flush=True)
+    with (
+        running(engine, ENGINE, folder / "engine.log"),
+        running(serve, GATEWAY, folder / "gateway.log") as pid,
+    ):
+        watch = Watch(pid)
+        many = ["--concurrency", "32", "--requests", str(options.requests), "--seconds", "240"]
+        result["many requests"] = json.loads(subprocess.check_output(load(*many), text=True))
+        result["many requests"]["memory"] = watch.result()
+        result["many requests"]["memory_every_s"] = watch.seen
+        print(json.dumps(result["many requests"]), flush=True)
     slow = (*engine, "--delay-ms", "200", "--chunks", "200")
     with (
         running(slow, ENGINE, folder / "engine.log"),
@@ -119,9 +121,10 @@ def main() -> None:
         print(json.dumps(result["streams"]), flush=True)
         result["SIGTERM"] = ending(pid)
         print(json.dumps(result["SIGTERM"]), flush=True)
+    parts = (result["many requests"], *result["streams"].values(), result["SIGTERM"]["clients"])
     result["unclean"] = {
         name: count
-        for part in (result["many requests"], *result["streams"].values(), result["SIGTERM"]["clients"])
+        for part in parts
         for name, count in part.get("outcomes", {}).items() if name not in CLEAN
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)

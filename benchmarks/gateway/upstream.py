@@ -46,14 +46,20 @@ class Engine(asyncio.Protocol):
     def __init__(self, chunks: int, delay_s: float) -> None:
         self.delay_s = delay_s
         self.whole = whole()
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+        head += b"transfer-encoding: chunked\r\n\r\n"
         usage = {"prompt_tokens": 12, "completion_tokens": chunks, "total_tokens": 12 + chunks}
         last = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1,
                 "model": "fake", "choices": [], "usage": usage}  # fmt: skip
-        answer = ["it", " is", " 4"] + [" word"] * (chunks - 3)
+        answer = [f" word{number}" for number in range(chunks)]
         self.pieces = [head + chunk({"role": "assistant", "content": ""})]
         self.pieces += [chunk({"content": word}) for word in answer]
-        ending = chunk({}, "stop") + framed(f"data: {json.dumps(last)}\n\n".encode())
+        # Votes find a number to agree on in every answer, however short.
+        ending = (
+            chunk({"content": " 4"})
+            + chunk({}, "stop")
+            + framed(f"data: {json.dumps(last)}\n\n".encode())
+        )
         self.pieces += [ending + framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"]
         self.buffer = b""
         self.stream: asyncio.Task[None] | None = None

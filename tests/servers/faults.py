@@ -243,14 +243,14 @@ FAULTS = [
     ),
 ]
 
-# Over TLS, with a body that only the end of the connection delimits: the hardest to tell from whole.
+# Over TLS, with a body that only the end of the connection delimits: hard to tell from a whole one.
 CUT_TLS: list[Step] = [BARE, TOKENS[0], TOKENS[1], 0.05, "cut"]
 
 
 def table() -> str:
     """The page's table."""
     lines = [
-        "| the upstream … | stream, passed through | whole answer | through a policy, if different |",
+        "| the upstream … | stream, passed through | whole answer | a policy's, if different |",
         "|---|---|---|---|",
         "| refuses the connection | 502 upstream_refused | 502 upstream_refused | |",
     ]

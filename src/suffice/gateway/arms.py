@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from suffice.core.decisions import AnyPolicy
@@ -52,6 +53,8 @@ class Arms:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
+        # Policies are immutable, and the same few are asked for again and again.
+        self._parsed = lru_cache(maxsize=256)(parse_policy)
         self.score = None
         if config.scorer is not None:
             self.score = _checked("scorer", load_scorer, config.scorer)
@@ -111,7 +114,7 @@ class Arms:
     def _named(self, text: str, price: float | None = None) -> AnyPolicy:
         if text == AUTO and price is not None and text not in self._tables:
             return Auto(price=price)
-        return self._tables[text] if text in self._tables else parse_policy(text)
+        return self._tables[text] if text in self._tables else self._parsed(text)
 
 
 def aimed(policy: AnyPolicy, target: float) -> AnyPolicy:

@@ -62,7 +62,7 @@ def description() -> dict[str, Any]:
         "info": {
             "title": "suffice gateway",
             "version": suffice.__version__,
-            "description": "OpenAI's API, spending just enough compute per request. Requests for an "
+            "description": "OpenAI's API, spending just enough per request. Requests for an "
             "upstream's own model pass through unchanged and may hold whatever it understands; "
             "those for suffice/<policy> are read as described here.",
         },

@@ -59,12 +59,7 @@ def frontier_figure(found: Frontier, axis: str) -> Figure:
         panel.plot([], [], "o", color=MUTED, ms=5, label="other policies")
         panel.set_xscale("log")
         _plain_ticks(panel, [_cost(point, axis) for point in found.points] + [oracle])
-        for number, point in enumerate(hull):
-            below = number % 2
-            panel.annotate(
-                short_name(point.policy), (_cost(point, axis), 100 * point.accuracy.estimate),
-                xytext=(6, -13 if below else 8), textcoords="offset points", fontsize=8, color=INK,
-            )  # fmt: skip
+        _label(panel, hull, axis, one_model="@" + found.one_model if found.one_model else None)
         panel.set_xlabel(LABELS[axis])
         panel.set_ylabel("accuracy, %")
         panel.set_title(f"{', '.join(found.datasets)}: {found.questions} questions, 95 % intervals")
@@ -97,6 +92,20 @@ def compound_figure(found: Compound) -> Figure:
         panel.set_title(f"Same samples, two shapes: a sample costs {found.speedup:.2f}x less")
         panel.legend(loc="lower right")
     return figure
+
+
+def _label(panel: Any, hull: tuple[Point, ...], axis: str, one_model: str | None) -> None:
+    """Names beside the hull's corners, those of the dearer half to their left."""
+    x = [_cost(point, axis) for point in hull]
+    middle = (x[0] * x[-1]) ** 0.5
+    for number, (point, cost) in enumerate(zip(hull, x, strict=True)):
+        name = short_name(point.policy.removesuffix(one_model or ""))
+        left = cost > middle
+        panel.annotate(
+            name, (cost, 100 * point.accuracy.estimate), xytext=(-7 if left else 7, 7 if left else
+            (-13 if number % 2 else 8)), ha="right" if left else "left",
+            textcoords="offset points", fontsize=8, color=INK,
+        )  # fmt: skip
 
 
 def _points(panel: Any, points: list[Point], axis: str, bars: str, colour: str) -> None:

@@ -85,6 +85,7 @@ class Frontier:
     axes: tuple[str, ...]  # those known for every policy
     buys: tuple[Buy, ...]
     datasets: tuple[str, ...]
+    one_model: str = ""  # the traces' only model; empty: they hold several
 
     def hull(self, axis: str) -> tuple[Point, ...]:
         """Policies on the non-decreasing convex hull, cheapest first."""
@@ -131,6 +132,7 @@ def frontier(
         axes=axes,
         buys=best_buys(measured, weights, config.axis),
         datasets=traces.datasets,
+        one_model=traces.models[0] if len(traces.models) == 1 else "",
     )
 
 

@@ -61,6 +61,9 @@ def main(arguments: list[str]) -> int:
             for shown in ("examples", "results", "docs"):
                 if (ROOT / shown).exists():
                     (folder / shown).symlink_to(ROOT / shown)
+            if "data/traces" in file.read_text(encoding="utf-8"):
+                (folder / "data").mkdir()
+                (folder / "data" / "traces").symlink_to(ROOT / "data" / "traces")
             for line, language, body in blocks(file):
                 if language == "python":
                     todo = [[sys.executable, "-c", body]]

@@ -73,6 +73,7 @@ def replay(
     --policy adaptive_consistency:max_samples=16[/bold]
     """  # fmt: skip
     import json
+    from dataclasses import replace
 
     from suffice.core.completions import Budget
     from suffice.core.errors import InputError
@@ -98,6 +99,7 @@ def replay(
         from suffice.architecture.catalog import load_shape
         from suffice.cli.record import per_s
         from suffice.hardware import load_hardware
+        from suffice.policies.auto import Auto
         from suffice.recipes.replay.serve import LoadConfig, replay_under_load, speed_of
         from suffice.throughput.serving import Serving
 
@@ -111,10 +113,11 @@ def replay(
         )
         means = [_mean_tokens(found.prompt_tokens), _mean_tokens(found.completion_tokens)]
         speed = speed_of(load_shape(shape), Serving(hardware=load_hardware(hardware)), *means)
-        timelines = [
-            (text, replay_under_load(found, each, config, load, speed=speed))
-            for text, each in parsed
-        ]
+        if spend is not None and not any(isinstance(each, Auto) for _, each in parsed):
+            raise InputError("--spend steers the price of auto: add --policy auto")
+        for text, each in parsed:
+            own = load if isinstance(each, Auto) else replace(load, spend=None)
+            timelines.append((text, replay_under_load(found, each, config, own, speed=speed)))
     if as_json:
         told = {
             "digest": found.digest,

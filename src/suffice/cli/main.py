@@ -28,7 +28,6 @@ from suffice.cli.measure import measure
 from suffice.cli.policies import policies
 from suffice.cli.record import record
 from suffice.cli.replay import replay
-from suffice.cli.replay import replay
 from suffice.cli.serve import serve
 from suffice.cli.shapes import shapes
 from suffice.cli.traces import traces
@@ -86,7 +85,6 @@ app.add_typer(keys, name="keys")
 app.add_typer(ledger, name="ledger")
 app.add_typer(config, name="config")
 app.command()(record)
-app.command()(replay)
 app.command()(replay)
 app.add_typer(traces, name="traces")
 app.command()(doctor)

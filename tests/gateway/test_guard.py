@@ -8,9 +8,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "policies"))
 
+import pytest
 from scripted import FREE_FORM, play
 from test_certified import OPEN, SHUT, SUM, ask, certified, says
 
+from suffice.core.errors import InputError
+from suffice.gateway.arms import Arms
+from suffice.gateway.config import GatewayConfig
 from suffice.gateway.guard import Guard, certificate_of
 from suffice.gateway.receipt import receipt
 from suffice.policies.drift import Monitor
@@ -54,3 +58,16 @@ def test_feedback_counts_and_other_policies_pass_through():
         watched.feedback(True)
     assert watched.watch.void is not None
     assert Guard.over(Single()) == Single()
+
+
+def test_an_audit_reaches_the_one_certified_policy_in_service():
+    arms, watched = Arms(GatewayConfig()), guard()
+    with pytest.raises(InputError, match="there are 0"):
+        arms.audited(harm=True)
+    arms._tables["careful"] = watched
+    for _ in range(6):
+        arms.audited(harm=True)
+    assert watched.watch.void is not None
+    arms._tables["other"] = guard()
+    with pytest.raises(InputError, match="there are 2"):
+        arms.check_audit()

@@ -67,6 +67,23 @@ class Arms:
         if default is not None and default != BYPASS:
             self._default = _checked("policy", self._named, default)
 
+    def check_audit(self) -> None:
+        """Raise InputError unless exactly one certified policy can be meant by an audit."""
+        count = len(self._guards())
+        if count != 1:
+            raise InputError(
+                f"harmed: an audit is of the certified policy in service, and there are {count}"
+            )
+
+    def audited(self, harm: bool) -> None:
+        """Tell the certified policy's watch what an audit of one of its answers found."""
+        self.check_audit()
+        self._guards()[0].feedback(harm)
+
+    def _guards(self) -> list[Guard]:
+        found = [*self._tables.values(), self._default]
+        return list({id(policy): policy for policy in found if isinstance(policy, Guard)}.values())
+
     def model_names(self) -> list[str]:
         """Names under `suffice/` that a client may ask for as a model."""
         wanting = _NEEDS_MORE if self.score is None else _NEEDS_MORE - {"best_of_n"}

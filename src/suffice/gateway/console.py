@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from suffice import __version__
 from suffice.core.errors import InputError, SufficeError, UnknownName
+from suffice.gateway.arms import Arms
 from suffice.gateway.desk import Desk
 from suffice.gateway.doors import visitor_of
 from suffice.gateway.errors import Refusal, error_response
@@ -88,12 +89,16 @@ def _page(name: str, media_type: str) -> Handler:
 
 
 class _Judgement(BaseModel):
-    """The body of `/v1/feedback`: `correct`, or a `score` in [0, 1]."""
+    """The body of `/v1/feedback`: `correct`, or a `score` in [0, 1].
+
+    `harmed` is an audit of a certified answer: it was wrong and the safe arm's right, or not.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     request_id: str = Field(max_length=100, pattern=r"^[A-Za-z0-9_-]+$")
     correct: bool | None = None
     score: float | None = Field(default=None, ge=0, le=1)
+    harmed: bool | None = None
     source: str | None = Field(default=None, max_length=60)
     comment: str | None = Field(default=None, max_length=2000)
 
@@ -110,6 +115,8 @@ class Console:
         """`POST /v1/feedback`: attach a judgement to a request; answered when it is on disk."""
         key = self._desk.doors.enter(visitor_of(request.scope["headers"]))
         judged = _judgement(await _body(request))
+        if judged.harmed is not None:
+            _arms(request).check_audit()
         await self._check_owner(judged.request_id, key)
         score = judged.score if judged.score is not None else float(bool(judged.correct))
         desk = self._desk
@@ -131,6 +138,8 @@ class Console:
                 "the ledger cannot be written now", status=503, code="ledger_unavailable",
                 kind="server_error", retry_after_s=ACKNOWLEDGE_S,
             ) from None  # fmt: skip
+        if judged.harmed is not None:
+            _arms(request).audited(judged.harmed)
         desk.tally.add(("feedback", "verdict", "right" if score >= 0.5 else "wrong"))
         return JSONResponse({"id": row.id, "object": "feedback", "request_id": row.request_id})
 
@@ -269,6 +278,11 @@ def _judgement(body: bytes) -> _Judgement:
     if (judged.correct is None) == (judged.score is None):
         raise InputError("feedback: give either correct (true or false) or a score from 0 to 1")
     return judged
+
+
+def _arms(request: Request) -> Arms:
+    arms: Arms = request.app.state.gateway.service.arms
+    return arms
 
 
 async def _upstreams(request: Request) -> dict[str, str]:

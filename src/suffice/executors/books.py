@@ -81,13 +81,15 @@ class Books:
         """Book a sample that ended: what it drew is spent, the rest of its grant is free again."""
         usage = running.measured_usage
         self._settled += self.cost_model(running.launch.model, usage)
+        most = running.most_tokens
+        self._spent_tokens += most
         if usage.prompt_tokens:
             self._prompt_tokens[running.launch.prompt_key] = usage.prompt_tokens
-        else:
+        if self.budget.usd is None:
+            return
+        if not usage.prompt_tokens:
             usage += Usage(prompt_tokens=running.prompt_bound)
-        most = running.most_tokens
         usage += Usage(completion_tokens=most - usage.completion_tokens)
-        self._spent_tokens += most
         self._spent_usd += self.cost_model(running.launch.model, usage).usd or 0.0
 
     def cost_of(self, records: Iterable[SampleRecord]) -> Cost:

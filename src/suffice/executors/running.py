@@ -76,6 +76,18 @@ class Running:
 
     def add(self, chunk: Chunk, now_s: float) -> ChunkSeen:
         """Book a chunk; gives the evidence it is."""
+        pieces = len(self._confidences)
+        drawn = self.book(chunk, now_s)
+        return ChunkSeen(
+            sample=self.launch.sample,
+            text=chunk.text,
+            reasoning_text=chunk.reasoning_text,
+            tokens=drawn,
+            confidences=self._confidences[-1] if len(self._confidences) > pieces else (),
+        )
+
+    def book(self, chunk: Chunk, now_s: float) -> int:
+        """Book a chunk; gives the tokens it held."""
         said = chunk.text or chunk.reasoning_text or chunk.tool_calls
         tokens = chunk.token_count
         if tokens is None:
@@ -107,13 +119,7 @@ class Running:
             confidences = tuple(value for value in found if value is not None)
         if confidences:
             self._confidences.append(confidences)
-        return ChunkSeen(
-            sample=self.launch.sample,
-            text=chunk.text,
-            reasoning_text=chunk.reasoning_text,
-            tokens=tokens,
-            confidences=confidences,
-        )
+        return tokens
 
     def end(self, status: Status, now_s: float, reason: str | None) -> None:
         """Close the book on it."""

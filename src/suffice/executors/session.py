@@ -131,9 +131,9 @@ class Session:
             running.finish_reason = "length"
         return self._feed(now_s, seen)
 
-    def book(self, sample: int, chunk: Chunk, now_s: float) -> ChunkSeen:
-        """Count a running sample's tokens without telling the policy; gives what it would see."""
-        return self._running[sample].add(chunk, now_s)
+    def book(self, sample: int, chunk: Chunk, now_s: float) -> None:
+        """Count a running sample's tokens without telling the policy."""
+        self._running[sample].book(chunk, now_s)
 
     def see(self, seen: ChunkSeen, now_s: float) -> list[Command]:
         """Tell the policy of tokens that are booked already."""

@@ -72,8 +72,11 @@ class Pool:
         """The pool after a sample ended (with its `signal`); itself after any other evidence."""
         match evidence:
             case SampleFinished():
-                return replace(
-                    self,
+                return Pool(
+                    launched=self.launched,
+                    failed=self.failed,
+                    exhausted=self.exhausted,
+                    alone=self.alone,
                     running=_without(self.running, evidence.sample),
                     seen=(
                         *self.seen,

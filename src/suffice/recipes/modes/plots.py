@@ -28,7 +28,7 @@ def modes_figure(result: ModesResult) -> Figure:
         panels: Any = figure.subplots(1, len(tasks) + 1, squeeze=False)[0]
         for panel, task in zip(panels, tasks, strict=False):
             _draw_task(panel, task, [cell for cell in result.cells if cell.task == task])
-        panels[0].legend(loc="center left", bbox_to_anchor=(0.0, 0.42))
+        panels[0].legend(loc="center right", bbox_to_anchor=(1.0, 0.55))
         _draw_front(panels[-1], result)
     return figure
 

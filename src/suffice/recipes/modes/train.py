@@ -39,7 +39,9 @@ class NanoTraining:
     layers: int = 2
     warm_up: WarmUp = field(default_factory=WarmUp)
     routing: Routing = field(
-        default_factory=lambda: Routing(method="gate", steps=120, fold_steps=120, problems=16)
+        default_factory=lambda: Routing(
+            method="gate", steps=240, problems=16, group=4, gate_learning_rate=1e-2, fold_steps=120
+        )
     )
     seed: int = 0
 
@@ -83,7 +85,6 @@ def train_nano(
     initialise(model, Recipe(), config.layers, config.seed)
     model.to(device)
     learner = Learner(model, vocabulary, mixture)
-    started = time.perf_counter()
     state = RunState(
         path=out / "work" / "warm-up.pt",
         config={"nano": plain(replace(config, routing=Routing(seed=config.seed)))},
@@ -91,7 +92,6 @@ def train_nano(
         optimisers={},
     )
     warm_up(learner, config.warm_up, state, seed=config.seed, tell=tell)
-    warmed_s = time.perf_counter() - started
     lines = route(learner, config.routing, out, tell=tell, about={"nano": plain(config)})
     record = {
         "name": NAME,
@@ -101,8 +101,9 @@ def train_nano(
         "design": {"role": chosen.role, "notes": list(chosen.notes)},
         "device": device,
         "versions": versions(),
-        "warm_up_s": round(warmed_s, 1),
-        "routing_s": round(time.perf_counter() - started - warmed_s, 1),
+        # Of the stretch that ended each phase: an interrupted run's earlier ones are not counted.
+        "warm_up_s": (state.lines or [{"elapsed_s": 0.0}])[-1]["elapsed_s"],
+        "routing_s": (lines or [{"elapsed_s": 0.0}])[-1]["elapsed_s"],
     }
     told = [*(state.lines or []), *lines]
     result = _finish(learner, config.routing, out, record, told, per_cell=evaluated_per_cell)

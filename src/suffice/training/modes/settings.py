@@ -30,7 +30,7 @@ class WarmUp:
 
     steps: int = 2000
     pairs: int = 48
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     initial_p_think: float = 0.5
     control_weight: float = 0.1
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from suffice.core.completions import Budget, Cost, CostModel, SampleRecord, Usage
+from suffice.core.completions import (
+    Budget,
+    Cost,
+    CostModel,
+    SampleRecord,
+    Usage,
+    count_tokens_only,
+)
 from suffice.core.errors import InputError
 from suffice.core.requests import ImagePart, OpaquePart, Request
 from suffice.executors.running import Launch, PromptKey, Running
@@ -33,7 +40,7 @@ class Books:
         self._started = 0
         self._spent_tokens = 0
         self._spent_usd = 0.0
-        self._settled = Cost()
+        self._settled: list[tuple[str, Usage]] = []  # what ended; priced when it is asked for
         self._prompt_tokens: dict[PromptKey, int] = {}
 
     def grant(
@@ -80,7 +87,7 @@ class Books:
     def settle(self, running: Running) -> None:
         """Book a sample that ended: what it drew is spent, the rest of its grant is free again."""
         usage = running.measured_usage
-        self._settled += self.cost_model(running.launch.model, usage)
+        self._settled.append((running.launch.model, usage))
         most = running.most_tokens
         self._spent_tokens += most
         if usage.prompt_tokens:
@@ -94,12 +101,15 @@ class Books:
 
     def cost_of(self, records: Iterable[SampleRecord]) -> Cost:
         """Cost summed over samples."""
+        if self.cost_model is count_tokens_only:
+            return Cost(tokens=sum(each.usage.total_tokens for each in records))
         return sum((self.cost_model(each.model, each.usage) for each in records), Cost())
 
     def cost_so_far(self, running: Iterable[Running]) -> Cost:
         """Cost of the samples that ended and of what the running ones have drawn."""
-        drawn = (self.cost_model(each.launch.model, each.measured_usage) for each in running)
-        return sum(drawn, self._settled)
+        drawn = [(each.launch.model, each.measured_usage) for each in running]
+        costs = (self.cost_model(model, usage) for model, usage in (*self._settled, *drawn))
+        return sum(costs, Cost())
 
     def _tokens_left(
         self, asked: int | None, running: tuple[Running, ...], siblings: int, first: bool

@@ -188,8 +188,8 @@ class _Stream:
 
     def _share(self, text: str, begin: int, end: int) -> str:
         """The part of a text that these tokens drew, as if all tokens were equally long."""
-        if not text:
-            return ""
+        if not text or (begin == 0 and end >= self.recorded.tokens):
+            return text
         whole = max(self.recorded.tokens, 1)
         return text[len(text) * begin // whole : len(text) * end // whole]
 

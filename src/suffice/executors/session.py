@@ -212,7 +212,7 @@ class Session:
             arm=self.policy.name,
             why=decision.why,
             confidence=decision.confidence,
-            usage=sum((record.usage for record in records), Usage()),
+            usage=_total(records),
             cost=self._books.cost_of(records),
             records=records,
             elapsed_s=now_s - self._began_s,
@@ -401,6 +401,19 @@ class Session:
     def _take_commands(self) -> list[Command]:
         commands, self._commands = self._commands, []
         return commands
+
+
+def _total(records: tuple[SampleRecord, ...]) -> Usage:
+    """Usage summed; adding one by one would cost more than all else in a long replay."""
+    usages = [record.usage for record in records]
+    cached = [usage.cached_tokens for usage in usages if usage.cached_tokens is not None]
+    thought = [usage.reasoning_tokens for usage in usages if usage.reasoning_tokens is not None]
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cached_tokens=sum(cached) if cached else None,
+        reasoning_tokens=sum(thought) if thought else None,
+    )
 
 
 def failure_of(error: BackendError) -> Failure:

@@ -108,14 +108,16 @@ class Cascade:
         elif evidence.sample < state.offset:
             return state, ()  # a straggler of an earlier rung
         else:
-            inner_evidence = replace(evidence, sample=evidence.sample - state.offset)
+            own = evidence.sample - state.offset
+            inner_evidence = replace(evidence, sample=own) if state.offset else evidence
+        running, comparable = state.running, state.comparable
         if isinstance(evidence, SampleFinished | SampleFailed):
-            left = tuple(number for number in state.running if number != evidence.sample)
-            state = replace(state, running=left)
+            running = tuple(number for number in running if number != evidence.sample)
         if isinstance(evidence, SampleFinished) and evidence.answer is not None:
-            state = replace(state, comparable=(*state.comparable, evidence.sample))
+            comparable = (*comparable, evidence.sample)
         inner, actions = self.rungs[state.rung].policy.step(state.inner, inner_evidence)
-        return self._carry(replace(state, inner=inner), actions, ())
+        state = replace(state, running=running, comparable=comparable, inner=inner)
+        return self._carry(state, actions, ())
 
     def watch(self, state: Climb, sample: int) -> Watch:
         """What the running rung watches; nothing in stragglers of earlier ones."""

@@ -182,7 +182,7 @@ def mean_probability(completion: Completion) -> float | None:
     else:
         values = np.array([entry.logprob for entry in drawn], dtype=np.float64)
     kept = values[values > SENTINEL_LOGPROB]
-    return math.exp(float(kept.mean())) if kept.size else None
+    return math.exp(float(np.add.reduce(kept)) / kept.size) if kept.size else None
 
 
 def _without(running: tuple[int, ...], sample: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from suffice.architecture.laws import CONDITIONAL_DEPTH, ConditionalLaw
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError, OutsideValidity, TableError
 from suffice.recipes.design import DesignConfig, design
-from suffice.recipes.ladder.fit import LadderFit, fit_ladder
+from suffice.recipes.ladder.fit import LadderFit, fit_ladder, rate_note
 from suffice.recipes.ladder.pick import (
     PICK,
     REFERENCE,
@@ -29,7 +29,13 @@ from suffice.recipes.ladder.pick import (
     search_space,
 )
 from suffice.recipes.ladder.report import html_report, write_report
-from suffice.recipes.ladder.table import law_records, rate_checks, runs_table, seed_noise
+from suffice.recipes.ladder.table import (
+    RateCheck,
+    law_records,
+    rate_checks,
+    runs_table,
+    seed_noise,
+)
 from suffice.training.run_store import RunRecord, RunStore
 from suffice.training.rung import Recipe, dimensions, ladder_shape, law_coordinates
 
@@ -157,6 +163,15 @@ def test_a_better_learning_rate_is_reported(store: Path) -> None:
     assert check.given_up_nats == pytest.approx(0.01)
 
 
+def test_a_rate_that_costs_shapes_unevenly_is_in_the_certificate() -> None:
+    even = [RateCheck(label="a", losses=((0.5, 3.9), (1.0, 4.0))),
+            RateCheck(label="b", losses=((0.5, 3.7), (1.0, 3.8)))]  # fmt: skip
+    assert rate_note(even) is None and rate_note([]) is None
+    uneven = [even[0], RateCheck(label="b", losses=((0.5, 3.7), (1.0, 4.01)))]
+    note = rate_note(uneven)
+    assert note is not None and "0.100 to 0.310 nats" in note
+
+
 def test_the_planted_form_and_its_curves_are_found(found: LadderFit) -> None:
     assert found.chosen == "conditional-depth"
     curves = {curve.variable: curve for curve in found.curves}
@@ -206,7 +221,7 @@ def test_a_form_without_width_cannot_guide_a_design(store: Path) -> None:
 def test_the_report_holds_every_number_and_picture(found: LadderFit, tmp_path: Path) -> None:
     paths = write_report(found, tmp_path / "report")
     html = paths["report"].read_text(encoding="utf-8")
-    assert html.count("<svg") == 8
+    assert html.count("<svg") == 10
     assert f"{found.form(found.chosen).cross_validated:.4f}" in html
     assert "no script" not in html and "<script" not in html
     assert paths["picture"].read_bytes().startswith(b"\x89PNG")

@@ -15,7 +15,14 @@ from suffice.architecture.fitting.compare import (
     simplest_within_error,
 )
 from suffice.architecture.fitting.evaluation import RankCorrelation, rank_correlation
-from suffice.architecture.laws import ConditionalLaw, Domain, Interval, Provenance, load_family
+from suffice.architecture.laws import (
+    NOISE_FLOOR_NATS,
+    ConditionalLaw,
+    Domain,
+    Interval,
+    Provenance,
+    load_family,
+)
 from suffice.architecture.runs import RunsTable
 from suffice.core.errors import InputError
 from suffice.recipes.ladder.table import (
@@ -41,6 +48,11 @@ DESIGN_FORMS = (
     "conditional-multiplicative", "conditional-joint", "conditional-depth", "conditional-aspect",
     "conditional-shape", "conditional-product",
 )  # fmt: skip
+
+# The one that holds every axis a dense shape has at a fixed N and head size.
+WIDEST_FORM = "conditional-shape"
+# Runs beyond its coefficients that a form needs to be compared at all.
+_MARGIN = 6
 
 # The published optimum (arXiv:2510.18245): x* = .074 to .080, r* = 1.0 to 1.2.
 PUBLISHED_OPTIMUM = {"x": 0.08, "r": 1.0}
@@ -92,6 +104,7 @@ class KvEffect:
 class LadderFit:
     """Everything a ladder's runs say about shape.
 
+    `widest` is the form with every axis, for what the chosen one leaves out (`kv` comes from it).
     `random_ranks` is Spearman's rho of the next-size test over the runs drawn at random alone.
     """
 
@@ -103,6 +116,7 @@ class LadderFit:
     fit: Fit
     law: ConditionalLaw
     curves: tuple[Curve, ...]
+    widest: Fit | None
     kv: KvEffect | None
     noise: SeedNoise | None
     checks: tuple[RateCheck, ...]
@@ -145,7 +159,7 @@ def fit_ladder(
     records = law_records(store, learning_rate_factor=learning_rate_factor)
     runs = runs_table(records, source=store.name)
     # Forms with more coefficients than the runs can carry are left out of the comparison.
-    fitting = [f for f in compared if len(runs) > load_family(f).num_free + 6]
+    fitting = [f for f in compared if len(runs) > load_family(f).num_free + _MARGIN]
     forms = compare_forms(runs, fitting, seed=seed)
     usable = [form for form in forms if form.family in DESIGN_FORMS]
     if not usable and family is None:
@@ -155,7 +169,14 @@ def fit_ladder(
         runs, chosen, bootstrap_draws=bootstrap_draws, confidence=confidence,
         optimal_loss="free", holdout=None, seed=seed, name=name,
     )  # fmt: skip
-    law = _certified(result, records, forms)
+    checks = rate_checks(store)
+    law = _certified(result, records, forms, checks)
+    widest = None
+    if len(runs) > load_family(WIDEST_FORM).num_free + _MARGIN:
+        widest = fit(
+            runs, WIDEST_FORM, bootstrap_draws=bootstrap_draws, confidence=confidence,
+            optimal_loss="free", holdout=None, seed=seed,
+        )  # fmt: skip
     return LadderFit(
         name=name,
         records=tuple(records),
@@ -166,15 +187,35 @@ def fit_ladder(
         law=law,
         curves=tuple(_curve(law, variable, confidence) for variable in _CURVES
                      if variable in law.family.variables),
-        kv=_kv_effect(law, confidence),
+        widest=widest,
+        kv=None if widest is None else _kv_effect(widest, confidence),
         noise=seed_noise(records),
-        checks=rate_checks(store),
+        checks=checks,
         random_ranks=_random_ranks(records, forms, seed),
     )  # fmt: skip
 
 
+def rate_note(checks: Sequence[RateCheck]) -> str | None:
+    """A sentence on what the ladder's learning rate costs shapes unevenly; None if it does not.
+
+    What all shapes lose alike is level; what some lose more than others looks like an effect of
+    shape.
+    """
+    lost = [check.given_up_nats for check in checks]
+    if not lost or max(lost) - min(lost) <= 2 * NOISE_FLOOR_NATS:
+        return None
+    return (
+        f"the learning rate: at the ladder's own, {len(lost)} shapes that were also trained at "
+        f"others lose {min(lost):.3f} to {max(lost):.3f} nats, unevenly, so that part of what the "
+        "law says of shape is the recipe's"
+    )
+
+
 def _certified(
-    result: Fit, records: Sequence[RunRecord], forms: Sequence[FormResult]
+    result: Fit,
+    records: Sequence[RunRecord],
+    forms: Sequence[FormResult],
+    checks: Sequence[RateCheck],
 ) -> ConditionalLaw:
     """The fitted law with where it holds, what it was fitted on and what it leaves out."""
     law = result.law
@@ -221,6 +262,7 @@ def _certified(
             *law.not_modelled,
             "head size and vocabulary: one of each in the runs",
             "the embeddings' share of the parameters, which grows with x at so small a size",
+            *([] if (note := rate_note(checks)) is None else [note]),
         ),
         diagnostics={**law.diagnostics, "compared": compared},
     )  # fmt: skip
@@ -267,9 +309,8 @@ def _lowest(
     return np.clip(stationary, low, high), inside
 
 
-def _kv_effect(law: ConditionalLaw, confidence: float) -> KvEffect | None:
-    if "g" not in law.family.parameters:
-        return None
+def _kv_effect(widest: Fit, confidence: float) -> KvEffect:
+    law = widest.law
     scale = 100 * np.log(4.0)
     g = law.coefficient("g")
     draws = np.array([g]) if law.draws is None else law.draws[:, law.family.parameters.index("g")]

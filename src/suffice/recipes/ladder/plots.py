@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from suffice.architecture.counts import FloatArray
+from suffice.architecture.laws import ConditionalLaw
 from suffice.recipes.ladder.fit import PUBLISHED_OPTIMUM, Curve, LadderFit
 from suffice.report import style
 
@@ -29,16 +30,23 @@ def headline_figure(found: LadderFit) -> Figure:
     """All panels in one picture."""
     effects = effect_variables(found)
     with style.house_style():
-        figure = style.new_figure(15.2, 9.4, margins=(0.058, 0.075, 0.99, 0.9))
-        panels = figure.subplots(2, 4, gridspec_kw={"wspace": 0.3, "hspace": 0.34})
+        figure = style.new_figure(18.6, 9.4, margins=(0.045, 0.075, 0.99, 0.9))
+        panels = figure.subplots(2, 5, gridspec_kw={"wspace": 0.34, "hspace": 0.34})
         for axes, variable in zip(panels[0], effects, strict=False):
             draw_effect(axes, found, variable)
         for axes in panels[0][len(effects) :]:
             axes.set_axis_off()
+        if found.checks and len(effects) < 5:
+            panels[0, 4].set_axis_on()
+            draw_rates(panels[0, 4], found)
         draw_next_size(panels[1, 0], found)
         draw_forms(panels[1, 1], found)
         draw_optimum(panels[1, 2], found)
         draw_residuals(panels[1, 3], found)
+        if found.noise is None:
+            panels[1, 4].set_axis_off()
+        else:
+            draw_noise(panels[1, 4], found, labels=False)
         figure.suptitle(
             f"{found.name}: {len(found.records)} runs, {found.law.formula}",
             x=0.012, y=0.975, ha="left", fontsize=13, fontweight="bold",
@@ -60,8 +68,9 @@ def single_figures(found: LadderFit) -> dict[str, Figure]:
             ("optimum", draw_optimum, 0.12),
             ("residuals", draw_residuals, 0.12),
             ("noise", draw_noise, 0.36),
+            ("rates", draw_rates, 0.12),
         ):
-            if name == "noise" and found.noise is None:
+            if (name == "noise" and found.noise is None) or (name == "rates" and not found.checks):
                 continue
             figure = style.new_figure(6.2, 4.4, margins=(left, 0.125, 0.975, 0.91))
             draw(figure.subplots(), found)
@@ -70,14 +79,22 @@ def single_figures(found: LadderFit) -> dict[str, Figure]:
 
 
 def effect_variables(found: LadderFit) -> tuple[str, ...]:
-    """Variables that the law has a term for, in the order of the panels."""
+    """Variables that the law, or the widest form, has a term for, in the order of the panels."""
     order = ("x", "r", "layers", "width_per_layer", "kv_share")
-    return tuple(name for name in order if name in found.law.family.variables)
+    known = set(found.law.family.variables)
+    if found.widest is not None:
+        known |= set(found.widest.law.family.variables) & {"kv_share"}
+    return tuple(name for name in order if name in known)
 
 
 def draw_effect(axes: Axes, found: LadderFit, variable: str) -> None:
     """Loss over one variable, the rest of the law taken out: runs, curve and its band."""
-    law, runs = found.law, found.runs
+    runs = found.runs
+    law, predicted = found.law, found.fit.predicted
+    if variable not in law.family.variables and found.widest is not None:
+        other = found.widest.law
+        assert isinstance(other, ConditionalLaw)
+        law, predicted = other, found.widest.predicted
     columns = {name: runs.column(name) for name in law.family.variables}
     middle = {
         name: np.full(1, float(np.exp(np.log(values).mean()))) for name, values in columns.items()
@@ -95,7 +112,7 @@ def draw_effect(axes: Axes, found: LadderFit, variable: str) -> None:
     held = {**{name: np.full_like(values, middle[name][0]) for name, values in columns.items()},
             variable: columns[variable]}  # fmt: skip
     alone = law.relative_loss(**held) / base
-    ratio = np.exp(np.log(runs.column("loss")) - np.log(found.fit.predicted))
+    ratio = np.exp(np.log(runs.column("loss")) - np.log(predicted))
     points = 100 * (alone * ratio - 1)
     _scatter_by_scale(axes, found, _spread(columns[variable], variable), points)
     if variable in PUBLISHED_OPTIMUM:
@@ -214,19 +231,39 @@ def draw_residuals(axes: Axes, found: LadderFit) -> None:
     axes.legend(loc="upper left", fontsize=8, ncols=2, columnspacing=0.9, handletextpad=0.2)
 
 
-def draw_noise(axes: Axes, found: LadderFit) -> None:
+def draw_rates(axes: Axes, found: LadderFit) -> None:
+    """Loss over the learning rate for every shape that was trained at more than one."""
+    for number, check in enumerate(found.checks):
+        factors, losses = zip(*check.losses, strict=True)
+        layers = check.label.split("/")[2]
+        axes.plot(
+            factors, losses, marker=_MARKERS[number % len(_MARKERS)], ms=6, lw=1.4,
+            color=style.SERIES[number % len(style.SERIES)],
+            label=f"{check.label.split('/')[0]} wide, {layers} layers",
+        )  # fmt: skip
+    every = sorted({factor for check in found.checks for factor, _ in check.losses})
+    axes.set_xscale("log")
+    axes.set_xticks(every, [f"{factor:g}" for factor in every])
+    axes.minorticks_off()
+    axes.set(xlabel="factor of the ladder's rate", ylabel="loss, nats", title="Learning rate")
+    axes.set_ylim(top=axes.get_ylim()[1] + 0.42 * float(np.ptp(axes.get_ylim())))
+    axes.legend(loc="upper left", fontsize=8)
+
+
+def draw_noise(axes: Axes, found: LadderFit, *, labels: bool = True) -> None:
     """Losses of repeated shapes about their mean."""
     assert found.noise is not None
     for row, (_, losses) in enumerate(found.noise.shapes):
         centred = 1000 * (np.array(losses) - np.mean(losses))
         axes.plot(centred, np.full(len(losses), row), ls="", marker="o", ms=8, color=style.BLUE)
     axes.axvline(0, color=style.MUTED, lw=1)
-    axes.set_yticks(range(len(found.noise.shapes)), [s for s, _ in found.noise.shapes], fontsize=8)
+    names = [label if labels else "" for label, _ in found.noise.shapes]
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(-0.6, len(found.noise.shapes) - 0.4)
     axes.set(
-        xlabel="loss about the shape's mean, thousandths of a nat",
-        title=f"Seeds: sd {1000 * found.noise.sd_nats:.1f} "
-        f"[{1000 * found.noise.low:.1f}, {1000 * found.noise.high:.1f}]",
+        xlabel="loss about its mean, nats / 1000",
+        title=f"Seeds: sd {1000 * found.noise.sd_nats:.0f} "
+        f"[{1000 * found.noise.low:.0f}, {1000 * found.noise.high:.0f}]",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from suffice import __version__
 from suffice.core.errors import InputError
 from suffice.core.files import write_bytes, write_text
-from suffice.recipes.ladder.fit import PUBLISHED_OPTIMUM, LadderFit
+from suffice.recipes.ladder.fit import PUBLISHED_OPTIMUM, WIDEST_FORM, LadderFit
 from suffice.recipes.ladder.pick import PickResult
 from suffice.recipes.ladder.plots import effect_variables, headline_figure, single_figures
 from suffice.report import page
@@ -96,7 +96,7 @@ def curve_rows(found: LadderFit) -> list[tuple[str, ...]]:
         sure = "told from zero" if kv.low > 0 or kv.high < 0 else "not told from zero"
         rows.append((
             "kv_share", "–", "–", "–", "–", f"{kv.percent:+.2f} % [{kv.low:+.2f}, {kv.high:+.2f}]",
-            f"a quarter of the KV heads, {sure}", "not modelled",
+            f"a quarter of the KV heads ({WIDEST_FORM}), {sure}", "not modelled",
         ))  # fmt: skip
     return rows
 
@@ -214,6 +214,8 @@ _CAPTIONS = {
     "optimum": "Lowest point inside the runs' range for each bootstrap fit. Dots at an edge mean "
     "that the loss still falls there.",
     "residuals": "What the law does not explain, against depth.",
+    "rates": "The same shape at other learning rates. Lines that fall to the left say that the "
+    "ladder's rate is too high; if some fall more than others, the law measures the recipe.",
     "noise": "The same shape with other seeds: hidden/MLP/layers/heads:KV heads.",
 }
-_REST = ("next-size", "forms", "optimum", "residuals", "noise")
+_REST = ("next-size", "forms", "optimum", "residuals", "noise", "rates")

@@ -88,7 +88,7 @@ def main() -> None:
 
         traces = read_traces(arguments.traces)
         for text in VOTES:
-            if "40" in text:
+            if "40" in text or ">" in text:  # they may draw more than were recorded
                 continue
             policy = parse_policy(text)
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 
 from suffice.core.errors import InputError, LacksCapability
 from suffice.core.requests import Request, ToolCall
-from suffice.evals.traces import ANSWER_MODE, IntArray, TraceSet
+from suffice.evals.traces import (
+    ANSWER_MODE,
+    MISSING,
+    FloatArray,
+    HalfArray,
+    IntArray,
+    TraceSet,
+)
 from suffice.executors.play import Recorded
 from suffice.executors.running import Launch
 
@@ -27,7 +35,16 @@ class Source:
             raise InputError(
                 f"model {self.model!r} was not recorded: choose {', '.join(traces.models)}"
             )
-        self._halves = {"confidences": traces.confidences, "logprobs": traces.logprobs}
+        # One list per column: a cell at a time out of an Arrow table costs more than playing it.
+        self._texts = {
+            name: traces.column(name).to_pylist()
+            for name in ("text", "reasoning_text", "finish_reason", "tool_calls")
+        }
+        self._tokens = traces.completion_tokens.tolist()
+        self._prompts = traces.prompt_tokens.tolist()
+        # A checked set is its own verifier, where no other score was recorded.
+        scores = np.where(np.isnan(traces.score), traces.correct, traces.score)
+        self._scores = [None if np.isnan(value) else value for value in scores.tolist()]
         self._recorded: dict[int, Recorded] = {}
         self._arms: dict[tuple[str, str | None], int] = {}
         self._requests: dict[int, Request] = {}
@@ -37,8 +54,9 @@ class Source:
         found = self._requests.get(question)
         if found is None:
             asked = self.traces.questions[question]
-            rows = np.flatnonzero(self.traces.question == question)
-            comparable = bool((self.traces.answer[rows] >= 0).any())
+            start = int(self.traces.start[question, 0])
+            rows = slice(start, start + int(self.traces.count[question].sum()))
+            comparable = bool((self.traces.answer[rows] != MISSING).any())
             found = Request(
                 messages=asked.messages,
                 model=self.model,
@@ -73,27 +91,20 @@ class Source:
         return found
 
     def _read(self, row: int) -> Recorded:
-        traces = self.traces
-        tokens = traces.completion_tokens[row]
-        prompt = traces.prompt_tokens[row]
-        score, correct = traces.score[row], traces.correct[row]
-        arrays = {
-            name: ragged.row(row).astype(np.float64) if ragged.lengths[row] else None
-            for name, ragged in self._halves.items()
-        }
-        calls = traces.column("tool_calls")[row].as_py()
+        traces, texts = self.traces, self._texts
+        tokens, prompt = self._tokens[row], self._prompts[row]
+        calls = texts["tool_calls"][row]
         return Recorded(
-            text=traces.text_of(row),
-            tokens=1 if np.isnan(tokens) else int(tokens),
-            finish_reason=traces.column("finish_reason")[row].as_py(),
-            reasoning_text=traces.column("reasoning_text")[row].as_py() or "",
+            text=texts["text"][row] or "",
+            tokens=1 if math.isnan(tokens) else int(tokens),
+            finish_reason=texts["finish_reason"][row],
+            reasoning_text=texts["reasoning_text"][row] or "",
             tool_calls=_calls(calls) if calls else (),
-            prompt_tokens=0 if np.isnan(prompt) else int(prompt),
-            confidences=arrays["confidences"],
-            logprobs=arrays["logprobs"],
+            prompt_tokens=0 if math.isnan(prompt) else int(prompt),
+            confidences=_doubles(traces.confidences.row(row)),
+            logprobs=_doubles(traces.logprobs.row(row)),
             answer=traces.answer_of(row),
-            # A checked set is its own verifier, where no other score was recorded.
-            score=float(score) if not np.isnan(score) else _or_none(correct),
+            score=self._scores[row],
         )
 
 
@@ -140,8 +151,8 @@ def _mode_of(launch: Launch) -> str | None:
     return "think" if launch.thinking.enabled else "direct"
 
 
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _doubles(values: HalfArray) -> FloatArray | None:
+    return values.astype(np.float64) if len(values) else None
 
 
 def _calls(text: str) -> tuple[ToolCall, ...]:

@@ -294,7 +294,7 @@ def test_the_judgement_is_welchs(found: LadderFit, tmp_path: Path) -> None:
     assert "told apart" in result.sentences()[1]
     result.save(tmp_path / "pick.json")
     assert PickResult.load(tmp_path / "pick.json") == result
-    assert escape(result.sentences()[0]) in html_report(found, pick=result)
+    assert escape(result.sentences()[0]) in html_report(found, picks=[result])
     (tmp_path / "pick.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(InputError, match="not a result of"):
         PickResult.load(tmp_path / "pick.json")

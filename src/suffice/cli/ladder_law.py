@@ -70,7 +70,8 @@ def report(
     factor: RateFactor = 1.0,
     name: Annotated[str, typer.Option(help="Name of the law.")] = "our-ladder",
     pick: Annotated[
-        Path | None, typer.Option(help="Result of `suffice ladder train-pick`, to be shown too.")
+        list[Path] | None,
+        typer.Option(help="Result of `suffice ladder train-pick`, to be shown too; repeatable."),
     ] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
@@ -83,12 +84,12 @@ def report(
     from suffice.recipes.ladder.pick import PickResult
     from suffice.recipes.ladder.report import write_report
 
-    trained = None if pick is None else PickResult.load(pick)
+    trained = [PickResult.load(path) for path in pick or []]
     found = fit_ladder(
         store, family=family, compared=_forms(forms), name=name, bootstrap_draws=bootstrap,
         learning_rate_factor=factor, seed=seed,
     )  # fmt: skip
-    for path in write_report(found, out, pick=trained).values():
+    for path in write_report(found, out, picks=trained).values():
         typer.echo(str(path))
 
 

@@ -75,7 +75,6 @@ class PickResult:
     predicted_high: float
     law: str
     learning_rate_factor: float
-    training_speed_ratio: float
     timed: tuple[Timed, ...] = ()
 
     @property
@@ -97,8 +96,6 @@ class PickResult:
             f"The law {self.law} predicted a ratio of {self.predicted_ratio:.4f} "
             f"[{self.predicted_low:.4f}, {self.predicted_high:.4f}]; measured "
             f"{self.measured_ratio:.4f}.",
-            f"Training ran at {self.training_speed_ratio:.2f} times the reference's tokens per "
-            "second (wall time on a shared machine).",
         ]
         lines += [
             f"Decode at batch {t.batch}, {t.input_tokens} in / {t.output_tokens} out: "
@@ -262,9 +259,6 @@ def judge(
         predicted_high=float(predicted.high[0]),
         law=law.name,
         learning_rate_factor=learning_rate_factor,
-        training_speed_ratio=float(
-            np.median([r.tokens_per_s for r in mine]) / np.median([r.tokens_per_s for r in theirs])
-        ),
         timed=tuple(timed),
     )
 

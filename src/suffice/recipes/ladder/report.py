@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from suffice import __version__
 from suffice.core.errors import InputError
 from suffice.core.files import write_bytes, write_text
-from suffice.recipes.ladder.fit import PUBLISHED_OPTIMUM, WIDEST_FORM, LadderFit
+from suffice.recipes.ladder.fit import PUBLISHED_OPTIMUM, WIDEST_FORM, LadderFit, rate_note
 from suffice.recipes.ladder.pick import PickResult
 from suffice.recipes.ladder.plots import effect_variables, headline_figure, single_figures
 from suffice.report import page
@@ -20,13 +21,13 @@ PUBLISHED_NEXT_SIZE = "MSE .0001 to .0002, Spearman .75 to .89 (arXiv:2510.18245
 
 
 def write_report(
-    found: LadderFit, folder: Path, *, pick: PickResult | None = None
+    found: LadderFit, folder: Path, *, picks: Sequence[PickResult] = ()
 ) -> dict[str, Path]:
     """Write `report.html` and `ladder.png` into `folder`; returns them by name."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{str(folder)!r} is a file; --out needs a folder")
     picture = to_png(headline_figure(found))
-    html = html_report(found, pick=pick)
+    html = html_report(found, picks=picks)
     paths = {"report": folder / "report.html", "picture": folder / "ladder.png"}
     try:
         write_text(paths["report"], html)
@@ -36,7 +37,7 @@ def write_report(
     return paths
 
 
-def html_report(found: LadderFit, *, pick: PickResult | None = None) -> str:
+def html_report(found: LadderFit, *, picks: Sequence[PickResult] = ()) -> str:
     """The report as one HTML document."""
     drawn = {name: to_svg(figure) for name, figure in single_figures(found).items()}
     effects = [f"effect-{name}" for name in effect_variables(found)]
@@ -54,8 +55,9 @@ def html_report(found: LadderFit, *, pick: PickResult | None = None) -> str:
         page.heading("Pictures"),
         page.figures(blocks),
     ]
-    if pick is not None:
-        sections += [page.heading("The law's pick, trained"), page.notes(pick.sentences())]
+    if picks:
+        sections.append(page.heading("The law's pick, trained"))
+        sections += [page.notes(pick.sentences()) for pick in picks]
     if found.checks:
         sections += [page.heading("Learning rate"), page.table(RATE_COLUMNS, rate_rows(found))]
     sections += [
@@ -108,7 +110,7 @@ def coefficient_rows(found: LadderFit) -> list[tuple[str, ...]]:
     for c in found.coefficients:
         text = "held" if c.name in family.fixed else "pinned at zero"
         if c.low is not None and c.high is not None:
-            text = f"{c.low:.4g} … {c.high:.4g}"
+            text = f"{_number(c.low)} … {_number(c.high)}"
         elif c.name == family.linear[0]:
             text = "the level: free in every scale"
         rows.append((c.name, f"{c.value:.5g}", text))
@@ -148,6 +150,11 @@ def rate_rows(found: LadderFit) -> list[tuple[str, ...]]:
     ]
 
 
+def _number(value: float) -> str:
+    # A positive coefficient that a resample has no use for ends within rounding of zero.
+    return "0" if abs(value) < 1e-9 else f"{value:.4g}"
+
+
 def _rho(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
@@ -178,6 +185,8 @@ def reading(found: LadderFit) -> list[str]:
             f"The law's error on shapes left out is {share:.1f} times what seeds differ by: "
             + ("form, not noise, limits it." if share > 1.5 else "noise limits it.")
         )
+    if (note := rate_note(found.checks)) is not None:
+        sentences.append(f"Beware of {note}.")
     sentences.append(
         f"{found.chosen} was taken: of the forms in x and r whose error on shapes left out is "
         "within one standard error of the best one's, it has the fewest coefficients."

@@ -55,6 +55,13 @@ def doctor(
     _print(facts)
 
 
+def _found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of `a.b`, not even `a` is there
+        return False
+
+
 def _facts() -> dict[str, Any]:
     from suffice import __version__
 
@@ -66,7 +73,7 @@ def _facts() -> dict[str, Any]:
         "core": {name: _version(name) for name in CORE},
         "extras": {
             extra: {
-                "installed": all(importlib.util.find_spec(module) for module, _ in modules),
+                "installed": all(_found(module) for module, _ in modules),
                 "packages": {dist: _version(dist) for _, dist in modules},
                 "purpose": PURPOSE[extra],
                 "install": f"pip install 'suffice[{extra}]'",

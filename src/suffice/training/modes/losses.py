@@ -14,11 +14,9 @@ advantages (with use_bias_correction_kl=False), and tests hold the losses equal 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
-Norm = Literal["paper", "released"]
+from suffice.training.modes.rewards import Norm
 
 
 def clipped(

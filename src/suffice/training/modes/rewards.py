@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from suffice.core.errors import InputError
+
+# How DeGRPO averages over tokens: as its paper says, or as its code does.
+Norm = Literal["paper", "released"]
 
 
 class Reward(Protocol):

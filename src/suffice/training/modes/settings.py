@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from suffice.core.errors import ConfigError
-from suffice.training.modes.losses import Norm
-from suffice.training.modes.rewards import ModePrice, Reward, TokenCost
+from suffice.training.modes.rewards import ModePrice, Norm, Reward, TokenCost
 
 Method = Literal["grpo", "degrpo", "adaptthink", "gate"]
 METHODS: tuple[Method, ...] = ("grpo", "degrpo", "adaptthink", "gate")

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from suffice.core.errors import ConfigError, InputError, MissingExtra
-from suffice.training.modes.losses import Norm, advantage_weights
-from suffice.training.modes.rewards import Reward
+from suffice.training.modes.losses import advantage_weights
+from suffice.training.modes.rewards import Norm, Reward
 
 try:
     from trl import GRPOConfig, GRPOTrainer

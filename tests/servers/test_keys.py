@@ -214,7 +214,7 @@ def check_shared(tools: Any, url: str) -> None:
         def prices() -> list[float]:
             headers = {"authorization": f"Bearer {admin}"}
             return [
-                float(httpx2.get(f"{u}/admin/state", headers=headers).json()["lambda"])
+                float(httpx2.get(f"{u}/admin/state", headers=headers).json().get("lambda", "nan"))
                 for u in g.urls
             ]
 

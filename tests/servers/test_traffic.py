@@ -44,11 +44,11 @@ def post(url: str, **changes: Any) -> httpx2.Response:
 
 
 def test_a_full_queue_says_when_to_come_again(tools: Any) -> None:
-    traffic = TrafficConfig(max_running=1, max_waiting=1, max_wait_s=10.0)
+    traffic = TrafficConfig(max_running=1, max_waiting=1, max_wait_s=60.0)
     slow = Reply(tokens=("4",) * 30, delay_s=0.1)
     with (
         FakeEngine(slow) as engine,
-        tools.serving(tools.config_for(engine.url, traffic=traffic)) as url,
+        tools.serving(tools.config_for(engine.url, traffic=traffic, patience_s=20.0)) as url,
         concurrent.futures.ThreadPoolExecutor(3) as pool,
     ):
         post(url, max_tokens=1)  # the probes are over

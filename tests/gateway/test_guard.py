@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "policies"))
 
 import pytest
-from scripted import FREE_FORM, play
 from test_certified import OPEN, SHUT, SUM, ask, certified, says
 
 from suffice.core.errors import InputError
@@ -19,6 +18,7 @@ from suffice.gateway.guard import Guard, certificate_of
 from suffice.gateway.receipt import receipt
 from suffice.policies.drift import Monitor
 from suffice.policies.fixed import Single
+from tests.policies.scripted import FREE_FORM, play
 
 MONITORS = (
     Monitor(quantity="stopped", low=0.9, high=1.0),

@@ -3,7 +3,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from scripted import FREE_FORM, Said, play
 
 from suffice.core.completions import Budget
 from suffice.core.errors import InputError
@@ -11,6 +10,7 @@ from suffice.policies.agreement import AdaptiveConsistency, Agreement, EarlyStop
 from suffice.policies.fixed import BestOfN, SelfConsistency, Single
 from suffice.policies.shortest import ShortMAtK
 from suffice.policies.votes import beta_agreement
+from tests.policies.scripted import FREE_FORM, Said, play
 
 
 def sequential(answers, threshold=0.95, cap=40):

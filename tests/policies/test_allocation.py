@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import REQUEST, Said, play
 
 from suffice.core.decisions import Sample
 from suffice.core.errors import InputError
@@ -22,6 +21,7 @@ from suffice.policies.allocation import (
 )
 from suffice.policies.auto import PUBLISHED_ARMS, Arm, Auto, SpendControl
 from suffice.policies.fixed import SelfConsistency, Single
+from tests.policies.scripted import REQUEST, Said, play
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=4), st.integers(0, 9))

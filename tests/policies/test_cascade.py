@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from scripted import FREE_FORM, Said, play
 
 from suffice.core.errors import InputError
 from suffice.policies.agreement import AdaptiveConsistency, Agreement
 from suffice.policies.cascade import Cascade, Rung, rung
 from suffice.policies.fixed import SelfConsistency, Single
 from suffice.policies.registry import parse_policy
+from tests.policies.scripted import FREE_FORM, Said, play
 
 
 def by_model(**scripts):

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-from scripted import FREE_FORM, Said, play
 
 from suffice.core.completions import Completion, Usage
 from suffice.core.decisions import Answer, SampleFinished
@@ -19,6 +18,7 @@ from suffice.policies.predictor import EVIDENCE_NAMES, Head, Predictor, evidence
 from suffice.policies.prompt_features import FORM_NAMES, Featuriser, form
 from suffice.policies.thinking import Rewired
 from suffice.policies.two_sided import TwoSided
+from tests.policies.scripted import FREE_FORM, Said, play
 
 DIMENSIONS = 64
 FEATURES = len(FORM_NAMES) + len(EVIDENCE_NAMES)

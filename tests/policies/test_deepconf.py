@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scripted import FREE_FORM, Said, play
 
 from suffice.core.errors import InputError
 from suffice.policies.deepconf import DeepConfOffline, DeepConfOnline
 from suffice.policies.signals import lowest_group, scaled_window, trace_signal
+from tests.policies.scripted import FREE_FORM, Said, play
 
 
 def trace(answer, level, *, length=40, dip=None, chunk_tokens=1):

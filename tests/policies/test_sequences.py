@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from scripted import FREE_FORM, REQUEST, Said, play
 
 from suffice.core.decisions import Sample, SampleFailed
 from suffice.core.errors import InputError
@@ -14,6 +13,7 @@ from suffice.policies.fixed import SelfConsistency, Single
 from suffice.policies.probe import AnswerStability
 from suffice.policies.revise import ASK, ReviseOnce, SequentialRevision
 from suffice.policies.thinking import BudgetForcing, NoThinking, Rewired
+from tests.policies.scripted import FREE_FORM, REQUEST, Said, play
 
 
 def prober(script):

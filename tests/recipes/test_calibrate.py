@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from known_traces import make
 
 from suffice.core.errors import InputError, NothingFeasible, UnknownName
 from suffice.evals.trace_files import trace_set
@@ -24,6 +23,7 @@ from suffice.recipes.calibrate.output import write_calibration
 from suffice.recipes.calibrate.play import Recorded, TokenWeights, play
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.calibrate.votes import count_votes
+from tests.recipes.known_traces import make
 
 WEIGHTS = TokenWeights((("large", 10.0),))
 QUICK = {"dimensions": 64, "steps": 8, "weights": WEIGHTS}

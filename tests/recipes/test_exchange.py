@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from known_traces import make
 
 from suffice.core.errors import InputError
 from suffice.recipes.exchange.output import rows_of, verdict
 from suffice.recipes.exchange.run import Trained, affordable_samples, exchange
+from tests.recipes.known_traces import make
 
 
 @pytest.mark.parametrize("ratio", [0.16, 0.79, 22.0])  # those of the paper's figure 9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from known_traces import make
 
 from suffice.architecture.catalog import load_shape
 from suffice.core.errors import InputError
@@ -15,6 +14,7 @@ from suffice.recipes.frontier.output import policy_rows, write_frontier
 from suffice.recipes.frontier.run import FrontierConfig, frontier
 from suffice.throughput.pricing import OwnModel, Price, cost_model
 from suffice.throughput.serving import Serving
+from tests.recipes.known_traces import make
 
 CONFIG = FrontierConfig(shuffles=1, draws=200)
 

@@ -81,7 +81,7 @@ def test_every_field_reaches_the_engine(shared_stack: Any, model: str, field: st
 
 @pytest.fixture(scope="module")
 def shared_stack() -> Iterator[Any]:
-    from conftest import Tools
+    from tests.servers.conftest import Tools
 
     with stack(Tools, Reply.saying("it is 4")) as found:
         yield found

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import faults
 import httpx2
 import pytest
 import trustme
-from faults import FAULTS, Fault
 
 from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.protocol import Capabilities
@@ -23,6 +21,8 @@ from suffice.gateway.config import GatewayConfig
 from suffice.gateway.traffic import TrafficConfig
 from suffice.testing.fake_engine import FakeEngine, Reply
 from suffice.testing.scripted_server import ScriptedServer, Steps, plain
+from tests.servers import faults
+from tests.servers.faults import FAULTS, Fault
 
 QUESTION = b'{"model": "fake", "stream": true, "messages": [{"role": "user", "content": "x"}]}'
 ABLE = Capabilities(models=("fake",))

@@ -31,7 +31,7 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[str]:
-    from conftest import config_for, serving
+    from tests.servers.conftest import config_for, serving
 
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = config_for(engine.url, patience_s=5.0, max_choices=3)

@@ -321,6 +321,35 @@ def test_several_workers_share_the_port_and_are_replaced(tools: Any, tmp_path: P
             post(url)
 
 
+def test_sigterm_while_a_worker_is_replaced_ends_all(tools: Any, tmp_path: Path) -> None:
+    with (
+        FakeEngine(Reply()) as engine,
+        process("--upstream", engine.url, "--workers", "2", tmp_path=tmp_path) as (url, gateway),
+    ):
+        tools.wait_for(lambda: len(children(gateway.pid)) == 2, 15.0)
+        assert post(url).status_code == 200
+        first, second = children(gateway.pid)
+        os.kill(first, signal.SIGKILL)
+        tools.wait_for(lambda: children(gateway.pid) == [second], 10.0)
+        gateway.send_signal(signal.SIGTERM)
+        assert gateway.wait(20) == 0
+
+
+def test_workers_end_when_their_supervisor_is_killed(tools: Any, tmp_path: Path) -> None:
+    with (
+        FakeEngine(Reply()) as engine,
+        process("--upstream", engine.url, "--workers", "2", tmp_path=tmp_path) as (url, gateway),
+    ):
+        tools.wait_for(lambda: len(children(gateway.pid)) == 2, 15.0)
+        assert post(url).status_code == 200
+        workers = children(gateway.pid)
+        gateway.kill()
+        gateway.wait()
+        tools.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 15.0)
+        with pytest.raises(httpx2.ConnectError):
+            post(url)
+
+
 def children(pid: int) -> list[int]:
     """Worker processes of the supervisor (its other child only keeps track of semaphores)."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

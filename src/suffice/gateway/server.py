@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import socket
@@ -330,7 +331,8 @@ class Supervisor:
         for place, process in enumerate(self._processes):
             if not process.is_alive():
                 logger.error("worker %d died (%s): starting another", process.pid, process.exitcode)
-                time.sleep(RESTART_S)
+                if self._ending.wait(RESTART_S):
+                    return
                 self._processes[place] = self._start(listener)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -349,8 +351,10 @@ class Supervisor:
     def _end(self) -> None:
         until_s = time.monotonic() + self._settings.traffic.drain_s + 2 * GRACE_S
         for process in self._processes:
-            if process.is_alive() and not self._ending.is_set():
+            # Also where a signal was passed on: one that started meanwhile has not had it.
+            if process.is_alive():
                 process.terminate()
+        for process in self._processes:
             process.join(max(0.1, until_s - time.monotonic()))
             if process.is_alive():
                 process.kill()
@@ -367,4 +371,13 @@ def _work(
     """One worker's process."""
     settings = replace(settings, workers=1)
     server = server_of(settings, hooks=hooks, reload=reload, quiet=quiet)
+    threading.Thread(target=_end_with_the_supervisor, name="suffice-orphan", daemon=True).start()
     server.run(sockets=[listener])
+
+
+def _end_with_the_supervisor() -> None:
+    """A supervisor that was killed leaves nobody behind on its port."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        multiprocessing.connection.wait([supervisor.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -13,6 +13,8 @@ from suffice.recipes.design.run import design
 # Prompt and response lengths of the shipped tasks, about their mean.
 PROMPT_TOKENS, RESPONSE_TOKENS = 8, 12
 POSITIONS = 256
+# The smallest head that vLLM's attention on CPUs computes; it refuses 16.
+HEAD_DIM = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ def nano_shape(vocab_size: int, *, parameters: float, layers: int) -> ShapeChoic
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=HEAD_DIM,
         vocab_size=vocab_size,
         tie_word_embeddings=False,
         config={
@@ -60,7 +62,7 @@ def nano_shape(vocab_size: int, *, parameters: float, layers: int) -> ShapeChoic
             parameter_tolerance=0.03,
             hidden_multiple=16,
             mlp_multiple=16,
-            head_dims=(16,),
+            head_dims=(HEAD_DIM,),
             depths=(layers,),
             gqa_range=(1, 4),
             x_range=(0.1, 0.3),

@@ -19,7 +19,8 @@ from typing import Self
 
 import orjson
 
-from suffice.backends.http_client import HttpClient, HttpResponse
+from suffice.backends.http_client import HttpClient
+from suffice.backends.http_connection import HttpResponse
 from suffice.backends.probe import probe
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.sse import SseOverflow, SseParser

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from suffice.core.errors import InputError
 from suffice.core.requests import ToolCall
 from suffice.evals.equivalence import MathVerifier, shared_verifier
 from suffice.evals.extract import canonical_number, extractor, tool
+
+logger = logging.getLogger("suffice.evals")
 
 
 class Verdict(NamedTuple):
@@ -78,7 +81,9 @@ def scored(
             return Verdict(None, correct=False, score=0.0)
         try:
             value = float(score(answer))
-        except Exception:  # noqa: BLE001 - third-party scorers raise anything
+        except Exception as error:  # noqa: BLE001 - third-party scorers raise anything
+            # Wrong, as the docstring says; that the scorer works is seen on the reference answer.
+            logger.info("a scorer failed on an answer, which counts as wrong: %r", error)
             value = 0.0
         return Verdict(answer, value >= least, value)
 

@@ -272,7 +272,7 @@ def _gold_passes(score: Callable[[str | None], float], reference: str) -> bool:
     try:
         return score(reference) >= 1.0
     except Exception:  # noqa: BLE001 - third-party scorers raise anything
-        return False
+        return False  # the caller refuses the task and says why
 
 
 def _format_of(reference: str | None) -> str | None:

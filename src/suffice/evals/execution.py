@@ -54,7 +54,7 @@ while True:
     if child == 0:
         try:
             run(text)
-        except BaseException:
+        except BaseException:  # a model's program may raise anything; the status tells of it
             leave(1)
         leave(0)
     ends, status = time.monotonic() + limit_s, None

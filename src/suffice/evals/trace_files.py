@@ -107,7 +107,7 @@ def write_traces(
         with TraceWriter(path, information or TraceInformation()) as writer:
             for trace in traces:
                 writer.add(trace)
-    except BaseException:
+    except BaseException:  # Ctrl-C too; raised again
         shutil.rmtree(parts, ignore_errors=True)  # nothing that could be gone on with
         raise
 
@@ -234,7 +234,7 @@ def _write_tables(path: Path, tables: Iterable[Any], information: TraceInformati
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"no room is left to write {str(path)!r}") from None
         raise InputError(f"{str(path)!r} cannot be written: {error.strerror}") from None
-    except BaseException:
+    except BaseException:  # Ctrl-C too; raised again, but half a file must not stay
         temporary.unlink(missing_ok=True)
         raise
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from suffice.backends.http_client import HttpResponse
+from suffice.backends.http_connection import HttpResponse
 from suffice.backends.openai import DRAIN_S, OpenAIBackend, rejection
 from suffice.backends.pool import BackendPool
 from suffice.backends.retry import Attempts

@@ -108,7 +108,8 @@ class Completions:
             call.error = "cancelled"
             raise
         except Exception:
-            # A bug of ours: the log has it, the client learns no more than that.
+            # A bug of ours, of whatever kind: the log has its trace, the ledger its code, and the
+            # client an error of its own instead of a hanging connection.
             logger.exception("call %s failed", call.id)
             call.error = "internal_error"
             if client.began and not client.is_stream:

@@ -103,7 +103,7 @@ class Places:
                 status=503, code="overloaded", kind="server_error",
                 retry_after_s=self.retry_after_s(),
             ) from None  # fmt: skip
-        except BaseException:
+        except BaseException:  # the client left, or the process ends: raised again, nothing is kept
             if self._granted(turn):
                 self._leave()
             raise

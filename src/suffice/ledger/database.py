@@ -106,7 +106,7 @@ class Sqlite:
             try:
                 yield
                 self.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever broke it off, it is rolled back and raised again
                 # A full disk has rolled back by itself; rolling back twice is an error.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")

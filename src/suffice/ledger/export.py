@@ -85,7 +85,7 @@ def export_file(found: Iterator[dict[str, Any]], path: Path) -> int:
             with Path(temporary).open("w", encoding="utf-8") as out:
                 count = write_jsonl(found, out)
         Path(temporary).replace(path)  # stays private: it may hold what people wrote
-    except BaseException:
+    except BaseException:  # Ctrl-C too: raised again, but half a file must not stay
         Path(temporary).unlink(missing_ok=True)
         raise
     return count

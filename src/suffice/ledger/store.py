@@ -67,7 +67,7 @@ class Store:
         self.database: Database = connect(url)
         try:
             migrate(self.database)
-        except BaseException:
+        except BaseException:  # raised again; nobody else could close the connection
             self.database.close()
             raise
 

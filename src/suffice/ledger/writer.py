@@ -176,8 +176,9 @@ class Writer:
             make, done = inbox.popleft()
             try:
                 row = make()
-            except Exception:  # a bug in one row must not end the ledger
+            except Exception:  # a bug of ours in one row: logged, counted, and the ledger goes on
                 log.exception("a ledger row could not be made")
+                self.health.dropped += 1
                 if done is not None:
                     done.set_exception(LedgerError("the row could not be made"))
                 continue
@@ -219,7 +220,8 @@ class Writer:
             self._failed(error)
             return False
         except Exception:
-            # It would fail again: what can be written of it is, and the ledger goes on.
+            # Any error but LedgerAway would come again: it is logged, what can be written of the
+            # batch is, the rest is counted as dropped, and the thread lives on.
             log.exception("a batch of %d rows cannot be written as it is", batch.rows)
             self._batch = None
             self._salvage(batch, waiters)
@@ -254,7 +256,7 @@ class Writer:
                 self._pending.entries.extend(one.entries)
                 self._pending.feedback.extend(one.feedback)
                 self._pending.rows += one.rows
-            except Exception:
+            except Exception:  # one row's own fault: logged with its trace, and counted
                 log.exception("a row cannot be written and is dropped")
                 self.health.dropped += 1
             else:

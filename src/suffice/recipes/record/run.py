@@ -251,7 +251,9 @@ class _Recorder:
                 for _ in range(self._config.concurrency):
                     group.create_task(self._work(draws))
         except BaseExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None  # one server, one reason
+            # Raised again, whatever it is: one server, one reason, and the group has ended the
+            # other workers already.
+            raise group_error.exceptions[0] from None
 
     async def _work(self, draws: Iterator[Draw]) -> None:
         for job in draws:  # one iterator for all workers: each sample is taken once

@@ -25,6 +25,9 @@ def progress(quiet: bool) -> Callable[[dict[str, Any]], None]:
             if name in line:
                 parts.append(f"{name.replace('_', ' ')} {line[name]:{form}}")
         parts.append("p(think) " + _by_task(line["p_think"]))
+        parts += [
+            f"{mode} right {_by_task(found)}" for mode, found in line.get("right", {}).items()
+        ]
         parts.append(f"{line['elapsed_s']:.0f} s")
         typer.echo(" · ".join(parts))
 

@@ -17,6 +17,7 @@ from suffice.training.modes.tasks import (
     TASKS,
     Mixture,
     Problem,
+    Split,
     check_spelling,
     read_problems,
 )
@@ -78,15 +79,40 @@ def test_wrong_answers_and_hidden_reasoning_are_wrong() -> None:
 
 
 def test_splits_never_share_a_problem() -> None:
-    mixture = Mixture(tasks=("chain", "logic"), difficulties=(2, 3))
+    mixture = Mixture(tasks=("chain", "logic"), difficulties=(3, 4))
     held = {p.prompt for p in mixture.draw(400, seed=0, step=0, split="held_out")}
     train = {p.prompt for p in mixture.draw(4000, seed=0, step=1, split="train")}
     assert held and not held & train
 
 
-def test_single_steps_are_in_both_splits() -> None:
-    cells = Mixture(difficulties=(1,)).distinct(1000, seed=0, split="held_out")
-    assert len(cells["chain", 1]) == 60  # ten digits, six permutations: the whole table
+def test_tables_are_in_both_splits_and_the_rest_in_one() -> None:
+    def prompts(split: Split, difficulty: int, **options: int) -> set[str]:
+        mixture = Mixture(difficulties=(difficulty,), **options)
+        return {p.prompt for p in mixture.distinct(1000, seed=0, split=split)["chain", difficulty]}
+
+    # ten digits, six permutations: one and two steps are the whole table
+    for difficulty, size in ((1, 60), (2, 360)):
+        assert len(prompts("train", difficulty)) == len(prompts("held_out", difficulty)) == size
+    assert not prompts("train", 3) & prompts("held_out", 3)
+    # With tables of one step a tenth of the two-step problems is never shown.
+    shown, hidden = (prompts(split, 2, table_steps=1) for split in ("train", "held_out"))
+    assert len(shown | hidden) == 360
+    assert not shown & hidden
+    assert 18 <= len(hidden) <= 54
+
+
+def test_a_files_two_step_problems_are_held_out_too() -> None:
+    given = tuple(TASKS["chain"](random.Random(seed), 2) for seed in range(400))
+    mixture = Mixture(given=given)
+    held = {p.prompt for p in mixture.draw(400, seed=0, step=0, split="held_out")}
+    train = {p.prompt for p in mixture.draw(4000, seed=0, step=0, split="train")}
+    assert held
+    assert not held & train
+
+
+def test_tables_of_no_step_are_refused() -> None:
+    with pytest.raises(InputError, match="table_steps must be 1 or more"):
+        Mixture(table_steps=0)
 
 
 def test_about_a_tenth_is_held_out() -> None:

@@ -26,13 +26,14 @@ from suffice.training.model import build_model  # noqa: E402
 from suffice.training.modes import policy_gradient  # noqa: E402
 from suffice.training.modes.gate import Gate, fold_loss, gate_loss, train_gate  # noqa: E402
 from suffice.training.modes.policy_gradient import train_policy  # noqa: E402
-from suffice.training.modes.probe import probe_choice  # noqa: E402
+from suffice.training.modes.probe import probe_answers, probe_choice  # noqa: E402
 from suffice.training.modes.rewards import ModePrice, TokenCost  # noqa: E402
 from suffice.training.modes.rollout import draw, roll_out  # noqa: E402
 from suffice.training.modes.run_state import RunState, seeded  # noqa: E402
 from suffice.training.modes.sequences import (  # noqa: E402
     Batch,
     Learner,
+    Pairs,
     check_room,
     demonstrations,
     prompts,
@@ -96,9 +97,11 @@ def weights(learner: Learner) -> list[Any]:
 def test_left_padding_changes_nothing() -> None:
     own = learner()
     problems = Mixture(difficulties=(1, 6)).draw(6, seed=0, step=0, split="train")
-    together, hidden = response_logits(own.model, demonstrations(problems, VOCABULARY, think=True))
+    together, hidden = response_logits(
+        own.model, demonstrations(problems, VOCABULARY).side(think=True)
+    )
     for i, problem in enumerate(problems):
-        batch = demonstrations([problem], VOCABULARY, think=True)
+        batch = demonstrations([problem], VOCABULARY).side(think=True)
         alone, state_d = response_logits(own.model, batch)
         real = batch.mask_BT.shape[1]
         assert torch.allclose(together[i, :real], alone[0], atol=1e-5)
@@ -165,21 +168,40 @@ def test_the_initial_p_think_is_a_parameter() -> None:
         assert p == pytest.approx(0.2, abs=0.06)
 
 
-def test_the_answer_loss_leaves_the_choice_alone() -> None:
-    own = learner()
-    problems = MIXTURE.draw(4, seed=0, step=0, split="train")
-    sides = paired(problems, VOCABULARY)
-    answer, control = paired_loss(own.model, sides, 0.3)
-    tokens, total, choice = 0, 0.0, 0.0
-    for side, think in sides:
-        logits, _ = response_logits(own.model, side)
-        logprob = token_logprobs(logits, side.response_BT)
-        for row, kept in zip(logprob, side.mask_BT, strict=True):
-            total -= float(row[1:][kept[1:]].sum().detach())
-            tokens += int(kept[1:].sum())
-            choice -= (0.3 if think else 0.7) * float(row[0].detach()) / len(problems)
-    assert float(answer.detach()) == pytest.approx(total / tokens, rel=1e-5)
-    assert float(control.detach()) == pytest.approx(choice, rel=1e-5)
+def apart(model: Any, parts: list[Pairs], p_think: float) -> tuple[Any, Any]:
+    """Both losses from one pass a side, token by token."""
+    tokens, pairs, total, choice = 0, 0, torch.zeros(()), torch.zeros(())
+    for part in parts:
+        pairs += len(part.prompt_BP)
+        for think in (False, True):
+            side = part.side(think=think)
+            logits, _ = response_logits(model, side)
+            logprob = token_logprobs(logits, side.response_BT)
+            for row, kept in zip(logprob, side.mask_BT, strict=True):
+                total = total - row[1:][kept[1:]].sum()
+                tokens += int(kept[1:].sum())
+                choice = choice - (p_think if think else 1 - p_think) * row[0]
+    return total / tokens, choice / pairs
+
+
+def test_one_pass_over_both_modes_equals_one_pass_each() -> None:
+    mixture = Mixture(tasks=("chain", "arithmetic"), difficulties=(1, 2, 4))
+    parts = paired(mixture.draw(10, seed=0, step=0, split="train"), VOCABULARY)
+    assert sum(len(part.prompt_BP) for part in parts) == 10
+    # Prompts and responses of several lengths in a part, so that both kinds of padding occur.
+    assert any(not bool(part.prompt_mask_BP.all()) for part in parts)
+    assert any(not bool(part.think_mask_BT.all()) for part in parts)
+    found = []
+    for losses in (paired_loss, apart):
+        own = learner()
+        answer, control = losses(own.model, parts, 0.3)
+        (answer + 0.5 * control).backward()
+        gradient = torch.cat([w.grad.flatten() for w in own.model.parameters()])
+        found.append((float(answer.detach()), float(control.detach()), gradient))
+    (answer, control, gradient), (other, choice, wanted) = found
+    assert answer == pytest.approx(other, rel=1e-5)
+    assert control == pytest.approx(choice, rel=1e-5)
+    assert float((gradient - wanted).norm() / wanted.norm()) < 1e-5
 
 
 def test_the_warm_up_learns() -> None:
@@ -190,6 +212,21 @@ def test_the_warm_up_learns() -> None:
         seed=0, tell=lines.append, log_every=20,
     )  # fmt: skip
     assert lines[-1]["answer_loss"] < 2.0 < lines[0]["answer_loss"] + 1.0  # ln 32 = 3.47 at first
+
+
+def test_answers_are_probed_as_greedy_rollouts_are_judged() -> None:
+    own = learner(random_head=False)
+    warm_up(own, WarmUp(steps=60, pairs=16, learning_rate=4e-3), state(own), seed=0)
+    found = probe_answers(own, seed=0)
+    for (task, difficulty), problems in MIXTURE.distinct(32, seed=0, split="held_out").items():
+        drawn = roll_out(
+            own.model, problems, VOCABULARY, REWARD, group=2, halves=True, max_tokens=24,
+            temperature=0.0, generator=seeded(0),
+        )  # fmt: skip
+        right = drawn.by_problem(drawn.right_B.float()).mean(dim=0)
+        assert found["short"][f"{task}/{difficulty}"] == pytest.approx(float(right[0]), abs=1e-4)
+        # A thought may reach the answer by other steps than those shown.
+        assert found["think"][f"{task}/{difficulty}"] <= float(right[1]) + 1e-4
 
 
 # --- reinforcement
@@ -475,7 +512,7 @@ def test_progress_tells_what_the_issue_of_the_run_is() -> None:
 
 
 def test_batches_can_be_cut() -> None:
-    batch = demonstrations(MIXTURE.draw(4, seed=0, step=0, split="train"), VOCABULARY, think=False)
-    part = batch.rows(slice(1, 3))
+    pairs = demonstrations(MIXTURE.draw(4, seed=0, step=0, split="train"), VOCABULARY)
+    part = pairs.side(think=False).rows(slice(1, 3))
     assert isinstance(part, Batch)
     assert part.lengths_B.tolist() == [3, 3]

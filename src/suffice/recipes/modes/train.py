@@ -20,7 +20,13 @@ from suffice.recipes.modes.folder import load_routed, save_routed, versions
 from suffice.recipes.modes.shape import nano_shape
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.settings import Routing, WarmUp, differences, plain
-from suffice.training.modes.tasks import ALPHABET, Mixture, check_spelling, read_problems
+from suffice.training.modes.tasks import (
+    ALPHABET,
+    TABLE_STEPS,
+    Mixture,
+    check_spelling,
+    read_problems,
+)
 
 Tell = Callable[[dict[str, Any]], None]
 NAME = "suffice-nano"
@@ -35,12 +41,13 @@ class NanoTraining:
 
     tasks: tuple[str, ...] = ("chain",)
     difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    table_steps: int = TABLE_STEPS
     parameters: float = 2.2e5
     layers: int = 2
     warm_up: WarmUp = field(default_factory=WarmUp)
     routing: Routing = field(
         default_factory=lambda: Routing(
-            method="gate", steps=240, problems=16, group=4, gate_learning_rate=1e-2, fold_steps=120
+            method="gate", steps=200, problems=32, group=4, gate_learning_rate=1e-2, fold_steps=150
         )
     )
     seed: int = 0
@@ -53,7 +60,9 @@ class NanoTraining:
     @property
     def mixture(self) -> Mixture:
         """The problems."""
-        return Mixture(tasks=self.tasks, difficulties=self.difficulties)
+        return Mixture(
+            tasks=self.tasks, difficulties=self.difficulties, table_steps=self.table_steps
+        )
 
 
 def train_nano(
@@ -123,6 +132,7 @@ class ModesTraining:
     model: str
     tasks: tuple[str, ...] = ("chain",)
     difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    table_steps: int = TABLE_STEPS
     problems: str | None = None  # a JSONL file instead of tasks
     routing: Routing = field(default_factory=Routing)
 
@@ -130,7 +140,10 @@ class ModesTraining:
     def mixture(self) -> Mixture:
         """The problems, read from the file if there is one."""
         given = read_problems(Path(self.problems)) if self.problems else ()
-        return Mixture(tasks=self.tasks, difficulties=self.difficulties, given=given)
+        return Mixture(
+            tasks=self.tasks, difficulties=self.difficulties, given=given,
+            table_steps=self.table_steps,
+        )  # fmt: skip
 
 
 def train_modes(

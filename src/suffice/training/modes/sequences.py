@@ -9,7 +9,7 @@ column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -66,13 +66,13 @@ def control_ids(vocabulary: Vocabulary) -> tuple[int, int]:
 def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool) -> tuple[Any, Any]:
     """(ids, mask) of rows brought to the longest one's length."""
     width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), fill, dtype=torch.int64)
-    mask = torch.zeros((len(rows), width), dtype=torch.bool)
-    for i, row in enumerate(rows):
-        place = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, place] = torch.tensor(row, dtype=torch.int64)
-        mask[i, place] = True
-    return ids, mask
+    ids, mask = [], []
+    for row in rows:
+        blank = width - len(row)
+        real, none = [True] * len(row), [False] * blank
+        ids.append([fill] * blank + list(row) if left else list(row) + [fill] * blank)
+        mask.append(none + real if left else real + none)
+    return torch.tensor(ids, dtype=torch.int64), torch.tensor(mask)
 
 
 def prompts(problems: Sequence[Problem], vocabulary: Vocabulary) -> tuple[Any, Any]:
@@ -81,20 +81,48 @@ def prompts(problems: Sequence[Problem], vocabulary: Vocabulary) -> tuple[Any, A
     return pad(rows, vocabulary.id(PAD), left=True)
 
 
-def demonstrations(problems: Sequence[Problem], vocabulary: Vocabulary, *, think: bool) -> Batch:
-    """The problems with the responses that training shows in one mode."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Prompts with the responses that training shows in either mode, for one pass over both."""
+
+    prompt_BP: torch.Tensor
+    prompt_mask_BP: torch.Tensor
+    short_BT: torch.Tensor
+    short_mask_BT: torch.Tensor
+    think_BT: torch.Tensor
+    think_mask_BT: torch.Tensor
+
+    def side(self, *, think: bool) -> Batch:
+        """The sequences of one mode."""
+        return Batch(
+            prompt_BP=self.prompt_BP,
+            prompt_mask_BP=self.prompt_mask_BP,
+            response_BT=self.think_BT if think else self.short_BT,
+            mask_BT=self.think_mask_BT if think else self.short_mask_BT,
+        )
+
+
+def demonstrations(problems: Sequence[Problem], vocabulary: Vocabulary) -> Pairs:
+    """The problems with both responses."""
     prompt_BP, prompt_mask_BP = prompts(problems, vocabulary)
-    control = THINK if think else SHORT
-    rows = [
-        vocabulary.encode(f"{control}{problem.response(think=think)}{END}") for problem in problems
-    ]
-    response_BT, mask_BT = pad(rows, vocabulary.id(PAD), left=False)
-    return Batch(
-        prompt_BP=prompt_BP,
-        prompt_mask_BP=prompt_mask_BP,
-        response_BT=response_BT,
-        mask_BT=mask_BT,
-    )
+
+    def responses(think: bool) -> tuple[Any, Any]:
+        control = THINK if think else SHORT
+        rows = [vocabulary.encode(f"{control}{p.response(think=think)}{END}") for p in problems]
+        return pad(rows, vocabulary.id(PAD), left=False)
+
+    short_BT, short_mask_BT = responses(False)
+    think_BT, think_mask_BT = responses(True)
+    return Pairs(
+        prompt_BP=prompt_BP, prompt_mask_BP=prompt_mask_BP,
+        short_BT=short_BT, short_mask_BT=short_mask_BT,
+        think_BT=think_BT, think_mask_BT=think_mask_BT,
+    )  # fmt: skip
+
+
+def on_device(pairs: Pairs, device: torch.device) -> Pairs:
+    """The pairs' tensors on `device`."""
+    return Pairs(**{f.name: getattr(pairs, f.name).to(device) for f in fields(pairs)})
 
 
 def texts(response_BT: torch.Tensor, mask_BT: torch.Tensor, vocabulary: Vocabulary) -> list[str]:
@@ -142,6 +170,36 @@ def response_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch
     used_BTd = hidden[:, start : start + batch.response_BT.shape[1]]
     logits_BTV: torch.Tensor = model.get_submodule("lm_head")(used_BTd)
     return logits_BTV, used_BTd[:, 0]
+
+
+def paired_logits(model: nn.Module, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, T, V) that predict each token of the short and of the thought responses.
+
+    One pass over [prompt | short | think], in which the thought response sees the prompt but not
+    the short one and stands at the same positions: the prompt is computed once, and the result is
+    that of `response_logits` on either side.
+    """
+    P, S = pairs.prompt_BP.shape[1], pairs.short_BT.shape[1]
+    # What the last token of a response would predict is never asked.
+    ids = torch.cat([pairs.prompt_BP, pairs.short_BT[:, :-1], pairs.think_BT[:, :-1]], dim=1)
+    width, device = ids.shape[1], ids.device
+    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+    causal[P + S - 1 :, P : P + S - 1] = False
+    real = torch.ones_like(ids, dtype=torch.bool)
+    real[:, :P] = pairs.prompt_mask_BP
+    # A padded place sees itself: a row that sees nothing has no softmax.
+    mask = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=device)
+    inside = torch.cat([torch.arange(S - 1), torch.arange(width - P - S + 1)]).to(device)
+    prompt_at = (pairs.prompt_mask_BP.cumsum(dim=1) - 1).clamp(min=0)
+    positions = torch.cat([prompt_at, prompt_at[:, -1:] + 1 + inside], dim=1)
+    body: Any = model.get_submodule("model")
+    hidden = body(
+        input_ids=ids, attention_mask=mask[:, None], position_ids=positions, use_cache=False
+    ).last_hidden_state
+    choice = hidden[:, P - 1 : P]
+    used = torch.cat([choice, hidden[:, P : P + S - 1], choice, hidden[:, P + S - 1 :]], dim=1)
+    logits_BTV: torch.Tensor = model.get_submodule("lm_head")(used)
+    return logits_BTV[:, :S], logits_BTV[:, S:]
 
 
 def token_logprobs(logits_BTV: torch.Tensor, response_BT: torch.Tensor) -> torch.Tensor:

@@ -27,8 +27,8 @@ class WarmUp:
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    steps: int = 2000
-    pairs: int = 48
+    steps: int = 2500
+    pairs: int = 96
     learning_rate: float = 2e-3
     initial_p_think: float = 0.5
     control_weight: float = 0.1

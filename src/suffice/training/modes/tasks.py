@@ -24,6 +24,7 @@ from suffice.core.errors import InputError, UnknownName
 
 Split = Literal["train", "held_out"]
 HELD_OUT_SHARE = 0.1
+TABLE_STEPS = 2
 
 # Six random permutations of the digits; entry i of a row is where digit i goes. Part of the task's
 # definition: changing one changes the task.
@@ -59,19 +60,9 @@ class Problem:
 
     @property
     def held_out(self) -> bool:
-        """Whether the hash of the prompt puts this problem into the held-out tenth.
-
-        Problems of a single step never are: they *are* the table of the operation, which cannot
-        be inferred from the others.
-        """
-        if self.difficulty <= 1:
-            return False
+        """Whether the hash of the prompt falls into the held-out tenth (see `Mixture`)."""
         digest = hashlib.sha256(f"{self.task}:{self.prompt}".encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64 < HELD_OUT_SHARE
-
-    def in_split(self, split: Split) -> bool:
-        """Whether the problem may be drawn for `split`; single steps are in both."""
-        return self.difficulty <= 1 or self.held_out == (split == "held_out")
 
     def response(self, *, think: bool) -> str:
         """The answer that training shows, without control token and end."""
@@ -146,11 +137,19 @@ TASKS: Mapping[str, Draw] = {"chain": chain, "arithmetic": arithmetic, "logic": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """Where problems come from: tasks and difficulties, each drawn equally often, or a file's."""
+    """Where problems come from: tasks and difficulties, each drawn equally often, or a file's.
+
+    Problems of up to `table_steps` steps are in both splits, as a person knows the multiplication
+    table by heart: a single step *is* the table of the operation, which cannot be inferred from
+    other problems, and a small model that saw nine tenths of the two-step problems does not infer
+    the rest either. Longer ones are held out by the hash of their prompt; of a file's problems, all
+    but single steps.
+    """
 
     tasks: tuple[str, ...] = ("chain",)
     difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     given: tuple[Problem, ...] = ()
+    table_steps: int = TABLE_STEPS
 
     def __post_init__(self) -> None:
         for name in self.tasks:
@@ -160,12 +159,22 @@ class Mixture:
             raise InputError("a mixture needs at least one task and one difficulty")
         if any(n < 1 for n in self.difficulties):
             raise InputError(f"difficulties count steps, from 1 up; got {self.difficulties}")
+        if self.table_steps < 1:
+            raise InputError(
+                f"table_steps must be 1 or more, got {self.table_steps}: steps that training "
+                "never shows cannot be known"
+            )
+
+    def in_split(self, problem: Problem, split: Split) -> bool:
+        """Whether the problem may be drawn for `split`; tables are in both."""
+        known = problem.difficulty <= (1 if self.given else self.table_steps)
+        return known or problem.held_out == (split == "held_out")
 
     def draw(self, count: int, *, seed: int, step: int, split: Split) -> list[Problem]:
         """`count` problems, the same for the same seed and step, whatever was drawn before."""
         rng = random.Random(f"{seed}/{step}/{split}")
         if self.given:
-            fitting = [p for p in self.given if p.in_split(split)]
+            fitting = [p for p in self.given if self.in_split(p, split)]
             if not fitting:
                 raise InputError(f"none of the given problems falls into the {split} split")
             return [rng.choice(fitting) for _ in range(count)]
@@ -177,7 +186,7 @@ class Mixture:
         """Up to `count` different problems for each (task, difficulty), in the order drawn."""
         cells: dict[tuple[str, int], list[Problem]] = {}
         if self.given:
-            for problem in dict.fromkeys(p for p in self.given if p.in_split(split)):
+            for problem in dict.fromkeys(p for p in self.given if self.in_split(p, split)):
                 cell = cells.setdefault((problem.task, problem.difficulty), [])
                 if len(cell) < count:
                     cell.append(problem)
@@ -185,30 +194,29 @@ class Mixture:
         for task in self.tasks:
             for difficulty in self.difficulties:
                 rng = random.Random(f"{seed}/{task}/{difficulty}/{split}")
-                cells[task, difficulty] = _distinct(TASKS[task], difficulty, count, rng, split)
+                cells[task, difficulty] = self._distinct(TASKS[task], difficulty, count, rng, split)
         return cells
 
     def _one(self, rng: random.Random, split: Split) -> Problem:
         task, difficulty = rng.choice(self.tasks), rng.choice(self.difficulties)
         while True:
             problem = TASKS[task](rng, difficulty)
-            if problem.in_split(split):
+            if self.in_split(problem, split):
                 return problem
 
-
-def _distinct(
-    task: Draw, difficulty: int, count: int, rng: random.Random, split: Split
-) -> list[Problem]:
-    found: dict[str, Problem] = {}
-    # A small space is exhausted long before this many draws in a row bring nothing new.
-    misses = 0
-    while len(found) < count and misses < 4000:
-        problem = task(rng, difficulty)
-        if problem.prompt in found or not problem.in_split(split):
-            misses += 1
-            continue
-        found[problem.prompt], misses = problem, 0
-    return list(found.values())
+    def _distinct(
+        self, task: Draw, difficulty: int, count: int, rng: random.Random, split: Split
+    ) -> list[Problem]:
+        found: dict[str, Problem] = {}
+        # A small space is exhausted long before this many draws in a row bring nothing new.
+        misses = 0
+        while len(found) < count and misses < 4000:
+            problem = task(rng, difficulty)
+            if problem.prompt in found or not self.in_split(problem, split):
+                misses += 1
+                continue
+            found[problem.prompt], misses = problem, 0
+        return list(found.values())
 
 
 def read_problems(path: Path) -> tuple[Problem, ...]:

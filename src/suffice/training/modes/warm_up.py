@@ -18,19 +18,23 @@ import torch
 from torch import nn
 
 from suffice.backends.nano.vocabulary import Vocabulary
-from suffice.training.modes.probe import probe_choice
+from suffice.training.modes.probe import probe_answers, probe_choice
 from suffice.training.modes.run_state import RunState, require_finite
 from suffice.training.modes.sequences import (
-    Batch,
     Learner,
+    Pairs,
     demonstrations,
-    response_logits,
+    on_device,
+    paired_logits,
     token_logprobs,
 )
 from suffice.training.modes.settings import WarmUp
 from suffice.training.modes.tasks import Problem
 from suffice.training.optimiser import build_optimiser, schedule
 from suffice.training.rung import Recipe
+
+# Forward passes a step: more have less padding, but each costs some milliseconds whatever its size.
+PASSES = 3
 
 
 def warm_up(
@@ -71,6 +75,7 @@ def warm_up(
                 "loss": value,
                 "answer_loss": float(answer.detach()),
                 "p_think": probe_choice(learner, seed=seed),
+                "right": probe_answers(learner, seed=seed),
                 "elapsed_s": round(time.perf_counter() - started, 1),
             }
             state.log(line)
@@ -80,44 +85,33 @@ def warm_up(
     state.save()
 
 
-def paired(problems: Sequence[Problem], vocabulary: Vocabulary) -> list[tuple[Batch, bool]]:
-    """(batch, think) for both sides of the problems, cut by length so that little is padding."""
+def paired(problems: Sequence[Problem], vocabulary: Vocabulary) -> list[Pairs]:
+    """The problems with both responses, cut by length so that little is padding."""
     ordered = sorted(problems, key=lambda problem: (problem.difficulty, len(problem.prompt)))
-    cut = len(ordered) // 2
+    size = -(-len(ordered) // PASSES)
     return [
-        (demonstrations(part, vocabulary, think=think), think)
-        for part in (ordered[:cut], ordered[cut:])
-        if part
-        for think in (False, True)
+        demonstrations(ordered[start : start + size], vocabulary)
+        for start in range(0, len(ordered), size)
     ]
 
 
 def paired_loss(
-    model: nn.Module, sides: Sequence[tuple[Batch, bool]], initial_p_think: float
+    model: nn.Module, parts: Sequence[Pairs], initial_p_think: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(answer loss, control loss) in nats over the short and the think side of some problems."""
+    """(answer loss, control loss) in nats over both sides of some problems."""
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
     control = torch.zeros((), device=device)
     tokens = pairs = 0
-    for side, think in sides:
-        batch = on_device(side, device)
-        logits_BTV, _ = response_logits(model, batch)
-        logprob_BT = token_logprobs(logits_BTV, batch.response_BT)
-        share = initial_p_think if think else 1 - initial_p_think
-        control = control - share * logprob_BT[:, 0].sum()
-        answer_BT = batch.mask_BT[:, 1:]
-        total = total - (logprob_BT[:, 1:] * answer_BT).sum()
-        tokens += int(answer_BT.sum())
-        pairs += think * len(logprob_BT)
+    for part in parts:
+        moved = on_device(part, device)
+        for logits_BTV, think in zip(paired_logits(model, moved), (False, True), strict=True):
+            side = moved.side(think=think)
+            logprob_BT = token_logprobs(logits_BTV, side.response_BT)
+            share = initial_p_think if think else 1 - initial_p_think
+            control = control - share * logprob_BT[:, 0].sum()
+            answer_BT = side.mask_BT[:, 1:]
+            total = total - (logprob_BT[:, 1:] * answer_BT).sum()
+            tokens += int(answer_BT.sum())
+        pairs += len(part.prompt_BP)
     return total / tokens, control / pairs
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch's tensors on `device`."""
-    return Batch(
-        prompt_BP=batch.prompt_BP.to(device),
-        prompt_mask_BP=batch.prompt_mask_BP.to(device),
-        response_BT=batch.response_BT.to(device),
-        mask_BT=batch.mask_BT.to(device),
-    )

@@ -146,6 +146,16 @@ def watch_nothing(state: object, sample: int) -> Watch:
     return "nothing"
 
 
+def watches_nothing(policy: AnyPolicy) -> bool:
+    """Whether a policy acts on ends of samples only, in every state.
+
+    One built of others says so by its optional property `watches_nothing`.
+    """
+    if getattr(policy, "watch", None) is watch_nothing:
+        return True
+    return bool(getattr(policy, "watches_nothing", False))
+
+
 def watch_of(policy: AnyPolicy, state: object, sample: int) -> Watch:
     """What `policy` watches in a running sample, by its optional method `watch(state, sample)`.
 

@@ -42,6 +42,7 @@ class Books:
         self._spent_usd = 0.0
         self._settled: list[tuple[str, Usage]] = []  # what ended; priced when it is asked for
         self._prompt_tokens: dict[PromptKey, int] = {}
+        self._last: tuple[Launch, int] | None = None  # the newest of them, and who told it
 
     def grant(
         self, launch: Launch, running: Iterable[Running], *, siblings: int, first: bool
@@ -51,10 +52,13 @@ class Books:
         A sample that asks for more than is left is refused rather than cut short, unless it is the
         `first`. Samples that ask for no bound share what is left with their `siblings`.
         """
-        running = tuple(running)
         if self.budget.samples is not None and self._started >= self.budget.samples:
             return self._refuse(f"all {self.budget.samples} samples of the budget are drawn")
         asked = launch.sampling.max_tokens
+        if not self.is_limited:
+            self._started += 1
+            return asked
+        running = tuple(running)
         granted = self._tokens_left(asked, running, siblings, first)
         if isinstance(granted, Refused):
             return granted
@@ -91,13 +95,29 @@ class Books:
         most = running.most_tokens
         self._spent_tokens += most
         if usage.prompt_tokens:
-            self._prompt_tokens[running.launch.prompt_key] = usage.prompt_tokens
+            self._learn(running.launch, usage.prompt_tokens)
         if self.budget.usd is None:
             return
         if not usage.prompt_tokens:
             usage += Usage(prompt_tokens=running.prompt_bound)
         usage += Usage(completion_tokens=most - usage.completion_tokens)
         self._spent_usd += self.cost_model(running.launch.model, usage).usd or 0.0
+
+    def _learn(self, launch: Launch, prompt_tokens: int) -> None:
+        """Remember a prompt's tokens; told again and again by its samples, its key is hashed once.
+
+        A conversation's hash takes longer than all else here.
+        """
+        last = self._last
+        if (
+            last is None
+            or last[1] != prompt_tokens
+            or last[0].request is not launch.request
+            or last[0].model != launch.model
+            or last[0].begun != launch.begun
+        ):
+            self._prompt_tokens[launch.prompt_key] = prompt_tokens
+            self._last = launch, prompt_tokens
 
     def cost_of(self, records: Iterable[SampleRecord]) -> Cost:
         """Cost summed over samples."""

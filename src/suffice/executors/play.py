@@ -27,7 +27,7 @@ from suffice.core.completions import (
     Usage,
     count_tokens_only,
 )
-from suffice.core.decisions import AnyPolicy, ChunkSeen, Watch, WindowBelow, watch_nothing
+from suffice.core.decisions import AnyPolicy, ChunkSeen, Watch, WindowBelow, watches_nothing
 from suffice.core.requests import Request, ToolCall
 from suffice.core.series import DrawnLogprobs, FloatArray, Floats, first_below
 from suffice.executors.running import Launch
@@ -149,6 +149,17 @@ class _Stream:
         """The tokens in [begin, end) as they would stream; the last carry the finish reason."""
         recorded = self.recorded
         ends = end >= self.tokens
+        if ends and not begin and not self.cut:  # a whole sample: by far the most of votes
+            return Chunk(
+                text=recorded.text,
+                reasoning_text=recorded.reasoning_text,
+                token_count=end,
+                confidences=() if self.values is None else self.confidences(0, end),
+                logprobs=() if self.logprobs is None else self._drawn(),
+                tool_calls=recorded.tool_calls,
+                finish_reason=recorded.finish_reason,
+                usage=self._usage(),
+            )
         return Chunk(
             text=self._share(recorded.text, begin, end),
             reasoning_text=self._share(recorded.reasoning_text, begin, end),
@@ -225,7 +236,7 @@ class _Player:
         self._session, self._recording, self._clock = session, recording, clock
         self._extract_cut, self._piece = extract_cut, piece
         # Nothing changes what such a policy watches: no need to ask it again and again.
-        self._indifferent = getattr(session.policy, "watch", None) is watch_nothing
+        self._indifferent = watches_nothing(session.policy)
         self._streams: dict[int, _Stream] = {}
         self._all: list[_Stream] = []
         self._events: list[tuple[int, int, int, int]] = []  # tick, order, version, sample
@@ -237,12 +248,12 @@ class _Player:
         """Play to the decision."""
         session = self._session
         self._obey(session.start(0.0))
-        while self._events and not session.decided:
-            tick, order, version, sample = heapq.heappop(self._events)
-            stream = self._streams.get(sample)
+        last, events, streams = self._deadline(), self._events, self._streams
+        while events and session.decision is None:
+            tick, order, version, sample = heapq.heappop(events)
+            stream = streams.get(sample)
             if stream is None or stream.version != version:
                 continue
-            last = self._deadline()
             if last is not None and last < tick:
                 self._tick = last
                 self._expire()
@@ -251,7 +262,7 @@ class _Player:
             self._advance(stream, tick - stream.start)
         outcome = session.outcome(self._tick * self._clock.token_s)
         session.catch_up = None  # no cycle: thousands of sessions are gone as soon as they end
-        spans = tuple(Span(each.start, each.start + each.booked) for each in self._all)
+        spans = tuple([Span(each.start, each.start + each.booked) for each in self._all])
         return Played(outcome, self._tick, spans)
 
     def _deadline(self) -> int | None:
@@ -284,8 +295,8 @@ class _Player:
             seen = stream.seen(stream.told, drawn)
             stream.told = drawn
             self._obey(session.see(seen, now_s))
-        if session.decided or stream.number not in self._streams:
-            return
+            if session.decision is not None or stream.number not in self._streams:
+                return
         if drawn < stream.tokens:
             self._plan(stream)
             return
@@ -309,7 +320,7 @@ class _Player:
                 self._plan(stream)
             else:
                 self._streams.pop(command.sample, None)
-        if not self._indifferent and not self._session.decided:
+        if not self._indifferent and self._session.decision is None:
             self._look_again()
 
     def _look_again(self) -> None:
@@ -322,7 +333,9 @@ class _Player:
                 self._plan(stream)
 
     def _watch(self, stream: _Stream) -> Watch:
-        return "everything" if self._piece else self._session.watches(stream.number)
+        if self._piece:
+            return "everything"
+        return "nothing" if self._indifferent else self._session.watches(stream.number)
 
     def _plan(self, stream: _Stream) -> None:
         """Put the sample's next event on the list."""

@@ -107,7 +107,7 @@ class Running:
             self._reasoning.append(chunk.reasoning_text)
         if isinstance(chunk.logprobs, DrawnLogprobs):
             self._drawn = chunk.logprobs
-        else:
+        elif chunk.logprobs:
             self._logprobs.extend(chunk.logprobs)
         self._tool_calls.extend(chunk.tool_calls)
         if chunk.finish_reason is not None:
@@ -160,6 +160,8 @@ class Running:
     def confidences(self) -> Sequence[float]:
         """Token confidences so far, in nats."""
         pieces = self._confidences
+        if not pieces:
+            return ()
         if any(isinstance(piece, Floats) for piece in pieces):
             return pieces[0] if len(pieces) == 1 else Floats(np.concatenate(pieces))
         return tuple(value for piece in pieces for value in piece)

@@ -91,6 +91,7 @@ class Session:
         self._numbers: set[int] = set()
         self._refusals = 0
         self._began_s = 0.0
+        self._deadline_s: float | None = None
         self._commands: list[Command] = []
         # For drivers that do not book every token as it comes: called with a sample whose count is
         # about to matter, so that they can `book` what it has drawn by now.
@@ -104,8 +105,7 @@ class Session:
     @property
     def deadline_s(self) -> float | None:
         """Time at which the budget ends, on the driver's clock."""
-        limit = self._books.budget.elapsed_s
-        return None if limit is None else self._began_s + limit
+        return self._deadline_s
 
     def completion_of(self, sample: int) -> Completion:
         """What a sample has given so far."""
@@ -114,6 +114,8 @@ class Session:
     def start(self, now_s: float) -> list[Command]:
         """Ask the policy for its first actions."""
         self._began_s = now_s
+        limit_s = self._books.budget.elapsed_s
+        self._deadline_s = None if limit_s is None else now_s + limit_s
         self._state, actions = self.policy.start(self.request)
         self._carry_out(actions, now_s)
         self._settle_if_stalled()
@@ -232,17 +234,19 @@ class Session:
         return record
 
     def _feed(self, now_s: float, evidence: Evidence) -> list[Command]:
-        if not self.decided:
+        if self.decision is None:
             self._state, actions = self.policy.step(self._state, evidence)
-            self._carry_out(actions, now_s)
-        if self.deadline_s is not None and now_s >= self.deadline_s and not self.decided:
+            if actions:
+                self._carry_out(actions, now_s)
+        last_s = self._deadline_s
+        if last_s is not None and now_s >= last_s and self.decision is None:
             self._settle_with_best("time budget reached")
         self._settle_if_stalled()
         return self._take_commands()
 
     def _carry_out(self, actions: Actions, now_s: float) -> None:
         queue: list[Action] = list(actions)
-        while queue and not self.decided:
+        while queue and self.decision is None:
             refusals = self._act(queue.pop(0), now_s)
             self._refusals += bool(refusals)
             if self._refusals > MAX_REFUSALS:
@@ -300,13 +304,16 @@ class Session:
         wished = action.top_logprobs if self._logprobs else None
         both = [value for value in (base.top_logprobs, wished) if value is not None]
         bounds = [value for value in (base.max_tokens, action.max_tokens) if value is not None]
-        sampling = replace(
-            base,
-            max_tokens=min(bounds) if bounds else None,
-            temperature=base.temperature if action.temperature is None else action.temperature,
-            stop=base.stop + tuple(text for text in action.stop if text not in base.stop),
-            top_logprobs=max(both) if both else None,
-        )
+        sampling = base
+        sets = (action.max_tokens, action.temperature, wished, action.stop or None)
+        if any(value is not None for value in sets):
+            sampling = replace(
+                base,
+                max_tokens=min(bounds) if bounds else None,
+                temperature=base.temperature if action.temperature is None else action.temperature,
+                stop=base.stop + tuple(text for text in action.stop if text not in base.stop),
+                top_logprobs=max(both) if both else None,
+            )
         if action.messages is not None:
             request = replace(request, messages=action.messages)
         thinking = action.thinking if action.thinking is not None else request.thinking
@@ -399,8 +406,11 @@ class Session:
         return Tick(elapsed_s=now_s - self._began_s, cost=cost)
 
     def _take_commands(self) -> list[Command]:
-        commands, self._commands = self._commands, []
-        return commands
+        commands = self._commands
+        if commands:
+            self._commands = []
+            return commands
+        return []
 
 
 def _total(records: tuple[SampleRecord, ...]) -> Usage:

@@ -19,6 +19,9 @@ from suffice.core.decisions import (
     Evidence,
     Need,
     SampleFinished,
+    Watch,
+    watch_of,
+    watches_nothing,
 )
 from suffice.core.requests import Request
 from suffice.core.serial import stored
@@ -97,6 +100,15 @@ class Gate:
         inner, actions = self.inner.step(state.inner, evidence)
         state = replace(state, inner=inner)
         return state, self._judged(state, actions)
+
+    @property
+    def watches_nothing(self) -> bool:
+        """Whether the inner policy watches no running sample."""
+        return watches_nothing(self.inner)
+
+    def watch(self, state: Gated, sample: int) -> Watch:
+        """What the inner policy watches: a gate acts on verdicts alone."""
+        return watch_of(self.inner, state.inner, sample)
 
     def _judged(self, state: Gated, actions: Actions) -> Actions:
         return tuple(self._judge(state, action) for action in actions)
@@ -178,6 +190,16 @@ class Certified:
         route = self._routes[-1 if state.cluster is None else state.cluster]
         inner, actions = route.step(state.inner, evidence)
         return replace(state, inner=inner), actions
+
+    @cached_property
+    def watches_nothing(self) -> bool:
+        """Whether no route ever watches a running sample."""
+        return all(map(watches_nothing, self._routes))
+
+    def watch(self, state: Certify, sample: int) -> Watch:
+        """What the request's route watches."""
+        route = self._routes[-1 if state.cluster is None else state.cluster]
+        return watch_of(route, state.inner, sample)
 
     @cached_property
     def _routes(self) -> tuple[AnyPolicy, ...]:

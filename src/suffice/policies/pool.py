@@ -65,7 +65,14 @@ class Pool:
         if count <= 0:
             return self, ()
         numbers = tuple(range(self.launched, self.launched + count))
-        pool = replace(self, launched=self.launched + count, running=self.running + numbers)
+        pool = Pool(  # replace() would take longer than the rest of a vote's step
+            launched=self.launched + count,
+            running=self.running + numbers,
+            seen=self.seen,
+            failed=self.failed,
+            exhausted=self.exhausted,
+            alone=self.alone,
+        )
         return pool, (Sample(samples=numbers, **how),)
 
     def settle(self, evidence: Evidence, signal: float | None = None) -> Pool:
@@ -186,7 +193,9 @@ def mean_probability(completion: Completion) -> float | None:
 
 
 def _without(running: tuple[int, ...], sample: int) -> tuple[int, ...]:
-    return tuple(number for number in running if number != sample)
+    if running == (sample,):
+        return ()
+    return tuple([number for number in running if number != sample])
 
 
 def ended(evidence: Evidence) -> bool:

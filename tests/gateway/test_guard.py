@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "policies"))
 
 import pytest
-from test_certified import OPEN, SHUT, SUM, ask, certified, says
 
 from suffice.core.errors import InputError
 from suffice.gateway.arms import Arms
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.guard import Guard, certificate_of
 from suffice.gateway.receipt import receipt
+from suffice.gateway.watches import Watches
 from suffice.policies.drift import Monitor
 from suffice.policies.fixed import Single
 from tests.policies.scripted import FREE_FORM, play
+from tests.policies.test_certified import OPEN, SHUT, SUM, ask, certified, says
 
 MONITORS = (
     Monitor(quantity="stopped", low=0.9, high=1.0),
@@ -27,7 +24,7 @@ MONITORS = (
 
 
 def guard() -> Guard:
-    found = Guard.over(replace(certified(OPEN, SHUT), monitors=MONITORS))
+    found = Guard.over(replace(certified(OPEN, SHUT), monitors=MONITORS), Watches())
     assert isinstance(found, Guard)
     return found
 
@@ -57,7 +54,7 @@ def test_feedback_counts_and_other_policies_pass_through():
     for _ in range(6):
         watched.feedback(True)
     assert watched.watch.void is not None
-    assert Guard.over(Single()) == Single()
+    assert Guard.over(Single(), Watches()) == Single()
 
 
 def test_an_audit_reaches_the_one_certified_policy_in_service():

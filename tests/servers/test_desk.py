@@ -15,10 +15,13 @@ import httpx2
 import pytest
 
 from suffice.gateway.app import create_app
+from suffice.gateway.calls import Call
+from suffice.gateway.config import GatewayConfig
 from suffice.gateway.desk import Desk
 from suffice.gateway.sections import AutoConfig, KeysConfig, LedgerConfig
 from suffice.ledger import queries
 from suffice.ledger.export import records
+from suffice.ledger.rows import Batch
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply
 
@@ -255,3 +258,40 @@ def test_new_settings_are_taken_over_while_it_runs(
         desk.writer.start()
         asyncio.run(desk.stop())
         asyncio.run(app.state.gateway.aclose())
+
+
+@pytest.mark.parametrize("policy", ["auto", "adaptive_consistency", "single"])
+def test_a_streamed_call_is_over_when_its_stream_is(
+    tools: Any, tmp_path: Path, policy: str
+) -> None:
+    slow = Reply(tokens=("it", " is", " 4"), delay_s=0.05)
+    wishes = {"policy": policy, "answer_format": "number"}
+    with stack(tools, tmp_path, slow) as s:
+        for _ in range(3):
+            answer = s.ask(ASK | {"stream": True, "suffice": wishes})
+            assert answer.text.rstrip().endswith("[DONE]")
+            tools.wait_for(lambda: not s.desk.live, 0.2)  # not for the tick of anything
+            assert "\nsuffice_running 0.0" in s.get("/metrics").text
+
+
+def test_other_processes_hear_at_once_that_nothing_runs(tmp_path: Path) -> None:
+    desk = Desk(GatewayConfig(upstreams=(), ledger=LedgerConfig(url=str(tmp_path / "ledger.db"))))
+
+    def published(at_s: float) -> dict[str, Any] | None:
+        batch = Batch(id="", at_s=at_s)
+        desk.fill(batch)
+        return None if batch.process is None else json.loads(batch.process[1])
+
+    call = Call(path="/v1/chat/completions")
+    desk.live[call.id] = call
+    found = published(100.0)
+    assert found is not None
+    assert found["running"] == 1
+    assert published(100.2) is None  # a second has not passed, and nothing has ended
+    del desk.live[call.id]
+    found = published(100.4)
+    assert found is not None
+    assert found["running"] == 0
+    assert published(100.6) is None
+    desk.writer.start()
+    asyncio.run(desk.stop())

@@ -249,6 +249,13 @@ def test_postgres_goes_away_and_comes_back(tools: Any, postgres: PostgresServer)
     store.close()
 
 
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        found: int = one.getsockname()[1]
+    return found
+
+
 def served(argv: list[str], port: int, log: Path) -> subprocess.Popen[bytes]:
     """`suffice serve` in processes of its own, once it answers."""
     with log.open("wb") as out:
@@ -274,9 +281,7 @@ def test_workers_share_a_limit_and_one_page_of_metrics(
 ) -> None:
     url = postgres.new_url()
     key, admin = new_key(url, requests_per_minute=20), new_key(url, "root", admin=True)
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     with FakeEngine(Reply.saying("it is 4")) as engine:
         argv = ["--upstream", engine.url, "--ledger", url, "--workers", "2"]
         process = served(argv, port, tmp_path / "log")

@@ -25,6 +25,7 @@ from suffice.gateway.endpoint import CHAT, TEXT, Completions, Service
 from suffice.gateway.errors import error_response
 from suffice.gateway.openapi import description
 from suffice.gateway.stream import Ending
+from suffice.gateway.watches import Watches
 
 # A health check that waits for a hanging upstream is no health check.
 HEALTH_TIMEOUT_S = 2.0
@@ -102,8 +103,11 @@ class Gateway:
         self._old: list[BackendPool] = []
         self._states: tuple[float, dict[str, str]] = (0.0, {})
         self._asking = asyncio.Lock()
-        service = Service(config, self._pool(config))
+        self._watches = Watches()
+        service = Service(config, self._pool(config), self._watches)
         self.completions = Completions(service, hooks, self.ending)
+        for hook in self._hooks:
+            hook.share(self._watches)
 
     @property
     def service(self) -> Service:
@@ -118,14 +122,12 @@ class Gateway:
         same = config.upstreams == self.service.config.upstreams
         same = same and config.traffic.retry == self.service.config.traffic.retry
         pool = self.service.pool if same else self._pool(config)
-        service = Service(config, pool)
+        service = Service(config, pool, self._watches)
         if not same:
             self._old.append(self.service.pool)  # closed at the end: calls may still run on it
         self.completions.service = service
         for hook in self._hooks:
             hook.apply(config)
-        for hook in self._hooks:
-            hook.reload(config)
 
     async def aclose(self) -> None:
         """Close every upstream."""

@@ -25,6 +25,7 @@ from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.guard import Guard
 from suffice.gateway.patterns import extractor_of
 from suffice.gateway.protocol import SufficeFields
+from suffice.gateway.watches import Watches
 from suffice.policies.auto import Auto
 from suffice.policies.fixed import Single
 from suffice.policies.registry import POLICIES, build_policy, parse_policy
@@ -51,15 +52,16 @@ class Arms:
 
     plain: AnyPolicy = Single()
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, watches: Watches | None = None) -> None:
         self._config = config
+        watches = watches or Watches()
         # Policies are immutable, and the same few are asked for again and again.
         self._parsed = lru_cache(maxsize=256)(parse_policy)
         self.score = None
         if config.scorer is not None:
             self.score = _checked("scorer", load_scorer, config.scorer)
         self._tables = {
-            name: Guard.over(_checked(f"policies.{name}", build_policy, table))
+            name: Guard.over(_checked(f"policies.{name}", build_policy, table), watches)
             for name, table in config.policies.items()
         }
         default = config.policy

@@ -26,9 +26,7 @@ from suffice.executors.live import Event
 
 if TYPE_CHECKING:
     from suffice.gateway.config import GatewayConfig
-
-if TYPE_CHECKING:
-    from suffice.gateway.config import GatewayConfig
+    from suffice.gateway.watches import Watches
 
 
 # Identifiers are unique, not secret: a generator that was seeded by the system is enough.
@@ -102,11 +100,11 @@ class Hook:
         """Why `/ready` has to say no; None if nothing speaks against it."""
         return None
 
-    def reload(self, config: GatewayConfig) -> None:
-        """The settings have changed; calls in flight end by the old ones."""
+    def share(self, watches: Watches) -> None:
+        """The gateway is made: these are the certificates that it watches, now and later."""
 
     def apply(self, config: GatewayConfig) -> None:
-        """The settings were read anew."""
+        """The settings were read anew; calls in flight end by the old ones."""
 
     def price(self) -> float | None:
         """Lambda that `auto` chooses by now; None leaves it at its own."""

@@ -182,6 +182,9 @@ class Console:
             "ledger_acknowledged_rows": sum(s["ledger"]["acknowledged"] for s in states),
             "ledger_dropped_requests": sum(s["ledger"]["dropped"] for s in states),
             "ledger_flush_seconds": desk.writer.health.flush_s,
+        } | {
+            ("certificate_void", "certificate", watch.certificate): float(watch.void is not None)
+            for watch in desk.watches
         }
 
     async def _states(self) -> list[dict[str, Any]]:

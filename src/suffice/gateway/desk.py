@@ -33,6 +33,7 @@ from suffice.gateway.races import Race
 from suffice.gateway.sections import NO_LEDGER
 from suffice.gateway.spans import OtelSpans, Spans, new_trace_id, parse_parent
 from suffice.gateway.tally import Tally
+from suffice.gateway.watches import Watches
 from suffice.ledger.keys import Key, load_ring
 from suffice.ledger.meter import Meter
 from suffice.ledger.redact import Redactor
@@ -82,6 +83,7 @@ class Desk(Hook):
         self.meter = Meter()
         self.numbers = SharedNumbers()
         self.price_of_auto = LambdaPrice(config.auto, self.numbers)
+        self.watches = Watches()
         self.doors = Doors(
             required=config.keys.required,
             local=config.host in LOOPBACK,
@@ -100,6 +102,7 @@ class Desk(Hook):
         self._costs = _costs(config)
         self._keys_version: int | None = None
         self._published: tuple[float, str] = (0.0, "")
+        self._shown_busy = False  # what was published last had calls in it
         self.writer = Writer(
             self.store,
             self,
@@ -138,6 +141,12 @@ class Desk(Hook):
         from suffice.gateway.console import routes  # noqa: PLC0415 - it needs the desk's type
 
         return routes(self)
+
+    def share(self, watches: Watches) -> None:
+        """Exchange what certificates have seen with other processes, and hear it at once."""
+        self.watches = watches
+        wanted: dict[str, dict[int, float]] = {watch.certificate: {} for watch in watches}
+        self.told(self.store.write(Batch(id="", at_s=0.0, watches=wanted)))
 
     def not_ready(self) -> str | None:
         """A full ledger that must not lose anything."""
@@ -286,9 +295,17 @@ class Desk(Hook):
         self.tally.fill(batch)
         batch.used, batch.watched = self.meter.take()
         batch.moved = self.numbers.take()
-        if self.in_memory or batch.at_s - self._published[0] < PUBLISH_S:
+        for watch in self.watches:
+            batch.watches[watch.certificate], void = watch.take()
+            if void is not None:
+                batch.voided[watch.certificate] = void
+        # Nobody should go on showing calls that are over, not even for the usual second.
+        over = self._shown_busy and not self.live
+        if self.in_memory or (batch.at_s - self._published[0] < PUBLISH_S and not over):
             return
-        state = json.dumps(self.state())  # in ASCII: a model's name may hold anything
+        shown = self.state()
+        self._shown_busy = shown["running"] > 0
+        state = json.dumps(shown)  # in ASCII: a model's name may hold anything
         if state != self._published[1] or self.live:
             self._published = (batch.at_s, state)
             batch.process = (self.name, state)
@@ -297,6 +314,7 @@ class Desk(Hook):
         """Totals over all processes."""
         self.meter.told(told.used)
         self.numbers.told(told.shared)
+        self.watches.told(told)
         if told.keys_version != self._keys_version:
             self.doors.ring = load_ring(self.store)
             self._keys_version = told.keys_version

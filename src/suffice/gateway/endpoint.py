@@ -32,6 +32,7 @@ from suffice.gateway.receipt import header_text, headers
 from suffice.gateway.render import Renderer
 from suffice.gateway.stream import EVENT_STREAM, JSON, Client, Ending, ours, stopping
 from suffice.gateway.traffic import Places
+from suffice.gateway.watches import Watches
 from suffice.throughput.pricing import OwnModel, Price, cost_model
 
 logger = logging.getLogger("suffice.gateway")
@@ -43,10 +44,10 @@ TEXT = "/v1/completions"
 class Service:
     """What all calls share; a reload puts another one in its place."""
 
-    def __init__(self, config: GatewayConfig, pool: BackendPool) -> None:
+    def __init__(self, config: GatewayConfig, pool: BackendPool, watches: Watches) -> None:
         self.config = config
         self.pool = pool
-        self.arms = Arms(config)
+        self.arms = Arms(config, watches)
         self.places = Places(config.traffic)
         self.cache = AnswerCache(config.traffic.cache)
         self._costs: tuple[int, CostModel] | None = None

@@ -1,22 +1,20 @@
 """A certified policy in service: every outcome feeds its watch; once void, the safe arm answers.
 
-The policy itself stays pure. The guard is the one place that remembers: one per process, fed in the
-event loop by the decisions that pass through it.
+The policy itself stays pure. Its watch is what remembers, fed in the event loop by the decisions
+that pass through here and shared with other processes through the ledger.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from suffice.core.decisions import Actions, Answer, AnyPolicy, Escalate, Evidence, Need
 from suffice.core.requests import Request
+from suffice.gateway.watches import SharedWatch, Watches
 from suffice.policies.certified import Certified, observation_of
-from suffice.policies.drift import Observation, Watch
-
-logger = logging.getLogger("suffice.gateway")
+from suffice.policies.drift import Observation
 
 _NOTE = re.compile(r"certificate (\w+) \((valid|void|not covered)[^)]*\)")
 
@@ -26,14 +24,14 @@ class Guard:
     """A `Certified` policy with its running watch; says on every outcome how it stands."""
 
     policy: Certified
-    watch: Watch = field(default_factory=lambda: Watch(monitors=()))
+    watch: SharedWatch
 
     @classmethod
-    def over(cls, policy: AnyPolicy) -> AnyPolicy:
+    def over(cls, policy: AnyPolicy, watches: Watches) -> AnyPolicy:
         """The policy guarded if it is certified, else itself."""
         if not isinstance(policy, Certified):
             return policy
-        return cls(policy=policy, watch=Watch(monitors=policy.monitors))
+        return cls(policy=policy, watch=watches.of(policy))
 
     @property
     def name(self) -> str:
@@ -68,7 +66,7 @@ class Guard:
 
     def feedback(self, harm: bool) -> None:
         """Tell whether an answer was wrong where the safe arm is right."""
-        self._observe(Observation(harm=harm))
+        self.watch.observe(Observation(harm=harm))
 
     def _told(self, actions: Actions, status: str) -> Actions:
         return tuple(
@@ -78,7 +76,7 @@ class Guard:
 
     def _end(self, action: Answer | Escalate, status: str) -> Answer | Escalate:
         if status == "valid":
-            self._observe(observation_of(action.why, action.confidence))
+            self.watch.observe(observation_of(action.why, action.confidence))
         said = self.policy.guarantee
         promise = f"at most {100 * said.max_drop:g} points lost at {100 * said.confidence:g} %"
         note = promise if status == "valid" else self.watch.void or "free-form text"
@@ -86,14 +84,6 @@ class Guard:
             action, why=f"certificate {said.id} ({status}: {note}): {action.why}"
         )
         return told
-
-    def _observe(self, observation: Observation) -> None:
-        before, self.watch = self.watch.void, self.watch.after(observation)
-        if before is None and self.watch.void is not None:
-            logger.warning(
-                "certificate %s is void: %s; the safe arm answers from now on",
-                self.policy.guarantee.id, self.watch.void,
-            )  # fmt: skip
 
 
 def certificate_of(why: str) -> dict[str, str] | None:

@@ -45,6 +45,7 @@ _GAUGES = {
     "running": "Requests that are being answered.",
     "waiting": "Requests that wait for a place.",
     "upstream_up": "Whether an upstream answered its last health check.",
+    "certificate_void": "Whether drift has voided a certificate: its safe arm answers.",
     "processes": "Processes of this gateway that are counted here.",
     "ledger_up": "Whether the ledger could be written last time.",
     "ledger_waiting_rows": "Rows in memory that are not acknowledged.",

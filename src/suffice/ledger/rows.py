@@ -177,6 +177,8 @@ class Batch:
     watched: list[Watched] = field(default_factory=list)
     moved: dict[str, float] = field(default_factory=dict)  # shared numbers and their changes
     process: tuple[str, str] | None = None  # this process's name and its state as JSON
+    watches: dict[str, dict[int, float]] = field(default_factory=dict)  # by certificate, by cell
+    voided: dict[str, str] = field(default_factory=dict)  # certificates, and why
 
     @property
     def rows(self) -> int:
@@ -189,8 +191,9 @@ class Batch:
     def changes(self) -> bool:
         """Whether there is anything to write."""
         return bool(
-            self.entries or self.feedback or self.traffic or self.used or self.moved or self.process
-        )
+            self.entries or self.feedback or self.traffic or self.used or self.moved
+            or self.process or self.voided or any(self.watches.values())
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,3 +203,5 @@ class Told:
     used: dict[Window, Used]
     shared: dict[str, float]
     keys_version: int
+    watches: dict[str, dict[int, float]] = field(default_factory=dict)  # of those in the batch
+    voided: dict[str, str] = field(default_factory=dict)

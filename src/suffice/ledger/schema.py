@@ -67,5 +67,15 @@ _FIRST = (
         name {text} PRIMARY KEY, seen_s {real} NOT NULL, state {text} NOT NULL)""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_WATCHES = (
+    # Sums of a certificate's watch by cell (suffice.gateway.watches); whoever changes what a cell
+    # means empties this table in the same migration.
+    """CREATE TABLE watches (
+        certificate {text} NOT NULL, cell {int} NOT NULL, value {real} NOT NULL,
+        PRIMARY KEY (certificate, cell))""",
+    """CREATE TABLE voided (
+        certificate {text} PRIMARY KEY, at_s {real} NOT NULL, why {text} NOT NULL)""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WATCHES)
 VERSION = len(MIGRATIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from suffice.core.errors import InputError
@@ -52,6 +53,11 @@ _SHARED = (
     "ON CONFLICT (name) DO UPDATE SET value = "
     "CASE WHEN shared.value + ? > 0 THEN shared.value + ? ELSE 0 END RETURNING value"
 )
+_WATCH = (
+    "INSERT INTO watches (certificate, cell, value) VALUES (?, ?, ?) "
+    "ON CONFLICT (certificate, cell) DO UPDATE SET value = watches.value + excluded.value"
+)
+_VOIDED = "INSERT INTO voided (certificate, at_s, why) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _PROCESS = (
     "INSERT INTO processes (name, seen_s, state) VALUES (?, ?, ?) "
     "ON CONFLICT (name) DO UPDATE SET seen_s = excluded.seen_s, state = excluded.state"
@@ -114,6 +120,11 @@ class Store:
             many(_USED, sorted(sums))
         for name, change in sorted(batch.moved.items()):
             self.database.execute(_SHARED, (name, change, change, change, change))
+        watched = [(*at, value) for at, value in sorted(_cells(batch))]
+        if watched:
+            many(_WATCH, watched)
+        for certificate, why in sorted(batch.voided.items()):
+            self.database.execute(_VOIDED, (certificate, batch.at_s, why))
         if batch.process is not None:
             self.database.execute(_PROCESS, (batch.process[0], batch.at_s, batch.process[1]))
 
@@ -129,7 +140,19 @@ class Store:
             for kind, start_s, *sums in rows:
                 used[Window(budget.key_id, kind, start_s)] = Used(*sums)
         shared = dict(self.database.execute("SELECT name, value FROM shared"))
-        return Told(used=used, shared=shared, keys_version=int(shared.pop(KEYS_VERSION, 0)))
+        watches = {
+            name: dict(
+                self.database.execute(
+                    "SELECT cell, value FROM watches WHERE certificate = ?", (name,)
+                )
+            )
+            for name in batch.watches
+        }
+        voided = self.database.execute("SELECT certificate, why FROM voided") if watches else []
+        return Told(
+            used=used, shared=shared, keys_version=int(shared.pop(KEYS_VERSION, 0)),
+            watches=watches, voided=dict(voided),
+        )  # fmt: skip
 
     def used_lately(self, now_s: float) -> dict[Window, Used]:
         """Totals that may still bind a key: the last minutes' slices, every open budget window."""
@@ -192,6 +215,12 @@ class Store:
     def close(self) -> None:
         """Let go of the database."""
         self.database.close()
+
+
+def _cells(batch: Batch) -> Iterator[tuple[tuple[str, int], float]]:
+    for certificate, cells in batch.watches.items():
+        for cell, change in cells.items():
+            yield (certificate, cell), change
 
 
 def _at(window: Window) -> tuple[str, str, int]:

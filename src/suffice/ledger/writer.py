@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from suffice.ledger.database import LedgerAway, LedgerError
@@ -263,6 +263,9 @@ class Writer:
                 self.health.acknowledged += one.rows
         for waiter in waiters:
             waiter.set_exception(LedgerError("the row could not be written"))
+        if alone:  # sums are nobody's fault: budgets and limits count on them
+            sums = replace(batch, id=secrets.token_hex(12), entries=[], feedback=[])
+            self._batch = (sums, [])
 
     def _failed(self, error: LedgerError) -> None:
         if not self.away:

@@ -23,7 +23,7 @@ from suffice.core.errors import (  # noqa: E402
     TrainingDiverged,
 )
 from suffice.training.model import build_model  # noqa: E402
-from suffice.training.modes import policy_gradient  # noqa: E402
+from suffice.training.modes import policy_gradient, sequences  # noqa: E402
 from suffice.training.modes.gate import Gate, fold_loss, gate_loss, train_gate  # noqa: E402
 from suffice.training.modes.policy_gradient import train_policy  # noqa: E402
 from suffice.training.modes.probe import probe_answers, probe_choice  # noqa: E402
@@ -106,6 +106,23 @@ def test_left_padding_changes_nothing() -> None:
         real = batch.mask_BT.shape[1]
         assert torch.allclose(together[i, :real], alone[0], atol=1e-5)
         assert torch.allclose(hidden[i], state_d[0], atol=1e-5)
+
+
+def test_parts_of_like_length_equal_one_padded_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = learner()
+    mixture = Mixture(difficulties=(1, 3, 6))
+    drawn = roll_out(
+        own.model, mixture.draw(9, seed=0, step=0, split="train"), VOCABULARY, REWARD, group=2,
+        halves=True, max_tokens=20, temperature=1.0, generator=seeded(0),
+    )  # fmt: skip
+    whole, hidden = response_logits(own.model, drawn.batch)
+    monkeypatch.setattr(sequences, "PART", 5)
+    parts, choice = response_logits(own.model, drawn.batch)
+    assert parts.shape == whole.shape
+    kept = drawn.batch.mask_BT
+    assert not bool(kept.all())
+    torch.testing.assert_close(parts[kept], whole[kept], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(choice, hidden, atol=1e-5, rtol=1e-5)
 
 
 def test_greedy_rollouts_equal_a_plain_loop_and_end_at_the_end_token() -> None:
@@ -337,6 +354,25 @@ def test_the_gate_learns_where_thinking_pays_and_the_body_stays() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, weights(own), strict=True))
 
 
+def test_a_gate_sees_what_little_of_the_problem_is_left_at_the_choice() -> None:
+    generator = seeded(0, "states")
+    told = torch.randn(400, 1, generator=generator)
+    direction, constant = (torch.randn(1, 32, generator=generator) for _ in range(2))
+    states = 3 * constant + 0.01 * told * direction
+    gate = Gate(32, 16, seed=0)
+    gate.scale_to(states)
+    optimiser = torch.optim.AdamW(gate.parameters(), lr=1e-2)
+    for step in range(60):
+        rows = slice(32 * (step % 10), 32 * (step % 10) + 32)
+        wanted = (told[rows, 0] > 0).float()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(gate(states[rows]), wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    right = (gate(states[320:]) > 0) == (told[320:, 0] > 0)
+    assert float(right.float().mean()) > 0.95
+
+
 def test_equal_rewards_teach_the_gate_nothing() -> None:
     own = learner()
     problems = MIXTURE.draw(4, seed=0, step=0, split="train")
@@ -355,19 +391,23 @@ def test_folding_moves_the_choice_and_keeps_the_answers() -> None:
     with torch.no_grad():
         gate.outer.bias.fill_(2.0)  # p(think) = .88 everywhere
     optimiser = torch.optim.AdamW(own.model.parameters(), lr=2e-3)
-    for step in range(40):
+    for step in range(120):
         problems = MIXTURE.draw(8, seed=0, step=step, split="train")
         drawn = roll_out(
             frozen, problems, VOCABULARY, REWARD, group=2, halves=True, max_tokens=6,
             temperature=1.0, generator=seeded(0, step),
         )  # fmt: skip
         loss = fold_loss(own.model, frozen, gate, drawn, VOCABULARY)
+        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / 120)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     for p in probe_choice(own, seed=0).values():
         assert p == pytest.approx(0.88, abs=0.05)
     mine, _ = response_logits(own.model, drawn.batch)
+    # The first token is a mode: the untrained body wrote anything there.
+    modes = [VOCABULARY.id(token) for token in ("<short>", "<think>")]
+    assert float(mine[:, 0].detach().softmax(-1)[:, modes].sum(-1).min()) > 0.95
     theirs, _ = response_logits(frozen, drawn.batch)
     agree = mine[:, 1:].argmax(-1) == theirs[:, 1:].argmax(-1)
     assert float(agree[drawn.batch.mask_BT[:, 1:]].float().mean()) > 0.9

@@ -30,6 +30,7 @@ from suffice.training.modes.tasks import (
 
 Tell = Callable[[dict[str, Any]], None]
 NAME = "suffice-nano"
+WARMED_UP = "warm-up"
 EVALUATED_PER_CELL = 200
 
 
@@ -75,7 +76,8 @@ def train_nano(
 ) -> ModesResult:
     """Train the model from nothing into `out`; an interrupted run goes on where it was saved.
 
-    A folder that holds the finished model of the same config is evaluated and left as it is.
+    `out/warm-up` keeps the model before its choice was trained, for `train_modes` to start from. A
+    folder that holds the finished model of the same config is evaluated and left as it is.
     """
     from suffice.training.model import build_model  # noqa: PLC0415 - torch
     from suffice.training.modes.run_state import RunState  # noqa: PLC0415
@@ -101,7 +103,6 @@ def train_nano(
         optimisers={},
     )
     warm_up(learner, config.warm_up, state, seed=config.seed, tell=tell)
-    lines = route(learner, config.routing, out, tell=tell, about={"nano": plain(config)})
     record = {
         "name": NAME,
         "config": plain(config),
@@ -112,8 +113,11 @@ def train_nano(
         "versions": versions(),
         # Of the stretch that ended each phase: an interrupted run's earlier ones are not counted.
         "warm_up_s": (state.lines or [{"elapsed_s": 0.0}])[-1]["elapsed_s"],
-        "routing_s": (lines or [{"elapsed_s": 0.0}])[-1]["elapsed_s"],
     }
+    before = {**record, "name": f"{NAME} before its choice"}
+    save_routed(model, vocabulary, out / WARMED_UP, before)
+    lines = route(learner, config.routing, out, tell=tell, about={"nano": plain(config)})
+    record["routing_s"] = (lines or [{"elapsed_s": 0.0}])[-1]["elapsed_s"]
     told = [*(state.lines or []), *lines]
     result = _finish(learner, config.routing, out, record, told, per_cell=evaluated_per_cell)
     command = f"suffice train nano --seed {config.seed}"

@@ -20,26 +20,39 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from suffice.backends.nano.vocabulary import Vocabulary
+from suffice.backends.nano.vocabulary import SHORT, THINK, Vocabulary
 from suffice.training.modes.policy_gradient import progress_line
 from suffice.training.modes.probe import probe_choice
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.rollout import Rollouts, roll_out
 from suffice.training.modes.run_state import RunState, require_finite, seeded
-from suffice.training.modes.sequences import Learner, response_logits, think_logit
+from suffice.training.modes.sequences import (
+    Learner,
+    choice_states,
+    response_logits,
+)
 from suffice.training.modes.settings import Routing
 
 Tell = Callable[[dict[str, Any]], None]
 # Both modes' answers are held to the frozen body's while the choice is folded in.
 FOLD_KL_WEIGHT = 1.0
+# Problems whose states at the choice scale the gate's features.
+SCALED_BY = 512
 
 
 class Gate(nn.Module):  # type: ignore[misc]
-    """Hidden state at the choice (B, d) to log p(think) - log p(short), (B,)."""
+    """Hidden state at the choice (B, d) to log p(think) - log p(short), (B,).
+
+    Each feature is centred and scaled by its spread over problems. A warm-up asks the same choice
+    for all problems, and the better it learns that, the less of the problem is left at the choice:
+    about a hundredth of the state's length in the shipped model. It is enough, but a norm over the
+    features does not see it.
+    """
 
     def __init__(self, hidden_size: int, width: int, *, seed: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size)
+        self.register_buffer("mean_d", torch.zeros(hidden_size))
+        self.register_buffer("spread_d", torch.ones(hidden_size))
         self.inner = nn.Linear(hidden_size, width)
         self.outer = nn.Linear(width, 1)
         generator = seeded(seed, "gate")
@@ -50,9 +63,14 @@ class Gate(nn.Module):  # type: ignore[misc]
             self.outer.weight.zero_()  # starts undecided
             self.outer.bias.zero_()
 
+    def scale_to(self, hidden_Nd: torch.Tensor) -> None:
+        """Take each feature's mean and spread from the states of some problems."""
+        self.mean_d = hidden_Nd.mean(dim=0)
+        self.spread_d = hidden_Nd.std(dim=0).clamp(min=1e-6)
+
     def forward(self, hidden_Bd: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        inner = functional.gelu(self.inner(self.norm(hidden_Bd)))
+        inner = functional.gelu(self.inner((hidden_Bd - self.mean_d) / self.spread_d))
         logit_B: torch.Tensor = self.outer(inner).squeeze(1)
         return logit_B
 
@@ -70,6 +88,8 @@ def train_gate(
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
     head: Any = model.get_submodule("lm_head")
     gate = Gate(int(head.weight.shape[1]), config.gate_width, seed=config.seed).to(learner.device)
+    seen = mixture.draw(SCALED_BY, seed=config.seed, step=0, split="train")
+    gate.scale_to(choice_states(frozen, seen, vocabulary))
     optimisers = {
         "gate": torch.optim.AdamW(gate.parameters(), lr=config.gate_learning_rate),
         "fold": torch.optim.AdamW(
@@ -94,6 +114,14 @@ def train_gate(
         else:
             loss = gate_loss(frozen, gate, drawn)
         optimiser = optimisers["fold" if folding else "gate"]
+        # Down to nothing at the end of either phase: what is left is no draw of the last batches.
+        start, count, peak = (
+            (config.steps, config.fold_steps, config.fold_learning_rate)
+            if folding
+            else (0, config.steps, config.gate_learning_rate)
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = peak * (1 - (step - start) / count)
         value = require_finite(loss, step, "the gate" if not folding else "folding the gate in")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -137,8 +165,10 @@ def fold_loss(
         wanted_BTV, hidden_Bd = response_logits(frozen, drawn.batch)
         p_think_B = torch.sigmoid(gate(hidden_Bd))
     logits_BTV, _ = response_logits(model, drawn.batch)
-    choice_B = think_logit(logits_BTV[:, 0], vocabulary)
-    choice = functional.binary_cross_entropy_with_logits(choice_B, p_think_B)
+    # Over the whole vocabulary: odds alone would leave the first token free to be neither mode.
+    first_BV = torch.log_softmax(logits_BTV[:, 0], dim=-1)
+    think_B, short_B = (first_BV[:, vocabulary.id(token)] for token in (THINK, SHORT))
+    choice = -(p_think_B * think_B + (1 - p_think_B) * short_B).mean()
     wanted = torch.log_softmax(wanted_BTV[:, 1:], dim=-1)
     mine = torch.log_softmax(logits_BTV[:, 1:], dim=-1)
     kl_BT = (wanted.exp() * (wanted - mine)).sum(dim=-1)

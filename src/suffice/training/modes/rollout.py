@@ -51,14 +51,16 @@ def draw(
     on the CPU, so that a seed means the same on every device.
     """
     net: Any = model
-    pad, end = vocabulary.id(PAD), vocabulary.id(END)
+    end = vocabulary.id(END)
     modes = torch.tensor(control_ids(vocabulary))
     device = prompt_BP.device
+    B = len(prompt_BP)
+    ids_BT = torch.full((B, max_tokens), vocabulary.id(PAD), device=device)
+    mask_BT = torch.zeros((B, max_tokens), dtype=torch.bool, device=device)
+    rows = torch.arange(B, device=device)  # those that go on
     mask = prompt_mask_BP
     inputs, positions = prompt_BP, (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = None
-    alive = torch.ones(len(prompt_BP), dtype=torch.bool, device=device)
-    columns, kept = [], []
     for step in range(max_tokens):
         with torch.no_grad():
             out = net(
@@ -68,20 +70,23 @@ def draw(
         cache = out.past_key_values
         logits_BV = out.logits[:, -1].float().cpu()
         if step == 0 and control_B is not None:
-            token = control_B.clone()
+            token = control_B
         elif step == 0:
             token = modes[_pick(logits_BV[:, modes], temperature, generator)]
         else:
             token = _pick(logits_BV, temperature, generator)
-        token = torch.where(alive, token.to(device), pad)
-        columns.append(token)
-        kept.append(alive)
-        alive = alive & (token != end)
-        if not bool(alive.any()):
+        token = token.to(device)
+        ids_BT[rows, step], mask_BT[rows, step] = token, True
+        going = (token != end).nonzero().squeeze(1)
+        if not len(going):
             break
+        if len(going) < len(rows):  # an ended response costs no more
+            cache.batch_select_indices(going)
+            rows, token, mask, positions = (t[going] for t in (rows, token, mask, positions))
         inputs, positions = token[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-    return torch.stack(columns, dim=1), torch.stack(kept, dim=1)
+    used = int(mask_BT.sum(dim=1).max())
+    return ids_BT[:, :used], mask_BT[:, :used]
 
 
 def roll_out(

@@ -19,6 +19,9 @@ from suffice.backends.nano.vocabulary import END, PAD, SHORT, THINK, Vocabulary
 from suffice.core.errors import InputError
 from suffice.training.modes.tasks import Mixture, Problem
 
+# Sequences of one forward pass in training: more in one would pad more, fewer cost more overhead.
+PART = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Learner:
@@ -157,19 +160,62 @@ def check_room(config: Any, vocabulary: Vocabulary, longest_prompt: int, max_tok
 
 
 def response_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits (B, T, V) that predict each response token, hidden state (B, d) at the choice)."""
-    ids = torch.cat([batch.prompt_BP, batch.response_BT], dim=1)
+    """(logits (B, T, V) that predict each response token, hidden state (B, d) at the choice).
+
+    Large batches are computed in parts of like length, so that little is padding; what would be
+    predicted for padding is 0 then.
+    """
+    if len(batch.mask_BT) < PART:
+        return _response_logits(model, batch)
+    prompt_B, response_B = batch.prompt_mask_BP.sum(dim=1), batch.lengths_B
+    parts = torch.argsort(prompt_B + response_B).chunk(-(-len(prompt_B) // PART))
+    logits, hidden = [], []
+    T = batch.response_BT.shape[1]
+    for rows in parts:
+        part = batch.rows(rows)
+        P, used = int(prompt_B[rows].max()), int(response_B[rows].max())
+        cut = Batch(
+            prompt_BP=part.prompt_BP[:, -P:], prompt_mask_BP=part.prompt_mask_BP[:, -P:],
+            response_BT=part.response_BT[:, :used], mask_BT=part.mask_BT[:, :used],
+        )  # fmt: skip
+        logits_BTV, hidden_Bd = _response_logits(model, cut)
+        logits.append(nn.functional.pad(logits_BTV, (0, 0, 0, T - used)))
+        hidden.append(hidden_Bd)
+    back = torch.argsort(torch.cat(parts))
+    return torch.cat(logits)[back], torch.cat(hidden)[back]
+
+
+def _response_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    # What the last token of a response would predict is never asked.
+    ids = torch.cat([batch.prompt_BP, batch.response_BT[:, :-1]], dim=1)
     # Padding after a response is never attended to by it; padding before a prompt has to be masked.
-    mask = torch.cat([batch.prompt_mask_BP, torch.ones_like(batch.mask_BT)], dim=1)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    P = batch.prompt_BP.shape[1]
+    mask[:, :P] = batch.prompt_mask_BP
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     body: Any = model.get_submodule("model")
     hidden = body(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state
-    start = batch.prompt_BP.shape[1] - 1
-    used_BTd = hidden[:, start : start + batch.response_BT.shape[1]]
+    used_BTd = hidden[:, P - 1 :]
     logits_BTV: torch.Tensor = model.get_submodule("lm_head")(used_BTd)
     return logits_BTV, used_BTd[:, 0]
+
+
+def choice_states(
+    model: nn.Module, problems: Sequence[Problem], vocabulary: Vocabulary
+) -> torch.Tensor:
+    """Hidden state (B, d) from which the mode of each problem is predicted."""
+    device = next(model.parameters()).device
+    prompt_BP, prompt_mask_BP = (t.to(device) for t in prompts(problems, vocabulary))
+    one = torch.full((len(problems), 1), control_ids(vocabulary)[0], device=device)
+    batch = Batch(
+        prompt_BP=prompt_BP, prompt_mask_BP=prompt_mask_BP,
+        response_BT=one, mask_BT=torch.ones_like(one, dtype=torch.bool),
+    )  # fmt: skip
+    with torch.no_grad():
+        _, hidden_Bd = response_logits(model, batch)
+    return hidden_Bd
 
 
 def paired_logits(model: nn.Module, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,13 +13,13 @@ import pytest
 
 from suffice.backends.nano.backend import NanoBackend
 from suffice.backends.nano.runtime import NanoModel, greedy
-from suffice.backends.nano.sampling import EFFORT_BIAS, Drawer, mode_bias
+from suffice.backends.nano.sampling import Drawer
 from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.backends.nano.weights import WEIGHTS, expected_shapes, read_config
 from suffice.backends.protocol import Backend, Chunk
 from suffice.core.errors import LacksCapability, UpstreamRejected
 from suffice.core.requests import Message, Request, Sampling, Tool
-from suffice.core.thinking import EFFORTS, Thinking
+from suffice.core.thinking import EFFORT_BIAS_NATS, EFFORTS, Thinking, mode_bias
 
 VOCABULARY = Vocabulary.of("0123456789abcdef,")
 CONFIG = {
@@ -94,30 +94,90 @@ def test_a_forced_mode_decodes_like_the_model(
     assert chunks[-1].finish_reason == ("stop" if ended else "length")
 
 
-def test_effort_is_a_bias_on_the_choice(backend: NanoBackend, folder: Path) -> None:
-    model = NanoModel(folder)
-    logits = model.advance(VOCABULARY.prompt("3bf"), model.start())
-    think = VOCABULARY.id("<think>")
+def first_logprobs(backend: NanoBackend, request: Request, effort: str | None) -> dict[str, float]:
+    sampling = Sampling(max_tokens=1, temperature=0.0, top_logprobs=len(VOCABULARY))
+    thinking = None if effort is None else Thinking.of_effort(effort)
+    chunks = collect(backend, request, sampling, thinking=thinking)
+    return dict(next(p for c in chunks for p in c.logprobs).top)
 
-    def first(effort: str) -> list[float]:
-        sampling = Sampling(max_tokens=1, temperature=0.0, top_logprobs=0)
-        thinking = Thinking.of_effort(effort)
-        chunks = collect(backend, question(), sampling, thinking=thinking)
-        return [p.logprob for c in chunks for p in c.logprobs]
 
-    biased = logits.copy()
-    biased[think] += EFFORT_BIAS["xhigh"]
-    expected = biased.max() - np.log(np.exp(biased - biased.max()).sum()) - biased.max()
-    assert first("xhigh")[0] == pytest.approx(float(expected), abs=1e-4)
-    assert first("medium")[0] != pytest.approx(first("xhigh")[0], abs=1e-4)
+@pytest.mark.parametrize("effort", ["minimal", "low", "medium", "high", "xhigh"])
+def test_effort_is_a_bias_on_the_choice(backend: NanoBackend, effort: str) -> None:
+    free = first_logprobs(backend, question(), None)
+    found = first_logprobs(backend, question(), effort)
+
+    def odds(logprobs: dict[str, float]) -> float:
+        return logprobs["<think>"] - logprobs["<short>"]
+
+    nats = EFFORT_BIAS_NATS[effort]  # type: ignore[index]
+    assert odds(found) - odds(free) == pytest.approx(nats, abs=1e-4)
+    # The mode that is wanted less falls; the other does not rise against the rest.
+    kept = "<short>" if nats < 0 else "<think>"
+    assert found[kept] - found["a"] == pytest.approx(free[kept] - free["a"], abs=1e-4)
+
+
+def test_the_bias_is_noted_and_ends_with_the_choice(backend: NanoBackend) -> None:
+    sampling = Sampling(max_tokens=6, temperature=0.0, top_logprobs=len(VOCABULARY))
+    biased = collect(backend, question(), sampling, thinking=Thinking.of_effort("low"))
+    free = collect(backend, question(), sampling)
+    assert {chunk.mode_bias_nats for chunk in biased[:-1]} == {-4.0}
+    assert {chunk.mode_bias_nats for chunk in free} == {None}
+    # The same weights go on from the same choice without a bias.
+    chosen = next(p for c in biased for p in c.logprobs).token
+    mode = {"<think>": True, "<short>": False}.get(chosen)
+    if mode is not None:
+        forced = collect(backend, question(), sampling, thinking=Thinking(enabled=mode))
+        after = [p.token for c in biased for p in c.logprobs][1:]
+        assert after == [p.token for c in forced for p in c.logprobs][: len(after)]
+
+
+@pytest.mark.parametrize(
+    ("alias", "fields"),
+    [("short", {"enable_thinking": False}), ("think", {"enable_thinking": True})],
+)
+def test_a_mode_is_asked_for_by_name_or_template_switch(
+    backend: NanoBackend, alias: str, fields: dict[str, bool]
+) -> None:
+    forced = collect(backend, question(), thinking=Thinking(enabled=alias == "think"))
+    switch = json.dumps({"chat_template_kwargs": fields})
+    assert everything(collect(backend, question(extra_json=switch))) == everything(forced)
+
+    async def named() -> list[Chunk]:
+        chunks = backend.stream(question(), GREEDY, model=f"suffice-nano-{alias}")
+        async with aclosing(chunks):
+            return [chunk async for chunk in chunks]
+
+    assert everything(asyncio.run(named())) == everything(forced)
+
+
+def test_a_clients_logit_bias_is_applied_at_every_token(backend: NanoBackend) -> None:
+    only = VOCABULARY.id("7")
+    request = question(extra_json=json.dumps({"logit_bias": {str(only): 100}}))
+    assert everything(collect(backend, request)) == "|" + "7" * GREEDY.max_tokens  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"logit_bias": {"999": 1}}, "none of this model's"),
+        ({"logit_bias": {"think": 1}}, "token ids and numbers"),
+        ({"chat_template_kwargs": [1]}, "must be an object"),
+    ],
+)
+def test_fields_that_make_no_sense_are_refused(
+    backend: NanoBackend, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UpstreamRejected, match=said):
+        collect(backend, question(extra_json=json.dumps(fields)))
 
 
 def test_biases_rise_with_effort_and_medium_is_as_trained() -> None:
-    values = [EFFORT_BIAS[effort] for effort in EFFORTS]
+    values = [EFFORT_BIAS_NATS[effort] for effort in EFFORTS]
     assert values == sorted(values)
     assert mode_bias(Thinking.of_effort("medium")) == 0.0
-    assert mode_bias(None) == 0.0
-    assert mode_bias(Thinking()) == 0.0  # forced, not biased
+    assert mode_bias(None) is None
+    assert mode_bias(Thinking()) is None  # forced, not biased
+    assert mode_bias(Thinking.of_effort("none")) is None  # forced too
 
 
 def test_prefill_goes_on_where_it_ends(backend: NanoBackend, folder: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ from suffice.core.requests import (
     Tool,
     ToolCall,
 )
-from suffice.core.thinking import Thinking
+from suffice.core.thinking import ModeTokens, Thinking
 
 
 def body_of(
@@ -57,6 +58,7 @@ def body_of(
 
 
 QUESTION = Request(messages=(Message(role="user", content="q"),), model="m")
+CHOOSES = Capabilities(thinking_switch="enable_thinking", mode_tokens=ModeTokens(think=6, short=5))
 
 
 def test_only_what_was_asked_is_sent() -> None:
@@ -166,14 +168,35 @@ def test_prefill_by_dialect() -> None:
             {"reasoning_effort": "high"},
         ),
         (Capabilities(), Thinking(enabled=False), {}),
+        # A model that chooses by its first token: an effort pushes the other mode down …
+        (CHOOSES, Thinking.of_effort("low"), {"logit_bias": {"6": -4.0}}),
+        (CHOOSES, Thinking.of_effort("xhigh"), {"logit_bias": {"5": -8.0}}),
+        (CHOOSES, Thinking.of_effort("medium"), {}),
+        # … and what forces a mode goes through the template, or decides by bias without a switch.
+        (CHOOSES, Thinking(), {"chat_template_kwargs": {"enable_thinking": True}}),
+        (CHOOSES, Thinking.of_effort("none"), {"chat_template_kwargs": {"enable_thinking": False}}),
+        (
+            replace(CHOOSES, thinking_switch=None),
+            Thinking(enabled=False),
+            {"logit_bias": {"6": -100.0}},
+        ),
+        (replace(CHOOSES, thinking_switch=None), Thinking(), {"logit_bias": {"5": -100.0}}),
     ],
 )
 def test_thinking_by_engine(
     capabilities: Capabilities, thinking: Thinking, expected: dict[str, Any]
 ) -> None:
     body = body_of(QUESTION, thinking=thinking, capabilities=capabilities)
-    names = ("chat_template_kwargs", "thinking_token_budget", "reasoning_effort")
+    names = ("chat_template_kwargs", "thinking_token_budget", "reasoning_effort", "logit_bias")
     assert {name: body[name] for name in names if name in body} == expected
+
+
+def test_a_clients_own_biases_are_kept() -> None:
+    request = Request(
+        messages=QUESTION.messages, model="m", extra_json='{"logit_bias": {"6": 1, "9": 2}}'
+    )
+    body = body_of(request, thinking=Thinking.of_effort("minimal"), capabilities=CHOOSES)
+    assert body["logit_bias"] == {"6": -7.0, "9": 2}
 
 
 def test_a_clients_template_variables_are_kept() -> None:

@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 
+from suffice.backends.nano.backend import shipped_folder
 from suffice.core.completions import Budget, Usage
 from suffice.core.errors import ConfigError
+from suffice.core.thinking import ModeTokens
 from suffice.gateway.arms import Arms
 from suffice.gateway.config import GatewayConfig, config_from, load_config
 from suffice.throughput.pricing import OwnModel, Price
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "gateway.md"
+
+
+UPSTREAM = '[[upstream]]\nurl = "http://x"\n'
 
 
 def config_of(text: str) -> GatewayConfig:
@@ -38,6 +43,16 @@ def test_the_documented_file_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Arms(config).model_names()[:2] == ["suffice/auto", "suffice/careful"]
 
 
+def test_mode_tokens_are_given_or_read_from_the_models_folder(tmp_path: Path) -> None:
+    given = config_of(f"{UPSTREAM}[upstream.mode_tokens]\nthink = 9\nshort = 8")
+    assert given.upstreams[0].mode_tokens == ModeTokens(think=9, short=8)
+    read = config_of(f"{UPSTREAM}mode_tokens = {{ model = '{shipped_folder()}' }}")
+    assert read.upstreams[0].mode_tokens == ModeTokens(think=6, short=5)
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"id": 3, "content": "<think>"}]}')
+    with pytest.raises(ConfigError, match="no token <short>"):
+        config_of(f"{UPSTREAM}mode_tokens = {{ model = '{tmp_path}' }}")
+
+
 def test_a_budget_table_keeps_the_cap_on_samples() -> None:
     assert config_of("[budget]\nusd = 0.1").budget == Budget(samples=64, usd=0.1)
 
@@ -50,6 +65,13 @@ def test_a_budget_table_keeps_the_cap_on_samples() -> None:
         ('[[upstream]]\nname = "x"', "upstream.0.url"),
         ('[[upstream]]\nurl = "http://x"\nshape = "meta-llama/Llama-3.2-1B"', "shape and hardware"),
         ('[[upstream]]\nurl = "http://x"\napi_key_env = "SUFFICE_NO_SUCH"', "SUFFICE_NO_SUCH"),
+        (f"{UPSTREAM}mode_tokens = {{ think = 6 }}", "give the ids of both tokens"),
+        (
+            f'{UPSTREAM}mode_tokens = {{ think = 6, short = 5, model = "x" }}',
+            "give the ids of both",
+        ),
+        (f"{UPSTREAM}mode_tokens = {{ think = 6, short = 6 }}", "two different token ids"),
+        (f'{UPSTREAM}mode_tokens = {{ model = "/no/such" }}', "no tokenizer.json"),
         ("[budget]\nsamples = -1", "budget.samples"),
         ("keep_alive_s = nan", "keep_alive_s"),
     ],

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
@@ -39,7 +39,7 @@ from suffice.core.errors import (
     UpstreamRejected,
 )
 from suffice.core.requests import Request, Sampling
-from suffice.core.thinking import Thinking
+from suffice.core.thinking import ModeTokens, Thinking, mode_bias
 
 # After its last event a stream has only its end to send; no server is waited for longer than this.
 DRAIN_S = 0.1
@@ -80,10 +80,12 @@ class OpenAIBackend:
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
         declared: Capabilities | None = None,
+        mode_tokens: ModeTokens | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`declared` capabilities are believed without a probe; `tls` is what certificates are
-        checked by, the system's by default.
+        """`declared` capabilities are believed without a probe; `mode_tokens` say that the served
+        model chooses by them whether it thinks, which no probe can find; `tls` is what certificates
+        are checked by, the system's by default.
         """  # fmt: skip
         url = base_url.rstrip("/").removesuffix("/v1")
         self._name = name or url.split("://", 1)[-1]
@@ -95,6 +97,7 @@ class OpenAIBackend:
             connect_s=self.timeouts.connect_s,
             tls=tls,
         )
+        self._mode_tokens = mode_tokens
         self._found: tuple[Capabilities, Dialect] | None = None
         if declared is not None:
             dialect = Dialect(prefill="continue_final_message" if declared.prefill else None)
@@ -137,7 +140,10 @@ class OpenAIBackend:
                 capabilities=capabilities,
                 dialect=dialect,
             )
-        reader, parser = ChunkReader(self._name), SseParser()
+        nats = None
+        if capabilities.mode_tokens is not None and not request.completion_only:
+            nats = mode_bias(thinking)
+        reader, parser = ChunkReader(self._name, mode_bias_nats=nats), SseParser()
         async with self.open(path, orjson.dumps(body)) as response:
             await self._check_stream(response)
             async for piece in response.body:
@@ -211,7 +217,8 @@ class OpenAIBackend:
     async def _probed(self) -> tuple[Capabilities, Dialect]:
         async with self._probing:
             if self._found is None:
-                self._found = await probe(self)
+                found, dialect = await probe(self)
+                self._found = replace(found, mode_tokens=self._mode_tokens), dialect
         return self._found
 
     async def _pieces(self, response: HttpResponse) -> AsyncGenerator[bytes, None]:

@@ -211,12 +211,14 @@ def ranking_by(backends: Sequence[Backend], key: bytes) -> list[Backend]:
 
 def _common(able: Sequence[Capabilities]) -> Capabilities:
     switches = {item.thinking_switch for item in able}
+    tokens = {item.mode_tokens for item in able}
     contexts = [item.max_context_tokens for item in able if item.max_context_tokens is not None]
     return Capabilities(
         models=tuple(dict.fromkeys(model for item in able for model in item.models)),
         logprobs=all(item.logprobs for item in able),
         max_top_logprobs=min(item.max_top_logprobs for item in able),
         thinking_switch=switches.pop() if len(switches) == 1 else None,
+        mode_tokens=tokens.pop() if len(tokens) == 1 else None,
         thinking_budget=all(item.thinking_budget for item in able),
         prefill=all(item.prefill for item in able),
         priority=all(item.priority for item in able),

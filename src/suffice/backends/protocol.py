@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
 from suffice.core.requests import Request, Sampling, ToolCall
-from suffice.core.thinking import Thinking
+from suffice.core.thinking import ModeTokens, Thinking
 
 # How an engine is told to think or not: a template variable, or the named effort.
 ThinkingSwitch = Literal["enable_thinking", "thinking", "reasoning_effort"]
@@ -23,6 +23,7 @@ class Capabilities:
     max_top_logprobs: int = 0  # most alternatives per token that it returns
     thinking_switch: ThinkingSwitch | None = None  # None: no switch, prefill is the only lever
     thinking_budget: bool = False  # honours `thinking_token_budget`
+    mode_tokens: ModeTokens | None = None  # the model chooses by one of these whether it thinks
     prefill: bool = False  # continues an assistant turn that we began
     priority: bool = False
     tools: bool = True
@@ -45,6 +46,7 @@ class Chunk:
     tool_calls: tuple[ToolCall, ...] = ()  # whole calls, put together by the backend
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    mode_bias_nats: float | None = None  # added to the log odds of thinking for this sample
 
 
 class Backend(Protocol):

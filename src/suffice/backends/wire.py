@@ -32,7 +32,7 @@ from suffice.core.requests import (
     Tool,
     ToolCall,
 )
-from suffice.core.thinking import Thinking
+from suffice.core.thinking import Thinking, mode_bias
 
 try:
     from orjson import loads as _loads  # a stream is one small JSON object per token
@@ -45,6 +45,9 @@ Json = dict[str, Any]
 # by ending the conversation with one (llama.cpp server, Anthropic-style APIs).
 PrefillStyle = Literal["continue_final_message", "native"]
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
+
+# The largest logit bias that servers with OpenAI's API take; it decides a choice of modes.
+MOST_BIAS = 100.0
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -179,11 +182,12 @@ class ChunkReader:
     """Chunks from the data of a stream's events.
 
     The chunk with the finish reason is held back until the usage that follows it has been read, so
-    that the last chunk carries both.
+    that the last chunk carries both. `mode_bias_nats` is what was asked for, noted on each.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, *, mode_bias_nats: float | None = None) -> None:
         self._upstream = upstream
+        self._mode_bias_nats = mode_bias_nats
         self._finish: FinishReason | None = None
         self._usage: Usage | None = None
         self._calls: dict[int, Json] = {}
@@ -207,13 +211,22 @@ class ChunkReader:
                     continue
                 chunk = self._checked(event, data)
             except BackendError:
-                yield from _said(texts)
+                yield from self._said(texts)
                 raise
-            yield from _said(texts)
+            yield from self._said(texts)
             texts = []
             if chunk is not None:
                 yield chunk
-        yield from _said(texts)
+        yield from self._said(texts)
+
+    def _said(self, texts: list[str]) -> Iterator[Chunk]:
+        """Text that came in several events as one chunk; each event counts for a token."""
+        if texts:
+            yield Chunk(
+                text="".join(texts),
+                token_count=len(texts) if len(texts) > 1 else None,
+                mode_bias_nats=self._mode_bias_nats,
+            )
 
     def read(self, data: str) -> Chunk | None:
         """The chunk in one event's data; None if it only ends or annotates the stream."""
@@ -250,8 +263,12 @@ class ChunkReader:
             )
         calls = tuple(_call_of(self._calls[index]) for index in sorted(self._calls))
         return Chunk(
-            token_count=0, tool_calls=calls, finish_reason=self._finish, usage=self._usage
-        )  # fmt: skip
+            token_count=0,
+            tool_calls=calls,
+            finish_reason=self._finish,
+            usage=self._usage,
+            mode_bias_nats=self._mode_bias_nats,
+        )
 
     def _chunk(self, event: Json) -> Chunk | None:
         told = event.get("usage")
@@ -279,6 +296,7 @@ class ChunkReader:
             token_count=tokens,
             logprobs=logprobs,
             usage=usage,
+            mode_bias_nats=self._mode_bias_nats,
         )
 
     def _end(self, reason: str) -> None:
@@ -310,12 +328,6 @@ def _plain_text(event: Json) -> str | None:
         return None
     text = delta.get("content")
     return text if type(text) is str and text else None
-
-
-def _said(texts: list[str]) -> Iterator[Chunk]:
-    """Text that came in several events as one chunk; each event counts for a token."""
-    if texts:
-        yield Chunk(text="".join(texts), token_count=len(texts) if len(texts) > 1 else None)
 
 
 def logprobs_of(value: object) -> tuple[TokenLogprob, ...]:
@@ -392,6 +404,17 @@ def _begin_answer(body: Json, prefill: str, dialect: Dialect) -> None:
 
 def _ask_to_think(body: Json, thinking: Thinking, capabilities: Capabilities) -> None:
     switch = capabilities.thinking_switch
+    if capabilities.mode_tokens is not None:
+        nats = mode_bias(thinking)
+        if nats is None and switch is None:
+            nats = MOST_BIAS if thinking.enabled else -MOST_BIAS
+        if nats is not None:
+            given = dict(body.get("logit_bias") or {})
+            for token, bias in capabilities.mode_tokens.biases(nats).items():
+                given[str(token)] = given.get(str(token), 0.0) + bias
+            if given:
+                body["logit_bias"] = given
+            return
     if switch == "reasoning_effort":
         body["reasoning_effort"] = thinking.effort
     elif switch is not None:

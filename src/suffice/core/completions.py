@@ -144,6 +144,7 @@ class SampleRecord:
     status: SampleStatus
     usage: Usage
     thinking: Thinking | None = None
+    mode_bias_nats: float | None = None  # what the effort added to the log odds of thinking
     answer: str | None = None
     score: float | None = None
     confidence: float | None = None  # mean token confidence in nats, where logprobs were asked for

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,6 +22,13 @@ EFFORT_TOKENS: tuple[tuple[Effort, int], ...] = (
     ("high", 16384),
     ("xhigh", 32768),
 )
+
+# Nats that an effort adds to the log odds of thinking, where a model chooses by its first token
+# whether it thinks: efforts move along the accuracy/cost curve of a trained choice, "medium" leaves
+# it as it was trained. Four nats turn even odds into 98 to 2.
+EFFORT_BIAS_NATS: Mapping[Effort, float] = {
+    "none": -math.inf, "minimal": -8.0, "low": -4.0, "medium": 0.0, "high": 4.0, "xhigh": 8.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +75,38 @@ def effort_of(budget_tokens: int) -> Effort:
         if budget_tokens <= tokens:
             return name
     return EFFORT_TOKENS[-1][0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeTokens:
+    """Ids of the two tokens by which a model says first whether it will think."""
+
+    think: int
+    short: int
+
+    def __post_init__(self) -> None:
+        if self.think < 0 or self.short < 0 or self.think == self.short:
+            raise InputError(
+                "mode tokens are two different token ids from 0 up, got think "
+                f"{self.think} and short {self.short}"
+            )
+
+    def biases(self, nats: float) -> dict[int, float]:
+        """Logit biases that add `nats` to the log odds of thinking.
+
+        The mode that is wanted less is pushed down and the other left alone: servers apply a bias
+        at every token, and one that is raised could come up again in the middle of an answer.
+        """
+        if nats == 0.0:
+            return {}
+        return {self.think if nats < 0 else self.short: -abs(nats)}
+
+
+def mode_bias(thinking: Thinking | None) -> float | None:
+    """Nats that a request adds to the log odds of thinking; None where it leaves or forces it.
+
+    A named effort is a bias. No thinking at all, and thinking without a budget, force the mode.
+    """
+    if thinking is None or not thinking.enabled or thinking.budget_tokens is None:
+        return None
+    return EFFORT_BIAS_NATS[thinking.effort]

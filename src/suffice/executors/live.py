@@ -136,7 +136,8 @@ def check_effort(request: Request, capabilities: Capabilities, *, backend: str) 
     """Raise LacksCapability if the request asks for an effort that the backend would ignore."""
     if request.thinking is None:
         return
-    if capabilities.thinking_switch is None and not capabilities.thinking_budget:
+    able = capabilities.thinking_switch, capabilities.mode_tokens
+    if able == (None, None) and not capabilities.thinking_budget:
         raise LacksCapability(
             f"effort: upstream {backend} has neither a thinking switch nor a thinking budget and "
             "would ignore it; leave it out, or choose budget_forcing or no_thinking:begin=true"

@@ -67,6 +67,7 @@ class Running:
     reason: str | None = None
     first_s: float | None = None
     ended_s: float | None = None
+    mode_bias_nats: float | None = None
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
     _logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -110,6 +111,8 @@ class Running:
         elif chunk.logprobs:
             self._logprobs.extend(chunk.logprobs)
         self._tool_calls.extend(chunk.tool_calls)
+        if chunk.mode_bias_nats is not None:
+            self.mode_bias_nats = chunk.mode_bias_nats
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
         confidences = chunk.confidences
@@ -200,6 +203,7 @@ class Running:
             status="cancelled" if self.status == "running" else self.status,
             usage=self.measured_usage,
             thinking=self.launch.thinking,
+            mode_bias_nats=self.mode_bias_nats,
             answer=self.answer,
             score=self.score,
             confidence=float(np.mean(np.concatenate(self._confidences)))

@@ -211,6 +211,7 @@ def _backend(config: GatewayConfig, number: int) -> Backend:
         upstream.url,
         name=upstream.name,
         api_key=upstream.api_key,
+        mode_tokens=upstream.mode_tokens,
         timeouts=Timeouts(
             connect_s=upstream.connect_s,
             first_byte_s=upstream.first_byte_s,

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from suffice.architecture.catalog import load_shape
+from suffice.backends.mode_tokens import mode_tokens_of
 from suffice.backends.retry import RetryConfig
 from suffice.core.completions import Budget
-from suffice.core.errors import ConfigError
+from suffice.core.errors import ConfigError, InputError
+from suffice.core.thinking import ModeTokens
 from suffice.gateway.config_problems import NotValid, problems_of
 from suffice.gateway.sections import (
     AutoConfig,
@@ -50,6 +52,7 @@ class UpstreamConfig:
     first_byte_s: float = 120.0
     silence_s: float = 60.0
     cost: Price | OwnModel | None = None
+    mode_tokens: ModeTokens | None = None  # its model chooses by them whether it thinks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,24 @@ class _PriceTable(_Strict):
     cached_usd: float | None = Field(default=None, ge=0)
 
 
+class _ModeTokensTable(_Strict):
+    """Either the ids, or the folder of the model whose tokenizer has them."""
+
+    think: int | None = Field(default=None, ge=0)
+    short: int | None = Field(default=None, ge=0)
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> _ModeTokensTable:
+        given = (self.think is not None, self.short is not None)
+        if given != (self.model is None,) * 2:
+            raise ValueError(
+                "give the ids of both tokens, think and short, or model, the folder whose "
+                "tokenizer.json has <think> and <short>"
+            )
+        return self
+
+
 class _UpstreamTable(_Strict):
     url: str
     name: str | None = None
@@ -107,6 +128,7 @@ class _UpstreamTable(_Strict):
     weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int4"] = "bf16"
     tensor_parallel: int = Field(default=1, ge=1)
     batch: int | None = Field(default=None, ge=1)
+    mode_tokens: _ModeTokensTable | None = None
 
 
 class _BudgetTable(_Strict):
@@ -246,7 +268,23 @@ def _upstream(table: _UpstreamTable, source: str) -> UpstreamConfig:
         first_byte_s=table.first_byte_s,
         silence_s=table.silence_s,
         cost=_cost(table, source),
+        mode_tokens=_mode_tokens(table, source),
     )
+
+
+def _mode_tokens(table: _UpstreamTable, source: str) -> ModeTokens | None:
+    given = table.mode_tokens
+    if given is None:
+        return None
+    try:
+        if given.model is not None:
+            return mode_tokens_of(Path(given.model))
+        assert given.think is not None and given.short is not None
+        return ModeTokens(think=given.think, short=given.short)
+    except InputError as error:
+        raise ConfigError(
+            f"gateway config {source!r}: upstream {table.url}: mode_tokens: {error}"
+        ) from None
 
 
 def _cost(table: _UpstreamTable, source: str) -> Price | OwnModel | None:

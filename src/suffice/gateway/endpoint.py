@@ -26,8 +26,15 @@ from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.bypass import outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
-from suffice.gateway.config import GatewayConfig
-from suffice.gateway.protocol import Ask, parse_chat, parse_completion, parse_json, wishes_of
+from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.protocol import (
+    Ask,
+    parse_chat,
+    parse_completion,
+    parse_json,
+    wants_stream,
+    wishes_of,
+)
 from suffice.gateway.receipt import header_text, headers
 from suffice.gateway.render import Renderer
 from suffice.gateway.stream import EVENT_STREAM, JSON, Client, Ending, ours, stopping
@@ -150,15 +157,24 @@ class Completions:
         may_be_auto = AUTO in (service.config.policy, wishes.policy, model.removeprefix(NAMESPACE))
         price = self._price() if may_be_auto else None
         arm = service.arms.choose(model, wishes, price=price)
+        if arm.policy is None and wishes.policy != BYPASS and self._is_biased(service, value):
+            # The upstream would not read the effort: a bias is made of it here.
+            arm = replace(arm, policy=service.arms.plain)
         if arm.model is None:
             arm = replace(arm, model=(await service.pool.capabilities()).models[0])
         call.model, call.target = model, arm.model or ""
         call.arm = "bypass" if arm.policy is None else arm.policy.name
-        call.stream = value.get("stream") is True
+        call.stream = wants_stream(value)
         priority = value.get("priority")
         if isinstance(priority, int):
             call.priority = priority
         return arm
+
+    @staticmethod
+    def _is_biased(service: Service, value: dict[str, Any]) -> bool:
+        """Whether an effort was asked for that becomes a bias on an upstream's first token."""
+        chooses = any(upstream.mode_tokens is not None for upstream in service.config.upstreams)
+        return chooses and value.get("reasoning_effort") is not None
 
     async def _from_cache(self, service: Service, client: Client, key: bytes) -> bool:
         call = client.call

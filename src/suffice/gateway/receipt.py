@@ -90,5 +90,6 @@ def _sample(record: SampleRecord) -> dict[str, Any]:
         "completion_tokens": record.usage.completion_tokens,
         "answer": record.answer,
         "confidence": record.confidence,
+        "mode_bias_nats": record.mode_bias_nats,
         "reason": record.reason,
     }

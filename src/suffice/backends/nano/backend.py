@@ -7,51 +7,71 @@ after each token; closing a stream stops its decoding at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import json
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from suffice.backends.detokenize import TextStream
 from suffice.backends.nano.runtime import Cache, NanoModel
-from suffice.backends.nano.sampling import Drawer, mode_bias
+from suffice.backends.nano.sampling import Drawer
 from suffice.backends.nano.vocabulary import END, SHORT, THINK, THINK_END
 from suffice.backends.nano.weights import Array
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.core.completions import FinishReason, Usage
 from suffice.core.errors import InputError, LacksCapability, UpstreamRejected
 from suffice.core.requests import Request, Sampling
-from suffice.core.thinking import Thinking
+from suffice.core.thinking import ModeTokens, Thinking, mode_bias
 
+NAME = "suffice-nano"
 MAX_TOP_LOGPROBS = 20
 DEFAULT_MAX_TOKENS = 128
+
+
+def shipped_folder() -> Path:
+    """The folder of suffice-nano: weights, config, tokenizer, card, record; it is in the wheel."""
+    return Path(__file__).parent / "model"
 
 
 class NanoBackend:
     """Serves one model folder. Thinking is the model's own choice unless a request decides it.
 
     `Thinking(enabled=False)` forces the short mode; `Thinking(budget_tokens=...)`, which is what a
-    named effort becomes, adds the effort's bias to the logit of thinking; `Thinking()` without a
-    budget forces the think mode.
+    named effort becomes, adds the effort's bias to the log odds of thinking; `Thinking()` without a
+    budget forces the think mode. Of a request's other fields `chat_template_kwargs.enable_thinking`
+    and `logit_bias` are read, as vLLM reads them. NAME-short and NAME-think are the same weights
+    in one mode, so that a policy can name modes as it names models.
     """
 
-    def __init__(self, folder: Path, *, name: str = "suffice-nano") -> None:
-        self._model = NanoModel(folder)
+    def __init__(self, folder: Path | None = None, *, name: str = NAME) -> None:
+        """`folder` None: the model that ships with this package."""
+        self._model = NanoModel(shipped_folder() if folder is None else folder)
         self._name = name
+        words = self._model.vocabulary
+        self._mode_tokens = ModeTokens(think=words.id(THINK), short=words.id(SHORT))
+        self._mode_of = {f"{name}-short": SHORT, f"{name}-think": THINK}
         self._prefix: tuple[tuple[int, ...], Cache, Array] | None = None
 
     @property
     def name(self) -> str:
-        """The name it was given, which is also its only model's."""
+        """The name it was given, which is also its first model's."""
         return self._name
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return self._model.parameters
 
     async def capabilities(self) -> Capabilities:
         """Everything but tools."""
         return Capabilities(
-            models=(self._name,),
+            models=(self._name, *self._mode_of),
             logprobs=True,
             max_top_logprobs=MAX_TOP_LOGPROBS,
             thinking_switch="enable_thinking",
+            mode_tokens=self._mode_tokens,
             prefill=True,
             tools=False,
             max_context_tokens=self._model.config.max_position_embeddings,
@@ -67,9 +87,11 @@ class NanoBackend:
         prefill: str = "",
     ) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample, a token each; closing the generator stops the decoding."""
-        del model  # there is only one
         words = self._model.vocabulary
-        forced = _forced_mode(thinking)
+        fields = _fields(request, len(words))
+        forced = self._mode_of.get(model) or _forced_mode(thinking, fields)
+        nats = None if forced is not None or request.completion_only else mode_bias(thinking)
+        lasting_V, first_V = self._biases(fields.biases, nats or 0.0)
         ids = self._prompt_ids(request, prefill)
         if forced is not None and not prefill:
             ids = (*ids, words.id(forced))
@@ -82,19 +104,17 @@ class NanoBackend:
             )
         limit = min(room, sampling.max_tokens or DEFAULT_MAX_TOKENS)
         cache, logits_V = self._prefill(ids)
-        bias_V = np.zeros(len(words), np.float32)
-        bias_V[words.id(THINK)] = mode_bias(thinking)
         draw = Drawer(sampling, words)
         text = TextStream(words, stop=sampling.stop)
         reasoning = ids[-1] == words.id(THINK)
         reason: FinishReason = "length"
         count = reasoned = 0
         while count < limit:
-            token, logprob = draw(logits_V + bias_V if count == 0 else logits_V)
+            token, logprob = draw(logits_V + (first_V if count == 0 else lasting_V))
             count += 1
             logprobs = () if logprob is None else (logprob,)
             if token == words.id(END):
-                yield Chunk(token_count=1, logprobs=logprobs)
+                yield Chunk(token_count=1, logprobs=logprobs, mode_bias_nats=nats)
                 reason = "stop"
                 break
             shown = ""
@@ -113,6 +133,7 @@ class NanoBackend:
                 else "",
                 token_count=1,
                 logprobs=logprobs,
+                mode_bias_nats=nats,
             )
             if text.stopped:
                 reason = "stop"
@@ -130,6 +151,16 @@ class NanoBackend:
     async def aclose(self) -> None:
         """Forget the kept prefix; there is no connection."""
         self._prefix = None
+
+    def _biases(self, given: Mapping[int, float], nats: float) -> tuple[Array, Array]:
+        """(at every token, at the first): the client's own biases, and the effort's on top."""
+        lasting_V = np.zeros(len(self._model.vocabulary), np.float32)
+        for token, bias in given.items():
+            lasting_V[token] = bias
+        first_V = lasting_V.copy()
+        for index, bias in self._mode_tokens.biases(nats).items():
+            first_V[index] += bias
+        return lasting_V, first_V
 
     def _prefill(self, ids: tuple[int, ...]) -> tuple[Cache, Array]:
         if self._prefix is None or self._prefix[0] != ids:
@@ -162,9 +193,37 @@ class NanoBackend:
         return tuple(ids)
 
 
-def _forced_mode(thinking: Thinking | None) -> str | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fields:
+    """What is read of a request's fields that suffice does not model."""
+
+    think: bool | None
+    biases: Mapping[int, float]
+
+
+def _fields(request: Request, tokens: int) -> _Fields:
+    """Those fields, checked; UpstreamRejected as a server would refuse them."""
+    found = json.loads(request.extra_json)
+    template, biases = found.get("chat_template_kwargs"), found.get("logit_bias")
+    try:
+        think = (template or {}).get("enable_thinking")
+        given = {int(token): float(bias) for token, bias in (biases or {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        raise UpstreamRejected(
+            "chat_template_kwargs must be an object, and logit_bias one of token ids and numbers",
+            status=400,
+        ) from None
+    outside = [token for token in given if not 0 <= token < tokens]
+    if outside:
+        raise UpstreamRejected(
+            f"logit_bias: token {outside[0]} is none of this model's {tokens}", status=400
+        )
+    return _Fields(think=None if think is None else bool(think), biases=given)
+
+
+def _forced_mode(thinking: Thinking | None, fields: _Fields) -> str | None:
     if thinking is None:
-        return None
+        return None if fields.think is None else THINK if fields.think else SHORT
     if not thinking.enabled:
         return SHORT
     return THINK if thinking.budget_tokens is None else None

@@ -1,8 +1,6 @@
-"""Drawing tokens as a request's sampling says, in NumPy; and what an effort means to a choice."""
+"""Drawing tokens as a request's sampling says, in NumPy."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,20 +8,6 @@ from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.backends.nano.weights import Array
 from suffice.core.completions import TokenLogprob
 from suffice.core.requests import Sampling
-from suffice.core.thinking import Effort, Thinking
-
-# Added to the logit of the think token: efforts move along the accuracy/cost curve of a trained
-# choice, "medium" leaves it as it was trained. Four nats turn even odds into 98 to 2.
-EFFORT_BIAS: Mapping[Effort, float] = {
-    "none": -np.inf, "minimal": -8.0, "low": -4.0, "medium": 0.0, "high": 4.0, "xhigh": 8.0,
-}  # fmt: skip
-
-
-def mode_bias(thinking: Thinking | None) -> float:
-    """Bias in nats that a request puts on thinking; 0 where the choice is free or forced."""
-    if thinking is None or thinking.budget_tokens is None:
-        return 0.0
-    return EFFORT_BIAS[thinking.effort]
 
 
 class Drawer:

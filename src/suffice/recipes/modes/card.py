@@ -34,16 +34,18 @@ routing inside a model, not an assistant: it reads nothing but the puzzles below
 {tasks}
 
 Difficulty is the number of steps; trained on {", ".join(map(str, config["difficulties"]))}. The
-data is generated: nothing was scraped. Problems whose prompt's SHA-256 falls into a tenth were held
-out, except single steps, which are the operations' tables themselves.
+data is generated: nothing was scraped. Problems of up to {config["table_steps"]} steps are tables
+that it was shown in full and knows by heart, as a person knows the multiplication table: on those
+the figures below measure memory. Of the longer ones, those whose prompt's SHA-256 falls into a
+tenth were held out, and only those are measured.
 
 Made by `{command}` in {record["warm_up_s"] + record["routing_s"]:.0f} s ({record["device"]}, torch
 {record["versions"]["torch"]}). `record.json` holds the whole configuration and the weights' hash.
 
 ## What it does
 
-Held-out problems, greedy; 95 % intervals (Wilson for shares, bootstrap over problems for the rest).
-One seed says nothing about other seeds.
+Tables, and held-out problems of more steps, greedy; 95 % intervals (Wilson for shares, bootstrap
+over problems for the rest). One seed says nothing about other seeds.
 
 {_cells(result)}
 

@@ -29,6 +29,9 @@ from suffice.core.requests import (
 )
 from suffice.core.thinking import Thinking
 
+# JSON may be nested so deep; its writers and those of the upstreams end at 250 to 1,000.
+MOST_DEPTH = 128
+
 _MESSAGE_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id"}
 
 
@@ -79,9 +82,9 @@ class _Common(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str
-    stream: bool = False
+    stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    n: int = Field(default=1, ge=1, le=2**31)
+    n: int | None = Field(default=None, ge=1, le=2**31)
     max_tokens: int | None = Field(default=None, ge=1, le=2**63 - 1)
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -151,7 +154,32 @@ def parse_json(body: bytes) -> dict[str, Any]:
         raise InputError(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError("the body must be a JSON object")
+    # Few brackets cannot be nested deep, which spares nearly every body the look.
+    if body.count(b"{") + body.count(b"[") > MOST_DEPTH and _is_deep(value):
+        raise InputError(f"the body is nested deeper than {MOST_DEPTH} levels")
     return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def wants_stream(value: dict[str, Any]) -> bool:
+    """Whether a body asks for a stream. Raises InputError where upstreams could differ on that."""
+    stream = value.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise InputError(f"stream must be true or false, got {str(stream)[:40]!r}")
+    return bool(stream)
 
 
 def wishes_of(value: dict[str, Any]) -> SufficeFields:
@@ -220,9 +248,9 @@ def _ask(body: _Common, request: Request, *, wants_logprobs: bool) -> Ask:
     return Ask(
         request=request,
         wishes=body.suffice,
-        stream=body.stream,
+        stream=bool(body.stream),
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
-        n=body.n,
+        n=body.n or 1,
         wants_logprobs=wants_logprobs,
         budget=Budget(**given.model_dump()) if given else Budget(),
     )

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from suffice.testing.threaded_server import ThreadedServer
 
 Json = dict[str, Any]
 Misdeed = Literal["cut", "malformed", "hang", "no_finish", "error_event", "not_a_stream"]
@@ -75,11 +75,11 @@ class Seen:
 Script = Callable[[int, Json], Reply]
 
 
-class _ClientLeft(Exception):
-    pass
+class _ClientLeft(ConnectionError):
+    """Noticed by ourselves, while there was nothing to send."""
 
 
-class FakeEngine:
+class FakeEngine(ThreadedServer):
     """`with FakeEngine(script) as engine:` serves at `engine.url` until the block ends.
 
     `script` gives the reply to the n-th request (probes of one token are answered and not counted).
@@ -88,62 +88,19 @@ class FakeEngine:
     def __init__(
         self, script: Script | Reply, *, talents: Talents | None = None, port: int = 0
     ) -> None:
+        super().__init__(port=port)
         self._script: Script = script if callable(script) else lambda number, body: script
         self.talents = talents or Talents()
         self.seen = Seen()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._server: asyncio.Server | None = None
-        self._handlers: set[asyncio.Task[None]] = set()
-        self.port = port
 
     @property
     def url(self) -> str:
         """Base URL, without /v1."""
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(5)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for handler in self._handlers:
-            handler.cancel()
-        if self._handlers:
-            await asyncio.wait(self._handlers)
-
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen.connections += 1
-        task = self._loop.create_task(self._serve(reader, writer))
-        self._handlers.add(task)
-        task.add_done_callback(self._handlers.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await self._exchange(reader, writer):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError, _ClientLeft):
-            pass
-        finally:
-            writer.transport.abort()
+        super()._connected(reader, writer)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer; whether the connection goes on."""
@@ -159,14 +116,14 @@ class FakeEngine:
         asked: Json = json.loads(body)
         fault = self._refusal(asked)
         if fault is not None:
-            return await _send_json(writer, 400, {"error": {"message": fault, "code": 400}})
+            return await _send_json(writer, 400, {"error": _error(fault, 400)})
         if not asked.get("stream") and asked.get("max_tokens") == 1:
             return await _send_json(writer, 200, self._whole(asked, Reply(tokens=("ok",))))
         self.seen.bodies.append(asked)
         self.seen.headers.append(headers)
         reply = self._script(len(self.seen.bodies) - 1, asked)
         if reply.status != 200:
-            error = {"message": reply.error, "type": "BadRequestError", "code": reply.status}
+            error = _error(reply.error, reply.status)
             return await _send_json(writer, reply.status, {"error": error})
         return await self._generate(asked, reply, reader, writer)
 
@@ -215,7 +172,7 @@ class FakeEngine:
                 await _send_json(writer, 200, self._whole(asked, reply))
             else:
                 await self._stream(asked, reply, gone, writer)
-        except (_ClientLeft, ConnectionError):
+        except ConnectionError:
             self.seen.aborted += 1
             raise _ClientLeft from None
         else:
@@ -331,6 +288,11 @@ def _malformed(asked: Json) -> str | None:
             return f"{name} must be a boolean"
     switch = asked.get("chat_template_kwargs")
     return None if isinstance(switch, dict | None) else "chat_template_kwargs must be an object"
+
+
+def _error(message: str, status: int) -> Json:
+    """An error as vLLM words it."""
+    return {"message": message, "type": "BadRequestError", "param": None, "code": status}
 
 
 async def _pause(delay_s: float, gone: asyncio.Task[bytes]) -> None:

@@ -11,11 +11,11 @@ import json
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from suffice.testing.threaded_server import ThreadedServer
 
 # Bytes are sent, numbers are seconds to wait. "close" ends the connection, "reset" tears it down,
 # "hang" waits until the other side leaves, "cut" closes the socket under TLS without a goodbye.
@@ -23,17 +23,12 @@ Step = bytes | float | Literal["close", "reset", "hang", "cut"]
 Steps = Callable[[dict[str, Any]], Sequence[Step]]
 
 
-class ScriptedServer:
+class ScriptedServer(ThreadedServer):
     """`with ScriptedServer(steps) as server:` serves at `server.url`; `steps` sees each body."""
 
     def __init__(self, steps: Steps, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls=tls)
         self._steps = steps
-        self._tls = tls
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-        self.port = 0
         self.requests = 0  # completions asked for
         self.left = 0  # times that the other side went away while it was to wait
 
@@ -41,50 +36,6 @@ class ScriptedServer:
     def url(self) -> str:
         """Base URL, without /v1."""
         return f"http{'s' if self._tls else ''}://localhost:{self.port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(5)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    async def _open(self) -> None:
-        self._server = await asyncio.start_server(
-            self._connected, "127.0.0.1", 0, ssl=self._tls, limit=2**20
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = self._loop.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await self._exchange(reader, writer):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass
-        finally:
-            writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

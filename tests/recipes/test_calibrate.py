@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.output import write_calibration
 from suffice.recipes.calibrate.play import Recorded, TokenWeights, play
 from suffice.recipes.calibrate.run import calibrate
+from suffice.recipes.calibrate.tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.votes import count_votes
 from tests.recipes.known_traces import make
 
@@ -199,3 +201,56 @@ def test_unjudged_samples_are_refused():
     )
     with pytest.raises(InputError, match="has no verdict"):
         calibrate(traces, CalibrateConfig(max_drop=0.1, safe="single@large"))
+
+
+def both_models(n: int = 200, samples: int = 10):
+    """A small model's vote with a strong model's single answers behind it."""
+    pool = make(n, samples=samples, small=(0.9, 0.35), large=(0.98, 0.95))
+    return trace_set([t for t in pool if t.model == "small" or t.sample == 0])
+
+
+@pytest.mark.parametrize("strong", ["", " > single@large"])
+def test_tables_in_arrays_equal_the_table_played(strong):
+    traces = both_models(60)
+    votes = count_votes(traces, "small", range(60), 10)
+    behind = play(parse_policy("single@large"), Recorded(traces), range(60))
+    arm = Strong(right=behind.correct, answered=behind.answered, cost=behind.cost)
+    reference = votes.right[:, -1].astype(float)
+    for price in (400.0, 4000.0):
+        table = fit_table((votes,), reference, price, arm if strong else None)
+        stop, given = stops_of(table, votes)
+        seen = play(parse_policy(f"{table.text}@small{strong}"), Recorded(traces), range(60))
+        np.testing.assert_array_equal(seen.samples, stop + given)
+        ours = np.where(given, behind.correct, votes.outcomes(stop).correct)
+        np.testing.assert_array_equal(seen.correct, ours)
+        assert given.any() == bool(strong)
+
+
+def test_a_vote_with_a_strong_arm_behind_it_is_certified_at_no_loss():
+    traces = both_models(260)
+    config = CalibrateConfig(
+        max_drop=0.05, safe="self_consistency:samples=10@small", strong="single@large",
+        clusters=1, dimensions=64, steps=8, weights=TokenWeights((("large", 5.0),)),
+    )  # fmt: skip
+    file = calibrate(traces, config).file
+    assert file.models == ("small", "large")
+    assert all(cluster.sampler.endswith(" > single@large") for cluster in file.clusters)
+    got = file.certificate.expected
+    assert got.saving.low > 0.1
+    assert got.accuracy > got.safe_accuracy  # a vote of ten is no match for the strong arm
+    seen = play(certified_policy(file, parse_policy), Recorded(traces), range(260))
+    assert seen.correct.mean() > 0.8
+    with pytest.raises(InputError, match="stands behind a vote"):
+        calibrate(traces, replace(config, safe="single@large"))
+
+
+def test_a_table_prefers_answers_where_questions_are_cheap_to_lose():
+    traces = both_models(120)
+    votes = count_votes(traces, "small", range(120), 10)
+    reference = votes.right[:, -1].astype(float)
+    drawn = [
+        stops_of(fit_table((votes,), reference, price), votes)[0].mean()
+        for price in (1e6, 2000.0, 200.0, 1e-3)
+    ]
+    assert drawn == sorted(drawn, reverse=True)
+    assert drawn[-1] == 1.0

@@ -52,6 +52,14 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
+    strong: Annotated[
+        str | None,
+        typer.Option(
+            "--strong",
+            help="Arm that unsettled votes of the safe arm may be handed to, e.g. single@large.",
+            show_default=False,
+        ),
+    ] = None,
     clusters: Annotated[
         int | None,
         typer.Option("--clusters", help="Of prompts; by the data's size.", show_default=False),
@@ -96,6 +104,7 @@ def calibrate(
         confidence=share("--confidence", confidence),
         safe=safe_arm,
         cheap=tuple(cheap or ()),
+        strong=strong,
         clusters=clusters,
         seed=seed,
         weights=TokenWeights(tuple(named_number("--weight", each) for each in weight or ())),

@@ -30,12 +30,14 @@ from suffice.policies.revise import ReviseOnce, SequentialRevision
 from suffice.policies.shortest import ShortMAtK
 from suffice.policies.thinking import BudgetForcing, NoThinking, Rewired
 from suffice.policies.two_sided import TwoSided
+from suffice.policies.vote_table import VoteTable
 
 _CLASSES: tuple[type[Any], ...] = (
     Single,
     SelfConsistency,
     AdaptiveConsistency,
     TwoSided,
+    VoteTable,
     EarlyStopping,
     DeepConfOnline,
     DeepConfOffline,

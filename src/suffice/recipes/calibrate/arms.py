@@ -21,7 +21,8 @@ from suffice.recipes.calibrate.fit import Fitted, fit_predictor, predictions
 from suffice.recipes.calibrate.path import Evidence
 from suffice.recipes.calibrate.play import Outcomes, Recorded, TokenWeights, play
 from suffice.recipes.calibrate.prepare import Split, arm_of, complete
-from suffice.recipes.calibrate.votes import count_votes
+from suffice.recipes.calibrate.tables import Strong
+from suffice.recipes.calibrate.votes import Votes, count_votes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -32,6 +33,8 @@ MOST_PAIRS = 6
 LARGEST_CAP = 40
 QUESTIONS_PER_CLUSTER = 80
 MOST_CLUSTERS = 8
+# Orders of the recorded samples that tables are fitted on.
+ORDERS = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -128,6 +131,7 @@ class Candidate:
     certify_safe_right: BoolArray
     certify_cheap_right: BoolArray
     certify_right: FloatArray  # the predictor's P(right)
+    strong: str | None = None  # behind the tables of a sampler
 
     @property
     def closed(self) -> Any:
@@ -146,6 +150,7 @@ class Proposal:
     policy: Any
     models: tuple[str, ...]
     is_gate: bool
+    strong: Safe | None = None
 
     def planned(self, split: Split, config: CalibrateConfig) -> Candidate | None:
         """The arm fitted on the split; None where all its fitting answers are right, or wrong."""
@@ -179,11 +184,18 @@ class Proposal:
                 self._gate(certify, cheap, cluster, judged, rescue),
             )
         else:
-            parts = (self._sampler(fit, fitted.cluster), self._sampler(certify, cluster))
+            parts = (
+                self._sampler(fit, fitted.cluster, orders=ORDERS if self.strong else 0),
+                self._sampler(certify, cluster, orders=0),
+            )
+        behind = self.strong
         return Candidate(
-            text=self.text,
+            text=self.text if behind is None else f"{self.text} > {behind.text}",
             safe_text=safe.text,
-            models=tuple(dict.fromkeys((*self.models, *safe.models))),
+            models=tuple(
+                dict.fromkeys((*self.models, *safe.models, *(behind.models if behind else ())))
+            ),
+            strong=behind.text if behind else None,
             is_gate=self.is_gate,
             cap=safe.votes or 0,
             clusters=count,
@@ -218,24 +230,41 @@ class Proposal:
             )
         )
 
-    def _sampler(self, index: IntArray, cluster: IntArray) -> SamplerPart:
+    def _sampler(self, index: IntArray, cluster: IntArray, *, orders: int) -> SamplerPart:
         assert self.safe.votes is not None
-        votes = count_votes(
-            self.table.traces,
-            self.models[0],
-            self.table.questions[index],
-            self.safe.votes,
-            weights=self.table.weights,
+
+        def votes(seed: int | None) -> Votes:
+            assert self.safe.votes is not None
+            return count_votes(
+                self.table.traces,
+                self.models[0],
+                self.table.questions[index],
+                self.safe.votes,
+                weights=self.table.weights,
+                seed=seed,
+            )
+
+        safe, behind = self.safe.outcomes, self.strong
+        strong = None
+        if behind is not None:
+            got = behind.outcomes.at(index)
+            strong = Strong(right=got.correct, answered=got.answered, cost=got.cost)
+        return SamplerPart(
+            votes(None),
+            cluster,
+            safe.correct[index],
+            safe.cost[index],
+            strong,
+            tuple(votes(seed) for seed in range(orders)),
         )
-        safe = self.safe.outcomes
-        return SamplerPart(votes, cluster, safe.correct[index], safe.cost[index])
 
 
 def candidates_of(
     table: Table, safe: Safe, split: Split, config: CalibrateConfig
 ) -> Iterator[Proposal]:
     """Cheap arms: those asked for, else one or several per model, and agreeing pairs."""
-    for text in config.cheap or _proposed(table, safe, split):
+    strong = _strong_arm(table, safe, config)
+    for text in config.cheap or _proposed(table, safe, split, config):
         named, policy, models = arm_of(text, table.traces)
         bare: Any = policy.inner if isinstance(policy, Rewired) else policy
         same = safe.votes is not None and models == safe.models
@@ -245,15 +274,38 @@ def candidates_of(
                 f"{safe.text} only adaptive_consistency or two_sided can save anything"
             )
         yield Proposal(
-            table=table, safe=safe, text=named, policy=policy, models=models, is_gate=not same
+            table=table,
+            safe=safe,
+            text=named,
+            policy=policy,
+            models=models,
+            is_gate=not same,
+            strong=strong if same else None,
         )
 
 
-def _proposed(table: Table, safe: Safe, split: Split) -> list[str]:
+def _strong_arm(table: Table, safe: Safe, config: CalibrateConfig) -> Safe | None:
+    """Whom unsettled votes go to, if anyone was named."""
+    if config.strong is None:
+        return None
+    if safe.votes is None:
+        raise InputError(
+            f"a strong arm stands behind a vote, and the safe arm is {safe.text}: take "
+            "--safe-arm self_consistency:samples=…@MODEL, or name the strong one as --safe-arm"
+        )
+    text, policy, models = arm_of(config.strong, table.traces)
+    if ">" in text:
+        raise InputError(f"strong arm {text!r} is a cascade: name one policy")
+    return Safe(text=text, models=models, outcomes=table.play(policy), votes=None)
+
+
+def _proposed(table: Table, safe: Safe, split: Split, config: CalibrateConfig) -> list[str]:
     others = [model for model in table.traces.models if model not in safe.models]
     found = []
     if safe.votes is not None and safe.votes > 2:
         found.append(f"two_sided:max_samples={safe.votes}@{safe.models[0]}")
+        if config.strong is not None:
+            return found
     for model in others:
         samples = min(table.samples(model), LARGEST_CAP)
         if samples >= 3:

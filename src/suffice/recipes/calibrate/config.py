@@ -30,6 +30,7 @@ class CalibrateConfig:
     scope: Scope = "overall"
     safe: str | None = None
     cheap: tuple[str, ...] = ()
+    strong: str | None = None  # whom an unsettled vote of the safe arm may be handed to
     clusters: int | None = None
     steps: int = 20
     dimensions: int = 512

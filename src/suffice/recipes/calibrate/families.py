@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.policies.certified import Exits
+from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.certify import Step
 from suffice.recipes.calibrate.path import (
     CLOSED,
@@ -27,6 +28,7 @@ from suffice.recipes.calibrate.path import (
     gate_options,
     lay,
 )
+from suffice.recipes.calibrate.tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.votes import Votes
 
 FloatArray = NDArray[np.float64]
@@ -38,6 +40,8 @@ Setting = tuple[Any, ...]  # by cluster
 THRESHOLDS = (0.999, 0.995, 0.99, 0.98, 0.97, 0.95, 0.925, 0.9, 0.85, 0.8, 0.75)
 HOPELESS = (None, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 PATIENCE = (4, 8, 16)
+# Prices of a lost question at which tables are fitted, in costs of a whole vote.
+PRICES = np.geomspace(100.0, 1.0, 22)
 # A path ends at this multiple of the allowed loss on the fitting questions: beyond it, no test
 # would be passed.
 BEYOND = 2.0
@@ -112,6 +116,10 @@ class SamplerPart:
     clusters: IntArray
     safe_right: BoolArray
     safe_cost: FloatArray
+    strong: Strong | None = None  # whom a table may hand unsettled votes to
+    # The same questions with their samples in other orders, and how often a whole vote is right
+    # over them: what tables are fitted on. Empty on the certifying side.
+    orders: tuple[Votes, ...] = ()
     closed: ClassVar[None] = None
 
     @property
@@ -121,25 +129,43 @@ class SamplerPart:
 
     def step(self, setting: Setting) -> Step:
         """Votes ended by each cluster's rule; at the cap where it has none."""
-        stop = np.full(len(self.clusters), self.votes.cap, dtype=np.int64)
+        n = len(self.clusters)
+        stop = np.full(n, self.votes.cap, dtype=np.int64)
+        early, given = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         for number, choice in enumerate(setting):
             if choice is not None:
                 inside = self.clusters == number
-                stop[inside] = self.votes.stop(*choice)[inside]
-        return self._step(stop)
+                ended = self._ended(choice)
+                for whole, part in zip((stop, early, given), ended, strict=True):
+                    whole[inside] = part[inside]
+        return self._step(stop, early, given)
 
-    def _step(self, stop: IntArray) -> Step:
+    def _ended(self, choice: Stopping | VoteTable) -> tuple[IntArray, BoolArray, BoolArray]:
+        """(samples drawn, counts as an early answer, handed to the strong arm) of a rule."""
+        if isinstance(choice, Stopping):
+            stop = self.votes.stop(*choice)
+            return stop, stop < self.votes.cap, np.zeros(len(stop), dtype=bool)
+        stop, given = stops_of(choice, self.votes)
+        return stop, stop < choice.max_samples if self.strong is None else ~given, given
+
+    def _step(self, stop: IntArray, early: BoolArray, given: BoolArray) -> Step:
         found = self.votes.outcomes(stop)
+        correct, cost = found.correct, found.cost
+        if self.strong is not None:
+            # A strong arm without an answer leaves the leader's standing, as a cascade does.
+            handed = np.where(self.strong.answered, self.strong.right, correct & found.answered)
+            correct = np.where(given, handed.astype(bool), correct)
+            cost = cost + np.where(given, self.strong.cost, 0.0)
         return Step(
-            harmed=self.safe_right & ~found.correct,
-            helped=~self.safe_right & found.correct,
-            stopped=stop < self.votes.cap,
-            cost=found.cost,
+            harmed=self.safe_right & ~correct,
+            helped=~self.safe_right & correct,
+            stopped=early,
+            cost=cost,
         )
 
     def options(self, mask: BoolArray, *, net: bool) -> Options:
         """Stopping rules."""
-        choices: list[Stopping | None] = [None]
+        choices: list[Stopping | VoteTable | None] = [None]
         losses, savings = [0.0], [0.0]
         safe = float(self.safe_cost[mask].sum())
         for threshold, hopeless, patience in product(THRESHOLDS, HOPELESS, PATIENCE):
@@ -147,13 +173,28 @@ class SamplerPart:
                 continue
             if patience >= self.votes.cap:
                 continue
-            choice = Stopping(threshold, hopeless, patience)
-            step = self._step(self.votes.stop(*choice)).within(mask)
+            choices.append(Stopping(threshold, hopeless, patience))
+        choices.extend(self._tables(mask))
+        for choice in choices:
+            if choice is None:
+                continue
+            step = self._step(*self._ended(choice)).within(mask)
             lost = step.harmed.sum() - (step.helped.sum() if net else 0)
-            choices.append(choice)
             losses.append(PSEUDO_LOSS + float(lost))
             savings.append(safe - float(step.cost.sum()))
         return Options(tuple(choices), np.array(losses), np.array(savings))
+
+    def _tables(self, mask: BoolArray) -> tuple[VoteTable, ...]:
+        """Tables fitted on the questions of `mask`, from the safest price down."""
+        if not self.orders:
+            return ()
+        inside = np.flatnonzero(mask)
+        orders = tuple(votes.at(inside) for votes in self.orders)
+        reference = np.mean([votes.right[:, -1] for votes in orders], axis=0)
+        unit = float(self.safe_cost[inside].mean())
+        strong = None if self.strong is None else self.strong.at(inside)
+        found = (fit_table(orders, reference, unit * price, strong) for price in PRICES)
+        return tuple(dict.fromkeys(found))
 
 
 def lay_path(

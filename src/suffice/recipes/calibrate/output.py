@@ -6,6 +6,7 @@ from pathlib import Path
 
 from suffice.core.files import write_bytes, write_text
 from suffice.policies.policy_file import PolicyFile, write_policy_file
+from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.plots import path_figure, reliability_figure
 from suffice.recipes.calibrate.run import Calibration
 from suffice.report.page import Card, FigureBlock, cards, figures, heading, notes, page, table
@@ -84,6 +85,16 @@ def certificate_page(found: Calibration, blocks: list[FigureBlock]) -> str:
     )
 
 
+def _rule(sampler: str) -> str:
+    """A sampler in few words: a table is long."""
+    rule, _, behind = sampler.partition(" > ")
+    name, _, options = rule.partition("@")[0].partition(":")
+    if name == VoteTable.name:
+        name = f"table up to {len(options.partition(',')[0].split('+'))} samples"
+        options = ""
+    return name + (f":{options}" if options else "") + (f" > {behind}" if behind else "")
+
+
 def cluster_rows(file: PolicyFile) -> list[tuple[str, ...]]:
     """A row for every cluster: words, rule, counts, bound."""
     rows = []
@@ -94,7 +105,7 @@ def cluster_rows(file: PolicyFile) -> list[tuple[str, ...]]:
         if cluster.hopeless is not None:
             rules.append(f"hopeless to {cluster.hopeless:.4g}")
         if cluster.sampler is not None:
-            rules.append(cluster.sampler.partition("@")[0])
+            rules.append(_rule(cluster.sampler))
         rule = ", ".join(rules) or f"safe arm ({cluster.fallback})"
         tested = cluster.tested
         bound = "" if tested.upper_bound is None else f"{100 * tested.upper_bound:.1f} %"

@@ -29,6 +29,7 @@ from suffice.policies.policy_file import (
     Tested,
     sealed,
 )
+from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.arms import Candidate, Table, candidates_of, safe_arm
 from suffice.recipes.calibrate.certify import Step, expected, monitors, shown_steps, tested
 from suffice.recipes.calibrate.config import CalibrateConfig
@@ -264,6 +265,9 @@ def _choice(choice: Any, candidate: Candidate) -> dict[str, Any]:
         return {"accept": choice.accept, "hopeless": choice.hopeless}
     if isinstance(choice, Stopping):
         return {"sampler": choice.text(candidate.cap, candidate.models[0])}
+    if isinstance(choice, VoteTable):
+        sampler = f"{choice.text}@{candidate.models[0]}"
+        return {"sampler": f"{sampler} > {candidate.strong}" if candidate.strong else sampler}
     return {}
 
 

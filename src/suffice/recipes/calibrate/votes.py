@@ -27,6 +27,7 @@ class Votes:
     """Questions by samples: the state of the vote after each sample, in drawing order."""
 
     lead: IntArray  # votes of the leading answer
+    second: IntArray  # votes of the runner-up
     agreement: FloatArray  # Beta criterion, leader against runner-up
     right: BoolArray  # the leading answer is right
     answered: BoolArray  # there is a leading answer
@@ -39,9 +40,16 @@ class Votes:
         """Samples per question."""
         return int(self.lead.shape[1])
 
+    @property
+    def costs(self) -> FloatArray:
+        """Cost after each sample."""
+        units = np.arange(1.0, self.cap + 1) if self.by_sample else self.tokens
+        found: FloatArray = np.broadcast_to(units * self.weight, self.tokens.shape)
+        return found
+
     def at(self, index: IntArray) -> Votes:
         """The questions of `index`."""
-        names = ("lead", "agreement", "right", "answered", "tokens")
+        names = ("lead", "second", "agreement", "right", "answered", "tokens")
         picked = {name: getattr(self, name)[index] for name in names}
         return Votes(**picked, weight=self.weight, by_sample=self.by_sample)
 
@@ -83,7 +91,7 @@ def count_votes(
     arm = traces.arm_index(model)
     chosen = [int(question) for question in questions]
     shape = (len(chosen), cap)
-    lead, agreement = np.zeros(shape, np.int64), np.zeros(shape)
+    lead, second, agreement = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
     right, answered = np.zeros(shape, bool), np.zeros(shape, bool)
     tokens = np.zeros(shape)
     for i, question in enumerate(chosen):
@@ -106,12 +114,13 @@ def count_votes(
             if not tally:
                 continue
             leader = max(tally, key=tally.__getitem__)  # the earliest of equals
-            lead[i, k] = tally[leader]
             runner_up = max((n for c, n in tally.items() if c != leader), default=0)
+            lead[i, k], second[i, k] = tally[leader], runner_up
             agreement[i, k] = beta_agreement(tally[leader], runner_up)
             right[i, k], answered[i, k] = traces.correct[first[leader]] == 1.0, True
     return Votes(
         lead=lead,
+        second=second,
         agreement=agreement,
         right=right,
         answered=answered,

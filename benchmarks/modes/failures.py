@@ -88,7 +88,7 @@ def tell(line: dict[str, Any]) -> None:
 def biased(asked: argparse.Namespace) -> None:
     """GRPO and DeGRPO from warm-ups of several p(think)."""
     book = Book(asked.out / "bias.jsonl")
-    base = Routing(learning_rate=3e-4, steps=asked.steps, seed=asked.seed)
+    base = Routing(learning_rate=3e-4, steps=asked.steps, problems=16, seed=asked.seed)
     methods = {
         "grpo": replace(base, method="grpo"),
         "degrpo with entropy": replace(base, method="degrpo", alpha=0.1, entropy=0.02),

@@ -82,6 +82,9 @@ def modes(
         typer.Option(help="JSONL with prompt and answer, instead of tasks.", show_default=False),
     ] = None,
     steps: Annotated[int | None, typer.Option(show_default=False)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of all but the gate.", show_default=False)
+    ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="degrpo: weight of the mode token.", show_default=False)
     ] = None,
@@ -125,7 +128,7 @@ def modes(
         raise InputError("name the model to start from with --model, or in the TOML of --config")
     asked = from_toml(ModesTraining, config) if config else ModesTraining(model=str(model))
     given = {
-        "method": method, "steps": steps, "alpha": alpha, "norm": norm, "entropy": entropy,
+        "method": method, "steps": steps, "learning_rate": learning_rate, "alpha": alpha, "norm": norm, "entropy": entropy,
         "gamma": gamma, "seed": seed,
     }  # fmt: skip
     routing: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

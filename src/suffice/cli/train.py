@@ -128,8 +128,8 @@ def modes(
         raise InputError("name the model to start from with --model, or in the TOML of --config")
     asked = from_toml(ModesTraining, config) if config else ModesTraining(model=str(model))
     given = {
-        "method": method, "steps": steps, "learning_rate": learning_rate, "alpha": alpha, "norm": norm, "entropy": entropy,
-        "gamma": gamma, "seed": seed,
+        "method": method, "steps": steps, "learning_rate": learning_rate, "alpha": alpha,
+        "norm": norm, "entropy": entropy, "gamma": gamma, "seed": seed,
     }  # fmt: skip
     routing: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     changes: dict[str, Any] = {"routing": replace(asked.routing, **routing)}

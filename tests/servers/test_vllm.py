@@ -9,13 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -24,55 +20,25 @@ import pytest
 
 from suffice.backends.openai import OpenAIBackend
 from suffice.core.requests import Message, Request, Sampling
+from tests.servers.vllm_server import vllm_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
-START_TIMEOUT_S = 240.0
 MESSAGES: Any = [{"role": "user", "content": "Count upwards from one."}]
 
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    running = os.environ.get("SUFFICE_VLLM_URL")
-    if running:
-        yield running.rstrip("/")
-        return
-    python, model = os.environ.get("SUFFICE_VLLM_PYTHON"), os.environ.get("SUFFICE_VLLM_MODEL")
-    if not python or not model:
-        pytest.skip("scripts/test-vllm sets SUFFICE_VLLM_PYTHON and SUFFICE_VLLM_MODEL")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    command = [
-        python, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1",
-        "--port", str(port), "--model", model, "--served-model-name", "smol",
-        "--dtype", "bfloat16", "--max-model-len", "2048", "--enforce-eager",
+    model = os.environ.get("SUFFICE_VLLM_MODEL")
+    at = os.environ.get("SUFFICE_VLLM_URL")
+    if not at and not model:
+        pytest.skip("scripts/test-vllm sets SUFFICE_VLLM_MODEL")
+    options = [
+        "--dtype", "bfloat16", "--max-model-len", "2048",
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     ]  # fmt: skip
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
-        try:
-            _wait_until_up(f"http://127.0.0.1:{port}", process, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)  # our own session: the engine is its child
-            process.wait(30)
-
-
-def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            if httpx2.get(f"{url}/health").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        assert process.poll() is None, f"vLLM ended: {log.read_text()[-2000:]}"
-        assert time.monotonic() < until, f"vLLM did not start: {log.read_text()[-2000:]}"
-        time.sleep(0.5)
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    with vllm_server(model or "", "smol", options, log, at=at) as url:
+        yield url
 
 
 @pytest.fixture

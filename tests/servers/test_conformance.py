@@ -241,42 +241,103 @@ def test_cancelling_a_stream_reaches_the_engine(tools: Any) -> None:
 NODE = """
 const OpenAI = require('openai').default || require('openai');
 const client = new OpenAI({ baseURL: process.argv[2], apiKey: 'none', maxRetries: 0 });
+const messages = [{ role: 'user', content: '2+2' }];
+const ask = (fields) => client.chat.completions.create({ messages, ...fields });
+const tools = [{ type: 'function', function: { name: 'add', parameters: { type: 'object' } } }];
+async function told(call) {
+  try { await call(); return null; }
+  catch (error) { return [error.constructor.name, error.status ?? null, error.code ?? null]; }
+}
 (async () => {
-  const found = {};
-  const messages = [{ role: 'user', content: '2+2' }];
+  const found = { models: (await client.models.list()).data.map((card) => card.id) };
   for (const model of ['fake', 'suffice/single', 'suffice/adaptive_consistency']) {
-    const whole = await client.chat.completions.create({ model, messages });
-    let text = '';
-    const stream = await client.chat.completions.create({ model, messages, stream: true });
-    for await (const chunk of stream)
+    const whole = await ask({ model });
+    let text = '', usage = null;
+    const options = { stream: true, stream_options: { include_usage: true } };
+    for await (const chunk of await ask({ model, ...options })) {
       text += chunk.choices[0]?.delta?.content ?? '';
-    found[model] = [whole.choices[0].message.content, text];
+      usage = chunk.usage ?? usage;
+    }
+    const two = await ask({ model, n: 2 });
+    found[model] = {
+      text: [whole.choices[0].message.content, text],
+      finish: whole.choices[0].finish_reason,
+      usage: [whole.usage.completion_tokens > 0, usage.completion_tokens > 0],
+      receipt: whole.suffice?.arm ?? null,
+      choices: two.choices.map((choice) => choice.index),
+      legacy: (await client.completions.create({ model, prompt: '2+2' })).choices[0].text,
+    };
+    const broken = async () => {
+      for await (const _ of await ask({ model, user: 'die', stream: true }));
+    };
+    found[model].broken = await told(broken);
+    found[model].call = (await ask({ model, user: 'call', tools })).choices[0].message.tool_calls
+      ?.map((call) => [call.function.name, call.function.arguments]);
   }
-  try { await client.chat.completions.create({ model: 'nobody', messages }); }
-  catch (error) { found.error = [error.status, error.code]; }
+  found.unknown = await told(() => ask({ model: 'nobody' }));
+  found.wrong = await told(() => ask({ model: 'suffice/single', suffice: { polcy: 'esc' } }));
+  const vote = { policy: 'adaptive_consistency', answer_format: 'number' };
+  found.vote = (await ask({ model: 'fake', suffice: vote })).suffice.samples_run;
+  const left = await ask({ model: 'suffice/single', user: 'slow', stream: true });
+  for await (const _ of left) break;  // the client closes the connection
   console.log(JSON.stringify(found));
 })();
 """
 
 
+def answers_node(number: int, body: dict[str, Any]) -> Reply:
+    match body.get("user"):
+        case "die":
+            return Reply(tokens=("it", " is", " 4"), misdeed="cut", misdeed_after=2)
+        case "call":
+            return Reply(tokens=(), tool_call=("add", '{"a": 2}'), finish_reason="tool_calls")
+        case "slow":
+            return Reply(tokens=("4",) * 500, delay_s=0.02)
+        case _:
+            return Reply.saying("it is 4")
+
+
+def node_path() -> str | None:
+    """Where Node's `openai` package is: in NODE_PATH, here, or installed globally."""
+    places = [*os.environ.get("NODE_PATH", "").split(os.pathsep), "node_modules"]
+    npm = shutil.which("npm")
+    if npm is not None:
+        asked = [npm, "root", "-g"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        places.append(done.stdout.strip())
+    known = [place for place in places if place and (Path(place) / "openai").is_dir()]
+    return str(Path(known[0]).resolve()) if known else None
+
+
 def test_nodes_client(tools: Any, tmp_path: Path) -> None:
-    """Runs where Node is, with its `openai` package in NODE_PATH or installed globally."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
+    node, path = shutil.which("node"), node_path()
+    if node is None:
         pytest.skip("no node here")
-    root = subprocess.run([npm, "root", "-g"], capture_output=True, text=True, check=False)
+    if path is None:
+        pytest.skip("node has no openai package: npm install openai, or set NODE_PATH")
     script = tmp_path / "ask.js"
     script.write_text(NODE)
-    path = os.environ.get("NODE_PATH") or root.stdout.strip()
-    if not any((Path(each) / "openai").is_dir() for each in path.split(os.pathsep)):
-        pytest.skip("node has no openai package: npm install -g openai")
-    with stack(tools, Reply.saying("it is 4")) as (client, _):
+    with stack(tools, answers_node) as (client, engine):
         done = subprocess.run(
             [node, str(script), str(client.base_url)], capture_output=True, text=True, timeout=60,
             env={**os.environ, "NODE_PATH": path}, check=False,
         )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr
+        tools.wait_for(lambda: engine.seen.running == 0)
+        assert engine.seen.tokens < 400  # the one that was left did not run on
     found = json.loads(done.stdout)
-    for model in MODELS:
-        assert found[model] == ["it is 4", "it is 4"]
-    assert found["error"] == [404, "model_not_found"]
+    assert {"fake", "suffice/auto", "suffice/single"} <= set(found["models"])
+    for model, arm in (("fake", None), *((name, name.split("/")[-1]) for name in MODELS[1:])):
+        assert found[model] == {
+            "text": ["it is 4", "it is 4"],
+            "finish": "stop",
+            "usage": [True, True],
+            "receipt": arm,
+            "choices": [0, 1],
+            "legacy": "it is 4",
+            "broken": ["APIError", None, "upstream_disconnected"],
+            "call": [["add", '{"a": 2}']],
+        }
+    assert found["unknown"] == ["NotFoundError", 404, "model_not_found"]
+    assert found["wrong"] == ["BadRequestError", 400, "invalid_value"]
+    assert found["vote"] >= 3

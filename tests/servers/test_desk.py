@@ -141,7 +141,7 @@ def test_feedback_is_attached(tools: Any, tmp_path: Path) -> None:
         (row,) = s.rows(1)
         assert row["score"] == 1.0
         unknown = httpx2.post(f"{s.url}/v1/feedback", json=said | {"request_id": "req-none"})
-        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "request_not_found")
         for wrong in ({"request_id": name}, {"request_id": name, "score": 2}, {"score": 1}, []):
             answer = httpx2.post(f"{s.url}/v1/feedback", json=wrong)
             assert answer.status_code == 400, answer.text

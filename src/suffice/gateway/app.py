@@ -184,7 +184,8 @@ class Gateway:
     async def openapi(self, request: Request) -> Response:
         """`GET /openapi.json`."""
         del request
-        return Response(orjson.dumps(description()), media_type="application/json")
+        more = [found for hook in self._hooks if (found := hook.described()) is not None]
+        return Response(orjson.dumps(description(more)), media_type="application/json")
 
     def _pool(self, config: GatewayConfig) -> BackendPool:
         backends = self._own_backends

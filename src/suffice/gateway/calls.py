@@ -26,6 +26,7 @@ from suffice.executors.live import Event
 
 if TYPE_CHECKING:
     from suffice.gateway.config import GatewayConfig
+    from suffice.gateway.openapi import Described
     from suffice.gateway.watches import Watches
 
 
@@ -95,6 +96,10 @@ class Hook:
     def routes(self) -> Sequence[BaseRoute]:
         """Routes of the hook's own."""
         return ()
+
+    def described(self) -> Described | None:
+        """Those routes for `/openapi.json`."""
+        return None
 
     def not_ready(self) -> str | None:
         """Why `/ready` has to say no; None if nothing speaks against it."""

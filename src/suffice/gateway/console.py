@@ -16,12 +16,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from suffice import __version__
-from suffice.core.errors import InputError, SufficeError, UnknownName
+from suffice.core.errors import InputError, SufficeError
 from suffice.gateway.arms import Arms
 from suffice.gateway.desk import Desk
 from suffice.gateway.doors import visitor_of
 from suffice.gateway.errors import Refusal, error_response
 from suffice.gateway.metrics import CONTENT_TYPE, exposition
+from suffice.gateway.openapi import Described, errors, get, get_text, reference, schemas_of
 from suffice.gateway.tally import merged
 from suffice.ledger import queries
 from suffice.ledger.database import LedgerError
@@ -69,6 +70,39 @@ def routes(desk: Desk) -> Sequence[BaseRoute]:
     )
 
 
+def described() -> Described:
+    """What `routes` adds, for `/openapi.json`."""
+    span = {
+        "name": "span", "in": "query", "required": False,
+        "schema": {"type": "string", "enum": list(SPANS), "default": "15m"},
+    }  # fmt: skip
+    judged = {
+        "summary": "attach a judgement to a request; answered when it is on disk",
+        "requestBody": {
+            "required": True, "content": {"application/json": {"schema": reference("Judgement")}}
+        },
+        "responses": {
+            "200": {
+                "description": "written",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
+            **errors("400", "401", "403", "404", "503"),
+        },
+    }  # fmt: skip
+    state = get(None, "what the dashboard shows", "400", "401", "403") | {"parameters": [span]}
+    return Described(
+        paths={
+            "/v1/feedback": {"post": judged},
+            "/metrics": {"get": get_text("text/plain", "for Prometheus", "401", "403")},
+            "/admin/state": {"get": state},
+            **{
+                path: {"get": get_text(kind, "the dashboard")} for path, (_, kind) in _PAGES.items()
+            },
+        },
+        schemas=schemas_of(Judgement),
+    )
+
+
 def _guarded(handler: Handler) -> Handler:
     async def guarded(request: Request) -> Response:
         try:
@@ -88,7 +122,7 @@ def _page(name: str, media_type: str) -> Handler:
     return page
 
 
-class _Judgement(BaseModel):
+class Judgement(BaseModel):
     """The body of `/v1/feedback`: `correct`, or a `score` in [0, 1].
 
     `harmed` is an audit of a certified answer: it was wrong and the safe arm's right, or not.
@@ -151,9 +185,10 @@ class Console:
             if attempt == 0:  # it may be on its way to the ledger
                 await asyncio.sleep(self._desk.config.ledger.flush_s + 0.2)
         else:
-            raise UnknownName(
-                f"no request {request_id!r} is in the ledger: give the x-request-id of an answer"
-            )
+            raise Refusal(
+                f"no request {request_id!r} is in the ledger: give the x-request-id of an answer",
+                status=404, code="request_not_found",
+            )  # fmt: skip
         if key is not None and not key.admin and owner != key.id:
             raise Refusal(
                 "this request was made with another key", status=403, code="not_your_request",
@@ -271,9 +306,9 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _judgement(body: bytes) -> _Judgement:
+def _judgement(body: bytes) -> Judgement:
     try:
-        judged = _Judgement.model_validate_json(body)
+        judged = Judgement.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"

@@ -29,6 +29,7 @@ from suffice.gateway.errors import Refusal
 from suffice.gateway.journal import log_request
 from suffice.gateway.lambda_price import NAME as LAMBDA
 from suffice.gateway.lambda_price import LambdaPrice
+from suffice.gateway.openapi import Described
 from suffice.gateway.races import Race
 from suffice.gateway.sections import NO_LEDGER
 from suffice.gateway.spans import OtelSpans, Spans, new_trace_id, parse_parent
@@ -141,6 +142,12 @@ class Desk(Hook):
         from suffice.gateway.console import routes  # noqa: PLC0415 - it needs the desk's type
 
         return routes(self)
+
+    def described(self) -> Described:
+        """Those routes for `/openapi.json`."""
+        from suffice.gateway.console import described  # noqa: PLC0415 - it needs the desk's type
+
+        return described()
 
     def share(self, watches: Watches) -> None:
         """Exchange what certificates have seen with other processes, and hear it at once."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -32,7 +33,7 @@ _ERRORS = {
     "400": "the request cannot be answered as it is",
     "401": "a key is wanted, or this one is not known",
     "403": "the key does not allow it",
-    "404": "no upstream and no policy of that name",
+    "404": "no upstream, policy or request of that name",
     "408": "the request did not come in time",
     "413": "the body is too large",
     "422": "the upstream's own verdict",
@@ -45,9 +46,16 @@ _ERRORS = {
 }
 
 
-@cache
-def description() -> dict[str, Any]:
-    """OpenAPI 3.1 of what create_app serves; hooks describe their own routes elsewhere."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """Routes of a hook's own, and the schemas that they name."""
+
+    paths: dict[str, Any]
+    schemas: dict[str, Any] = field(default_factory=dict)
+
+
+def description(more: Sequence[Described] = ()) -> dict[str, Any]:
+    """OpenAPI 3.1 of what create_app serves, with what its hooks add."""
     schemas: dict[str, Any] = {
         "Error": _object({"error": _object(_ERROR, "message")}, "error"),
         "Answer": _object(_ANSWER, "choices"),
@@ -56,7 +64,9 @@ def description() -> dict[str, Any]:
         "Ready": _object({"ready": {"type": "boolean"}, "why": _TEXT_OR_NULL}, "ready"),
     }
     for body in (ChatBody, CompletionBody):
-        schemas |= _schemas_of(body)
+        schemas |= schemas_of(body)
+    for each in more:
+        schemas |= each.schemas
     return {
         "openapi": "3.1.0",
         "info": {
@@ -69,16 +79,27 @@ def description() -> dict[str, Any]:
         "paths": {
             "/v1/chat/completions": {"post": _completion("ChatBody", "chat")},
             "/v1/completions": {"post": _completion("CompletionBody", "completion")},
-            "/v1/models": {"get": _get("Models", "what can be asked for", "401", "502", "504")},
-            "/health": {"get": _get("Health", "whether upstreams answer", own="503")},
-            "/ready": {"get": _get("Ready", "whether a call would be taken up", own="503")},
-            "/openapi.json": {"get": _get(None, "this description")},
+            "/v1/models": {
+                "get": get("Models", "what can be asked for", "401", "403", "502", "504")
+            },
+            "/health": {"get": get("Health", "whether upstreams answer", own="503")},
+            "/ready": {"get": get("Ready", "whether a call would be taken up", own="503")},
+            "/openapi.json": {"get": get(None, "this description")},
+            **{path: item for each in more for path, item in each.paths.items()},
         },
-        "components": {"schemas": schemas},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {
+                "type": "http", "scheme": "bearer",
+                "description": "of `suffice keys add`; not asked for before there are keys",
+            }},
+        },
+        "security": [{}, {"key": []}],
     }  # fmt: skip
 
 
-def _schemas_of(body: type[BaseModel]) -> dict[str, Any]:
+def schemas_of(body: type[BaseModel]) -> dict[str, Any]:
+    """A body's schema and those that it names."""
     schema = body.model_json_schema(ref_template=_REFERENCE)
     inner: dict[str, Any] = schema.pop("$defs", {})
     return {**{name.removeprefix("_"): value for name, value in _renamed(inner).items()},
@@ -96,7 +117,7 @@ def _renamed(value: Any) -> Any:
 
 
 def _completion(body: str, name: str) -> dict[str, Any]:
-    answer = {"schema": {"$ref": "#/components/schemas/Answer"}}
+    answer = {"schema": reference("Answer")}
     found = {
         "description": "the answer; with `stream`, chunks of it as server-sent events",
         "content": {
@@ -104,26 +125,40 @@ def _completion(body: str, name: str) -> dict[str, Any]:
             "text/event-stream": {"schema": {"type": "string"}},
         },
     }
-    schema = {"schema": {"$ref": f"#/components/schemas/{body}"}}
+    schema = {"schema": reference(body)}
     return {
         "operationId": f"create_{name}",
         "requestBody": {"required": True, "content": {"application/json": schema}},
-        "responses": {"200": found, **{status: _error(status) for status in _ERRORS}},
+        "responses": {"200": found, **errors(*_ERRORS)},
     }
 
 
-def _get(schema: str | None, summary: str, *errors: str, own: str | None = None) -> dict[str, Any]:
-    kind: Any = {"type": "object"} if schema is None else {"$ref": f"#/components/schemas/{schema}"}
+def get(schema: str | None, summary: str, *statuses: str, own: str | None = None) -> dict[str, Any]:
+    """A GET that answers with JSON; with status `own` too, where the answer is a no."""
+    kind: Any = {"type": "object"} if schema is None else reference(schema)
     good = {"description": summary, "content": {"application/json": {"schema": kind}}}
-    responses = {"200": good, **{status: _error(status) for status in errors}}
+    responses = {"200": good, **errors(*statuses)}
     if own is not None:
         responses[own] = {**good, "description": "no"}
     return {"summary": summary, "responses": responses}
 
 
-def _error(status: str) -> dict[str, Any]:
-    schema = {"schema": {"$ref": "#/components/schemas/Error"}}
-    return {"description": _ERRORS[status], "content": {"application/json": schema}}
+def get_text(media_type: str, summary: str, *statuses: str) -> dict[str, Any]:
+    """A GET that answers with a text."""
+    content = {media_type: {"schema": _TEXT}}
+    good = {"description": summary, "content": content}
+    return {"summary": summary, "responses": {"200": good, **errors(*statuses)}}
+
+
+def reference(schema: str) -> dict[str, str]:
+    """What stands for a schema."""
+    return {"$ref": _REFERENCE.format(model=schema)}
+
+
+def errors(*statuses: str) -> dict[str, Any]:
+    """Answers with the error object, by status."""
+    content = {"application/json": {"schema": reference("Error")}}
+    return {status: {"description": _ERRORS[status], "content": content} for status in statuses}
 
 
 def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:

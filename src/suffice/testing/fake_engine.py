@@ -233,6 +233,10 @@ class FakeEngine(ThreadedServer):
         for index in range(asked.get("n") or 1):
             choice: Json = {"index": index, "finish_reason": reply.finish_reason}
             message: Json = {"role": "assistant", "content": "".join(reply.tokens)}
+            if reply.tool_call is not None:
+                name, arguments = reply.tool_call
+                function = {"name": name, "arguments": arguments}
+                message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
             if asked.get("logprobs") and self.talents.logprobs:
                 entries = [_logprob(token, reply, asked) for token in reply.tokens]
                 choice["logprobs"] = {"content": entries}

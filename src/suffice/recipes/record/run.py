@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from suffice.backends.protocol import Backend
 from suffice.core.errors import (
@@ -143,23 +143,83 @@ async def record(
         top_logprobs=config.sampling.top_logprobs,
     )
     with TraceWriter(out, information) as writer:
-        jobs = [
-            key
-            for item in items
-            for key in (
-                TraceKey(*item.question.key, model, config.mode.name, n)
-                for n in range(config.samples)
-            )
-        ]
-        progress = Progress(total=len(jobs), known=sum(key in writer.known for key in jobs))
-        tell(progress)
-        recorder = _Recorder(backend, writer, config, progress, tell)
-        await recorder.run(_draws(items, model, config, writer))
-        return Recorded(progress, progress.failed == 0)
+        return await _drawn(items, backend, writer, model, config, tell)
+
+
+async def collect(
+    items: Sequence[Item],
+    backend: Backend,
+    config: RecordConfig,
+    *,
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> list[Trace]:
+    """The same without a file, and so without pyarrow: for what one process draws and uses.
+
+    Raises the server's error also for a single sample that fails for good.
+    """
+    kept = _Kept()
+    model = await _model(backend, config)
+    found = await _drawn(items, backend, kept, model, config, tell)
+    if not found.complete:
+        raise InputError(f"{found.progress.failed} samples failed: {found.progress.last_error}")
+    return kept.traces
+
+
+class _Writer(Protocol):
+    """What a recording needs of a trace file."""
+
+    @property
+    def known(self) -> Collection[TraceKey]:
+        """Keys that it has already."""
+        ...
+
+    def add(self, trace: Trace) -> None:
+        """Take in one more."""
+        ...
+
+    def flush(self) -> None:
+        """Make safe what it has."""
+        ...
+
+
+class _Kept:
+    """Traces in memory."""
+
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+        self.known: frozenset[TraceKey] = frozenset()
+
+    def add(self, trace: Trace) -> None:
+        self.traces.append(trace)
+
+    def flush(self) -> None:
+        pass
+
+
+async def _drawn(  # noqa: PLR0917 - its two callers have all of it in hand
+    items: Sequence[Item],
+    backend: Backend,
+    writer: _Writer,
+    model: str,
+    config: RecordConfig,
+    tell: Callable[[Progress], None],
+) -> Recorded:
+    jobs = [
+        key
+        for item in items
+        for key in (
+            TraceKey(*item.question.key, model, config.mode.name, n) for n in range(config.samples)
+        )
+    ]
+    progress = Progress(total=len(jobs), known=sum(key in writer.known for key in jobs))
+    tell(progress)
+    recorder = _Recorder(backend, writer, config, progress, tell)
+    await recorder.run(_draws(items, model, config, writer))
+    return Recorded(progress, progress.failed == 0)
 
 
 def _draws(
-    items: Sequence[Item], model: str, config: RecordConfig, writer: TraceWriter
+    items: Sequence[Item], model: str, config: RecordConfig, writer: _Writer
 ) -> Iterator[Draw]:
     """What is still to be drawn; a question's samples follow each other, for its prefix cache."""
     for item in items:
@@ -233,7 +293,7 @@ class _Recorder:
     def __init__(
         self,
         backend: Backend,
-        writer: TraceWriter,
+        writer: _Writer,
         config: RecordConfig,
         progress: Progress,
         tell: Callable[[Progress], None],

@@ -25,6 +25,7 @@ from suffice.evals.statistics.bootstrap import ratio_interval
 from suffice.evals.trace_files import read_traces, trace_set
 from suffice.evals.traces import MISSING
 from suffice.policies.registry import parse_policy
+from suffice.recipes.calibrate import families
 from suffice.recipes.calibrate.certify import shown_steps
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.families import PRICES, SamplerPart, lay_path
@@ -32,6 +33,18 @@ from suffice.recipes.calibrate.tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.votes import count_votes
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
 
+_FITTED: dict[tuple, object] = {}
+
+
+def remembered(orders, reference, price, strong=None):
+    """`fit_table`, once for the same votes and price: three limits ask for the same tables."""
+    key = (hash(orders[0].lead.tobytes()), float(price), strong is None)
+    if key not in _FITTED:
+        _FITTED[key] = fit_table(orders, reference, price, strong)
+    return _FITTED[key]
+
+
+families.fit_table = remembered
 CAP = 40
 ORDERS = 12
 STRONG = {
@@ -84,13 +97,15 @@ class Rules:
     def rows(self, task: str) -> list[dict]:
         """Saving and drop of each rule, and its cost against the reference rule's, paired."""
         found = []
-        base = self.sums[REFERENCE]
-        for name, (cost, right, full, times) in self.sums.items():
+        tested = self.sums[REFERENCE][3] > 0
+        base = self.sums[REFERENCE][:, tested]
+        for name, sums in self.sums.items():
+            cost, right, full, times = sums[:, tested]
             saving = ratio_interval(CAP * times - cost, CAP * times)
             drop = ratio_interval(full - right, times)
-            per, theirs = cost / np.maximum(times, 1), base[0] / np.maximum(base[3], 1)
+            per, theirs = cost / times, base[0] / base[3]
             paired = ratio_interval(theirs - per, theirs)
-            ahead = ratio_interval(right / times - base[1] / base[3], np.ones(self.count))
+            ahead = ratio_interval(right / times - base[1] / base[3], np.ones(len(times)))
             found.append({
                 "task": task, "rule": name, "cost": float(per.mean()),
                 "saving": [saving.estimate, saving.low, saving.high],
@@ -163,6 +178,7 @@ def _split(  # noqa: PLR0917 - one caller, all of it in hand
     split: int, orders, esc, strong: Strong, rules: Rules, tally: dict
 ) -> None:
     n = len(strong.right)
+    _FITTED.clear()
     shuffled = np.random.default_rng(split).permutation(n)
     half = n // 2
     fit, certify, test = shuffled[: half // 2], shuffled[half // 2 : half], shuffled[half:]
@@ -217,7 +233,7 @@ def _tuned(orders, index, strong: Strong | None, limit: float):
     reference = np.mean([votes.right[:, -1] for votes in some], axis=0)
     best, least = None, np.inf
     for price in PRICES:
-        table = fit_table(some, reference, CAP * price, behind)
+        table = remembered(some, reference, CAP * price, behind)
         right, cost = np.zeros(len(index)), 0.0
         for votes in some:
             stop, given = stops_of(table, votes)

@@ -136,3 +136,57 @@ def join(
     found = read_traces(files)
     write_traces(out, found)
     typer.echo(f"{len(found)} samples of {len(found.questions)} questions in {out}")
+
+
+@traces.command("from-ledger")
+def from_ledger(
+    out: Annotated[Path, typer.Option("--out", help="Trace file to write.")],
+    ledger: Annotated[
+        str | None,
+        typer.Option("--ledger", help="File or postgresql:// URL; the default ledger without."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", help="Only the last 90m, 24h, 7d …", show_default=False),
+    ] = None,
+    answer_format: Annotated[
+        str | None,
+        typer.Option(
+            "--answer-format",
+            help="Extracts answers where no policy did: number, choice, boxed …",
+            show_default=False,
+        ),
+    ] = None,
+    judged: Annotated[
+        bool, typer.Option("--judged", help="Only questions of which every sample is judged.")
+    ] = False,
+) -> None:
+    """Turn traffic whose prompts and outputs were stored into traces, judged by feedback.
+
+    Example: [bold]suffice traces from-ledger --since 7d --judged --out traffic.parquet[/bold]
+    """
+    import time
+
+    from suffice.core.quantities import parse_duration
+    from suffice.evals.trace_files import write_traces
+    from suffice.ledger.export import records
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import open_existing
+    from suffice.recipes.record.from_ledger import traces_of
+
+    began_s = 0.0 if since is None else time.time() - parse_duration(since, what="--since")
+    store = open_existing(ledger or default_url())
+    try:
+        found = traces_of(
+            records(store, since_s=began_s), answer_format=answer_format, judged=judged
+        )
+    finally:
+        store.close()
+    write_traces(out, found.traces, found.information)
+    questions = len({trace.question.name for trace in found.traces})
+    typer.echo(
+        f"{len(found.traces)} samples of {questions} questions in {out}, "
+        f"{found.judged} of {found.used} requests judged"
+    )
+    for why, count in found.left_out.items():
+        typer.echo(f"left out: {count} {why}")

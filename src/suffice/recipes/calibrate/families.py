@@ -171,7 +171,7 @@ class SamplerPart:
         for threshold, hopeless, patience in product(THRESHOLDS, HOPELESS, PATIENCE):
             if hopeless is None and patience != PATIENCE[0]:
                 continue
-            if patience >= self.votes.cap:
+            if hopeless is not None and patience >= self.votes.cap:
                 continue
             choices.append(Stopping(threshold, hopeless, patience))
         choices.extend(self._tables(mask))

@@ -28,7 +28,7 @@ from suffice.training.modes.gate import Gate, fold_loss, gate_loss, train_gate  
 from suffice.training.modes.policy_gradient import train_policy  # noqa: E402
 from suffice.training.modes.probe import probe_answers, probe_choice  # noqa: E402
 from suffice.training.modes.rewards import ModePrice, TokenCost  # noqa: E402
-from suffice.training.modes.rollout import draw, roll_out  # noqa: E402
+from suffice.training.modes.rollout import Rollouts, draw, roll_out  # noqa: E402
 from suffice.training.modes.run_state import RunState, seeded  # noqa: E402
 from suffice.training.modes.sequences import (  # noqa: E402
     Batch,
@@ -334,7 +334,7 @@ def test_the_gate_learns_where_thinking_pays_and_the_body_stays() -> None:
     own = learner()
     own.model.requires_grad_(False)
     before = weights(own)
-    gate = Gate(32, 16, seed=0)
+    gate = Gate(64, 16, seed=0)
     optimiser = torch.optim.AdamW(gate.parameters(), lr=4e-2)
     for step in range(60):
         problems = MIXTURE.draw(8, seed=0, step=step, split="train")
@@ -381,34 +381,40 @@ def test_equal_rewards_teach_the_gate_nothing() -> None:
         temperature=1.0, generator=seeded(0),
     )  # fmt: skip
     drawn = replace(drawn, reward_B=torch.ones_like(drawn.reward_B))
-    assert float(gate_loss(own.model, Gate(32, 8, seed=0), drawn).detach()) == 0.0
+    assert float(gate_loss(own.model, Gate(64, 8, seed=0), drawn).detach()) == 0.0
 
 
-def test_folding_moves_the_choice_and_keeps_the_answers() -> None:
-    own = learner()
+def fold(own: Learner, gate: Gate, steps: int) -> tuple[Learner, Rollouts]:
+    """The frozen body and the last responses of a fold into `own`."""
     frozen = copy.deepcopy(own.model).eval().requires_grad_(False)
-    gate = Gate(32, 8, seed=0)
-    with torch.no_grad():
-        gate.outer.bias.fill_(2.0)  # p(think) = .88 everywhere
     optimiser = torch.optim.AdamW(own.model.parameters(), lr=2e-3)
-    for step in range(120):
+    for step in range(steps):
         problems = MIXTURE.draw(8, seed=0, step=step, split="train")
         drawn = roll_out(
             frozen, problems, VOCABULARY, REWARD, group=2, halves=True, max_tokens=6,
             temperature=1.0, generator=seeded(0, step),
         )  # fmt: skip
         loss = fold_loss(own.model, frozen, gate, drawn, VOCABULARY)
-        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / 120)
+        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+    return Learner(frozen, VOCABULARY, MIXTURE), drawn
+
+
+def test_folding_moves_the_choice_and_keeps_the_answers() -> None:
+    own, gate = learner(), Gate(64, 8, seed=0)
+    # A body from nothing writes anything first; this one writes a mode, as a warmed-up one does.
+    fold(own, gate, 80)
+    with torch.no_grad():
+        gate.outer.bias.fill_(2.0)  # p(think) = .88 everywhere
+    frozen, drawn = fold(own, gate, 40)
     for p in probe_choice(own, seed=0).values():
         assert p == pytest.approx(0.88, abs=0.05)
     mine, _ = response_logits(own.model, drawn.batch)
-    # The first token is a mode: the untrained body wrote anything there.
+    theirs, _ = response_logits(frozen.model, drawn.batch)
     modes = [VOCABULARY.id(token) for token in ("<short>", "<think>")]
     assert float(mine[:, 0].detach().softmax(-1)[:, modes].sum(-1).min()) > 0.95
-    theirs, _ = response_logits(frozen, drawn.batch)
     agree = mine[:, 1:].argmax(-1) == theirs[:, 1:].argmax(-1)
     assert float(agree[drawn.batch.mask_BT[:, 1:]].float().mean()) > 0.9
 

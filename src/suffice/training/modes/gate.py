@@ -28,7 +28,7 @@ from suffice.training.modes.rollout import Rollouts, roll_out
 from suffice.training.modes.run_state import RunState, require_finite, seeded
 from suffice.training.modes.sequences import (
     Learner,
-    choice_states,
+    gate_states,
     response_logits,
 )
 from suffice.training.modes.settings import Routing
@@ -41,19 +41,20 @@ SCALED_BY = 512
 
 
 class Gate(nn.Module):  # type: ignore[misc]
-    """Hidden state at the choice (B, d) to log p(think) - log p(short), (B,).
+    """What it reads of a problem (B, 2 d) to log p(think) - log p(short), (B,).
 
-    Each feature is centred and scaled by its spread over problems. A warm-up asks the same choice
-    for all problems, and the better it learns that, the less of the problem is left at the choice:
-    about a hundredth of the state's length in the shipped model. It is enough, but a norm over the
-    features does not see it.
+    It reads the state at the choice and the mean of the prompt's, each feature centred and scaled
+    by its spread over problems. A warm-up asks the same choice for all problems, and the better it
+    learns that, the less of the problem is left at the choice: a tenth of the state's length in one
+    seed, in another too little to tell two steps from three. A norm over the features sees less
+    still.
     """
 
-    def __init__(self, hidden_size: int, width: int, *, seed: int) -> None:
+    def __init__(self, inputs: int, width: int, *, seed: int) -> None:
         super().__init__()
-        self.register_buffer("mean_d", torch.zeros(hidden_size))
-        self.register_buffer("spread_d", torch.ones(hidden_size))
-        self.inner = nn.Linear(hidden_size, width)
+        self.register_buffer("mean_D", torch.zeros(inputs))
+        self.register_buffer("spread_D", torch.ones(inputs))
+        self.inner = nn.Linear(inputs, width)
         self.outer = nn.Linear(width, 1)
         generator = seeded(seed, "gate")
         with torch.no_grad():
@@ -63,14 +64,14 @@ class Gate(nn.Module):  # type: ignore[misc]
             self.outer.weight.zero_()  # starts undecided
             self.outer.bias.zero_()
 
-    def scale_to(self, hidden_Nd: torch.Tensor) -> None:
+    def scale_to(self, state_ND: torch.Tensor) -> None:
         """Take each feature's mean and spread from the states of some problems."""
-        self.mean_d = hidden_Nd.mean(dim=0)
-        self.spread_d = hidden_Nd.std(dim=0).clamp(min=1e-6)
+        self.mean_D = state_ND.mean(dim=0)
+        self.spread_D = state_ND.std(dim=0).clamp(min=1e-6)
 
-    def forward(self, hidden_Bd: torch.Tensor) -> torch.Tensor:
+    def forward(self, state_BD: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        inner = functional.gelu(self.inner((hidden_Bd - self.mean_d) / self.spread_d))
+        inner = functional.gelu(self.inner((state_BD - self.mean_D) / self.spread_D))
         logit_B: torch.Tensor = self.outer(inner).squeeze(1)
         return logit_B
 
@@ -87,9 +88,10 @@ def train_gate(
     model, vocabulary, mixture = learner.model, learner.vocabulary, learner.mixture
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
     head: Any = model.get_submodule("lm_head")
-    gate = Gate(int(head.weight.shape[1]), config.gate_width, seed=config.seed).to(learner.device)
+    inputs = 2 * int(head.weight.shape[1])
+    gate = Gate(inputs, config.gate_width, seed=config.seed).to(learner.device)
     seen = mixture.draw(SCALED_BY, seed=config.seed, step=0, split="train")
-    gate.scale_to(choice_states(frozen, seen, vocabulary))
+    gate.scale_to(gate_states(frozen, seen, vocabulary))
     optimisers = {
         "gate": torch.optim.AdamW(gate.parameters(), lr=config.gate_learning_rate),
         "fold": torch.optim.AdamW(
@@ -145,12 +147,12 @@ def gate_loss(frozen: nn.Module, gate: nn.Module, drawn: Rollouts) -> torch.Tens
     """|R_t - R_s| BCE(p, 1[R_t > R_s]), mean over problems."""
     first = drawn.batch.rows(slice(0, None, drawn.group))
     with torch.no_grad():
-        _, hidden_Bd = response_logits(frozen, first)
+        _, state_BD = response_logits(frozen, first)
     reward_PG, half = drawn.by_problem(drawn.reward_B), drawn.group // 2
     gain_P = reward_PG[:, half:].mean(dim=1) - reward_PG[:, :half].mean(dim=1)
     wanted_P = (gain_P > 0).float()
     cross_entropy = functional.binary_cross_entropy_with_logits
-    return (gain_P.abs() * cross_entropy(gate(hidden_Bd), wanted_P, reduction="none")).mean()
+    return (gain_P.abs() * cross_entropy(gate(state_BD), wanted_P, reduction="none")).mean()
 
 
 def fold_loss(
@@ -162,8 +164,8 @@ def fold_loss(
     model) over all tokens that follow, on responses that the frozen body drew in both modes.
     """
     with torch.no_grad():
-        wanted_BTV, hidden_Bd = response_logits(frozen, drawn.batch)
-        p_think_B = torch.sigmoid(gate(hidden_Bd))
+        wanted_BTV, state_BD = response_logits(frozen, drawn.batch)
+        p_think_B = torch.sigmoid(gate(state_BD))
     logits_BTV, _ = response_logits(model, drawn.batch)
     # Over the whole vocabulary: odds alone would leave the first token free to be neither mode.
     first_BV = torch.log_softmax(logits_BTV[:, 0], dim=-1)

@@ -27,7 +27,7 @@ def probe_choice(
     seed: int,
     gate: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> dict[str, float]:
-    """Mean p(think) over held-out problems, by "task/difficulty"; `gate` reads the hidden state."""
+    """Mean p(think) over held-out problems, by "task/difficulty"; `gate` is asked if given."""
     found = {}
     vocabulary, device = learner.vocabulary, learner.device
     short, _ = control_ids(vocabulary)
@@ -43,8 +43,8 @@ def probe_choice(
             response_BT=one, mask_BT=torch.ones_like(one, dtype=torch.bool),
         )  # fmt: skip
         with torch.no_grad():
-            logits_BTV, hidden_Bd = response_logits(learner.model, batch)
-            logit_B = gate(hidden_Bd) if gate else think_logit(logits_BTV[:, 0], vocabulary)
+            logits_BTV, state_BD = response_logits(learner.model, batch)
+            logit_B = gate(state_BD) if gate else think_logit(logits_BTV[:, 0], vocabulary)
         found[f"{task}/{difficulty}"] = round(float(torch.sigmoid(logit_B).mean()), 4)
     return found
 

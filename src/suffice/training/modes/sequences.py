@@ -160,16 +160,17 @@ def check_room(config: Any, vocabulary: Vocabulary, longest_prompt: int, max_tok
 
 
 def response_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits (B, T, V) that predict each response token, hidden state (B, d) at the choice).
+    """(logits (B, T, V) that predict each response token, what a gate reads (B, 2 d)).
 
-    Large batches are computed in parts of like length, so that little is padding; what would be
-    predicted for padding is 0 then.
+    A gate reads the hidden state at the choice and the mean of the prompt's, both of the last
+    layer. Large batches are computed in parts of like length, so that little is padding; what would
+    be predicted for padding is 0 then.
     """
     if len(batch.mask_BT) < PART:
         return _response_logits(model, batch)
     prompt_B, response_B = batch.prompt_mask_BP.sum(dim=1), batch.lengths_B
     parts = torch.argsort(prompt_B + response_B).chunk(-(-len(prompt_B) // PART))
-    logits, hidden = [], []
+    logits, states = [], []
     T = batch.response_BT.shape[1]
     for rows in parts:
         part = batch.rows(rows)
@@ -178,11 +179,11 @@ def response_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch
             prompt_BP=part.prompt_BP[:, -P:], prompt_mask_BP=part.prompt_mask_BP[:, -P:],
             response_BT=part.response_BT[:, :used], mask_BT=part.mask_BT[:, :used],
         )  # fmt: skip
-        logits_BTV, hidden_Bd = _response_logits(model, cut)
+        logits_BTV, state_BD = _response_logits(model, cut)
         logits.append(nn.functional.pad(logits_BTV, (0, 0, 0, T - used)))
-        hidden.append(hidden_Bd)
+        states.append(state_BD)
     back = torch.argsort(torch.cat(parts))
-    return torch.cat(logits)[back], torch.cat(hidden)[back]
+    return torch.cat(logits)[back], torch.cat(states)[back]
 
 
 def _response_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,15 +198,16 @@ def _response_logits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torc
     hidden = body(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state
-    used_BTd = hidden[:, P - 1 :]
-    logits_BTV: torch.Tensor = model.get_submodule("lm_head")(used_BTd)
-    return logits_BTV, used_BTd[:, 0]
+    logits_BTV: torch.Tensor = model.get_submodule("lm_head")(hidden[:, P - 1 :])
+    real_BP1 = batch.prompt_mask_BP[:, :, None].to(hidden.dtype)
+    mean_Bd = (hidden[:, :P] * real_BP1).sum(dim=1) / real_BP1.sum(dim=1)
+    return logits_BTV, torch.cat([hidden[:, P - 1], mean_Bd], dim=1)
 
 
-def choice_states(
+def gate_states(
     model: nn.Module, problems: Sequence[Problem], vocabulary: Vocabulary
 ) -> torch.Tensor:
-    """Hidden state (B, d) from which the mode of each problem is predicted."""
+    """What a gate reads of each problem, (B, 2 d)."""
     device = next(model.parameters()).device
     prompt_BP, prompt_mask_BP = (t.to(device) for t in prompts(problems, vocabulary))
     one = torch.full((len(problems), 1), control_ids(vocabulary)[0], device=device)
@@ -214,8 +216,8 @@ def choice_states(
         response_BT=one, mask_BT=torch.ones_like(one, dtype=torch.bool),
     )  # fmt: skip
     with torch.no_grad():
-        _, hidden_Bd = response_logits(model, batch)
-    return hidden_Bd
+        _, state_BD = response_logits(model, batch)
+    return state_BD
 
 
 def paired_logits(model: nn.Module, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,8 +45,7 @@ class FromLedger:
         return TraceInformation(
             description=f"{self.used} requests of a gateway's ledger, prompts and outputs redacted",
             source="suffice ledger",
-            notes="Judged by feedback; requests left out: "
-            + (", ".join(f"{n} {why}" for why, n in self.left_out.items()) or "none"),
+            notes="Judged by feedback; requests left out: " + (told_of(self.left_out) or "none"),
         )
 
 
@@ -93,7 +92,7 @@ def traces_of(
         question.said.extend((record, each) for each in said)
         verdicts += record["score"] is not None
         _learn(question.verdicts, said, record["score"])
-    _check(requests, used, left_out)
+    _check(requests, used, told_of(left_out))
     traces = []
     for question in asked.values():
         found = list(_traces(question, answer_format))
@@ -103,8 +102,9 @@ def traces_of(
         traces += found
     if not traces:
         raise InputError(
-            f"none of the {used} requests with prompt and output is judged: send judgements to "
-            "/v1/feedback (request_id and correct), or leave --judged out"
+            f"none of the {used} requests with prompt and output is judged (left out: "
+            f"{told_of(left_out)}): send judgements to /v1/feedback (request_id and correct), or "
+            "leave --judged out"
         )
     return FromLedger(
         traces=tuple(traces), requests=requests, used=used, judged=verdicts, left_out=left_out
@@ -123,13 +123,17 @@ def _unusable(record: Record) -> str:
     return ""
 
 
-def _check(requests: int, used: int, left_out: Counter[str]) -> None:
+def told_of(left_out: Mapping[str, int]) -> str:
+    """What was left out, in words."""
+    return ", ".join(f"{count} {why}" for why, count in left_out.items())
+
+
+def _check(requests: int, used: int, left_out: str) -> None:
     if used:
         return
     if not requests:
         raise InputError("the ledger holds no request of that time: serve some, or widen --since")
-    told = ", ".join(f"{count} {why}" for why, count in left_out.items())
-    raise InputError(f"none of {requests} requests can become a trace ({told}): {HOW_TO_KEEP}")
+    raise InputError(f"none of {requests} requests can become a trace ({left_out}): {HOW_TO_KEEP}")
 
 
 def _samples(record: Record, answer_format: str | None) -> Iterator[_Said]:

@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -17,6 +19,7 @@ from suffice.backends.protocol import Capabilities, Chunk
 from suffice.core.errors import (
     BackendError,
     InputError,
+    LacksCapability,
     MalformedStream,
     UpstreamDisconnected,
     UpstreamRefused,
@@ -24,6 +27,7 @@ from suffice.core.errors import (
     UpstreamTimeout,
 )
 from suffice.core.requests import Message, Request, Sampling
+from suffice.core.thinking import Thinking
 from suffice.testing.fake_engine import FakeEngine, Misdeed, Reply, Talents
 
 T = TypeVar("T")
@@ -46,8 +50,16 @@ def using(engine: FakeEngine, work: Callable[[OpenAIBackend], Coroutine[Any, Any
     return asyncio.run(main())
 
 
-async def collect(backend: OpenAIBackend, sampling: Sampling | None = None) -> list[Chunk]:
-    async with aclosing(backend.stream(QUESTION, sampling or Sampling(), model="fake")) as chunks:
+async def collect(
+    backend: OpenAIBackend,
+    sampling: Sampling | None = None,
+    *,
+    question: Request = QUESTION,
+    thinking: Thinking | None = None,
+) -> list[Chunk]:
+    sampling = sampling or Sampling()
+    stream = backend.stream(question, sampling, model="fake", thinking=thinking)
+    async with aclosing(stream) as chunks:
         return [chunk async for chunk in chunks]
 
 
@@ -126,12 +138,70 @@ def test_no_moment_of_cancelling_leaks_a_socket(moment_s: float) -> None:
                 thinking_budget=True, max_context_tokens=4096,
             ),
         ),
+        (
+            Talents(known_fields=(), thinks=500, thinking_budget="thinking_budget_tokens"),
+            Capabilities(
+                models=("fake",), logprobs=True, max_top_logprobs=20, prefill=True,
+                thinking_budget=True, max_context_tokens=4096,
+            ),
+        ),
+        (
+            Talents(known_fields=(), thinks=500),  # thinks, and nothing stops it
+            Capabilities(
+                models=("fake",), logprobs=True, max_top_logprobs=20, prefill=True,
+                max_context_tokens=4096,
+            ),
+        ),
+        (
+            Talents(known_fields=(), thinks=500, efforts=True),
+            Capabilities(
+                models=("fake",), logprobs=True, max_top_logprobs=20, prefill=True,
+                thinking_switch="reasoning_effort", max_context_tokens=4096,
+            ),
+        ),
+        (
+            # Too short a thought to tell by.
+            Talents(known_fields=(), thinks=3, thinking_budget="custom_params"),
+            Capabilities(
+                models=("fake",), logprobs=True, max_top_logprobs=20, prefill=True,
+                max_context_tokens=4096,
+            ),
+        ),
     ],
 )  # fmt: skip
 def test_probing_finds_what_the_engine_can_do(talents: Talents, expected: Capabilities) -> None:
     with FakeEngine(Reply(), talents=talents) as engine:
         assert using(engine, lambda b: b.capabilities()) == expected
         assert engine.seen.bodies == []  # probes draw one token and are no traffic
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("thinking_budget_tokens", {"thinking_budget_tokens": 1024}),  # llama.cpp
+        ("custom_params", {"custom_params": {"thinking_budget": 1024}}),  # SGLang
+    ],
+)
+def test_a_budget_is_asked_for_as_the_engine_was_found_to_heed_it(
+    field: Any, expected: dict[str, Any]
+) -> None:
+    talents = Talents(known_fields=(), thinks=500, thinking_budget=field)
+    with FakeEngine(Reply(), talents=talents) as engine:
+        low = Thinking.of_effort("low")
+        using(engine, lambda b: collect(b, thinking=low))
+        assert expected.items() <= engine.seen.bodies[0].items()
+
+
+def test_an_effort_that_the_engine_would_ignore_is_never_sent() -> None:
+    with FakeEngine(Reply(), talents=Talents(thinking_switch=True)) as engine:
+        for question, effort in (
+            (QUESTION, "high"),
+            (replace(QUESTION, completion_only=True), "none"),
+        ):
+            asked = partial(collect, question=question, thinking=Thinking.of_effort(effort))
+            with pytest.raises(LacksCapability, match="effort"):
+                using(engine, asked)
+        assert engine.seen.bodies == []
 
 
 def test_declared_capabilities_are_believed() -> None:

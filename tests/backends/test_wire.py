@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from suffice.backends.protocol import Capabilities
+from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import (
     ChunkReader,
     Dialect,
@@ -167,7 +169,8 @@ def test_prefill_by_dialect() -> None:
             Thinking.of_effort("high"),
             {"reasoning_effort": "high"},
         ),
-        (Capabilities(), Thinking(enabled=False), {}),
+        (Capabilities(thinking_budget=True), Thinking(enabled=False), {"thinking_token_budget": 0}),
+        (Capabilities(), Thinking(), {}),
         # A model that chooses by its first token: an effort pushes the other mode down …
         (CHOOSES, Thinking.of_effort("low"), {"logit_bias": {"6": -4.0}}),
         (CHOOSES, Thinking.of_effort("xhigh"), {"logit_bias": {"5": -8.0}}),
@@ -189,6 +192,57 @@ def test_thinking_by_engine(
     body = body_of(QUESTION, thinking=thinking, capabilities=capabilities)
     names = ("chat_template_kwargs", "thinking_token_budget", "reasoning_effort", "logit_bias")
     assert {name: body[name] for name in names if name in body} == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("thinking_token_budget", {"thinking_token_budget": 1024}),
+        ("thinking_budget_tokens", {"thinking_budget_tokens": 1024}),
+        ("custom_params", {"custom_params": {"own": 1, "thinking_budget": 1024}}),
+    ],
+)
+def test_a_thinking_budget_by_engine(field: Any, expected: dict[str, Any]) -> None:
+    request = Request(
+        messages=QUESTION.messages, model="m", extra_json='{"custom_params": {"own": 1}}'
+    )
+    body = body_of(
+        request, thinking=Thinking.of_effort("low"),
+        capabilities=Capabilities(thinking_budget=True), dialect=Dialect(thinking_budget=field),
+    )  # fmt: skip
+    assert {"custom_params": {"own": 1}, **expected}.items() <= body.items()
+
+
+SWITCH = Capabilities(thinking_switch="enable_thinking")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "effort", "max_tokens", "refused"),
+    [
+        (Capabilities(), "none", None, "neither a thinking switch nor"),
+        (Capabilities(), "low", None, "no thinking budget"),
+        (Capabilities(), "low", 1025, "no thinking budget"),
+        (Capabilities(), "low", 1024, None),  # the answer is no longer than the budget
+        (SWITCH, "none", None, None),
+        (SWITCH, "high", None, "no thinking budget"),
+        (replace(SWITCH, thinking_budget=True), "high", None, None),
+        (Capabilities(thinking_budget=True), "none", None, None),
+        (Capabilities(thinking_switch="reasoning_effort"), "xhigh", None, None),
+        (CHOOSES, "low", None, None),
+    ],
+)
+def test_an_effort_that_would_be_ignored_is_refused(
+    capabilities: Capabilities, effort: str, max_tokens: int | None, refused: str | None
+) -> None:
+    ask = partial(
+        check_thinking, Thinking.of_effort(effort), capabilities,
+        upstream="u", max_tokens=max_tokens,
+    )  # fmt: skip
+    if refused is None:
+        ask()
+    else:
+        with pytest.raises(LacksCapability, match=refused):
+            ask()
 
 
 def test_a_clients_own_biases_are_kept() -> None:

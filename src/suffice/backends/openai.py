@@ -24,6 +24,7 @@ from suffice.backends.http_connection import HttpResponse
 from suffice.backends.probe import probe
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.sse import SseOverflow, SseParser
+from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import (
     ChunkReader,
     Dialect,
@@ -35,6 +36,7 @@ from suffice.backends.wire import (
 from suffice.core.errors import (
     BackendError,
     InputError,
+    LacksCapability,
     MalformedStream,
     UpstreamRejected,
 )
@@ -125,12 +127,19 @@ class OpenAIBackend:
         """Chunks of one sample; closing the generator closes the socket."""
         capabilities, dialect = await self._probed()
         if request.completion_only:
+            if thinking not in (None, Thinking()):
+                raise LacksCapability(
+                    "effort: /v1/completions has no think block; ask /v1/chat/completions"
+                )
             path = "/v1/completions"
             body = completion_body(
                 request, sampling, model=model, prefill=prefill, dialect=dialect
             )  # fmt: skip
         else:
             path = "/v1/chat/completions"
+            check_thinking(
+                thinking, capabilities, upstream=self._name, max_tokens=sampling.max_tokens
+            )
             body = chat_body(
                 request,
                 sampling,

@@ -1,9 +1,9 @@
-"""What a server can do, found out by asking it, with about ten requests for one token each.
+"""What a server can do, found out by asking it: about a dozen requests for one token each.
 
 Three questions settle most of it. A server that knows a field refuses nonsense in it, while one
 that ignores the field accepts anything. A server that continues an assistant turn counts fewer
 prompt tokens than one that closes it. A template with a thinking switch renders another prompt
-for it.
+for it. Only whether a thinking model can be stopped takes up to three requests of 24 tokens.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 from typing import Protocol
 
 from suffice.backends.protocol import Capabilities, ThinkingSwitch
+from suffice.backends.think_block import BudgetField, budget_fields
 from suffice.backends.wire import Dialect, Json, MaxTokensField, PrefillStyle, logprobs_of, usage_of
 from suffice.core.errors import UpstreamRejected
 
@@ -22,6 +23,10 @@ _CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 # the single letter above is 1, with a space before it 2.
 _TURN_TOKENS = 3
 _WANTED_TOP_LOGPROBS = 20  # OpenAI's and vLLM's most
+# A model that thinks is still at it after so many tokens, unless it was made to stop at once.
+THINKING_TOKENS = 24
+# Budgets whose fields engines read without refusing nonsense in them.
+_SILENT_BUDGETS: tuple[BudgetField, ...] = ("thinking_budget_tokens", "custom_params")
 
 
 class Poster(Protocol):
@@ -56,7 +61,7 @@ async def probe(backend: Poster) -> tuple[Capabilities, Dialect]:
         prober.prefill_style(),
         backend.post("/version", None),
         prober.honours("priority", 1),
-        prober.honours("thinking_token_budget", 16),
+        prober.thinking_budget(),
     )
     is_vllm = cards[0].get("owned_by") == "vllm" or "version" in version[1]
     capabilities = Capabilities(
@@ -64,13 +69,16 @@ async def probe(backend: Poster) -> tuple[Capabilities, Dialect]:
         logprobs=logprobs is not None,
         max_top_logprobs=logprobs or 0,
         thinking_switch=switch,
-        thinking_budget=budget,
+        thinking_budget=budget is not None,
         prefill=style is not None,
         priority=priority,
         max_context_tokens=_context_tokens(cards[0]),
     )
     dialect = Dialect(
-        max_tokens_field=prober.max_tokens_field, prefill=style, cumulative_usage=is_vllm
+        max_tokens_field=prober.max_tokens_field,
+        prefill=style,
+        thinking_budget=budget or "thinking_token_budget",
+        cumulative_usage=is_vllm,
     )
     return capabilities, dialect
 
@@ -130,9 +138,36 @@ class _Prober:
         usage = usage_of(answer.get("usage")) if status == 200 else None
         message = (answer.get("choices") or [{}])[0].get("message") or {}
         thought = message.get("reasoning") or message.get("reasoning_content")
-        if thought or (usage is not None and usage.reasoning_tokens):
+        thinks = bool(thought or (usage is not None and usage.reasoning_tokens))
+        # That it thinks shows nothing: only a server that reads the effort refuses nonsense.
+        if thinks and 400 <= (await self.ask({"reasoning_effort": "nonsense"}))[0] < 500:
             return "reasoning_effort"
         return None
+
+    async def thinking_budget(self) -> BudgetField | None:
+        """The field that bounds the think block: one that is checked, or one that shows effect.
+
+        An engine that reads a field without checking it, or ignores it, is found out by what it
+        does: thinks on and on without the field, and comes to its answer with it.
+        """
+        if await self.honours("thinking_token_budget", 16):
+            return "thinking_token_budget"
+        thought, said = await self._begins({})
+        if not thought or said:
+            return None  # a model that does not think, or not for long, shows nothing
+        for field in _SILENT_BUDGETS:
+            _, said = await self._begins(budget_fields(field, 1))
+            if said:
+                return field
+        return None
+
+    async def _begins(self, fields: Json) -> tuple[bool, bool]:
+        """Whether the first tokens of an answer hold thinking, and whether they hold a reply."""
+        body = {self.max_tokens_field: THINKING_TOKENS, "temperature": 0.0} | fields
+        status, answer = await self.ask(body)
+        message = (answer.get("choices") or [{}])[0].get("message") or {}
+        thought = message.get("reasoning") or message.get("reasoning_content")
+        return status == 200 and bool(thought), status == 200 and bool(message.get("content"))
 
     async def honours(self, field: str, value: int) -> bool:
         """Whether the server reads `field`: it takes `value` and refuses nonsense."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from suffice.backends.detokenize import TextStream
 from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import message_json
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
 from suffice.core.errors import InputError, LacksCapability, MissingExtra, UpstreamRejected
@@ -85,6 +86,8 @@ class TransformersBackend:
     ) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample, a token each; closing the generator stops the decoding."""
         del model  # there is only one
+        able = await self.capabilities()
+        check_thinking(thinking, able, upstream=self._name, max_tokens=sampling.max_tokens)
         ids = self._prompt_ids(request, thinking, prefill)
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Chunk | BaseException] = asyncio.Queue()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.think_block import BudgetField, ask_to_think
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
 from suffice.core.errors import (
     BackendError,
@@ -32,7 +33,7 @@ from suffice.core.requests import (
     Tool,
     ToolCall,
 )
-from suffice.core.thinking import Thinking, mode_bias
+from suffice.core.thinking import Thinking
 
 try:
     from orjson import loads as _loads  # a stream is one small JSON object per token
@@ -45,9 +46,6 @@ Json = dict[str, Any]
 # by ending the conversation with one (llama.cpp server, Anthropic-style APIs).
 PrefillStyle = Literal["continue_final_message", "native"]
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
-
-# The largest logit bias that servers with OpenAI's API take; it decides a choice of modes.
-MOST_BIAS = 100.0
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -64,6 +62,7 @@ class Dialect:
 
     max_tokens_field: MaxTokensField = "max_tokens"
     prefill: PrefillStyle | None = None
+    thinking_budget: BudgetField = "thinking_token_budget"
     cumulative_usage: bool = False  # vLLM: usage in every chunk, so tokens are counted exactly
 
 
@@ -87,7 +86,7 @@ def chat_body(
         most = capabilities.max_top_logprobs or sampling.top_logprobs
         body |= {"logprobs": True, "top_logprobs": min(sampling.top_logprobs, most)}
     if thinking is not None:
-        _ask_to_think(body, thinking, capabilities)
+        ask_to_think(body, thinking, capabilities, dialect.thinking_budget)
     if request.tools:
         body["tools"] = [tool_json(tool) for tool in request.tools]
     if request.tool_choice_json is not None:
@@ -400,28 +399,6 @@ def _begin_answer(body: Json, prefill: str, dialect: Dialect) -> None:
     body["messages"].append({"role": "assistant", "content": prefill})
     if dialect.prefill == "continue_final_message":
         body |= {"continue_final_message": True, "add_generation_prompt": False}
-
-
-def _ask_to_think(body: Json, thinking: Thinking, capabilities: Capabilities) -> None:
-    switch = capabilities.thinking_switch
-    if capabilities.mode_tokens is not None:
-        nats = mode_bias(thinking)
-        if nats is None and switch is None:
-            nats = MOST_BIAS if thinking.enabled else -MOST_BIAS
-        if nats is not None:
-            given = dict(body.get("logit_bias") or {})
-            for token, bias in capabilities.mode_tokens.biases(nats).items():
-                given[str(token)] = given.get(str(token), 0.0) + bias
-            if given:
-                body["logit_bias"] = given
-            return
-    if switch == "reasoning_effort":
-        body["reasoning_effort"] = thinking.effort
-    elif switch is not None:
-        arguments = body.get("chat_template_kwargs") or {}
-        body["chat_template_kwargs"] = arguments | {switch: thinking.enabled}
-    if capabilities.thinking_budget and thinking.enabled and thinking.budget_tokens is not None:
-        body["thinking_token_budget"] = thinking.budget_tokens
 
 
 def _part_json(part: Part) -> Json:

@@ -229,6 +229,8 @@ def parse_completion(value: dict[str, Any]) -> Ask:
             "upstream's own model without a policy"
         )
     body = _validated(CompletionBody, value)
+    if body.suffice.effort is not None:
+        raise InputError("effort: /v1/completions has no think block; ask /v1/chat/completions")
     request = Request(
         messages=(Message(role="user", content=body.prompt),),
         model=body.model,

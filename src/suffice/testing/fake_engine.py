@@ -14,6 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from suffice.backends.probe import THINKING_TOKENS
+from suffice.backends.think_block import BudgetField
+from suffice.core.thinking import EFFORTS
 from suffice.testing.threaded_server import ThreadedServer
 
 Json = dict[str, Any]
@@ -54,6 +57,9 @@ class Talents:
     logprobs: bool = True
     prefill: Literal["continue_final_message", "native"] | None = "continue_final_message"
     thinking_switch: bool = False
+    thinks: int = 0  # tokens of thinking before every answer to a question that is not streamed
+    thinking_budget: BudgetField | None = None  # bounds them
+    efforts: bool = False  # reads `reasoning_effort`, and refuses what is none
     known_fields: tuple[str, ...] = ("priority",)
     version: bool = True  # answers /version, as vLLM does
     context_tokens: int = 4096
@@ -117,8 +123,8 @@ class FakeEngine(ThreadedServer):
         fault = self._refusal(asked)
         if fault is not None:
             return await _send_json(writer, 400, {"error": _error(fault, 400)})
-        if not asked.get("stream") and asked.get("max_tokens") == 1:
-            return await _send_json(writer, 200, self._whole(asked, Reply(tokens=("ok",))))
+        if not asked.get("stream") and asked.get("max_tokens") in (1, THINKING_TOKENS):
+            return await _send_json(writer, 200, self._probed(asked))
         self.seen.bodies.append(asked)
         self.seen.headers.append(headers)
         reply = self._script(len(self.seen.bodies) - 1, asked)
@@ -144,6 +150,8 @@ class FakeEngine(ThreadedServer):
             if not isinstance(asked.get(name, 0), int):
                 return f"{name} must be an integer"
         fault = _malformed(asked)
+        if self.talents.efforts and asked.get("reasoning_effort", "low") not in EFFORTS:
+            fault = "reasoning_effort must be one of " + ", ".join(EFFORTS)
         if fault is not None:
             return fault
         if asked.get("model") not in self.talents.models:
@@ -228,17 +236,30 @@ class FakeEngine(ThreadedServer):
             choice["logprobs"] = {"content": [_logprob(token, reply, asked)]}
         return choice
 
+    def _probed(self, asked: Json) -> Json:
+        """The answer to a probe, which may be cut off in the middle of a thought."""
+        budget = asked.get(self.talents.thinking_budget or "")
+        if isinstance(budget, dict):
+            budget = budget.get("thinking_budget")
+        thinks = self.talents.thinks if budget is None else min(budget, self.talents.thinks)
+        most = asked["max_tokens"]
+        tokens = ("ok",) if thinks < most else ()
+        return self._whole(asked, Reply(tokens=tokens, reasoning=("hm ",) * min(thinks, most)))
+
     def _whole(self, asked: Json, reply: Reply) -> Json:
         choices = []
         for index in range(asked.get("n") or 1):
             choice: Json = {"index": index, "finish_reason": reply.finish_reason}
             message: Json = {"role": "assistant", "content": "".join(reply.tokens)}
+            if reply.reasoning:
+                message["reasoning_content"] = "".join(reply.reasoning)
             if reply.tool_call is not None:
                 name, arguments = reply.tool_call
                 function = {"name": name, "arguments": arguments}
                 message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
             if asked.get("logprobs") and self.talents.logprobs:
-                entries = [_logprob(token, reply, asked) for token in reply.tokens]
+                drawn_tokens = (*reply.reasoning, *reply.tokens)
+                entries = [_logprob(token, reply, asked) for token in drawn_tokens]
                 choice["logprobs"] = {"content": entries}
             if "prompt" in asked:
                 choice["text"] = message["content"]

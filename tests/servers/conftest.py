@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -20,46 +20,42 @@ from suffice.gateway.server import server_of
 
 
 @contextmanager
+def running(server_for: Callable[[], uvicorn.Server]) -> Iterator[str]:
+    """Base URL of a server in a thread of its own until the block ends."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        server = server_for()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_for(lambda: server.started)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
+
+
 def serving(
     config: GatewayConfig,
     backends: Sequence[Backend] | None = None,
     hooks: Sequence[Hook] = (),
-) -> Iterator[str]:
-    """Base URL of a gateway that runs until the block ends."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+) -> AbstractContextManager[str]:
+    """A gateway behind a plain uvicorn."""
+
+    def server_for() -> uvicorn.Server:
         app = create_app(config, backends=backends, hooks=hooks)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            wait_for(lambda: server.started)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            thread.join(10)
-            assert not thread.is_alive()
+        return uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+
+    return running(server_for)
 
 
-@contextmanager
 def serving_bounded(
     config: GatewayConfig, backends: Sequence[Backend] | None = None
-) -> Iterator[str]:
+) -> AbstractContextManager[str]:
     """The same with the product's own server, which bounds connections and drains."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        server = server_of(config, backends=backends, quiet=True)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            wait_for(lambda: server.started)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            thread.join(10)
-            assert not thread.is_alive()
+    return running(lambda: server_of(config, backends=backends, quiet=True))
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:

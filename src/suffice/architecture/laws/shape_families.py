@@ -9,7 +9,7 @@ the number of heads follows from them. A law in these four leaves nothing of it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -59,80 +59,64 @@ def _depth_alone_columns(_: Sequence[Any], v: Mapping[str, Any]) -> list[FloatAr
     return [np.ones_like(v["layers"], dtype=np.float64), *_depth(v)]
 
 
-DEPTH_ALONE = register(
-    Family(
-        name="conditional-depth-alone",
-        formula="L / L_opt(N, D) = a0 + h1 ln l + h2/l",
-        target="ratio",
-        variables=("layers",),
-        linear=("a0", "h1", "h2"),
-        nonlinear=(),
-        evaluate=lambda c, v: _sum(c, _depth_alone_columns((), v)),
-        columns=_depth_alone_columns,
-        starts=_NO_STARTS,
-        bounds={},
-        positive=_U_SHAPED,
-        shape_variables=("layers",),
-        reference="ours: the yardstick for every form with more in it",
-    )
-)
+Columns = Callable[[Sequence[Any], Mapping[str, Any]], list[FloatArray]]
 
-CONDITIONAL_DEPTH = register(
-    Family(
-        name="conditional-depth",
-        formula="L / L_opt(N, D) = a0 + a1 ln x + a2/x + b1 ln r + b2/r + h1 ln l + h2/l",
-        target="ratio",
-        variables=("x", "r", "layers"),
-        linear=("a0", "a1", "a2", "b1", "b2", "h1", "h2"),
-        nonlinear=(),
-        evaluate=lambda c, v: _sum(c, _depth_columns((), v)),
-        columns=_depth_columns,
-        starts=_NO_STARTS,
-        bounds={},
-        positive=_U_SHAPED,
-        shape_variables=("x", "r", "layers"),
-        reference="ours: one curve each for width, MLP share and depth",
-    )
-)
 
-CONDITIONAL_SHAPE = register(
-    Family(
-        name="conditional-shape",
-        formula=(
-            "L / L_opt(N, D) = a0 + a1 ln x + a2/x + b1 ln r + b2/r + h1 ln l + h2/l - g ln s"
-        ),
-        target="ratio",
-        variables=("x", "r", "layers", "kv_share"),
-        linear=("a0", "a1", "a2", "b1", "b2", "h1", "h2", "g"),
-        nonlinear=(),
-        evaluate=lambda c, v: _sum(c, _shape_columns((), v)),
-        columns=_shape_columns,
-        starts=_NO_STARTS,
-        bounds={},
-        positive=_U_SHAPED,
-        shape_variables=("x", "r", "layers", "kv_share"),
-        reference="ours: width, MLP share, depth and the share s of KV heads in one form",
+def _additive(
+    name: str, terms: str, columns: Columns, *, variables: str, linear: str, reference: str
+) -> Family:
+    """A law of L / L_opt at a given N and D that is a weighted sum of columns; nothing is bent."""
+    shape = tuple(variables.split())
+    return register(
+        Family(
+            name=name,
+            formula=f"L / L_opt(N, D) = {terms}",
+            target="ratio",
+            variables=shape,
+            linear=tuple(linear.split()),
+            nonlinear=(),
+            evaluate=lambda c, v: _sum(c, columns((), v)),
+            columns=columns,
+            starts=_NO_STARTS,
+            bounds={},
+            positive=_U_SHAPED,
+            shape_variables=shape,
+            reference=reference,
+        )
     )
-)
 
-CONDITIONAL_ASPECT = register(
-    Family(
-        name="conditional-aspect",
-        formula=(
-            "L / L_opt(N, D) = a0 + a1 ln x + a2/x + b1 ln r + b2/r + h1 ln q + h2/q - g ln s"
-        ),
-        target="ratio",
-        variables=("x", "r", "width_per_layer", "kv_share"),
-        linear=("a0", "a1", "a2", "b1", "b2", "h1", "h2", "g"),
-        nonlinear=(),
-        evaluate=lambda c, v: _sum(c, _aspect_columns((), v)),
-        columns=_aspect_columns,
-        starts=_NO_STARTS,
-        bounds={},
-        positive=_U_SHAPED,
-        shape_variables=("x", "r", "width_per_layer", "kv_share"),
-        reference="ours: as conditional-shape, depth by the aspect q = hidden size / layers",
-    )
+
+DEPTH_ALONE = _additive(
+    "conditional-depth-alone",
+    "a0 + h1 ln l + h2/l",
+    _depth_alone_columns,
+    variables="layers",
+    linear="a0 h1 h2",
+    reference="ours: the yardstick for every form with more in it",
+)
+CONDITIONAL_DEPTH = _additive(
+    "conditional-depth",
+    "a0 + a1 ln x + a2/x + b1 ln r + b2/r + h1 ln l + h2/l",
+    _depth_columns,
+    variables="x r layers",
+    linear="a0 a1 a2 b1 b2 h1 h2",
+    reference="ours: one curve each for width, MLP share and depth",
+)
+CONDITIONAL_SHAPE = _additive(
+    "conditional-shape",
+    "a0 + a1 ln x + a2/x + b1 ln r + b2/r + h1 ln l + h2/l - g ln s",
+    _shape_columns,
+    variables="x r layers kv_share",
+    linear="a0 a1 a2 b1 b2 h1 h2 g",
+    reference="ours: width, MLP share, depth and the share s of KV heads in one form",
+)
+CONDITIONAL_ASPECT = _additive(
+    "conditional-aspect",
+    "a0 + a1 ln x + a2/x + b1 ln r + b2/r + h1 ln q + h2/q - g ln s",
+    _aspect_columns,
+    variables="x r width_per_layer kv_share",
+    linear="a0 a1 a2 b1 b2 h1 h2 g",
+    reference="ours: as conditional-shape, depth by the aspect q = hidden size / layers",
 )
 
 

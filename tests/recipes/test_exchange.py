@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
+from suffice.cli.main import app
 from suffice.core.errors import InputError
+from suffice.evals.trace_files import write_traces
 from suffice.recipes.exchange.output import rows_of, verdict
 from suffice.recipes.exchange.run import Trained, affordable_samples, exchange
 from tests.recipes.known_traces import make
@@ -59,3 +62,18 @@ def test_refusals():
         Trained(model="m", parameters=0, training_tokens=1)
     with pytest.raises(InputError, match="ratio"):
         affordable_samples(small, small, 0.0)
+
+
+@pytest.mark.parametrize(("columns", "tables"), [(80, 2), (160, 1)])
+def test_no_number_is_broken_on_a_narrow_terminal(tmp_path, monkeypatch, columns, tables):
+    path = tmp_path / "traces.parquet"
+    write_traces(path, make(60, samples=8))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    words = ["--small", "small=1B/1T", "--large", "large=8B/1T", "--ratio", "0.1,10", "--bins", "3"]
+    found = CliRunner().invoke(app, ["exchange", str(path), *words])
+    assert found.exit_code == 0, found.output
+    shown = [line for line in found.output.splitlines() if line.startswith(("R  ", "0.1 ", "10 "))]
+    assert sum(line.startswith("R  ") for line in shown) == tables
+    assert len(shown) == tables * 7  # heading and 2 x 3 rows: none runs on in a second line
+    assert all(line.count("[") == line.count("]") for line in shown)
+    assert max(map(len, shown)) <= columns

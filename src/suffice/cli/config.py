@@ -66,16 +66,22 @@ requests = true               # a line per request, without its text
 def check(file: File) -> None:
     """Say every mistake in the file, with its line and what is allowed; exit code 2 if any.
 
+    Of a certified policy it asks the upstreams whether they serve the models it is about.
+
     Example: [bold]suffice config check suffice.toml[/bold]
     """
     from suffice.gateway.config_problems import NotValid
+    from suffice.gateway.served import check_served
 
     try:
         found = checked(file)
+        notes = check_served(found)
     except NotValid as error:
         for problem in error.problems:
             typer.echo(problem.shown(error.source), err=True)
         raise typer.Exit(2) from None
+    for note in notes:
+        typer.echo(note, err=True)
     typer.echo(f"{file}: {len(found.upstreams)} upstreams, no mistakes")
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Columns of the two halves that a narrow terminal shows one below the other.
+VOTE, VERIFIER = (0, 1, 2, 3, 4, 5, 6), (0, 1, 7, 8, 9)
 
 
 def exchange(
@@ -33,7 +40,6 @@ def exchange(
     from dataclasses import asdict
 
     from rich.console import Console
-    from rich.table import Table
 
     from suffice.core.errors import InputError
     from suffice.evals.trace_files import read_traces
@@ -55,14 +61,29 @@ def exchange(
         typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))
         return
     console = Console()
-    table = Table(*HEADER, box=None, pad_edge=False)
-    for row in rows_of(found):
-        table.add_row(*row)
-    console.print(table)
+    whole, *halves = (
+        _table(HEADER, rows_of(found), columns) for columns in (range(len(HEADER)), VOTE, VERIFIER)
+    )
+    # Where it is too narrow the verifier's columns come below: no interval is broken in two.
+    unbounded = console.options.update(width=1000)
+    narrow = console.measure(whole, options=unbounded).maximum > console.width
+    for table in halves if narrow else [whole]:
+        console.print(table)
+        console.print()
     for note in notes_of(found):
         console.print(f"[dim]{note}[/dim]")
     if written:
         typer.echo(f"wrote {', '.join(map(str, written))}")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], columns: Iterable[int]) -> Table:
+    from rich.table import Table
+
+    chosen = list(columns)
+    table = Table(*(header[i] for i in chosen), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(row[i] for i in chosen))
+    return table
 
 
 def _trained(option: str, text: str) -> tuple[str, float, float]:

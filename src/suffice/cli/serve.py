@@ -101,6 +101,7 @@ def serve(
 
     try:
         from suffice.gateway.desk import desk_of
+        from suffice.gateway.served import check_served
         from suffice.gateway.server import run
     except ImportError as error:
         if isinstance(error, MissingExtra):
@@ -118,6 +119,8 @@ def serve(
     os.environ.setdefault("SUFFICE_GROUP", secrets.token_hex(8))
     keyed = open_ledger(settings)
     backends = None if settings.upstreams else embedded(typer.echo, model_here)
+    for note in check_served(settings, backends):
+        typer.echo(note, err=True)
     if not quiet:
         _greet(settings, backends, keyed=keyed)
     run(settings, backends=backends, hooks=desk_of, reload=read, quiet=quiet)

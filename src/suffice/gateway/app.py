@@ -190,7 +190,7 @@ class Gateway:
     def _pool(self, config: GatewayConfig) -> BackendPool:
         backends = self._own_backends
         if backends is None:
-            backends = [_backend(config, number) for number in range(len(config.upstreams))]
+            backends = backends_of(config)
         return BackendPool(backends, retry=config.traffic.retry)
 
     async def upstream_states(self) -> dict[str, str]:
@@ -204,6 +204,11 @@ class Gateway:
                 states = {b.name: state for b, state in zip(backends, found, strict=True)}
                 self._states = (time.monotonic(), states)
             return states
+
+
+def backends_of(config: GatewayConfig) -> list[Backend]:
+    """A client for every upstream; nothing is connected yet."""
+    return [_backend(config, number) for number in range(len(config.upstreams))]
 
 
 def _backend(config: GatewayConfig, number: int) -> Backend:

@@ -1,0 +1,91 @@
+"""A policy file calibrated for another model is refused before the first request."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from suffice.cli.main import app
+from suffice.core.errors import ConfigError
+from suffice.gateway.config import GatewayConfig, UpstreamConfig
+from suffice.gateway.served import check_served
+from suffice.policies.policy_file import write_policy_file
+from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.play import TokenWeights
+from suffice.recipes.calibrate.run import calibrate
+from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from tests.recipes.known_traces import make
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    """A policy file about the models small and large."""
+    config = CalibrateConfig(
+        max_drop=0.08, clusters=2, dimensions=64, steps=6,
+        weights=TokenWeights((("large", 10.0),)),
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("policy") / "certified.json"
+    write_policy_file(path, calibrate(make(240), config).file)
+    return path
+
+
+def settings(policy, *urls):
+    tables = {"mine": json.loads(policy.read_text())}
+    return GatewayConfig(
+        upstreams=tuple(UpstreamConfig(url=url) for url in urls), policy="mine", policies=tables
+    )
+
+
+def test_models_of_all_upstreams_count(policy):
+    with (
+        FakeEngine(Reply.saying("4"), talents=Talents(models=("small",))) as one,
+        FakeEngine(Reply.saying("4"), talents=Talents(models=("large",))) as other,
+    ):
+        assert check_served(settings(policy, one.url, other.url)) == []
+        with pytest.raises(ConfigError, match=r"no upstream serves large \(served: small\)"):
+            check_served(settings(policy, one.url))
+
+
+def test_an_upstream_that_is_down_leaves_it_open(policy):
+    with FakeEngine(Reply.saying("4"), talents=Talents(models=("small",))) as one:
+        (note,) = check_served(settings(policy, one.url, "http://127.0.0.1:9"))
+    assert "not known yet" in note
+
+
+def test_nothing_is_asked_without_a_certified_policy():
+    assert check_served(GatewayConfig(upstreams=(UpstreamConfig(url="http://127.0.0.1:9"),))) == []
+
+
+@pytest.mark.parametrize("models", [("small", "large"), ("other",)])
+def test_config_check_and_serve_ask_the_upstreams(policy, tmp_path, models):
+    served = models != ("other",)
+    with FakeEngine(Reply.saying("4"), talents=Talents(models=models)) as engine:
+        file = tmp_path / "suffice.toml"
+        file.write_text(f'[[upstream]]\nurl = "{engine.url}"\n\n[policies.mine]\n')
+        with file.open("a") as table:
+            table.write(toml_of(json.loads(policy.read_text())))
+        found = CliRunner().invoke(app, ["config", "check", str(file)])
+        assert (found.exit_code == 0) == served, found.output
+        if not served:
+            assert isinstance(found.exception, ConfigError)
+            assert "was calibrated for small, large" in str(found.exception)
+            words = ["serve", "--upstream", engine.url, "--policy", str(policy)]
+            found = CliRunner().invoke(app, [*words, "--ledger", "none", "--port", "0"])
+            assert isinstance(found.exception, ConfigError)
+            assert "no upstream serves small, large" in str(found.exception)
+
+
+def toml_of(table) -> str:
+    """A table's entries, nested ones inline; what is null is left out, as TOML has no null."""
+    return "".join(f"{name} = {inline(value)}\n" for name, value in table.items())
+
+
+def inline(value) -> str:
+    if isinstance(value, dict):
+        inside = ", ".join(f"{k} = {inline(v)}" for k, v in value.items() if v is not None)
+        return "{" + inside + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    return json.dumps(value)

@@ -1,4 +1,5 @@
-"""What keys, ledger and metrics cost a call: microseconds of CPU on the response path, and off it.
+"""What keys, ledger and metrics cost a call: microseconds of CPU on the response path, and off it;
+and what a request with four samples takes on disk.
 
 python benchmarks/gateway/desk_overhead.py [--calls 20000]
 """
@@ -19,6 +20,8 @@ from suffice.gateway.config import GatewayConfig
 from suffice.gateway.desk import Desk
 from suffice.gateway.sections import LedgerConfig
 from suffice.ledger.keys import Limits, add_key, make_key
+from suffice.ledger.rows import Batch, Entry, RequestRow, SampleRow
+from suffice.ledger.store import Store
 
 HEADERS = [
     (b"host", b"127.0.0.1:8080"), (b"accept-encoding", b"gzip, deflate"),
@@ -76,6 +79,39 @@ def measured(keyed: bool, calls: int) -> dict[str, float]:
         }
 
 
+def disk_bytes(requests: int) -> float:
+    """Bytes of a SQLite ledger per request with four samples, its sums left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.db"
+        store = Store(str(path))
+        empty = path.stat().st_size
+        entries = []
+        for number in range(requests):
+            name = f"req-{number:024x}"
+            row = RequestRow(
+                id=name, started_s=1e9 + number, endpoint="/v1/chat/completions",
+                model="suffice/adaptive_consistency", served_model="Qwen/Qwen3-8B",
+                arm="adaptive_consistency", status=200, prompt_tokens=400, completion_tokens=1200,
+                usage_source="engine", samples=4, samples_cancelled=0, baseline_tokens=12000.0,
+                confidence=0.96875, escalated=0, accepted_sample=0,
+                why="agreement 0.969 reaches 0.95 after 4", first_byte_s=1.5, elapsed_s=3.25,
+                overhead_s=0.0031,
+            )  # fmt: skip
+            samples = tuple(
+                SampleRow(
+                    request_id=name, choice=0, sample=sample, model="Qwen/Qwen3-8B",
+                    purpose="sample", status="finished", prompt_tokens=100, completion_tokens=300,
+                    ttft_s=0.125, elapsed_s=2.5,
+                )
+                for sample in range(4)
+            )  # fmt: skip
+            entries.append(Entry(request=row, samples=samples))
+        store.write(Batch(id="bench", at_s=1e9, entries=entries))
+        store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.close()
+        return round((path.stat().st_size - empty) / requests, 1)
+
+
 def main() -> None:
     """Print one JSON line per case."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -84,6 +120,8 @@ def main() -> None:
     for keyed in (False, True):
         name = "key, limits and budget" if keyed else "no keys"
         print(json.dumps({"case": name, "calls": calls, **measured(keyed, calls)}))
+    found = disk_bytes(10_000)
+    print(json.dumps({"case": "disk", "requests": 10_000, "bytes_per_request": found}))
 
 
 if __name__ == "__main__":

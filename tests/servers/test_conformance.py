@@ -187,6 +187,8 @@ REFUSED: list[tuple[dict[str, Any], type[openai.APIStatusError]]] = [
     ({"n": 0}, openai.BadRequestError),
     ({"n": 1000}, openai.BadRequestError),
     ({"top_logprobs": 99, "logprobs": True}, openai.BadRequestError),
+    ({"top_logprobs": 2}, openai.BadRequestError),
+    ({"extra_body": {"suffice": {"policy": "bypass", "target": 0.9}}}, openai.BadRequestError),
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, openai.BadRequestError),
     ({"extra_body": {"suffice": {"unknown": 1}}}, openai.BadRequestError),
     ({"reasoning_effort": "enormous"}, openai.BadRequestError),
@@ -205,6 +207,24 @@ def test_refusals_are_openais_errors(shared_stack: Any, changes: Any, error: Any
         client.chat.completions.create(**asked)
     assert caught.value.body is not None
     assert set(caught.value.body) == {"message", "type", "param", "code"}
+
+
+def test_completions_refuse_what_a_policy_cannot_honour(shared_stack: Any) -> None:
+    client, _ = shared_stack
+    for refused in ({"best_of": 3}, {"extra_body": {"suffice": {"effort": "low"}}}):
+        with pytest.raises(openai.BadRequestError):
+            client.completions.create(model="suffice/single", prompt="2+2=", **refused)
+    assert client.completions.create(model="suffice/single", prompt="2+2=", best_of=1).choices
+
+
+def test_a_wish_for_an_answer_format_is_not_passed_by(shared_stack: Any) -> None:
+    """The upstream's own model without a policy: one sample, whose answer is on the receipt."""
+    client, _ = shared_stack
+    answer = client.chat.completions.create(
+        model="fake", messages=MESSAGES, extra_body={"suffice": {"answer_format": "number"}}
+    )
+    assert answer.suffice["arm"] == "single"
+    assert answer.suffice["samples"][0]["answer"] == "4"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@
     an upstream's model the operator's policy, else passed through untouched
 
 The request's own `suffice.policy` comes before all of these, and `bypass` as a policy passes
-through. A request that wishes for a budget, effort or target is never passed through: the upstream
-would not honour it.
+through. A request that wishes for a budget, effort, target or answer format is not passed through:
+the upstream would not honour it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,13 @@ class Arms:
         """
         inside = model.startswith(NAMESPACE)
         target = wishes.model or (self._config.model if inside else model)
+        wished = _given(wishes, "budget", "effort", "target", "answer_format")
         if wishes.policy == BYPASS:
+            if wished:
+                raise InputError(
+                    f"{wished[0]}: bypass passes a request on as it is, and the upstream would not "
+                    "honour it; name a policy, or leave it out"
+                )
             return Arm(policy=None, model=target)
         if isinstance(wishes.policy, str):
             policy: AnyPolicy | None = self._named(wishes.policy, price)
@@ -109,7 +115,7 @@ class Arms:
             policy = self._of_model(model, price)
         else:
             policy = self._operators(price)
-        if policy is None and (wishes.budget or wishes.effort or wishes.target):
+        if policy is None and wished:
             policy = self.plain
         if policy is not None and wishes.target is not None:
             policy = aimed(policy, wishes.target)
@@ -134,6 +140,10 @@ class Arms:
         if text == AUTO and price is not None and text not in self._tables:
             return Auto(price=price)
         return self._tables[text] if text in self._tables else self._parsed(text)
+
+
+def _given(wishes: SufficeFields, *names: str) -> list[str]:
+    return [name for name in names if getattr(wishes, name) is not None]
 
 
 def aimed(policy: AnyPolicy, target: float) -> AnyPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -158,8 +159,6 @@ def prompt_text(value: dict[str, Any]) -> str | None:
         return None
     if isinstance(asked, str):
         return asked
-    import json  # noqa: PLC0415 - only where texts are stored
-
     return json.dumps(asked, ensure_ascii=False)
 
 

@@ -201,6 +201,8 @@ def parse_chat(value: dict[str, Any]) -> Ask:
             raise InputError(f"{field_name}: a policy cannot honour it; {instead}")
     if value.get("modalities") not in (None, ["text"]):
         raise InputError("modalities: a policy compares text and gives text; leave it out")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InputError("top_logprobs: only with logprobs")
     limits = [n for n in (body.max_completion_tokens, body.max_tokens) if n is not None]
     effort = body.suffice.effort or body.reasoning_effort
     top_logprobs = body.top_logprobs or 0
@@ -229,6 +231,8 @@ def parse_completion(value: dict[str, Any]) -> Ask:
             "upstream's own model without a policy"
         )
     body = _validated(CompletionBody, value)
+    if value.get("best_of") not in (None, 1):
+        raise InputError("best_of: a policy draws as many samples as it needs; use best_of_n")
     if body.suffice.effort is not None:
         raise InputError("effort: /v1/completions has no think block; ask /v1/chat/completions")
     request = Request(

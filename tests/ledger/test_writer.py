@@ -8,13 +8,13 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from suffice.ledger import queries
 from suffice.ledger.database import LedgerAway
-from suffice.ledger.rows import Batch, Entry, RequestRow, Told
+from suffice.ledger.rows import Batch, Entry, FeedbackRow, RequestRow, Told, Used, Watched, Window
 from suffice.ledger.store import Store
 from suffice.ledger.writer import Writer
 
@@ -230,4 +230,39 @@ def test_a_read_only_database_is_survived(tmp_path: Path) -> None:
     store.database.execute("PRAGMA query_only = OFF")
     wait_for(lambda: writer.health.acknowledged == 1)
     writer.close()
+    store.close()
+
+
+def test_what_is_good_in_a_batch_is_kept_with_its_sums_and_told(tmp_path: Path) -> None:
+    """One row that no database takes costs neither its neighbours nor the sums beside them."""
+    store = Store(str(tmp_path / "l.db"))
+    bad = Entry(request=RequestRow(id="bad", started_s=1.0, endpoint=object()))  # type: ignore[arg-type]
+    key = Window("k", "total", 0)
+
+    class Sums:
+        heard: ClassVar[list[Told]] = []
+        due: ClassVar[list[int]] = [1]
+
+        def fill(self, batch: Batch) -> None:
+            if self.due:
+                self.due.clear()
+                batch.used = {key: Used(requests=2, tokens=30)}
+            batch.watched = [Watched(key, 0)]
+
+        def told(self, told: Told) -> None:
+            self.heard.append(told)
+
+    sums = Sums()
+    writer = Writer(store, sums, flush_s=0.05)
+    writer.put(lambda: bad)
+    writer.put(lambda: entry(1))
+    judgement = FeedbackRow(id="f", request_id="req-000001", at_s=1.0, score=1.0)
+    done = writer.put_now(lambda: judgement)
+    writer.start()
+    assert done.result(5) is None  # it is on disk, whatever became of the others
+    wait_for(lambda: any(told.used.get(key) is not None for told in sums.heard))
+    writer.close()
+    assert sums.heard[-1].used[key] == Used(requests=2, tokens=30)
+    assert queries.counts(store)["requests"] == 1
+    assert writer.health.dropped == 1
     store.close()

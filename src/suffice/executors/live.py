@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from suffice.backends.protocol import Backend, Capabilities, Chunk
+from suffice.backends.protocol import Backend, Chunk
 from suffice.core.completions import (
     Budget,
     Completion,
@@ -25,10 +26,13 @@ from suffice.core.completions import (
     count_tokens_only,
 )
 from suffice.core.decisions import AnyPolicy
-from suffice.core.errors import BackendError, LacksCapability, UpstreamDisconnected
+from suffice.core.errors import BackendError, UpstreamDisconnected
 from suffice.core.requests import Request
+from suffice.executors.needs import check_effort, check_needs
 from suffice.executors.running import Launch
 from suffice.executors.session import Command, Session
+
+logger = logging.getLogger("suffice.executors")
 
 # The comparable key of a completion, None where there is none (suffice.evals.extract has these);
 # may be a coroutine function, for extractors that compare in a worker.
@@ -109,39 +113,6 @@ class _Crashed:
 
 
 _Item = tuple[int, Chunk] | Failed | _Judged | _Crashed
-
-
-def check_needs(
-    policy: AnyPolicy, capabilities: Capabilities, *, backend: str, scored: bool
-) -> None:
-    """Raise LacksCapability if the backend (or the caller) cannot give what the policy needs."""
-    given = {
-        "logprobs": capabilities.logprobs and capabilities.max_top_logprobs > 0,
-        "prefill": capabilities.prefill,
-        "score": scored,
-    }
-    remedies = {
-        "logprobs": f"upstream {backend} returns no top logprobs; choose a policy that votes "
-        "(adaptive_consistency) or an upstream that does (vLLM, SGLang, llama.cpp)",
-        "prefill": f"upstream {backend} cannot continue a begun answer; choose another policy or "
-        "an upstream that can (vLLM, llama.cpp)",
-        "score": "no verifier or reward function is set; give one or choose a policy that votes",
-    }
-    for need in sorted(policy.needs):
-        if not given[need]:
-            raise LacksCapability(f"policy {policy.name} needs {need}: {remedies[need]}")
-
-
-def check_effort(request: Request, capabilities: Capabilities, *, backend: str) -> None:
-    """Raise LacksCapability if the request asks for an effort that the backend would ignore."""
-    if request.thinking is None:
-        return
-    able = capabilities.thinking_switch, capabilities.mode_tokens
-    if able == (None, None) and not capabilities.thinking_budget:
-        raise LacksCapability(
-            f"effort: upstream {backend} has neither a thinking switch nor a thinking budget and "
-            "would ignore it; leave it out, or choose budget_forcing or no_thinking:begin=true"
-        )
 
 
 async def run(
@@ -378,8 +349,7 @@ class _Loop:
         """Close samples' streams, all at once; those that were still open."""
         tasks = {each: self._tasks.pop(each) for each in samples if each in self._tasks}
         still_open = [sample for sample, task in tasks.items() if task.cancel()]
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=CLOSE_S)
+        await _closed(set(tasks.values()))
         return still_open
 
     async def _stop_all(self) -> None:
@@ -389,8 +359,16 @@ class _Loop:
         self._tasks.clear()
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_S)
+        await _closed(tasks)
         for task in tasks:
             if task.done() and not task.cancelled():
                 task.exception()  # already reported through the queue
+
+
+async def _closed(tasks: set[asyncio.Task[None]]) -> None:
+    """Wait until cancelled tasks have ended, and say so if they do not."""
+    if not tasks:
+        return
+    _, stuck = await asyncio.wait(tasks, timeout=CLOSE_S)
+    if stuck:
+        logger.warning("%d streams are still open %g s after closing them", len(stuck), CLOSE_S)

@@ -248,6 +248,7 @@ class Writer:
         alone += [
             Batch(id=secrets.token_hex(12), at_s=batch.at_s, feedback=[f]) for f in batch.feedback
         ]
+        judged = len(batch.feedback)  # whose judgements are waited for
         for one in alone:
             try:
                 self._store.write(one)
@@ -261,8 +262,12 @@ class Writer:
                 self.health.dropped += 1
             else:
                 self.health.acknowledged += one.rows
+                judged -= len(one.feedback)
         for waiter in waiters:
-            waiter.set_exception(LedgerError("the row could not be written"))
+            if judged:
+                waiter.set_exception(LedgerError("the row could not be written"))
+            else:
+                waiter.set_result(None)
         if alone:  # sums are nobody's fault: budgets and limits count on them
             sums = replace(batch, id=secrets.token_hex(12), entries=[], feedback=[])
             self._batch = (sums, [])

@@ -11,7 +11,7 @@ help: ## list the targets
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
@@ -23,9 +23,8 @@ $(VENV)/.torch: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' --editable '.[dev,torch,train]'
 	@touch $@
 
-demo: $(VENV)/.demo ## right-size LLaMA-3.2-1B's shape for an A100 and write a report
-	$(BIN)/suffice design --like meta-llama/Llama-3.2-1B --tokens 100B --hardware a100-40gb \
-	  --input-tokens 4096 --output-tokens 1024 --objective throughput --out $(OUT)
+demo: $(VENV)/.demo ## right-size LLaMA-3.2-1B for an A100, then ask the gateway puzzles
+	$(BIN)/suffice demo --out $(OUT)
 
 test: $(VENV)/.dev ## run the default tests: offline, no GPU, no torch needed
 	$(BIN)/python -m pytest -n auto

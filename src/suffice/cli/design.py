@@ -162,7 +162,7 @@ def design(
     if as_json:
         typer.echo(json.dumps(summary(result), indent=2))
         return
-    _print(result, paths)
+    print_design(result, paths)
 
 
 def _range(text: str | None, what: str) -> tuple[float, float] | None:
@@ -200,7 +200,8 @@ def _depths(text: str | None) -> tuple[int, ...] | None:
         raise InputError(f"--depth {text!r} must be whole numbers, e.g. 14,16,18") from None
 
 
-def _print(result: DesignResult, paths: dict[str, Path]) -> None:
+def print_design(result: DesignResult, paths: dict[str, Path]) -> None:
+    """The tables, what the prediction does not know, and where the files are."""
     from rich.console import Console
 
     from suffice.recipes.design.table import SERVING_COLUMNS, SHAPE_COLUMNS, roles_by_note

@@ -13,6 +13,7 @@ from suffice.cli.ask import ask
 from suffice.cli.calibrate import calibrate
 from suffice.cli.calibrate_hardware import calibrate_hardware
 from suffice.cli.config import config
+from suffice.cli.demo import demo
 from suffice.cli.design import design
 from suffice.cli.doctor import doctor
 from suffice.cli.evaluate import evaluate
@@ -63,6 +64,7 @@ def _root(
     """Just enough compute."""
 
 
+app.command()(demo)
 app.command()(design)
 app.command()(shapes)
 app.command()(laws)

@@ -93,7 +93,8 @@ class NanoModel:
             normed_nd = _rms_norm(hidden_nd, layer.attention_norm, self.config.rms_norm_eps)
             hidden_nd = hidden_nd + self._attend(normed_nd, layer, cache, index) @ layer.output
             normed_nd = _rms_norm(hidden_nd, layer.mlp_norm, self.config.rms_norm_eps)
-            gate_nf, up_nf = np.split(normed_nd @ layer.gate_up, 2, axis=1)
+            both_nF, f = normed_nd @ layer.gate_up, self.config.intermediate_size
+            gate_nf, up_nf = both_nF[:, :f], both_nF[:, f:]
             # silu(x) = x sigmoid(x); sigmoid by tanh, which does not overflow.
             silu_nf = gate_nf * (0.5 * (np.tanh(0.5 * gate_nf) + 1.0))
             hidden_nd = hidden_nd + (silu_nf * up_nf) @ layer.down
@@ -165,7 +166,9 @@ def _transposed(matrix: Array) -> Array:
 
 
 def _rms_norm(x: Array, weight: Array, eps: float) -> Array:
-    scale = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps))
+    # The reduction itself: np.mean's own bookkeeping would be a third of a token's time.
+    squares: Array = np.add.reduce(x * x, axis=-1, keepdims=True)
+    scale: Array = np.sqrt(squares / np.float32(x.shape[-1]) + np.float32(eps))
     normed: Array = weight * (x / scale)
     return normed
 

@@ -38,15 +38,20 @@ class Drawer:
 
     def _draw(self, logits_V: Array) -> int:
         sampling = self._sampling
-        penalty_V = self._seen_V * (sampling.frequency_penalty or 0.0)
-        penalty_V = penalty_V + (self._seen_V > 0) * (sampling.presence_penalty or 0.0)
-        penalised_V = logits_V - penalty_V
+        penalised_V = logits_V
+        if sampling.frequency_penalty or sampling.presence_penalty:
+            penalty_V = self._seen_V * (sampling.frequency_penalty or 0.0)
+            penalty_V = penalty_V + (self._seen_V > 0) * (sampling.presence_penalty or 0.0)
+            penalised_V = logits_V - penalty_V
         temperature = 1.0 if sampling.temperature is None else sampling.temperature
         if temperature == 0.0:
             return int(penalised_V.argmax())
         scaled = np.exp((penalised_V - penalised_V.max()) / temperature, dtype=np.float64)
         kept_V = _truncate(scaled / scaled.sum(), sampling)
-        return int(self._rng.choice(len(kept_V), p=kept_V / kept_V.sum()))
+        upto_V = np.cumsum(kept_V)
+        drawn = int(np.searchsorted(upto_V, self._rng.random() * upto_V[-1], side="right"))
+        # Rounding may end beyond all of them.
+        return drawn if drawn < len(upto_V) else int(np.flatnonzero(kept_V)[-1])
 
 
 def _truncate(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.ledger import queries
-from suffice.ledger.database import LedgerAway, LedgerError, connect, shown
+from suffice.ledger import database, queries
+from suffice.ledger.database import LedgerAway, LedgerError, connect, shown, version_of
 from suffice.ledger.rows import (
     Batch,
     Entry,
@@ -21,7 +21,7 @@ from suffice.ledger.rows import (
     Watched,
     Window,
 )
-from suffice.ledger.schema import TRAFFIC, VERSION
+from suffice.ledger.schema import MIGRATIONS, TRAFFIC, VERSION
 from suffice.ledger.store import Store, open_existing
 
 Opened = Callable[[str], Store]
@@ -185,3 +185,26 @@ def test_passwords_are_not_shown() -> None:
         Store("postgresql://me:secret@127.0.0.1:1/x")
     assert "secret" not in str(caught.value)
     assert time.monotonic() - began < 5
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
+        before.setattr(database, "VERSION", 1)
+        old = Store(url)
+        old.write(Batch(id="a", at_s=1.0, entries=[entry(1)], moved={"lambda": 0.5}))
+        with pytest.raises(LedgerError):
+            old.database.execute("SELECT * FROM watches")
+        old.close()
+    store = Store(url)
+    assert version_of(store.database) == VERSION
+    batch = Batch(id="b", at_s=2.0, watches={"c": {0: 1.5, 3: -2.0}}, voided={"c": "drift"})
+    assert store.write(batch).watches == {"c": {0: 1.5, 3: -2.0}}
+    again = Batch(id="d", at_s=3.0, watches={"c": {0: -0.5}}, voided={"c": "another reason"})
+    told = store.write(again)
+    assert (told.watches, told.voided) == ({"c": {0: 1.0, 3: -2.0}}, {"c": "drift"})
+    assert told.shared["lambda"] == 0.5
+    assert queries.counts(store)["requests"] == 1
+    store.close()

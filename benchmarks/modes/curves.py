@@ -36,9 +36,10 @@ def draw(runs: dict[str, list[dict[str, Any]]], columns: int) -> bytes:
         for panel, (title, lines) in zip(panels, runs.items(), strict=False):
             steps = [line["step"] for line in lines]
             for colour, cell in zip(SERIES, lines[0]["p_think"], strict=False):
+                n = cell.rpartition("/")[2]
                 panel.plot(
                     steps, [line["p_think"][cell] for line in lines], color=colour, lw=1.5,
-                    label=f"{cell.rpartition('/')[2]} steps",
+                    label=f"{n} step{'s' if n != '1' else ''}",
                 )  # fmt: skip
             if "think_share" in lines[0]:
                 panel.plot(steps, [line["think_share"] for line in lines], color=INK, lw=1,
@@ -50,7 +51,7 @@ def draw(runs: dict[str, list[dict[str, Any]]], columns: int) -> bytes:
             panel.axis("off")
         for panel in panels[::columns]:
             panel.set_ylabel("p(think), held out")
-        panels[0].legend(loc="center left", fontsize=8)
+        panels[0].legend(loc="lower left", fontsize=8)
     return to_png(figure)
 
 

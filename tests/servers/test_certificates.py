@@ -9,13 +9,14 @@ from typing import Any
 import httpx2
 import pytest
 
+from suffice.gateway.traffic import CacheConfig, TrafficConfig
 from suffice.testing.fake_engine import FakeEngine, Reply
 from suffice.testing.postgres import PostgresServer
 from tests.policies.policy_table import policy_table
 from tests.servers.test_keys import Gateways, free_port, gateways, served
 
 TABLE = policy_table("adaptive_consistency:max_samples=2", "single", model="fake")
-ASK = {
+ASK: dict[str, Any] = {
     "model": "suffice/careful",
     "messages": [{"role": "user", "content": "what is 2+2"}],
     "suffice": {"answer_format": "number"},
@@ -57,6 +58,23 @@ def test_two_processes_share_a_watch_on_sqlite(tools: Any, tmp_path: Path) -> No
 
 def test_two_processes_share_a_watch_on_postgres(tools: Any, postgres: PostgresServer) -> None:
     check(tools, postgres.new_url())
+
+
+def test_what_was_answered_under_a_void_certificate_is_not_kept_for_later(
+    tools: Any, tmp_path: Path
+) -> None:
+    traffic = TrafficConfig(cache=CacheConfig(max_bytes=2**20))
+    cached = ASK | {"suffice": ASK["suffice"] | {"cache": True}}
+    url = str(tmp_path / "ledger.db")
+    with gateways(tools, url, traffic=traffic, policies={"careful": TABLE}) as g:
+        first, second = g.ask(None, 0, cached), g.ask(None, 0, cached)
+        assert second.headers["x-suffice-cache"] == "hit"
+        assert second.json()["suffice"] == first.json()["suffice"]
+        for _ in range(NEEDED):
+            audit(g, 0)
+        last = g.ask(None, 0, cached)
+        assert "x-suffice-cache" not in last.headers
+        assert last.json()["suffice"]["certificate"]["status"] == "void"
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from suffice.gateway.bypass import outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.guard import is_void
 from suffice.gateway.protocol import (
     Ask,
     parse_chat,
@@ -139,7 +140,7 @@ class Completions:
             arm = await self._understand(service, call)
             for hook in self._hooks:
                 await hook.authorize(call)
-            key = service.cache.key_of(call)
+            key = service.cache.key_of(call, void=is_void(arm.policy))
             if key is not None and await self._from_cache(service, client, key):
                 return
             async with service.places.taken(call):

@@ -86,6 +86,11 @@ class Guard:
         return told
 
 
+def is_void(policy: AnyPolicy | None) -> bool:
+    """Whether a policy's certificate is void."""
+    return isinstance(policy, Guard) and policy.watch.void is not None
+
+
 def certificate_of(why: str) -> dict[str, str] | None:
     """The certificate that an outcome's `why` names, with its status; None without one."""
     found = _NOTE.match(why)

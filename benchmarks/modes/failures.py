@@ -8,7 +8,8 @@ bias  The warm-up is taught another p(think), then GRPO (without and with entrop
 root  All weights are updated through the mode token alone, as the gate's loss would; the body of
       the gate's own form is frozen.
 long  Every thought first recites 101 tokens, so that it has 108 or more: GRPO weighs its mode token
-      by 1/n, DeGRPO by α. Does GRPO lose the think mode (arXiv:2505.13379), and DeGRPO not?
+      by 1/n, DeGRPO by α. Does GRPO lose the think mode (arXiv:2505.13379), and DeGRPO not? With
+      --difficulties 1 1 1 1 2 2 2 2 4 5 four of five are easy, so that short pays at first.
 
 Each run's progress goes into OUT/<experiment>.jsonl as one line; a run that is there is kept.
 """
@@ -41,6 +42,7 @@ from suffice.training.modes.tasks import PERMUTATIONS, Mixture, Problem
 from suffice.training.modes.warm_up import warm_up
 
 RECITAL = "recital"
+DIFFICULTIES = [1, 2, 4, 5]
 
 
 @dataclass(slots=True)
@@ -172,7 +174,7 @@ def long_traces(asked: argparse.Namespace) -> None:
     """GRPO and DeGRPO where every thought has more than a hundred tokens."""
     tasks.TASKS = {**tasks.TASKS, RECITAL: recited}
     book = Book(asked.out / "long.jsonl")
-    mixture = Mixture(tasks=(RECITAL,), difficulties=(1, 2, 4, 5))
+    mixture = Mixture(tasks=(RECITAL,), difficulties=tuple(asked.difficulties))
     base = Routing(
         learning_rate=asked.learning_rate, steps=asked.steps, problems=16, group=8,
         max_tokens=140, probe_every=10, seed=asked.seed,
@@ -193,6 +195,8 @@ def long_traces(asked: argparse.Namespace) -> None:
     weights = {name: w.clone() for name, w in learner.model.state_dict().items()}
     for method, routing in methods.items():
         name = f"{method}, seed {asked.seed}"
+        if asked.difficulties != DIFFICULTIES:
+            name += f", steps {' '.join(map(str, asked.difficulties))}"
         if book.has(name):
             continue
         print(name, flush=True)
@@ -215,6 +219,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work"), help="checkpoints")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--teach", type=int, default=300, help="long: steps of its own warm-up")
+    parser.add_argument("--difficulties", type=int, nargs="+", default=DIFFICULTIES, help="long")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--p-think", type=float, nargs="+", default=[0.01, 0.99])
     parser.add_argument("--seed", type=int, default=0)

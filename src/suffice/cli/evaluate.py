@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from suffice.training.modes.tasks import Mixture, Problem
 
 evaluate = typer.Typer(
     name="eval", help="Measure what a model's choices are worth.", no_args_is_help=True
@@ -28,15 +31,25 @@ def modes(
     gamma: Annotated[float, typer.Option(help="Price of thinking, 0 to 2.")] = 0.5,
     max_tokens: Annotated[int, typer.Option(help="Longest response.", min=3)] = 48,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
+    sampled: Annotated[
+        int,
+        typer.Option(
+            help="Problems per task and difficulty that the gateway's policies are compared on, "
+            "by samples at temperature 1; 0 leaves them out.",
+            min=0,
+        ),
+    ] = 40,
+    samples: Annotated[int, typer.Option(help="Samples of their votes.", min=3)] = 8,
     out: Annotated[
         Path | None, typer.Option(help="Folder for table and pictures.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """Accuracy and tokens of always-short, always-think, the learned choice and the optimum.
+    """Accuracy and tokens of always-short, always-think, the learned choice, the optimum, and of
+    the gateway's policies: votes, cascades, one that is calibrated on other problems.
 
     Needs no torch. Example: [bold]suffice eval modes --model nano/ --out report/[/bold]
-    """
+    """  # fmt: skip
     from suffice.cli.modes_view import print_result
     from suffice.core.errors import InputError
     from suffice.core.files import write_bytes, write_json, write_text
@@ -59,6 +72,12 @@ def modes(
         max_tokens=max_tokens,
         seed=seed,
     )
+    if sampled:
+        from suffice.recipes.modes.policies import Sampled, policy_results
+
+        asked, others = _apart(mixture, sampled, seed)
+        how = Sampled(samples=samples, max_tokens=max_tokens, seed=seed)
+        result = replace(result, policies=policy_results(model, asked, others, how))
     if out is not None:
         from suffice.recipes.modes.plots import modes_figure
         from suffice.report.style import to_png, to_svg
@@ -73,3 +92,14 @@ def modes(
     print_result(result)
     if out is not None:
         typer.echo(f"written: {out}/modes.json, modes.svg, modes.png")
+
+
+def _apart(mixture: Mixture, count: int, seed: int) -> tuple[list[Problem], list[Problem]]:
+    """`count` problems of every cell that are asked, and twice as many that calibrate.
+
+    A cell with fewer in the world is shared out in the same proportion.
+    """
+    cells = mixture.distinct(3 * count, seed=seed, split="held_out").values()
+    asked = [problem for cell in cells for problem in cell[::3]]
+    others = [problem for cell in cells for n, problem in enumerate(cell) if n % 3]
+    return asked, others

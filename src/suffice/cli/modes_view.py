@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from suffice.recipes.modes.evaluate import ModesResult
 
 
@@ -58,11 +60,32 @@ def print_result(result: ModesResult) -> None:
             f"{router.think_share:.1%}", str(router.reward),
         )  # fmt: skip
     console.print(routers)
+    if result.policies:
+        _print_policies(result, console)
     for easy, saving, lost in result.saving_by_easy_share:
         typer.echo(
             f"{easy:.0%} easy problems: {saving:.1%} of always-think's tokens saved, "
             f"{100 * lost:+.2f} points of accuracy lost"
         )
+
+
+def _print_policies(result: ModesResult, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("gateway's policy", "accuracy", "tokens", "of always-think", "samples")
+    for row in result.policies:
+        if row.accuracy is None or row.tokens is None or row.token_share is None:
+            continue
+        tokens, share = row.tokens, row.token_share
+        table.add_row(
+            row.policy, str(row.accuracy),
+            f"{tokens.mean:.2f} [{tokens.low:.2f}, {tokens.high:.2f}]",
+            f"{share.mean:.1%} [{share.low:.1%}, {share.high:.1%}]", f"{row.samples:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    for row in result.policies:
+        if row.refused:
+            typer.echo(f"{row.policy}: {row.refused}")
 
 
 def _by_task(p_think: dict[str, float]) -> str:

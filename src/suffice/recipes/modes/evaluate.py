@@ -80,6 +80,18 @@ class RouterResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyResult:
+    """One of the gateway's policies, from sampled answers; `refused` says why there is none."""
+
+    policy: str
+    accuracy: Estimate | None = None
+    tokens: Estimate | None = None
+    token_share: Estimate | None = None  # of always-think's tokens on the same problems
+    samples: float | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModesResult:
     """Everything that `suffice eval modes` prints and writes."""
 
@@ -87,6 +99,7 @@ class ModesResult:
     routers: tuple[RouterResult, ...]
     bias_curve: tuple[tuple[float, float, float], ...]  # logit bias, tokens, accuracy
     saving_by_easy_share: tuple[tuple[float, float, float], ...]  # share, saving, accuracy lost
+    policies: tuple[PolicyResult, ...] = ()
 
 
 def answer_both(
@@ -131,7 +144,7 @@ def evaluate_modes(answered: Sequence[Answered], reward: Reward, *, seed: int = 
         "learned, sampled": _sigmoid(table.logit),
         "analytic optimum": optimum,
     }
-    weights = _resampled_weights(table, np.random.default_rng(seed))
+    weights = resampled_weights(table.cell, np.random.default_rng(seed))
     return ModesResult(
         cells=tuple(_cell(table, cell, optimum) for cell in table.cells),
         routers=tuple(_router(name, table, p, reward, weights) for name, p in rules.items()),
@@ -231,13 +244,14 @@ def _rewards(table: _Table, reward: Reward) -> Values:
     )  # fmt: skip
 
 
-def _resampled_weights(table: _Table, rng: np.random.Generator) -> Values:
+def resampled_weights(cell: NDArray[np.intp], rng: np.random.Generator) -> Values:
     """(resamples, problems): weights of bootstraps that draw problems within each cell."""
-    weights = np.zeros((_RESAMPLES, len(table.cell)))
-    for index in range(len(table.cells)):
-        rows = np.flatnonzero(table.cell == index)
+    cells = int(cell.max()) + 1
+    weights = np.zeros((_RESAMPLES, len(cell)))
+    for index in range(cells):
+        rows = np.flatnonzero(cell == index)
         counts = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=_RESAMPLES)
-        weights[:, rows] = counts / len(rows) / len(table.cells)
+        weights[:, rows] = counts / len(rows) / cells
     return weights
 
 

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from suffice.recipes.modes.evaluate import CellResult, Estimate, ModesResult
-from suffice.report.style import AMBER, BLUE, GREEN, MUTED, RED, VIOLET, house_style, new_figure
+from suffice.report.style import (
+    AMBER,
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    RED,
+    VIOLET,
+    house_style,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +72,17 @@ def _draw_front(panel: Any, result: ModesResult) -> None:
             fmt="x" if router.router == "analytic optimum" else "o",
             color=_COLOURS[router.router], capsize=2, label=router.router,
         )  # fmt: skip
+    for mark, policy in zip("^vsDP", (p for p in result.policies if p.tokens), strict=False):
+        assert policy.accuracy is not None and policy.tokens is not None
+        panel.errorbar(
+            [policy.tokens.mean], [policy.accuracy.mean],
+            xerr=_reach([policy.tokens]), yerr=_reach([policy.accuracy]),
+            fmt=mark, color=INK, mfc="white", ms=5, lw=0.8, capsize=2, label=policy.policy,
+        )  # fmt: skip
+    if result.policies:
+        panel.set_xscale("log")
+        ticks = [3, 5, 10, 20, 50, 100]
+        panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.set_xlabel("tokens a response")
     panel.set_ylabel("accuracy")
     panel.set_title("what the choice buys")

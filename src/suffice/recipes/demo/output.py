@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = (
-    "answered by", "right", "tokens", "samples", "saved of the vote's", "saved of thinking's",
-    "replayed",
+    "answered by", "right, %", "tokens", "samples", "saved, % of vote's",
+    "saved, % of thinking's", "replayed",
 )  # fmt: skip
 _COLOURS = (RED, BLUE, AMBER, GREEN, VIOLET)
 
@@ -47,7 +47,7 @@ def rows_of(demo: Demo) -> list[list[str]]:
             _share(result.saved_of_thinking),
             "–"
             if result.replayed is None
-            else f"{result.replayed[0]:.1%}, {result.replayed[1]:.1f}",
+            else f"{100 * result.replayed[0]:.1f}, {result.replayed[1]:.1f}",
         ]
         for result in demo.results
     ]
@@ -117,13 +117,14 @@ def write_demo(demo: Demo, folder: Path) -> dict[str, Path]:
     figure = figure_of(demo)
     png, svg = to_png(figure), to_svg(figure)
     best = demo.results[-1]
+    right = f"{best.accuracy.estimate:.1%}"
     html = page(
         "The gateway with suffice-nano",
         "Five ways to answer the same problems, live, and one receipt of an easy and a hard one.",
         [
             cards(
                 [
-                    Card(value=_share(best.accuracy), label="right, calibrated policy"),
+                    Card(value=right, label="right, calibrated policy"),
                     Card(value=f"{best.saved.estimate:.0%}", label="fewer tokens than voting"),
                     Card(value=f"{len(demo.problems)}", label="problems, half of them held out"),
                 ]
@@ -180,11 +181,14 @@ def receipt_text(live: Live) -> str:
 
 
 def _share(interval: Interval) -> str:
-    return f"{interval.estimate:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+    return _number(interval, 100.0)
 
 
-def _number(interval: Interval) -> str:
-    return f"{interval.estimate:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+def _number(interval: Interval, unit: float = 1.0) -> str:
+    estimate, low, high = (
+        unit * value for value in (interval.estimate, interval.low, interval.high)
+    )
+    return f"{estimate:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _reach(interval: Interval) -> list[list[float]]:

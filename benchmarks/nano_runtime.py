@@ -2,7 +2,7 @@
 
     python benchmarks/nano_runtime.py [MODEL_FOLDER]
 
-Without a folder a random model of suffice-nano's shape is written first. Times are the least of
+Without a folder it is the model that ships. Times are the least of
 several repeats of CPU time, which other work on the machine disturbs least.
 """
 
@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,31 +20,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
+from suffice.backends.nano.backend import shipped_folder  # noqa: E402
 from suffice.backends.nano.runtime import NanoModel, greedy  # noqa: E402
-from suffice.backends.nano.vocabulary import Vocabulary  # noqa: E402
-from suffice.backends.nano.weights import WEIGHTS, expected_shapes, read_config  # noqa: E402
-from suffice.training.modes.tasks import ALPHABET  # noqa: E402
-
-
-def random_model(folder: Path) -> None:
-    """A model of the shipped shape with random weights."""
-    words = Vocabulary.of(ALPHABET)
-    config = {
-        "model_type": "llama", "hidden_size": 80, "intermediate_size": 256,
-        "num_hidden_layers": 2, "num_attention_heads": 10, "num_key_value_heads": 10,
-        "head_dim": 16, "vocab_size": len(words), "max_position_embeddings": 256,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(words.to_json())
-    rng, header, body = np.random.default_rng(0), {}, b""
-    for name, shape in expected_shapes(read_config(folder)).items():
-        raw = (0.1 * rng.normal(size=shape)).astype("<f4").tobytes()
-        header[name] = {
-            "dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + len(raw)],
-        }  # fmt: skip
-        body += raw
-    text = json.dumps(header).encode()
-    (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + body)
 
 
 def least_s(run: object, repeats: int = 7) -> float:
@@ -60,12 +36,9 @@ def least_s(run: object, repeats: int = 7) -> float:
 
 def main() -> None:
     """Print one JSON line."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(temporary)
-        if len(sys.argv) == 1:
-            random_model(folder)
-        load_s = least_s(lambda: NanoModel(folder), 3)
-        model = NanoModel(folder)
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else shipped_folder()
+    load_s = least_s(lambda: NanoModel(folder), 3)
+    model = NanoModel(folder)
     ids = model.vocabulary.prompt("3bfacd")
     prefill_s = least_s(lambda: model.advance(ids, model.start()))
     tokens = 100

@@ -198,6 +198,18 @@ def test_a_seed_repeats_and_samples_share_one_prefill(backend: NanoBackend) -> N
     assert len(others) > 1
 
 
+def test_a_seed_means_something_else_to_every_prompt(backend: NanoBackend) -> None:
+    def first(prompt: str) -> str:
+        sampling = Sampling(max_tokens=1, temperature=50.0, seed=-3, top_logprobs=0)  # a fair die
+        return next(
+            p for c in collect(backend, question(prompt), sampling) for p in c.logprobs
+        ).token
+
+    drawn = [first(f"{a}{b}") for a in "0123456789" for b in "abcdef"]
+    assert len(set(drawn)) > 10
+    assert [first("3b"), first("3b")] == [first("3b")] * 2
+
+
 def test_closing_stops_decoding(backend: NanoBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     advance = NanoModel.advance

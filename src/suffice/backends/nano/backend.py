@@ -104,7 +104,7 @@ class NanoBackend:
             )
         limit = min(room, sampling.max_tokens or DEFAULT_MAX_TOKENS)
         cache, logits_V = self._prefill(ids)
-        draw = Drawer(sampling, words)
+        draw = Drawer(sampling, words, ids)
         text = TextStream(words, stop=sampling.stop)
         reasoning = ids[-1] == words.id(THINK)
         reason: FinishReason = "length"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from suffice.backends.nano.vocabulary import Vocabulary
@@ -11,13 +13,21 @@ from suffice.core.requests import Sampling
 
 
 class Drawer:
-    """Draws tokens; log-probabilities are of the raw distribution."""
+    """Draws tokens; log-probabilities are of the raw distribution.
 
-    def __init__(self, sampling: Sampling, vocabulary: Vocabulary) -> None:
+    A seed repeats a sample of a prompt. Other prompts draw otherwise under the same seed: else a
+    model this small would make the same lucky or unlucky choice on all of them.
+    """
+
+    def __init__(
+        self, sampling: Sampling, vocabulary: Vocabulary, prompt: Sequence[int] = ()
+    ) -> None:
         self._sampling = sampling
         self._vocabulary = vocabulary
         self._seen_V = np.zeros(len(vocabulary), np.float32)
-        self._rng = np.random.default_rng(sampling.seed)
+        seed = sampling.seed
+        # Clients may send negative seeds, which NumPy has none of.
+        self._rng = np.random.default_rng(None if seed is None else (seed % 2**64, *prompt))
 
     def __call__(self, logits_V: Array) -> tuple[int, TokenLogprob | None]:
         """The token and, where asked for, its log-probability and the best alternatives."""

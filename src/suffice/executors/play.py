@@ -51,6 +51,9 @@ class Recorded:
     logprobs: FloatArray | None = None
     answer: str | None = None
     score: float | None = None
+    # Completion tokens where only the end of the sample is played, as the one token of `tokens`:
+    # samples then end in the order in which they were begun.
+    billed_tokens: int | None = None
 
 
 # What a launch plays; raises LacksCapability where nothing fitting was recorded.
@@ -209,6 +212,8 @@ class _Stream:
 
     def _usage(self) -> Usage:
         tokens = self.tokens if self.cut else self.recorded.tokens
+        if self.recorded.billed_tokens is not None:
+            tokens = self.recorded.billed_tokens
         return Usage(prompt_tokens=self.recorded.prompt_tokens, completion_tokens=tokens)
 
 

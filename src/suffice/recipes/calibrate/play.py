@@ -1,7 +1,7 @@
-"""What arms would have done on recorded samples: one row per question, policies driven directly.
+"""What arms would have done on recorded samples: one row per question, in columns.
 
-For policies that decide on whole samples. A sample number that the recording does not have counts
-as refused for the budget, as an executor would say it.
+They run through the executor that also answers live. For policies that decide on whole samples:
+samples end in the order in which they were asked for, and one that is cancelled costs nothing.
 """
 
 from __future__ import annotations
@@ -13,21 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.core.completions import SENTINEL_LOGPROB, Completion, TokenLogprob, Usage
-from suffice.core.decisions import (
-    Actions,
-    Answer,
-    AnyPolicy,
-    Cancel,
-    Escalate,
-    Evidence,
-    Sample,
-    SampleFailed,
-    SampleFinished,
-)
-from suffice.core.errors import InputError, PolicyMisbehaved
+from suffice.core.completions import SENTINEL_LOGPROB
+from suffice.core.decisions import Actions, AnyPolicy, Evidence, SampleFinished, watch_nothing
+from suffice.core.errors import InputError, NoAnswer
 from suffice.core.requests import Request
 from suffice.evals.traces import TraceSet
+from suffice.executors.play import Recorded as Sample
+from suffice.executors.play import play as run
+from suffice.executors.running import Launch
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -87,6 +80,7 @@ class Recorded:
         self.default_model = default_model or traces.models[0]
         self._arms = {model: traces.arm_index(model) for model in traces.models}
         self._answers = (*traces.answers, None)  # code MISSING is -1: the last
+        self._whole: dict[int, Sample] = {}
         self._has_logprobs = bool(traces.logprobs.lengths.any())
 
     def request(self, question: int) -> Request:
@@ -110,81 +104,82 @@ class Recorded:
             raise InputError(f"model {model!r} is not in the traces; they hold {known}")
         return self.traces.rows(question, arm)
 
-    def finished(self, sample: int, row: int, model: str) -> SampleFinished:
-        """Evidence of a recorded row."""
-        traces = self.traces
-        tokens, prompt = traces.completion_tokens[row], traces.prompt_tokens[row]
-        score = traces.score[row]
-        return SampleFinished(
-            sample=sample,
-            completion=Completion(
+    def whole(self, row: int) -> Sample:
+        """A recorded row as it ends: nobody looks into it before."""
+        found = self._whole.get(row)
+        if found is None:
+            traces = self.traces
+            tokens, prompt = traces.completion_tokens[row], traces.prompt_tokens[row]
+            score = traces.score[row]
+            found = self._whole[row] = Sample(
                 text="",
-                finish_reason="stop",
-                model=model,
-                usage=Usage(
-                    prompt_tokens=0 if np.isnan(prompt) else int(prompt),
-                    completion_tokens=0 if np.isnan(tokens) else int(tokens),
-                ),
+                tokens=1,
+                billed_tokens=0 if np.isnan(tokens) else int(tokens),
+                prompt_tokens=0 if np.isnan(prompt) else int(prompt),
                 logprobs=self._logprobs(row),
-            ),
-            answer=self._answers[traces.answer[row]],
-            score=None if np.isnan(score) else float(score),
-        )
+                answer=self._answers[traces.answer[row]],
+                score=None if np.isnan(score) else float(score),
+            )
+        return found
 
-    def _logprobs(self, row: int) -> tuple[TokenLogprob, ...]:
+    def _logprobs(self, row: int) -> FloatArray | None:
         """One token that carries the mean: all that policies of whole samples look at."""
         if not self._has_logprobs:
-            return ()
+            return None
         values = np.asarray(self.traces.logprobs.row(row), dtype=np.float64)
         values = values[values > SENTINEL_LOGPROB]
-        return (TokenLogprob(token="", logprob=float(values.mean())),) if values.size else ()
+        return np.array([values.mean()]) if values.size else None
 
 
-@dataclass(slots=True)
-class Run:
-    """One question being played."""
+class Deal:
+    """Deals the samples of one question, each once; remembers which row each number got."""
 
-    recorded: Recorded
-    question: int
-    model: str
-    generator: np.random.Generator | None
-    queue: deque[int]
-    model_of: dict[int, str]
-    row_of: dict[int, int]
-    orders: dict[str, deque[int]]
-    ended: list[int]
+    def __init__(self, recorded: Recorded, question: int, seed: int | None) -> None:
+        self._recorded, self._question = recorded, question
+        self._generator = None if seed is None else np.random.default_rng((seed, question))
+        self._orders: dict[str, deque[int]] = {}
+        self.rows: dict[int, int] = {}
 
-    def take(self, actions: Actions) -> Answer | Escalate | None:
-        """Carry actions out; the verdict, if there is one."""
-        for action in actions:
-            match action:
-                case Sample():
-                    for number in action.samples:
-                        self.model_of[number] = action.model or self.model
-                        self.queue.append(number)
-                case Cancel():
-                    if action.sample in self.queue:
-                        self.queue.remove(action.sample)
-                case Answer() | Escalate():
-                    return action
-        return None
-
-    def next(self) -> Evidence:
-        """The end of the sample that was asked for first."""
-        number = self.queue.popleft()
-        model = self.model_of[number]
-        order = self.orders.get(model)
+    def __call__(self, launch: Launch) -> Sample:
+        """The next sample of the launch's model."""
+        model = launch.model
+        order = self._orders.get(model)
         if order is None:
-            rows = self.recorded.rows(self.question, model)
+            rows = self._recorded.rows(self._question, model)
             listed = np.arange(rows.start, rows.stop)
-            if self.generator is not None:
-                self.generator.shuffle(listed)
-            order = self.orders[model] = deque(listed.tolist())
+            if self._generator is not None:
+                self._generator.shuffle(listed)
+            order = self._orders[model] = deque(listed.tolist())
         if not order:
-            return SampleFailed(sample=number, reason="budget")
-        self.row_of[number] = order.popleft()
-        self.ended.append(number)
-        return self.recorded.finished(number, self.row_of[number], model)
+            name = self._recorded.traces.questions[self._question].name
+            raise InputError(
+                f"question {name!r} has {len(self.rows)} recorded samples that this arm can draw, "
+                "and it asks for more: lower its cap, or record more (it would do otherwise live)"
+            )
+        row = self.rows[launch.sample] = order.popleft()
+        return self._recorded.whole(row)
+
+
+class Ends:
+    """A policy, and the samples whose end it has been told of."""
+
+    watch = staticmethod(watch_nothing)  # recorded samples come whole
+
+    def __init__(self, policy: AnyPolicy) -> None:
+        self._policy = policy
+        self.name, self.needs = policy.name, policy.needs
+        self.baseline_samples = policy.baseline_samples
+        self.ended: list[int] = []
+
+    def start(self, request: Request) -> tuple[object, Actions]:
+        """The policy's."""
+        return self._policy.start(request)
+
+    def step(self, state: object, evidence: Evidence) -> tuple[object, Actions]:
+        """The policy's."""
+        if isinstance(evidence, SampleFinished):
+            self.ended.append(evidence.sample)
+        return self._policy.step(state, evidence)
 
 
 def play(
@@ -202,23 +197,26 @@ def play(
         name: [] for name in ("correct", "answered", "confidence", "tokens", "samples", "cost")
     }
     whys = []
+    traces = recorded.traces
     for question in chosen:
-        run, verdict = play_one(policy, recorded, question, seed)
-        traces = recorded.traces
-        number = verdict.sample if isinstance(verdict, Answer) else verdict.best
-        row = None if number is None else run.row_of[number]
-        rows = [run.row_of[each] for each in run.ended]
+        deal, seen = Deal(recorded, question, seed), Ends(policy)
+        try:
+            outcome = run(seen, recorded.request(question), deal).outcome
+        except NoAnswer as error:  # what was drawn ended without anything to answer with
+            row, sure, why = None, None, str(error)
+        else:
+            row, sure, why = deal.rows[outcome.sample], outcome.confidence, outcome.why
+        rows = [deal.rows[number] for number in seen.ended]
         tokens = traces.completion_tokens[rows]
-        price = np.array([weights.of(run.model_of[each]) for each in run.ended])
+        price = np.array([weights.of(traces.arms[arm].model) for arm in traces.arm[rows].tolist()])
         units = np.ones(len(rows)) if weights.by_sample else tokens
         columns["correct"].append(float(row is not None and is_right(traces, row)))
         columns["answered"].append(float(row is not None and traces.answer[row] >= 0))
-        sure = verdict.confidence
         columns["confidence"].append(float("nan") if sure is None else sure)
         columns["tokens"].append(float(tokens.sum()))
         columns["samples"].append(float(len(rows)))
         columns["cost"].append(float(units @ price))
-        whys.append(verdict.why)
+        whys.append(why)
     return Outcomes(
         correct=np.array(columns["correct"], dtype=bool),
         answered=np.array(columns["answered"], dtype=bool),
@@ -228,23 +226,6 @@ def play(
         cost=np.array(columns["cost"]),
         why=tuple(whys),
     )
-
-
-def play_one(
-    policy: AnyPolicy, recorded: Recorded, question: int, seed: int | None
-) -> tuple[Run, Answer | Escalate]:
-    """The policy on one question: what was drawn, and the verdict."""
-    request = recorded.request(question)
-    generator = None if seed is None else np.random.default_rng((seed, question))
-    run = Run(recorded, question, request.model, generator, deque(), {}, {}, {}, [])
-    state, actions = policy.start(request)
-    verdict = run.take(actions)
-    while verdict is None:
-        if not run.queue:
-            raise PolicyMisbehaved(f"policy {policy.name} neither draws a sample nor answers")
-        state, actions = policy.step(state, run.next())
-        verdict = run.take(actions)
-    return run, verdict
 
 
 def is_right(traces: TraceSet, row: int) -> bool:

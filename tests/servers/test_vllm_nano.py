@@ -27,7 +27,8 @@ from suffice.training.modes.tasks import Mixture, Problem
 from tests.servers.conftest import serving
 from tests.servers.vllm_server import vllm_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.vllm]
+# Its first test waits for the server, which takes minutes on a busy machine.
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
 FOLDER = Path(os.environ.get("SUFFICE_NANO_MODEL") or shipped_folder())
 MAX_TOKENS = 48
 PROBLEMS = [

@@ -137,7 +137,7 @@ def _print(found: Demo) -> None:
     from suffice.recipes.demo.output import COLUMNS, notes_of, receipt_text, rows_of
 
     console = Console()
-    console = console if console.width >= 132 else Console(width=132)
+    console = console if console.width >= 140 else Console(width=140)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(COLUMNS):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from suffice.recipes.demo.run import Demo
 
 START_S = 20.0
+WIDTH = 100
+SHOWN = (0, 1, 2, 3, 5)
+"""Columns of the table that a terminal has room for; the page has them all."""
 
 
 def demo(
@@ -137,12 +140,12 @@ def _print(found: Demo) -> None:
     from suffice.recipes.demo.output import COLUMNS, notes_of, receipt_text, rows_of
 
     console = Console()
-    console = console if console.width >= 140 else Console(width=140)
+    console = console if console.width >= WIDTH else Console(width=WIDTH)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for number in SHOWN:
+        table.add_column(COLUMNS[number], justify="right" if number else "left", no_wrap=True)
     for row in rows_of(found):
-        table.add_row(*row)
+        table.add_row(*(row[number] for number in SHOWN))
     console.print()
     console.print(table)
     for note in notes_of(found):

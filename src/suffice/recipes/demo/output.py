@@ -68,7 +68,8 @@ def notes_of(demo: Demo) -> list[str]:
         f"[{expected.saving.low:.1%}, {expected.saving.high:.1%}] of thinking's tokens.",
         "The mode that a model's name or a policy forces is a token of the prompt, the one that "
         "the model chooses a token of the answer.",
-        "Replayed: share right and tokens of the same policies over samples recorded anew.",
+        "On the page, replayed: share right and tokens of the same policies over samples recorded "
+        "anew.",
         "One small model, one made-up task: this shows the machinery, not what other models save.",
     ]
 

@@ -4,13 +4,12 @@
 
 120 puzzles of one to six steps; sixteen samples each: eight as the model chooses, four in either
 forced mode (models suffice-nano, suffice-nano-short, suffice-nano-think), temperature 1, seeded.
-`--steps 2:6 --per-step 100 --samples 0,4,16 --half 0` draws other puzzles, every second one.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import sys
 import time
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from suffice.training.modes.tasks import Mixture, Problem
 
 PER_STEP = 20
 ANSWER_FORMAT = r"regex:^\d$"
-MODELS = (NAME, f"{NAME}-short", f"{NAME}-think")
+SAMPLES = {NAME: 8, f"{NAME}-short": 4, f"{NAME}-think": 4}
 
 
 def item_of(problem: Problem) -> Item:
@@ -42,16 +41,11 @@ def item_of(problem: Problem) -> Item:
     )
 
 
-async def draw(options: argparse.Namespace) -> None:
-    low, high = (int(part) for part in options.steps.split(":"))
-    mixture = Mixture(difficulties=tuple(range(low, high + 1)))
-    cells = mixture.distinct(options.per_step, seed=17, split="held_out").values()
+async def main(out: Path) -> None:
+    cells = Mixture().distinct(PER_STEP, seed=17, split="held_out").values()
     items = [item_of(problem) for cell in cells for problem in cell]
-    items = items if options.half is None else items[options.half :: 2]
-    backend, out = NanoBackend(), options.out
-    for model, samples in zip(MODELS, map(int, options.samples.split(",")), strict=True):
-        if not samples:
-            continue
+    backend = NanoBackend()
+    for model, samples in SAMPLES.items():
         began_s = time.perf_counter()
         config = RecordConfig(
             samples=samples,
@@ -70,17 +64,5 @@ async def draw(options: argparse.Namespace) -> None:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", default="1:6")
-    parser.add_argument("--per-step", type=int, default=PER_STEP)
-    parser.add_argument("--samples", default="8,4,4", help="free, short, think")
-    parser.add_argument("--half", type=int, choices=(0, 1))
-    asyncio.run(draw(parser.parse_args()))
-
-
 if __name__ == "__main__":
-    main()
+    asyncio.run(main(Path(sys.argv[1])))

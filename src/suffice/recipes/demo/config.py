@@ -10,13 +10,9 @@ from typing import Any
 from suffice.backends.nano.backend import NAME
 from suffice.core.errors import InputError
 from suffice.core.requests import Sampling
-from suffice.evals.checking import check_of
-from suffice.evals.datasets import Item
-from suffice.evals.traces import Question, messages_json
 from suffice.training.modes.tasks import Mixture, Problem
 
-# The whole answer must be one digit: steps that were written in short mode are wrong.
-ANSWER_FORMAT = r"regex:^\d$"
+DATASET = "suffice-nano puzzles"
 SHORT_MODEL, THINK_MODEL = f"{NAME}-short", f"{NAME}-think"
 CALIBRATED = "calibrated"
 
@@ -99,18 +95,3 @@ def halves(config: DemoConfig) -> Halves:
 def _cell(steps: int, count: int, config: DemoConfig) -> list[Problem]:
     mixture = Mixture(tasks=("chain",), difficulties=(steps,))
     return mixture.distinct(count, seed=config.seed, split="held_out")["chain", steps]
-
-
-def item_of(problem: Problem) -> Item:
-    """The problem as a recorder takes it."""
-    return Item(
-        question=Question(
-            dataset="suffice-nano puzzles",
-            name=f"{problem.task}:{problem.prompt}",
-            messages_json=messages_json(problem.prompt),
-            reference=problem.answer,
-            answer_format=ANSWER_FORMAT,
-            category=f"{problem.task}, {problem.difficulty} steps",
-        ),
-        check=check_of(ANSWER_FORMAT, problem.answer),
-    )

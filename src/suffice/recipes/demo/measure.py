@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from suffice.core.errors import UpstreamRejected
 from suffice.evals.statistics.binomial import Interval, clopper_pearson
 from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
-from suffice.recipes.demo.config import ANSWER_FORMAT, DemoArm, DemoConfig
+from suffice.recipes.demo.config import DemoArm, DemoConfig
+from suffice.recipes.modes.items import ANSWER_FORMAT
 from suffice.training.modes.tasks import Problem
 
 FloatArray = NDArray[np.float64]

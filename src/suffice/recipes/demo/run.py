@@ -20,15 +20,16 @@ from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import Calibration, calibrate
 from suffice.recipes.demo.config import (
     CALIBRATED,
+    DATASET,
     SHORT_MODEL,
     THINK_MODEL,
     DemoArm,
     DemoConfig,
     halves,
-    item_of,
 )
 from suffice.recipes.demo.measure import Answers, ArmResult, Gateway, answers_of, ask, results_of
 from suffice.recipes.frontier.measure import measure
+from suffice.recipes.modes.items import item_of
 from suffice.recipes.record.run import RecordConfig, collect
 from suffice.recipes.replay.source import Source
 from suffice.training.modes.tasks import Problem
@@ -109,7 +110,7 @@ async def run_demo(config: DemoConfig, backend: Backend, serve: Serve, *, tell: 
 
 async def _recorded(problems: Sequence[Problem], backend: Backend, config: DemoConfig) -> TraceSet:
     """One sample of every problem from the model as it is, in short and in think mode."""
-    items = [item_of(problem) for problem in problems]
+    items = [item_of(problem, DATASET) for problem in problems]
     traces = []
     for model in (await backend.capabilities()).models:
         wanted = RecordConfig(samples=1, model=model, sampling=config.sampling)

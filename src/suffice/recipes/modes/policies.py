@@ -20,24 +20,23 @@ from suffice.core.completions import count_tokens_only
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.core.requests import Sampling
-from suffice.evals.checking import check_of
 from suffice.evals.datasets import Item
 from suffice.evals.trace_memory import set_of
-from suffice.evals.traces import Question, Trace, TraceSet, messages_json
+from suffice.evals.traces import Trace, TraceSet
 from suffice.policies.policy_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.frontier.measure import measure
 from suffice.recipes.modes.evaluate import Estimate, PolicyResult, resampled_weights
+from suffice.recipes.modes.items import item_of
 from suffice.recipes.record.run import RecordConfig, collect
 from suffice.recipes.replay.source import Source
 from suffice.training.modes.tasks import Problem
 
 Values = NDArray[np.float64]
 SHORT_MODEL, THINK_MODEL = f"{NAME}-short", f"{NAME}-think"
-# The whole answer is one digit: steps written in short mode are wrong.
-ANSWER_FORMAT = r"regex:^\d$"
+DATASET = "modes"
 MAX_DROP = 0.02
 
 
@@ -79,7 +78,9 @@ def policy_results(
     traces = asyncio.run(_recorded(folder, problems, sampled))
     cells = sorted({(problem.task, problem.difficulty) for problem in problems})
     # A set's questions come in the order in which their samples ended.
-    places = {_item(p).question.name: cells.index((p.task, p.difficulty)) for p in problems}
+    places = {
+        item_of(p, DATASET).question.name: cells.index((p.task, p.difficulty)) for p in problems
+    }
     cell = np.array([places[question.name] for question in traces.questions])
     weight = 1.0 / np.bincount(cell)[cell] / len(cells)
     weights = resampled_weights(cell, np.random.default_rng(sampled.seed))
@@ -99,7 +100,7 @@ def policy_results(
 async def _recorded(folder: Path, problems: Sequence[Problem], sampled: Sampled) -> TraceSet:
     """Free samples, short ones and a thought one of every problem."""
     backend = NanoBackend(folder, name=NAME)
-    items = [_item(problem) for problem in problems]
+    items = [item_of(problem, DATASET) for problem in problems]
     counts = {NAME: sampled.samples, SHORT_MODEL: 3, THINK_MODEL: 1}
     return set_of(
         [t for model, n in counts.items() for t in await _arm(backend, items, model, n, sampled)]
@@ -120,19 +121,6 @@ async def _arm(
         return traces
     # A forced mode's token is in the prompt: it is counted where the others have it.
     return [replace(t, completion_tokens=(t.completion_tokens or 0) + 1) for t in traces]
-
-
-def _item(problem: Problem) -> Item:
-    return Item(
-        question=Question(
-            dataset="modes",
-            name=f"{problem.task}:{problem.prompt}",
-            messages_json=messages_json(problem.prompt),
-            reference=problem.answer,
-            answer_format=ANSWER_FORMAT,
-        ),
-        check=check_of(ANSWER_FORMAT, problem.answer),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +170,6 @@ def _certified(folder: Path, problems: Sequence[Problem], sampled: Sampled) -> A
 
 async def _forced(folder: Path, problems: Sequence[Problem], sampled: Sampled) -> TraceSet:
     backend = NanoBackend(folder, name=NAME)
-    items = [_item(problem) for problem in problems]
+    items = [item_of(problem, DATASET) for problem in problems]
     models = (SHORT_MODEL, THINK_MODEL)
     return set_of([t for model in models for t in await _arm(backend, items, model, 1, sampled)])

@@ -19,12 +19,12 @@ from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Backend, Capabilities
 from suffice.core.errors import BackendError, SufficeError
+from suffice.gateway.attended import Ending
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.endpoint import CHAT, TEXT, Completions, Service
 from suffice.gateway.errors import error_response
 from suffice.gateway.openapi import description
-from suffice.gateway.stream import Ending
 from suffice.gateway.watches import Watches
 
 # A health check that waits for a hanging upstream is no health check.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from suffice.gateway.errors import Refusal
@@ -103,6 +104,7 @@ class Doors:
             )  # fmt: skip
 
 
+@lru_cache(maxsize=256)
 def _name_of(url: str) -> str | None:
     try:
         return urlsplit(url).hostname

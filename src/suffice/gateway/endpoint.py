@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from suffice.core.completions import Budget, CostModel, Usage
 from suffice.core.errors import BackendError, InputError, SufficeError
 from suffice.gateway.answer import Job, frames, outcomes, tighter
 from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
+from suffice.gateway.attended import Ending, stopping
 from suffice.gateway.bypass import outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
@@ -38,7 +40,7 @@ from suffice.gateway.protocol import (
 )
 from suffice.gateway.receipt import header_text, headers
 from suffice.gateway.render import Renderer
-from suffice.gateway.stream import EVENT_STREAM, JSON, Client, Ending, ours, stopping
+from suffice.gateway.stream import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.traffic import Places
 from suffice.gateway.watches import Watches
 from suffice.throughput.pricing import OwnModel, Price, cost_model
@@ -103,7 +105,7 @@ class Completions:
             limits=self.service.config.traffic,
             max_body_bytes=self.service.config.max_body_bytes,
             ending=self._ending,
-            transport=scope.get("suffice.transport"),
+            connection=scope.get("suffice.connection"),
         )
         try:
             await self._serve(call, client)
@@ -143,11 +145,11 @@ class Completions:
             key = service.cache.key_of(call, void=is_void(arm.policy))
             if key is not None and await self._from_cache(service, client, key):
                 return
+            if key is not None:
+                # Before the client can ask again, so that the same question finds it.
+                client.when_whole = partial(self._keep, service, call, key)
             async with service.places.taken(call):
                 await self._answer(service, client, arm)
-        if key is not None and call.complete and call.status == 200 and call.kept is not None:
-            kind = EVENT_STREAM if call.stream else JSON
-            service.cache.keep(key, bytes(call.kept), kind, {})
 
     async def _understand(self, service: Service, call: Call) -> Arm:
         value = call.value = parse_json(call.body)
@@ -188,6 +190,12 @@ class Completions:
         known = {**entry.headers, **ours(arm=header_text(call.arm), cache="hit")}
         await client.answer(200, entry.body, entry.content_type, known)
         return True
+
+    @staticmethod
+    def _keep(service: Service, call: Call, key: bytes) -> None:
+        if call.kept is not None:
+            kind = EVENT_STREAM if call.stream else JSON
+            service.cache.keep(key, bytes(call.kept), kind, {})
 
     async def _answer(self, service: Service, client: Client, arm: Arm) -> None:
         call = client.call

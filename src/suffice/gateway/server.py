@@ -166,6 +166,9 @@ class _Bounded(HttpToolsProtocol):
     most_bytes: int
     limit_s: float
 
+    is_lost = False
+    when_lost: Callable[[], None] | None = None  # of the call that is being answered
+
     _head_timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_size = 0
@@ -177,8 +180,15 @@ class _Bounded(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(self.limit_s, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
         self._cancel_head_timer()
         super().connection_lost(exc)
+        if self.when_lost is not None:
+            self.when_lost()
+
+    def cut(self) -> None:
+        """Close without another word."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -196,17 +206,20 @@ class _Bounded(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
-        self.scope["suffice.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+        self.scope["suffice.connection"] = self  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._asked = True
         self._cancel_head_timer()
-        size = sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url)
-        if size > self.most_bytes:
+        if self._head_size > self.most_bytes and self._size_of_head() > self.most_bytes:
             self._refuse(431, "headers_too_large", f"the headers exceed {self.most_bytes} bytes")
             return
         super().on_headers_complete()
+
+    def _size_of_head(self) -> int:
+        """Without the piece of the body that came with it."""
+        return sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url)
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -216,6 +229,11 @@ class _Bounded(HttpToolsProtocol):
         self._head_size = 0
         if not self._refused:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        # The answer leaves before anything is written down about it.
+        cast("_Gathered", self.transport).flush()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "invalid_http", msg)
@@ -258,6 +276,7 @@ class _Gathered:
 
     An answer's head and body, and all events that one read from the upstream brought, become one
     call of the system instead of one each; those calls are what a gateway's time goes into.
+    Whoever knows that nothing follows calls `flush`.
     """
 
     __slots__ = ("_loop", "_pieces", "_transport")
@@ -269,17 +288,18 @@ class _Gathered:
 
     def write(self, data: bytes) -> None:
         if not self._pieces:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._pieces.append(data)
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what has been gathered."""
         pieces, self._pieces = self._pieces, []
         if pieces:
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))

@@ -7,10 +7,8 @@ What goes wrong later becomes an error event in a stream; a stream that failed h
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Mapping, Sequence
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import orjson
@@ -19,6 +17,7 @@ from starlette.types import Receive, Send
 
 from suffice.backends.sse import KEEP_ALIVE
 from suffice.core.errors import SufficeError
+from suffice.gateway.attended import Attended, ClientConnection, Ending
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.errors import BodyTooLarge, Refusal, describe, retry_after
 from suffice.gateway.receipt import PREFIX
@@ -32,7 +31,6 @@ DROP_BYTES = 64 * 2**20
 DROP_S = 5.0
 # An error that a client does not take within this is not told.
 FAIL_S = 5.0
-LOOK_S = 5.0
 
 
 def event_of(value: Mapping[str, Any]) -> bytes:
@@ -40,52 +38,12 @@ def event_of(value: Mapping[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
-class Ending:
-    """Whether the process is about to end, and who has to be told."""
-
-    def __init__(self) -> None:
-        self.draining = False
-        self.reached = False  # the time for what is in flight is over
-        self._told: set[Attended] = set()
-
-    def drain(self) -> None:
-        """Take no more calls."""
-        self.draining = True
-
-    def cut(self) -> None:
-        """End what is still in flight."""
-        self.draining = self.reached = True
-        for attended in tuple(self._told):
-            attended.end(stopping())
-
-    def tell(self, attended: Attended) -> None:
-        """Tell this one when it is time."""
-        self._told.add(attended)
-
-    def forget(self, attended: Attended) -> None:
-        """It has ended by itself."""
-        self._told.discard(attended)
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that have not ended."""
-        return len(self._told)
-
-
-def stopping() -> Refusal:
-    """What a call learns that comes too late, or takes too long, for an ending process."""
-    return Refusal(
-        "the gateway is shutting down: try again, another process will answer",
-        status=503, code="shutting_down", kind="server_error", retry_after_s=1.0,
-    )  # fmt: skip
-
-
 class Client:
     """The other end of one call."""
 
     __slots__ = (
-        "_ending", "_hooks", "_keeping", "_limits", "_max_body_bytes", "_receive", "_send",
-        "_transport", "_written_s", "began", "call", "is_stream", "sending_since_s",
+        "_connection", "_ending", "_hooks", "_keeping", "_limits", "_max_body_bytes", "_receive",
+        "_send", "_written_s", "began", "call", "is_stream", "sending_since_s", "when_whole",
     )  # fmt: skip
 
     def __init__(
@@ -98,12 +56,12 @@ class Client:
         limits: TrafficConfig,
         max_body_bytes: int,
         ending: Ending,
-        transport: asyncio.Transport | None = None,
+        connection: ClientConnection | None = None,
     ) -> None:
-        """`transport`, where the server gives it, can be cut when the client stops reading."""
+        """Without the server's `connection`, a client who stops reading cannot be cut off."""
         self.call = call
         self.sending_since_s: float | None = None  # a write that waits for the client
-        self._transport = transport
+        self._connection = connection
         self.began = False
         self.is_stream = False
         self._receive = receive
@@ -114,6 +72,7 @@ class Client:
         self._ending = ending
         self._written_s = 0.0
         self._keeping: asyncio.Task[None] | None = None
+        self.when_whole: Callable[[], None] | None = None  # told before the last bytes leave
 
     # The question.
 
@@ -214,6 +173,7 @@ class Client:
         """The answer is complete."""
         if self._keeping is not None:
             await self._keeping
+        self._tell_whole()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         self.call.complete = self.call.error is None
 
@@ -228,10 +188,15 @@ class Client:
         call.sent_bytes += len(body)
         if call.kept is not None:
             call.kept += body
+        self._tell_whole()
         self.sending_since_s = time.perf_counter()
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
         self.sending_since_s = None
         call.complete = call.error is None
+
+    def _tell_whole(self) -> None:
+        if self.when_whole is not None and self.call.error is None and self.call.status == 200:
+            self.when_whole()
 
     async def fail(self, error: SufficeError) -> None:
         """Send an error: as an answer of its own, or as the last event of a stream."""
@@ -258,12 +223,12 @@ class Client:
 
     def attended(self) -> Attended:
         """The block ends early if the client leaves, time is up or the process ends."""
-        return Attended(self, self._receive, self._ending, self._limits)
+        return Attended(self, self._connection, self._receive, self._ending, self._limits)
 
     def cut(self) -> None:
         """Close the connection without another word."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._connection is not None:
+            self._connection.cut()
 
     async def send_keep_alive(self, headers: Mapping[str, str]) -> None:
         """Headers if they have not been sent, and a comment."""
@@ -313,88 +278,6 @@ class KeepAlive:
             await self._client.send_keep_alive(self._headers)
         finally:
             self._client.keep(None)
-
-
-class Attended:
-    """A block that is cancelled when nobody wants its result any more, and says why.
-
-    Raises ClientDisconnect if the client left, Refusal if the call took too long or the process
-    ends. One task watches the connection; the block runs in the caller's own.
-    """
-
-    def __init__(
-        self, client: Client, receive: Receive, ending: Ending, limits: TrafficConfig
-    ) -> None:
-        self._client = client
-        self._receive = receive
-        self._ending = ending
-        self._total_s = math.inf if limits.total_s is None else limits.total_s
-        self._stall_s = limits.stall_s
-        self._reason: Exception | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Self:
-        if self._ending.reached:
-            raise stopping()
-        loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._watcher = loop.create_task(self._watch())
-        self._timer = loop.call_later(min(LOOK_S, self._total_s, self._stall_s), self._look)
-        self._ending.tell(self)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ending.forget(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-        if self._reason is None:
-            return
-        assert self._task is not None
-        left = self._task.uncancel()
-        if kind is None:  # it ended in the same moment: the cancellation must not hit the next wait
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                return
-        elif left == 0 and issubclass(kind, asyncio.CancelledError):
-            raise self._reason from None
-
-    def end(self, reason: Exception) -> None:
-        """Cancel the block; it raises `reason`."""
-        if self._reason is None and self._task is not None:
-            self._reason = reason
-            self._task.cancel()
-
-    def _look(self) -> None:
-        elapsed_s = self._client.call.elapsed_s()
-        since_s = self._client.sending_since_s
-        if elapsed_s >= self._total_s:
-            self.end(
-                Refusal(
-                    f"the call took longer than {self._total_s:g} s, the gateway's limit",
-                    status=504, code="gateway_timeout", kind="server_error",
-                )
-            )  # fmt: skip
-        elif since_s is not None and time.perf_counter() - since_s > self._stall_s:
-            self._client.cut()
-            self.end(ClientDisconnect())
-        else:
-            wait_s = min(LOOK_S, self._total_s - elapsed_s, self._stall_s)
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, wait_s), self._look)
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.end(ClientDisconnect())
 
 
 def ours(**figures: str) -> dict[str, str]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -50,6 +48,24 @@ class TrafficConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
 
 
+class Place:
+    """One call's place; a class, as a generator costs every call several microseconds."""
+
+    __slots__ = ("_began_s", "_call", "_places")
+
+    def __init__(self, places: Places, call: Call) -> None:
+        self._places = places
+        self._call = call
+        self._began_s = 0.0
+
+    async def __aenter__(self) -> None:
+        await self._places.take(self._call)
+        self._began_s = time.perf_counter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.give_back(time.perf_counter() - self._began_s)
+
+
 class Places:
     """The places for calls that are being answered, and the queue before them."""
 
@@ -61,21 +77,23 @@ class Places:
         self._numbers = count()
         self._mean_s = 1.0
 
-    @asynccontextmanager
-    async def taken(self, call: Call) -> AsyncIterator[None]:
-        """A place for the length of the block. Raises Refusal if there is none to be had."""
+    def taken(self, call: Call) -> Place:
+        """A place for the length of a block; entering raises Refusal if there is none to be had."""
+        return Place(self, call)
+
+    async def take(self, call: Call) -> None:
+        """Wait for a place."""
         if self.running < self.config.max_running and not self.waiting:
             self.running += 1
         else:
             began_s = time.perf_counter()
             await self._wait(call.priority)
             call.queued_s = time.perf_counter() - began_s
-        began_s = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._mean_s += _NEWEST * (time.perf_counter() - began_s - self._mean_s)
-            self._leave()
+
+    def give_back(self, held_s: float) -> None:
+        """The place of a call that took `held_s` is free."""
+        self._mean_s += _NEWEST * (held_s - self._mean_s)
+        self._leave()
 
     def retry_after_s(self) -> float:
         """Seconds until a call that came now would find a place, at the pace of the last ones."""

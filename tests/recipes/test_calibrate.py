@@ -22,6 +22,7 @@ from suffice.recipes.calibrate.arms import Table
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.output import write_calibration
 from suffice.recipes.calibrate.play import Recorded, TokenWeights, play
+from suffice.recipes.calibrate.prepare import split_questions
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.calibrate.tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.votes import count_votes
@@ -56,8 +57,6 @@ def test_policy_played_on_the_certifying_questions_is_what_was_certified(traces,
     """The thresholds, the predictor and the cascade give what the arithmetic promised."""
     policy = certified_policy(found.file, parse_policy)
     config = CalibrateConfig(max_drop=0.04, clusters=2, **QUICK)
-    from suffice.recipes.calibrate.prepare import split_questions
-
     table = Table.of(traces, WEIGHTS)
     split = split_questions(traces, table.questions, config)
     seen = play(policy, Recorded(traces), split.certify, weights=WEIGHTS)
@@ -201,6 +200,56 @@ def test_unjudged_samples_are_refused():
     )
     with pytest.raises(InputError, match="has no verdict"):
         calibrate(traces, CalibrateConfig(max_drop=0.1, safe="single@large"))
+
+
+SINGLES = {"safe": "single@large", "cheap": ("single@small",)}
+
+
+@pytest.mark.parametrize("silent", ["small", "large"])
+def test_verdicts_without_any_answers_are_refused(silent):
+    traces = trace_set(
+        replace(trace, answer=None) if trace.model == silent else trace for trace in make(300)
+    )
+    with pytest.raises(InputError, match=f"on single@{silent} but not one answer"):
+        calibrate(traces, CalibrateConfig(max_drop=0.04, **SINGLES, **QUICK))
+
+
+def test_a_safe_arm_that_is_right_without_an_answer_is_not_taken_for_wrong():
+    """Its rights are lost to a wrong cheap answer, whether it is asked (nothing to compare) or not.
+
+    The safe arm is right on 97 % and shows a comparable answer on a tenth of the questions; the
+    cheap one is right on 70 %. Every setting that opens loses 20 points or more.
+    """
+    made = make(400, small=(0.7, 0.7), large=(0.97, 0.97))
+    traces = trace_set(
+        replace(trace, answer=None)
+        if trace.model == "large" and int(trace.question.name[1:]) % 10
+        else trace
+        for trace in made
+    )
+    config = CalibrateConfig(max_drop=0.04, clusters=1, **SINGLES, **QUICK)
+    with pytest.raises(NothingFeasible):
+        calibrate(traces, config)
+
+
+def test_rights_without_answers_are_counted_as_played():
+    made = make(400, small=(0.97, 0.3), large=(0.97, 0.95))
+    traces = trace_set(
+        replace(trace, answer=None)
+        if trace.model == "large" and int(trace.question.name[1:]) % 5 == 0
+        else trace
+        for trace in made
+    )
+    config = CalibrateConfig(max_drop=0.12, clusters=1, **SINGLES, **QUICK)
+    table = Table.of(traces, WEIGHTS)
+    split = split_questions(traces, table.questions, config)
+    file = calibrate(traces, config).file
+    seen = play(certified_policy(file, parse_policy), Recorded(traces), split.certify)
+    safe = play(parse_policy("single@large"), Recorded(traces), split.certify)
+    lost = int((safe.correct & ~seen.correct).sum())
+    asked_in_vain = ["kept from rung 1" in why for why in seen.why]
+    assert (safe.correct & ~seen.correct)[asked_in_vain].any()
+    assert file.certificate.tested.harmed == lost
 
 
 def both_models(n: int = 200, samples: int = 10):

@@ -102,7 +102,17 @@ def safe_arm(table: Table, split: Split, config: CalibrateConfig) -> Safe:
     outcomes = table.play(policy)
     if not outcomes.correct.any():
         raise InputError(f"the safe arm {text} is never right: it is no standard to hold to")
+    _check_answers(text, outcomes)
     return Safe(text=text, models=models, outcomes=outcomes, votes=votes)
+
+
+def _check_answers(text: str, outcomes: Outcomes) -> None:
+    """Raise InputError for an arm without a single answer: nothing of it could ever stand."""
+    if not outcomes.answered.any():
+        raise InputError(
+            f"the traces hold verdicts on {text} but not one answer of it (column answer), and "
+            "only answers that can be compared are certified: record it with an answer format"
+        )
 
 
 def _most_accurate(table: Table, split: Split) -> str:
@@ -156,6 +166,7 @@ class Proposal:
         """The arm fitted on the split; None where all its fitting answers are right, or wrong."""
         table, safe = self.table, self.safe
         cheap = table.play(self.policy)
+        _check_answers(self.text, cheap)
         fit, certify = table.index(split.fit), table.index(split.certify)
         right = cheap.correct[fit]
         if right.all() or not right.any():
@@ -216,15 +227,18 @@ class Proposal:
     ) -> GatePart:  # fmt: skip
         safe = self.safe.outcomes
         # A safe arm without any answer leaves the cheap one's standing, as the cascade does.
-        safe_right = np.where(safe.answered, safe.correct, cheap.correct & cheap.answered)
+        stands = cheap.answered & ~safe.answered
+        safe_right = safe.correct | (stands & cheap.correct)
+        harmed = safe_right & ~cheap.correct
         return GatePart(
             Evidence(
                 cluster=cluster,
                 right=right,
                 rescue=rescue,
                 answered=cheap.answered[index],
-                harmed=(safe_right & ~cheap.correct)[index],
+                harmed=harmed[index],
                 helped=(~safe_right & cheap.correct)[index],
+                unsaved=(harmed & stands)[index],
                 cheap_cost=cheap.cost[index],
                 safe_cost=safe.cost[index],
             )

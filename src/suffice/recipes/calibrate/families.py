@@ -80,8 +80,8 @@ class GatePart:
         """Thresholds applied to every question."""
         found = effect(setting, self.evidence)
         return Step(
-            harmed=found.stopped & self.evidence.harmed,
-            helped=found.stopped & self.evidence.helped,
+            harmed=found.harmed,
+            helped=found.helped,
             stopped=found.stopped,
             cost=found.cost,
         )

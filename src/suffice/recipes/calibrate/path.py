@@ -41,6 +41,9 @@ class Evidence:
     answered: BoolArray  # the cheap arm has an answer to stand by
     harmed: BoolArray  # the cheap answer is wrong and the safe one right
     helped: BoolArray
+    # The safe arm is right without an answer that can be compared, the cheap one wrong with one: a
+    # cascade leaves the cheap answer standing, so this is lost even if the safe arm is asked.
+    unsaved: BoolArray
     cheap_cost: FloatArray
     safe_cost: FloatArray
 
@@ -59,14 +62,9 @@ class Effect:
     """A setting's effect on questions."""
 
     stopped: BoolArray
-    harmed: int
-    helped: int
+    harmed: BoolArray
+    helped: BoolArray
     cost: FloatArray
-
-    @property
-    def stops(self) -> int:
-        """Questions that the cheap arm answers."""
-        return int(self.stopped.sum())
 
 
 def stops(exits: Exits, evidence: Evidence) -> BoolArray:
@@ -92,8 +90,8 @@ def effect(setting: Setting, evidence: Evidence) -> Effect:
     cost = np.where(closed, 0.0, evidence.cheap_cost) + np.where(stopped, 0.0, evidence.safe_cost)
     return Effect(
         stopped=stopped,
-        harmed=int((stopped & evidence.harmed).sum()),
-        helped=int((stopped & evidence.helped).sum()),
+        harmed=(stopped & evidence.harmed) | (~closed & evidence.unsaved),
+        helped=stopped & evidence.helped,
         cost=cost,
     )
 
@@ -201,7 +199,8 @@ def gate_options(evidence: Evidence, net: bool) -> Options:
                 continue
             stopped = stops(pair, evidence)
             exits.append(pair)
-            losses.append(PSEUDO_LOSS + float(per_question[stopped].sum()))
+            lost = per_question[stopped].sum() + evidence.unsaved[~stopped].sum()
+            losses.append(PSEUDO_LOSS + float(lost))
             saved = evidence.safe_cost[stopped].sum() - evidence.cheap_cost.sum()
             savings.append(float(saved))
     return Options(tuple(exits), np.array(losses), np.array(savings))

@@ -1,9 +1,11 @@
 """Certificates on recorded public outcomes: cascades, harder sets, random splits, savings to beat.
 
     python benchmarks/certify.py cascades splits pools --out results/certify
+    python benchmarks/certify.py splits --splits 200 --set routellm-mmlu
 
 cascades  agreement of two cheap models in front of a strong one, uncalibrated and calibrated
 splits    calibrate on one half, test on the other, 200 random splits: violations and saving
+          (halves.py; all its sets, or those named by --set)
 pools     40 models' answers as samples of one: certified two-sided stopping beside
           Adaptive-Consistency and ESC, on the same samples
 """
@@ -12,40 +14,28 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from halves import FOUR_O, GEMMA, LLAMA, MINI, O1, QWEN, SETS, splits
 from recorded import as_models, as_pool, zeroeval
 
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.core.files import write_json
-from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.statistics.bootstrap import ratio_interval
 from suffice.evals.statistics.paired import Pairs, drop_interval
-from suffice.policies import prompt_features
 from suffice.policies.registry import parse_policy
-from suffice.recipes.calibrate import fit
-from suffice.recipes.calibrate.arms import Proposal, Safe, Table
-from suffice.recipes.calibrate.certify import shown_steps
-from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.families import lay_path
-from suffice.recipes.calibrate.play import Recorded, TokenWeights, play
-from suffice.recipes.calibrate.prepare import Split, models_of, usable_weights
+from suffice.recipes.calibrate.play import Recorded, play
 from suffice.recipes.calibrate.votes import count_votes
 
-FOUR_O, O1 = "gpt-4o-2024-08-06", "o1-mini-2024-09-12"
-MINI = "gpt-4o-mini-2024-07-18"
-LLAMA, GEMMA = "Meta-Llama-3.1-8B-Instruct", "gemma-2-9b-it"
-# Published list prices of a completion token relative to the small open models' hosted price.
 CASCADES = (
     ("gsm", (LLAMA, GEMMA), FOUR_O),
-    ("math-l5", ("Qwen2.5-7B-Instruct", MINI), O1),
+    ("math-l5", (QWEN, MINI), O1),
     ("crux", (MINI, "Qwen2.5-32B-Instruct"), O1),
-    ("crux", ("Qwen2.5-7B-Instruct", LLAMA), FOUR_O),
+    ("crux", (QWEN, LLAMA), FOUR_O),
 )
-STRONG_WEIGHT = 25.0  # a strong model's token in tokens of a cheap one; an assumption, said aloud
 
 
 def cascades(folder: Path) -> list[dict]:
@@ -77,121 +67,6 @@ def cascades(folder: Path) -> list[dict]:
         print(f"{task:8} {'+'.join(pair)} > {strong}: agree {100 * row['agree']:.1f} % at "
               f"{100 * row['accuracy_agreed']:.1f}, cascade {100 * row['cascade']:.1f}, strong "
               f"{100 * row['always_strong']:.1f}, drop {drop}", flush=True)  # fmt: skip
-    return found
-
-
-def remember_prompts() -> None:
-    """Every split looks at the same prompts: their counts and forms are worked out once."""
-    prompt_features.hashed_counts = lru_cache(maxsize=None)(prompt_features.hashed_counts)
-    fit.hashed_counts = prompt_features.hashed_counts
-    fit.form = lru_cache(maxsize=None)(fit.form)
-    fit.WORD_PENALTIES = (1e6, 10.0)  # a coarser search, 40 fits a split otherwise
-
-
-def splits(folder: Path, count: int, only: str) -> list[dict]:
-    """Random halves: what was certified on one, seen on the other."""
-    remember_prompts()
-    found = []
-    mixture = ("gsm", "math-l5", "crux")
-    for name, tasks, pair, strong, target in (
-        ("gsm, overall", ("gsm",), (LLAMA, GEMMA), FOUR_O, CalibrateConfig(max_drop=0.02)),
-        ("mixture, one threshold", mixture, (MINI, "Qwen2-72B-Instruct"), O1,
-         CalibrateConfig(max_drop=0.02, clusters=1, mixed=True)),
-        ("mixture, by cluster", mixture, (MINI, "Qwen2-72B-Instruct"), O1,
-         CalibrateConfig(max_drop=0.02, clusters=6, mixed=True)),
-    ):  # fmt: skip
-        if only not in name:
-            continue
-        questions, rows = zeroeval(folder, tasks)
-        traces = as_models(questions, rows, (*pair, strong))
-        weights = usable_weights(traces, TokenWeights(((strong, STRONG_WEIGHT),)))
-        table = Table.of(traces, weights)
-        config = replace(target, dimensions=64, steps=12)
-        proposal = _gate(table, f"agreement:models={'+'.join(pair)}", f"single@{strong}")
-        dataset = np.array([traces.questions[q].dataset for q in table.questions])
-        runs = [_split(proposal, config, seed, dataset) for seed in range(count)]
-        found.append(_summary(name, runs, config))
-        print(found[-1], flush=True)
-    return found
-
-
-def _gate(table: Table, cheap: str, strong: str) -> Proposal:
-    cache: dict[str, object] = {}
-
-    class Cached(type(table)):  # plays every policy once for all splits
-        def play(self, policy):
-            key = repr(policy)
-            if key not in cache:
-                cache[key] = super().play(policy)
-            return cache[key]
-
-    kept = Cached(traces=table.traces, recorded=table.recorded, weights=table.weights,
-                  questions=table.questions)  # fmt: skip
-    policy, safe = parse_policy(cheap), parse_policy(strong)
-    return Proposal(
-        table=kept,
-        safe=Safe(text=strong, models=models_of(safe), outcomes=kept.play(safe), votes=None),
-        text=cheap, policy=policy, models=models_of(policy), is_gate=True,
-    )  # fmt: skip
-
-
-def _split(proposal: Proposal, config: CalibrateConfig, seed: int, dataset) -> dict:
-    questions = proposal.table.questions
-    order = np.random.default_rng(seed).permutation(len(questions))
-    half = len(order) // 2
-    quarter = half * 2 // 5
-    fitting, certify, test = order[:quarter], order[quarter:half], order[half:]
-    config = replace(config, seed=seed)
-    # The test half is judged like the certifying one; the path only sees the fitting questions.
-    both = np.concatenate((certify, test))
-    candidate = proposal.planned(Split(fit=questions[fitting], certify=questions[both]), config)
-    path = lay_path(candidate.fit, candidate.fit_safe_cost, candidate.clusters, net=True,
-                    steps=config.steps, limit=config.max_drop)  # fmt: skip
-    mask = np.arange(len(both)) < len(certify)
-    steps = [candidate.certify.step(setting) for setting in path]
-    shown = shown_steps([step.within(mask) for step in steps], config)
-    naive = [i for i, s in enumerate(steps) if s.within(mask).pairs.drop <= config.max_drop]
-    out = {"certified": bool(shown)}
-    for label, number in (("ours", shown - 1), ("naive", naive[-1] if naive else -1)):
-        if number < 0:
-            out[label] = {"drop": 0.0, "whole": 0.0, "saving": 0.0, "stopped": 0.0, "by_set": {}}
-            continue
-        step = steps[number]
-        seen, cost = step.within(~mask), candidate.certify_safe_cost[~mask]
-        fitted = candidate.fit.step(path[number])
-        lost = step.harmed.sum() - step.helped.sum() + fitted.harmed.sum() - fitted.helped.sum()
-        names = dataset[both][~mask]
-        out[label] = {
-            "drop": seen.pairs.drop,
-            "whole": float(lost) / len(order),
-            "saving": 1.0 - float(seen.cost.sum() / cost.sum()),
-            "stopped": float(seen.stopped.mean()),
-            "by_set": {n: seen.within(names == n).pairs.drop for n in sorted(set(names.tolist()))},
-        }
-    return out
-
-
-def _summary(name: str, runs: list[dict], config: CalibrateConfig) -> dict:
-    found = {"name": name, "splits": len(runs), "max_drop": config.max_drop,
-             "certified": sum(run["certified"] for run in runs)}  # fmt: skip
-    for label in ("ours", "naive"):
-        each = [run[label] for run in runs]
-        late = sum(one["drop"] > config.max_drop for one in each)
-        whole = sum(one["whole"] > config.max_drop for one in each)
-        rate = clopper_pearson(late, len(each), 0.95)
-        saving = np.array([one["saving"] for one in each])
-        sets = sorted({n for one in each for n in one["by_set"]})
-        found[label] = {
-            "over_on_test_half": late, "over_interval": [rate.low, rate.high],
-            "over_on_all_questions": whole,
-            "mean_drop": float(np.mean([one["drop"] for one in each])),
-            "mean_saving": float(saving.mean()),
-            "saving_range": np.quantile(saving, [0.025, 0.975]).tolist(),
-            "mean_stopped": float(np.mean([one["stopped"] for one in each])),
-            "mean_drop_by_set": {
-                n: float(np.mean([one["by_set"].get(n, 0.0) for one in each])) for n in sets
-            },
-        }  # fmt: skip
     return found
 
 
@@ -292,26 +167,38 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=("cascades", "splits", "pools"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data/runtime"))
     parser.add_argument("--splits", type=int, default=200)
-    parser.add_argument("--only", default="", help="splits whose name contains this")
+    parser.add_argument("--set", nargs="+", choices=SETS, default=list(SETS), dest="sets")
     parser.add_argument("--shuffles", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("results/certify"))
     options = parser.parse_args()
-    folder = options.data / "zeroeval_matrix"
     for part in options.parts:
-        began = time.process_time()
-        try:
-            rows = {
-                "cascades": lambda: cascades(folder),
-                "splits": lambda: splits(folder, options.splits, options.only),
-                "pools": lambda: pools(folder, options.shuffles),
-            }[part]()
-        except (InputError, NothingFeasible) as error:
-            print(f"{part}: {error}")
-            continue
-        print(f"{part}: {time.process_time() - began:.0f} CPU s")
-        name = f"{part}-{options.only.replace(' ', '-')}" if options.only else part
-        write_json(options.out / f"{name}.json", {"command": f"benchmarks/certify.py {part}",
-                                                  "rows": rows})  # fmt: skip
+        for name, command, rows_of in _work(part, options):
+            began = time.process_time()
+            try:
+                rows = rows_of()
+            except (InputError, NothingFeasible) as error:
+                print(f"{command}: {error}")
+                continue
+            print(f"{command}: {time.process_time() - began:.0f} CPU s", flush=True)
+            write_json(options.out / f"{name}.json",
+                       {"command": f"benchmarks/certify.py {command}", "rows": rows})  # fmt: skip
+
+
+def _work(part: str, options: argparse.Namespace) -> list[tuple[str, str, Callable[[], list]]]:
+    """(name of the file of results, command, what makes its rows) of a part."""
+    folder = options.data / "zeroeval_matrix"
+    if part == "cascades":
+        return [(part, part, lambda: cascades(folder))]
+    if part == "pools":
+        return [(part, part, lambda: pools(folder, options.shuffles))]
+    return [
+        (
+            f"splits-{name}",
+            f"splits --splits {options.splits} --set {name}",
+            partial(splits, options.data, options.splits, name),
+        )
+        for name in options.sets
+    ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Recorded public outcomes as trace sets, for the benchmarks in this folder.
 
 zeroeval_matrix (WildEval/ZeroEval @ 8c1485ed, Apache-2.0): greedy answers of 43 to 51 models.
+routellm_gsm8k, routellm_mmlu (lm-sys/RouteLLM @ 0b64fdaf, Apache-2.0): verdicts on two models.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from suffice.evals.importers import importer
 from suffice.evals.trace_files import trace_set
 from suffice.evals.traces import Question, Trace, TraceSet, messages_json
 
 CHARACTERS_PER_TOKEN = 4.0
+ROUTED_WEAK, ROUTED_STRONG = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
 
 
 def comparable(answer: str) -> str | None:
@@ -88,3 +92,15 @@ def as_pool(questions: dict, rows: dict, size: int, seed: int, model: str = "poo
                 for number, i in enumerate(chosen)
             ]
     return trace_set(traces)
+
+
+def routellm(folder: Path, name: str) -> TraceSet:
+    """Two models' verdicts per prompt, as a router sees them: nothing of the answers is known.
+
+    Every answer stands for itself (MMLU's were not kept) and every call counts the same (nor were
+    their tokens).
+    """
+    return trace_set(
+        replace(trace, text="", answer="given", completion_tokens=None)
+        for trace in importer(name).read(folder / name)
+    )

@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -82,6 +83,27 @@ def targets(options: argparse.Namespace) -> list[Target]:
     return found
 
 
+SPIN = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Every core is kept busy by a process that gives way to anyone at once.
+
+    A virtual core that fell asleep takes tenths of a millisecond to wake, which is the machine's.
+    """
+    spinning = [
+        subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", SPIN])
+        for core in range(os.cpu_count() or 1)
+    ]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
 @contextlib.contextmanager
 def running(command: tuple[str, ...], url: str, log: Path) -> Iterator[int]:
     environment = os.environ | {
@@ -145,6 +167,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--awake", action="store_true", help="keep the cores from sleeping")
+    parser.add_argument("--cases", nargs="*", help="alone, at, saturated …: by how they begin")
     options = parser.parse_args()
     found = targets(options)
     scratch = Path(options.scratch)
@@ -155,6 +179,10 @@ def main() -> None:
         "saturated": ("--concurrency", "32"),
         "saturated, streaming": ("--concurrency", "16", "--stream", "--max-tokens", "200"),
     }
+    if options.cases:
+        cases = {
+            name: each for name, each in cases.items() if name.startswith(tuple(options.cases))
+        }
     rows: dict[str, dict[str, list[Any]]] = {t.name: {case: [] for case in cases} for t in found}
     with contextlib.ExitStack() as stack:
         stack.enter_context(running(engine, ENGINE, scratch / "engine.log"))
@@ -163,13 +191,16 @@ def main() -> None:
             for t in found if t.command
         }  # fmt: skip
         print("pids", pids, flush=True)
+        if options.awake:
+            stack.enter_context(awake())
         for _ in range(options.rounds):
             for case, arguments in cases.items():
                 for target in found:
                     rows[target.name][case].append(load(target, options.seconds, *arguments))
                     write(options, cases, rows)
                     print(case, target.name, json.dumps(rows[target.name][case][-1]), flush=True)
-    print(table(write(options, cases, rows)))
+    best = write(options, cases, rows)
+    print(paired(rows) if options.cases else table(best))
 
 
 def write(options: argparse.Namespace, cases: Any, rows: Any) -> dict[str, Any]:
@@ -196,6 +227,23 @@ def best_of(case: str, visits: list[dict[str, Any]]) -> dict[str, Any]:
     if case.startswith("saturated"):
         return max(visits, key=lambda visit: visit["requests_per_s"])
     return min(visits, key=lambda visit: visit["latency_ms"].get("p50", 1e9))
+
+
+def paired(rows: dict[str, dict[str, list[Any]]]) -> str:
+    """What each target adds to the engine itself, round by round."""
+    lines = []
+    for name, by_case in rows.items():
+        for case, visits in by_case.items():
+            for quantile in ("p50", "p99"):
+                added = sorted(
+                    there["latency_ms"][quantile] - here["latency_ms"][quantile]
+                    for there, here in zip(visits, rows["direct"][case], strict=True)
+                )
+                if name != "direct":
+                    shown = " ".join(f"{each:.2f}" for each in added)
+                    middle = statistics.median(added)
+                    lines.append(f"{name}, {case}: added {quantile} {middle:.2f} ms ({shown})")
+    return "\n".join(lines)
 
 
 def table(best: dict[str, dict[str, Any]]) -> str:

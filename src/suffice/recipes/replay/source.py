@@ -141,7 +141,8 @@ class Drawer:
         rows = self._source.traces.rows(self._question, arm)
         generator = np.random.default_rng((*self._seed, self._question, arm))
         order: IntArray = rows.start + generator.permutation(rows.stop - rows.start)
-        return [int(row) for row in order]
+        listed: list[int] = order.tolist()
+        return listed
 
 
 def _mode_of(launch: Launch) -> str | None:

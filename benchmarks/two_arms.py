@@ -2,9 +2,8 @@
 rules on the same traces in one run.
 
     python benchmarks/two_arms.py train --out arms              # about 10 minutes, one core
-    python benchmarks/two_arms.py record --arms arms --out arms/traces.parquet   # about 20
-    python benchmarks/two_arms.py compare --traces arms/traces.parquet \
-        --out results/certify/two-arms.json
+    python benchmarks/two_arms.py record --arms arms --out data/traces/two-arms.parquet   # about 20
+    python benchmarks/two_arms.py compare --out results/certify/two-arms.json   # about 20
 
 train    two models of the mode tasks from nothing: 0.1M parameters, stopped while it still errs at
          arithmetic, and 1.2M, which errs nowhere; both think
@@ -12,7 +11,7 @@ record   40 samples of the small and two of the large model for every held-out p
          and six steps, temperature 1, seeded
 compare  saving against the vote of 40 and against Adaptive-Consistency, in tokens of the small
          model; a token of the large one costs as many as its parameters are more. The certified
-         rule is calibrated on random halves and played on the others
+         rule is calibrated on random halves and played on the others. The traces are committed
 """
 
 from __future__ import annotations
@@ -226,12 +225,13 @@ class Comparison:
         return tuple(each[keep] / sums.plays[keep] for each in (sums.cost, sums.right))
 
 
-def compare(path: Path, ratio: float, draws: int, splits: int, say: Callable) -> list[dict]:
-    """The mixture with its parts, then each part calibrated alone."""
-    traces = read_traces(path)
+def compare(  # noqa: PLR0917 - its one caller has all of it in hand
+    traces: TraceSet, names: list[str], ratio: float, draws: int, splits: int, say: Callable
+) -> list[dict]:
+    """The mixture with its parts, and parts calibrated alone."""
     tasks = np.array([question.dataset for question in traces.questions])
     found = []
-    for name in ("all", *TASKS):
+    for name in names:
         chosen = traces
         if name != "all":
             chosen = of_questions(traces, np.flatnonzero(tasks == name))
@@ -281,9 +281,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("part", choices=("train", "record", "compare"))
     parser.add_argument("--arms", type=Path, default=Path("arms"))
-    parser.add_argument("--traces", type=Path, default=Path("arms/traces.parquet"))
+    parser.add_argument("--traces", type=Path, default=Path("data/traces/two-arms.parquet"))
     parser.add_argument("--ratio", type=float, help="cost of a token of the large model")
     parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--sets", nargs="+", default=["all", *TASKS])
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -292,8 +293,9 @@ def main() -> None:
     elif options.part == "record":
         asyncio.run(draw(options.arms, options.out))
     else:
-        ratio = options.ratio or parameter_ratio(read_traces(options.traces))
-        rows = compare(options.traces, ratio, options.draws, options.splits, show)
+        traces = read_traces(options.traces)
+        ratio = options.ratio or parameter_ratio(traces)
+        rows = compare(traces, options.sets, ratio, options.draws, options.splits, show)
         write_json(options.out, {"command": "benchmarks/two_arms.py compare", "ratio": ratio,
                                  "draws": options.draws, "sets": rows})  # fmt: skip
 

@@ -134,6 +134,21 @@ def test_sampler_path_certifies_stopping_rules_of_one_model():
     assert outcome.samples.mean() < 10
 
 
+def test_a_vote_that_is_always_right_is_settled_earlier():
+    """Nothing is to be told apart there, and everything beyond the first votes is to be saved."""
+    pool = make(240, samples=10, small=(0.97, 0.97), models=("one", "two"))
+    only = trace_set([trace for trace in pool if trace.model == "one"])
+    safe = "self_consistency:samples=10@one"
+    config = CalibrateConfig(max_drop=0.05, safe=safe, dimensions=64, steps=8)
+    assert play(parse_policy(safe), Recorded(only), range(240)).correct.all()
+    file = calibrate(only, config).file
+    assert file.certificate.tested.harmed == 0
+    assert file.certificate.expected.saving.estimate > 0.5
+    early = play(certified_policy(file, parse_policy), Recorded(only), range(240))
+    assert early.samples.mean() < 5
+    assert early.correct.mean() > 0.95
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -163,13 +163,17 @@ class Proposal:
     strong: Safe | None = None
 
     def planned(self, split: Split, config: CalibrateConfig) -> Candidate | None:
-        """The arm fitted on the split; None where all its fitting answers are right, or wrong."""
+        """The arm fitted on the split; None where nothing is to be told apart.
+
+        That is where all its fitting answers are wrong, or, of an arm that is judged answer by
+        answer, all right. A vote that is always right can still be settled earlier.
+        """
         table, safe = self.table, self.safe
         cheap = table.play(self.policy)
         _check_answers(self.text, cheap)
         fit, certify = table.index(split.fit), table.index(split.certify)
         right = cheap.correct[fit]
-        if right.all() or not right.any():
+        if not right.any() or (self.is_gate and right.all()):
             return None
         prompts = [table.traces.questions[q].prompt for q in table.questions.tolist()]
         rescued = safe.outcomes.correct & ~cheap.correct

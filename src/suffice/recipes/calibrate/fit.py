@@ -148,7 +148,18 @@ def _far_apart(vectors: FloatArray, count: int, generator: np.random.Generator) 
 def fit_head(
     words: FloatArray, dense: FloatArray, target: BoolArray, seed: int
 ) -> tuple[HeadTable, FloatArray]:
-    """A logistic head, its word penalty cross-validated, and its out-of-fold probabilities."""
+    """A logistic head, its word penalty cross-validated, and its out-of-fold probabilities.
+
+    Where the target holds everywhere there is nothing to fit: the head is its Laplace estimate.
+    """
+    if target.all():
+        n = len(target)
+        table = HeadTable(
+            words=(0.0,) * words.shape[1],
+            dense=(0.0,) * dense.shape[1],
+            intercept=float(rounded(np.log([n + 1.0]))[0]),
+        )
+        return table, np.full(n, (n + 1.0) / (n + 2.0))
     folds = fold_numbers(len(target), seed)
     scored = []
     for penalty in WORD_PENALTIES:

@@ -233,13 +233,18 @@ def draw_residuals(axes: Axes, found: LadderFit) -> None:
 
 def draw_rates(axes: Axes, found: LadderFit) -> None:
     """Loss over the learning rate for every shape that was trained at more than one."""
-    for number, check in enumerate(found.checks):
+    depths = sorted({_layers_of(check.label) for check in found.checks})
+    for check in found.checks:
         factors, losses = zip(*check.losses, strict=True)
-        layers = check.label.split("/")[2]
+        number = depths.index(_layers_of(check.label))
         axes.plot(
-            factors, losses, marker=_MARKERS[number % len(_MARKERS)], ms=6, lw=1.4,
+            factors, losses, marker=_MARKERS[number % len(_MARKERS)], ms=5, lw=1.2,
             color=style.SERIES[number % len(style.SERIES)],
-            label=f"{check.label.split('/')[0]} wide, {layers} layers",
+        )  # fmt: skip
+    for number, depth in enumerate(depths):
+        axes.plot(
+            [], [], marker=_MARKERS[number % len(_MARKERS)], ms=5, lw=1.2,
+            color=style.SERIES[number % len(style.SERIES)], label=f"{depth} layers",
         )  # fmt: skip
     every = sorted({factor for check in found.checks for factor, _ in check.losses})
     axes.set_xscale("log")
@@ -247,7 +252,12 @@ def draw_rates(axes: Axes, found: LadderFit) -> None:
     axes.minorticks_off()
     axes.set(xlabel="factor of the ladder's rate", ylabel="loss, nats", title="Learning rate")
     axes.set_ylim(top=axes.get_ylim()[1] + 0.42 * float(np.ptp(axes.get_ylim())))
-    axes.legend(loc="upper left", fontsize=8)
+    axes.legend(loc="upper left", fontsize=8, ncols=2, columnspacing=0.9)
+
+
+def _layers_of(label: str) -> int:
+    """Of a shape's label, hidden/MLP/layers/heads."""
+    return int(label.split("/")[2])
 
 
 def draw_noise(axes: Axes, found: LadderFit, *, labels: bool = True) -> None:

@@ -273,10 +273,10 @@ class Writer:
             self._batch = (sums, [])
 
     def _failed(self, error: LedgerError) -> None:
+        self.health.error = str(error)  # first: whoever sees that it is away may ask why
         if not self.away:
             self.health.away_since_s = time.time()
             log.error("ledger cannot be written, rows wait in memory: %s", error)
-        self.health.error = str(error)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         self._wake.set()
 

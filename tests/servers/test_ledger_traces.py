@@ -83,8 +83,10 @@ def test_passed_through_requests_and_unjudged_ones(tools: Any, tmp_path: Path) -
     with stack(tools, tmp_path, Reply.saying("it is 4"), ledger={"texts": "all"}) as s:
         with httpx2.Client(base_url=s.url) as client:  # stays: nobody takes it for one who left
             first = client.post("/v1/chat/completions", json=ASK)
-            client.post("/v1/chat/completions", json=ASK | {"stream": True})
+            second = client.post("/v1/chat/completions", json=ASK | {"stream": True})
             s.rows(2)
+        assert first.status_code == 200, first.text
+        assert second.text.rstrip().endswith("[DONE]"), second.text
         out = tmp_path / "plain.parquet"
         words = ("traces", "from-ledger", "--ledger", s.path, "--out", str(out))
         code, told = run(*words, "--judged")

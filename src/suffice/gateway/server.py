@@ -112,6 +112,11 @@ class Server(uvicorn.Server):
         self.gateway = gateway
         self._reload = reload
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve in a process that has nothing else to do."""
+        sys.setswitchinterval(SWITCH_S)
+        super().run(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the end; a second one hurries it."""
         ending = self.gateway.ending
@@ -122,7 +127,6 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and mind SIGHUP."""
-        sys.setswitchinterval(SWITCH_S)
         await super().startup(sockets)
         for server in self.servers:
             for listening in server.sockets:

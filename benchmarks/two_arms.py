@@ -29,6 +29,7 @@ from suffice.backends.nano.backend import NanoBackend
 from suffice.backends.nano.weights import weights_sha256
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.core.files import write_json
+from suffice.core.prices import TokenPrice
 from suffice.core.requests import Sampling
 from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.statistics.bootstrap import ratio_interval
@@ -43,7 +44,7 @@ from suffice.recipes.modes.items import item_of
 from suffice.recipes.modes.train import NanoTraining, train_nano
 from suffice.recipes.record.run import RecordConfig, record
 from suffice.recipes.replay.run import ReplayConfig, Replayed, replay_traces
-from suffice.throughput.pricing import Price, cost_model
+from suffice.throughput.pricing import cost_model
 from suffice.training.modes.settings import Routing, WarmUp
 from suffice.training.modes.tasks import Mixture
 
@@ -143,8 +144,8 @@ class Comparison:
     def __init__(self, traces: TraceSet, ratio: float, draws: int, splits: int) -> None:
         self.traces, self.ratio, self.draws, self.splits = traces, ratio, draws, splits
         self.n = len(traces.questions)
-        price = {SMALL: Price(prompt_usd=0, completion_usd=1e6),
-                 LARGE: Price(prompt_usd=0, completion_usd=1e6 * ratio)}  # fmt: skip
+        price = {SMALL: TokenPrice(prompt_usd=0, completion_usd=1e6),
+                 LARGE: TokenPrice(prompt_usd=0, completion_usd=1e6 * ratio)}  # fmt: skip
         self.cost_model = cost_model(price)
         self.found: dict[str, ByQuestion] = {}
         self.notes: dict[str, dict] = {}

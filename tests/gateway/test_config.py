@@ -10,10 +10,11 @@ import pytest
 from suffice.backends.nano.backend import shipped_folder
 from suffice.core.completions import Budget, Usage
 from suffice.core.errors import ConfigError
+from suffice.core.prices import TokenPrice
 from suffice.core.thinking import ModeTokens
 from suffice.gateway.arms import Arms
 from suffice.gateway.config import GatewayConfig, config_from, load_config
-from suffice.throughput.pricing import OwnModel, Price
+from suffice.throughput.pricing import OwnModel
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "gateway.md"
 
@@ -37,7 +38,7 @@ def test_the_documented_file_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(own.cost, OwnModel)
     usage = Usage(prompt_tokens=1000, completion_tokens=100)
     assert own.cost.cost(usage).flops is not None
-    assert hosted.cost == Price(prompt_usd=0.5, completion_usd=1.5, cached_usd=0.1)
+    assert hosted.cost == TokenPrice(prompt_usd=0.5, completion_usd=1.5, cached_usd=0.1)
     assert hosted.api_key == "secret"
     assert "secret" not in repr(config)
     assert Arms(config).model_names()[:2] == ["suffice/auto", "suffice/careful"]

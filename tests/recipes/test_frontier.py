@@ -7,12 +7,13 @@ import pytest
 
 from suffice.architecture.catalog import load_shape
 from suffice.core.errors import InputError
+from suffice.core.prices import TokenPrice
 from suffice.evals.trace_files import trace_set
 from suffice.hardware import load_hardware
 from suffice.recipes.frontier.compound import compound
 from suffice.recipes.frontier.output import policy_rows, write_frontier
 from suffice.recipes.frontier.run import FrontierConfig, frontier
-from suffice.throughput.pricing import OwnModel, Price, cost_model
+from suffice.throughput.pricing import OwnModel, cost_model
 from suffice.throughput.serving import Serving
 from tests.recipes.known_traces import make
 
@@ -33,7 +34,7 @@ def test_points_are_means_of_the_recording(traces):
     policies = ("single@small", "self_consistency:samples=8@small")
     config = FrontierConfig(policies=policies, shuffles=8,
                             draws=200)  # fmt: skip
-    costs = cost_model({m: Price(prompt_usd=1.0, completion_usd=2.0) for m in traces.models})
+    costs = cost_model({m: TokenPrice(prompt_usd=1.0, completion_usd=2.0) for m in traces.models})
     found = frontier(traces, config, cost_model=costs)
     single, vote = found.points
     inside = traces.arm == traces.arm_index("small")

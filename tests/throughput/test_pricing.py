@@ -6,8 +6,9 @@ from suffice.architecture.catalog import load_shape
 from suffice.architecture.counts import decode_flops
 from suffice.core.completions import Usage
 from suffice.core.errors import InputError
+from suffice.core.prices import TokenPrice
 from suffice.hardware import load_hardware
-from suffice.throughput.pricing import OwnModel, Price, cost_model
+from suffice.throughput.pricing import OwnModel, cost_model
 from suffice.throughput.serving import Serving
 
 SHAPE = load_shape("meta-llama/Llama-3.2-1B")
@@ -20,13 +21,13 @@ def own(**serving: int) -> OwnModel:
 
 
 def test_a_price_counts_cached_tokens_apart() -> None:
-    price = Price(prompt_usd=2.0, completion_usd=8.0, cached_usd=0.5)
+    price = TokenPrice(prompt_usd=2.0, completion_usd=8.0, cached_usd=0.5)
     usage = Usage(prompt_tokens=1000, cached_tokens=600, completion_tokens=100)
     cost = price.cost(usage)
     assert cost.usd == pytest.approx((400 * 2.0 + 600 * 0.5 + 100 * 8.0) / 1e6)
     assert (cost.tokens, cost.flops, cost.gpu_s) == (1100, None, None)
     with pytest.raises(InputError, match="prompt_usd"):
-        Price(prompt_usd=-1.0, completion_usd=0.0)
+        TokenPrice(prompt_usd=-1.0, completion_usd=0.0)
 
 
 def test_decoding_flops_are_the_sum_over_tokens() -> None:
@@ -57,7 +58,7 @@ def test_more_devices_cost_more_gpu_seconds() -> None:
 
 
 def test_models_without_a_price_count_tokens() -> None:
-    model = cost_model({"a": Price(prompt_usd=1.0, completion_usd=1.0)})
+    model = cost_model({"a": TokenPrice(prompt_usd=1.0, completion_usd=1.0)})
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     assert model("a", usage).usd == pytest.approx(2e-6)
     assert model("b", usage).usd is None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from suffice.cli.prices import PriceOption, prices_of
+
 if TYPE_CHECKING:
     from suffice.core.completions import CostModel
     from suffice.evals.traces import TraceSet
@@ -31,14 +33,7 @@ def frontier(
     axis: Annotated[
         str, typer.Option("--axis", help="Cost of the best buys: tokens, flops, gpu_s or usd.")
     ] = "tokens",
-    price: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--price",
-            help="MODEL=PROMPT/COMPLETION in USD per million tokens; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    price: PriceOption = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
@@ -157,18 +152,15 @@ def costs_of(
 ) -> tuple[CostModel, dict[str, OwnModel]]:  # fmt: skip
     """The cost model of prices and shapes, and the models that have a shape."""
     from suffice.core.errors import InputError
-    from suffice.throughput.pricing import Price, cost_model
+    from suffice.throughput.pricing import cost_model
 
     if bool(shapes) != (hardware is not None):
         raise InputError("FLOPs and GPU-seconds need both --shape and --hardware")
-    known: dict[str, Any] = {}
-    for text in prices:
-        model, _, rates = text.rpartition("=")
-        try:
-            prompt, completion = map(float, rates.split("/"))
-        except ValueError:
-            raise InputError(f"--price {text!r}: write MODEL=PROMPT/COMPLETION") from None
-        known[known_model(model, traces)] = Price(prompt_usd=prompt, completion_usd=completion)
+    given = prices_of(prices)
+    given.check(traces.models, where="recorded")
+    known: dict[str, Any] = {
+        model: price for model in traces.models if (price := given.of(model)) is not None
+    }
     own: dict[str, OwnModel] = {}
     for text in shapes:
         model, equals, name = text.partition("=")

@@ -16,6 +16,7 @@ from suffice.backends.mode_tokens import mode_tokens_of
 from suffice.backends.retry import RetryConfig
 from suffice.core.completions import Budget
 from suffice.core.errors import ConfigError, InputError
+from suffice.core.prices import TokenPrice
 from suffice.core.thinking import ModeTokens
 from suffice.gateway.config_problems import NotValid, problems_of
 from suffice.gateway.sections import (
@@ -32,7 +33,7 @@ from suffice.gateway.sections import (
 )
 from suffice.gateway.traffic import CacheConfig, TrafficConfig
 from suffice.hardware import load_hardware
-from suffice.throughput.pricing import OwnModel, Price
+from suffice.throughput.pricing import OwnModel
 from suffice.throughput.serving import Serving
 
 # What `policy` may be besides the name of a policy: pass requests through untouched.
@@ -51,7 +52,7 @@ class UpstreamConfig:
     connect_s: float = 5.0
     first_byte_s: float = 120.0
     silence_s: float = 60.0
-    cost: Price | OwnModel | None = None
+    cost: TokenPrice | OwnModel | None = None
     mode_tokens: ModeTokens | None = None  # its model chooses by them whether it thinks
 
 
@@ -287,7 +288,7 @@ def _mode_tokens(table: _UpstreamTable, source: str) -> ModeTokens | None:
         ) from None
 
 
-def _cost(table: _UpstreamTable, source: str) -> Price | OwnModel | None:
+def _cost(table: _UpstreamTable, source: str) -> TokenPrice | OwnModel | None:
     if (table.shape is None) != (table.hardware is None):
         raise ConfigError(
             f"gateway config {source!r}: upstream {table.url} needs both shape and hardware "
@@ -298,7 +299,7 @@ def _cost(table: _UpstreamTable, source: str) -> Price | OwnModel | None:
             raise ConfigError(
                 f"gateway config {source!r}: upstream {table.url} has a price and a shape; keep one"
             )
-        return Price(**table.usd_per_million_tokens.model_dump())
+        return TokenPrice(**table.usd_per_million_tokens.model_dump())
     if table.shape is None or table.hardware is None:
         return None
     serving = Serving(

@@ -22,6 +22,7 @@ from suffice.backends.pool import BackendPool, ranking_by
 from suffice.backends.sse import DONE
 from suffice.core.completions import Budget, CostModel, Usage
 from suffice.core.errors import BackendError, InputError, SufficeError
+from suffice.core.prices import TokenPrice
 from suffice.gateway.answer import Job, frames, outcomes, tighter
 from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.attended import Ending, stopping
@@ -43,7 +44,7 @@ from suffice.gateway.render import Renderer
 from suffice.gateway.stream import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.traffic import Places
 from suffice.gateway.watches import Watches
-from suffice.throughput.pricing import OwnModel, Price, cost_model
+from suffice.throughput.pricing import OwnModel, cost_model
 
 logger = logging.getLogger("suffice.gateway")
 
@@ -64,7 +65,7 @@ class Service:
 
     async def cost_model(self) -> CostModel:
         """What tokens cost on the upstreams that can be reached."""
-        known: dict[str, Price | OwnModel] = {}
+        known: dict[str, TokenPrice | OwnModel] = {}
         for backend, upstream in zip(self.pool.backends, self.config.upstreams, strict=False):
             if upstream.cost is not None:
                 try:

@@ -1,7 +1,8 @@
 """What a request's tokens amount to: FLOPs, GPU-seconds and money, by model.
 
-A hosted model has a price per token. A model of one's own has a shape and a machine: the shape's
-exact counts give FLOPs, the predictor gives seconds, the machine's hourly price gives money.
+A hosted model has a price per token (suffice.core.prices). A model of one's own has a shape and a
+machine: exact counts of the shape give FLOPs, the predictor gives seconds, the machine's hourly
+price gives money.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cached_property
 from suffice.architecture.counts import decode_flops, prefill_flops
 from suffice.architecture.shape import Shape
 from suffice.core.completions import Cost, CostModel, Usage
-from suffice.core.errors import InputError
+from suffice.core.prices import TokenPrice
 from suffice.throughput.analytic import predict
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
@@ -21,32 +22,6 @@ from suffice.throughput.workload import Workload
 # The request whose predicted speed stands for every request's: rates per token hardly depend on it
 # while contexts stay in the low thousands.
 TYPICAL = Workload.single(1024, 256)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """A hosted model's price in USD per million tokens; cached prompt tokens cost `cached`."""
-
-    prompt_usd: float
-    completion_usd: float
-    cached_usd: float | None = None  # None: as any prompt token
-
-    def __post_init__(self) -> None:
-        for name in ("prompt_usd", "completion_usd", "cached_usd"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise InputError(f"price {name} must be 0 or more, got {value}")
-
-    def cost(self, usage: Usage) -> Cost:
-        """Money for `usage`; FLOPs and GPU-seconds stay unknown."""
-        cached = usage.cached_tokens or 0
-        cached_usd = self.prompt_usd if self.cached_usd is None else self.cached_usd
-        usd = (
-            (usage.prompt_tokens - cached) * self.prompt_usd
-            + cached * cached_usd
-            + usage.completion_tokens * self.completion_usd
-        ) / 1e6
-        return Cost(tokens=usage.total_tokens, usd=usd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +62,7 @@ class OwnModel:
         return devices * prefill_s, devices / found.decode_tokens_per_s
 
 
-def cost_model(by_model: Mapping[str, Price | OwnModel]) -> CostModel:
+def cost_model(by_model: Mapping[str, TokenPrice | OwnModel]) -> CostModel:
     """Cost of `(model, usage)`; only tokens are known of a model that is not in `by_model`."""
 
     def cost(model: str, usage: Usage) -> Cost:

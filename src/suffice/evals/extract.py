@@ -20,12 +20,16 @@ import json
 import re
 from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
 
 from suffice.core.completions import Completion
 from suffice.core.errors import InputError, UnknownName
 
 Extractor = Callable[[Completion], str | None]
+
+# Of the rules below: raised whenever some text gets another answer than before. Certificates hold
+# it, since what is right and which votes agree depends on it.
+VERSION: Final = 2
 
 _NUMBER = re.compile(
     r"(?<![\w.])[-+\u2212]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d*|\.\d+)?"

@@ -3,24 +3,29 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= run
+# Every environment is built from the versions in constraints.txt; LOCK= takes the newest ones.
+LOCK ?= --constraint constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCK)
+# The CPU build that the tests run with; it is the same release everywhere.
+TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-torch check lint types imports docs bench audit clean help
+.PHONY: demo test test-torch check lint types imports docs bench audit lock drift clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-$(VENV)/.demo: pyproject.toml
+$(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve]'
+	$(PIP_INSTALL) --editable '.[serve]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml
+$(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.torch: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' --editable '.[dev,torch,train]'
+	$(PIP_INSTALL) '$(TORCH)' --editable '.[dev,torch,train]'
 	@touch $@
 
 demo: $(VENV)/.demo ## right-size LLaMA-3.2-1B for an A100, then ask the gateway puzzles
@@ -55,5 +60,16 @@ audit: $(VENV)/.dev ## check what is installed against known advisories; needs t
 	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)-audit/bin/pip-audit --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
+lock: ## write constraints.txt anew: the newest versions that fit together; needs the network
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	echo '$(TORCH)' | $(VENV)-lock/bin/uv pip compile --quiet pyproject.toml --constraint - --universal \
+		--python-version 3.11 --extra dev --extra otel --extra torch --extra train --upgrade \
+		--no-annotate --no-emit-index-url --custom-compile-command 'make lock' \
+		--output-file constraints.txt
+
+drift: ## run all tests with the newest versions instead of the locked ones; needs the network
+	$(MAKE) test test-torch VENV=$(VENV)-drift LOCK=--upgrade
+
 clean: ## remove what was built
-	rm -rf $(VENV) $(VENV)-audit $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-lock $(VENV)-drift $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from suffice.backends.kv_cache import forward  # noqa: E402
 from suffice.backends.protocol import Chunk  # noqa: E402
 from suffice.backends.transformers_backend import TransformersBackend, truncate  # noqa: E402
 from suffice.core.errors import LacksCapability, UpstreamRejected  # noqa: E402
@@ -177,3 +178,30 @@ def test_a_prefill_is_part_of_the_prompt(backend: TransformersBackend) -> None:
 def test_truncation(sampling: Sampling, kept: list[int]) -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.12, 0.08])
     assert truncate(probabilities, sampling).nonzero().flatten().tolist() == kept
+
+
+class Unheard(BaseException):
+    """Of a kind that no handler names."""
+
+
+@pytest.mark.parametrize("kind", [KeyError, AttributeError, Unheard, FutureWarning])
+def test_whatever_ends_the_decoding_thread_ends_the_request(
+    backend: TransformersBackend, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise kind("of an unknown kind")
+
+    monkeypatch.setattr(backend, "_prefill", broken)
+    with pytest.raises((UpstreamRejected, Unheard), match="of an unknown kind"):
+        asyncio.run(asyncio.wait_for(collect(backend, question(), Sampling()), 30.0))
+
+
+def test_the_cache_has_the_name_that_this_release_gives_it(parts: tuple[Any, Any]) -> None:
+    """A second pass that continues the cache equals one pass over all, without a warning."""
+    model, _ = parts
+    with torch.inference_mode():
+        _, cache = forward(model, input_ids=torch.tensor([[1, 2]]))
+        out, cache = forward(model, cache, input_ids=torch.tensor([[3]]))
+        whole, _ = forward(model, input_ids=torch.tensor([[1, 2, 3]]))
+    torch.testing.assert_close(out.logits[0, -1], whole.logits[0, -1])
+    assert cache.get_seq_length() == 3

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,17 @@ import pytest
 
 from suffice.ledger import queries
 from suffice.ledger.database import LedgerAway
-from suffice.ledger.rows import Batch, Entry, FeedbackRow, RequestRow, Told, Used, Watched, Window
+from suffice.ledger.rows import (
+    Batch,
+    Entry,
+    FeedbackRow,
+    RequestRow,
+    SampleRow,
+    Told,
+    Used,
+    Watched,
+    Window,
+)
 from suffice.ledger.store import Store
 from suffice.ledger.writer import Writer
 
@@ -34,6 +45,8 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
 
 class Flaky:
     """A store that can be away."""
+
+    keep_newest = None
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -146,15 +159,57 @@ def test_closing_writes_what_is_waiting(flaky: Flaky) -> None:
     flaky._store.close()
 
 
-def test_a_ledger_in_memory_stays_small() -> None:
+def test_a_bounded_ledger_keeps_the_newest_at_every_moment() -> None:
+    """Checked after every transaction, whatever the clock says: no wait for a tidy."""
+    store = Store(":memory:", keep_newest=100)
+
+    def with_sample(number: int) -> Entry:
+        row = entry(number)
+        sample = SampleRow(
+            request_id=row.request.id, choice=0, sample=0, model="m", purpose="sample",
+            status="done", prompt_tokens=1, completion_tokens=1,
+        )  # fmt: skip
+        return replace(row, samples=(sample,))
+
+    for first in range(0, 500, 40):
+        rows = [with_sample(number) for number in range(first, first + 40)]
+        store.write(Batch(id=f"batch {first}", at_s=1.0, entries=rows))
+        counts = queries.counts(store)
+        assert counts["requests"] == counts["samples"] == min(first + 40, 100)
+    kept = {row[0] for row in store.database.execute("SELECT id FROM requests")}
+    assert kept == {entry(number).request.id for number in range(420, 520)}
+    store.close()
+
+
+@pytest.mark.parametrize("booted_s_ago", [0.0, 60.0, 1e6])
+def test_old_rows_go_whenever_the_machine_was_booted(booted_s_ago: float) -> None:
+    """A monotonic clock starts near zero on a machine that has just booted."""
     store = Store(":memory:")
-    writer = Writer(store, flush_s=0.01, keep_newest=100)
-    for number in range(500):
-        writer.put(lambda n=number: entry(n))
+    writer = Writer(store, flush_s=0.01, retention_days=1.0, clock=lambda: booted_s_ago)
+    writer.put(lambda: entry(1))  # of long ago
     writer.start()
-    wait_for(lambda: queries.counts(store)["requests"] == 101)
+    wait_for(lambda: writer.health.acknowledged > 0 and queries.counts(store)["requests"] == 0)
     writer.close()
     store.close()
+
+
+def test_an_unknown_error_does_not_end_the_thread_unheard(
+    flaky: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(Exception):
+        pass
+
+    def broken(now_s: float) -> None:
+        raise Odd("never seen before")
+
+    monkeypatch.setattr(flaky, "tidy", broken)
+    writer = Writer(flaky, flush_s=0.01)  # type: ignore[arg-type]
+    writer.start()
+    wait_for(lambda: "never seen before" in (writer.health.error or ""))
+    writer.put(lambda: entry(1))
+    wait_for(lambda: count_in(flaky) == 1)
+    assert writer.health.error is None  # it writes again, and says so
+    writer.close()
 
 
 KILLED = """

@@ -68,3 +68,18 @@ def test_a_workers_error_is_the_pools(tmp_path: Path) -> None:
         run_pool(
             RUNGS, RECIPE, tmp_path, Machine(), PoolConfig(workers=2), on_record=lambda _: None
         )
+
+
+def test_an_unknown_error_in_a_worker_is_its_rungs_record(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    """A work folder that is a file: an OSError, which no handler of the trainer names."""
+    blocked = tmp_path / "work"
+    blocked.write_text("a file where a folder should be")
+    records: list[RunRecord] = []
+    run_pool(
+        RUNGS[:1], RECIPE, data_folder, Machine(work=blocked, checkpoint_every_s=0.0),
+        PoolConfig(workers=1), on_record=records.append,
+    )  # fmt: skip
+    assert [r.status for r in records] == ["failed"]
+    assert "Error" in (records[0].error or "")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suffice.backends.detokenize import TextStream
+from suffice.backends.kv_cache import forward
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import message_json
@@ -128,8 +129,11 @@ class TransformersBackend:
             with torch.inference_mode():
                 for chunk in self._decode(ids, sampling, stopped):
                     put(chunk)
-        except (RuntimeError, MemoryError, ValueError) as error:
-            put(UpstreamRejected(f"{self._name} cannot decode: {error}", status=500))
+        except BaseException as error:  # whatever ends the thread, the request must hear of it
+            said = str(error) or type(error).__name__
+            put(UpstreamRejected(f"{self._name} cannot decode: {said}", status=500))
+            if not isinstance(error, Exception):
+                raise
 
     def _decode(
         self, ids: tuple[int, ...], sampling: Sampling, stopped: threading.Event
@@ -155,7 +159,7 @@ class TransformersBackend:
                 reason = "stop"
                 break
             if count < limit:
-                step = self._model(input_ids=torch.tensor([[token]]), past_key_values=cache)
+                step, cache = forward(self._model, cache, input_ids=torch.tensor([[token]]))
                 logits_V = step.logits[0, -1].float()
         yield Chunk(
             text=text.flush(),
@@ -166,10 +170,8 @@ class TransformersBackend:
 
     def _prefill(self, ids: tuple[int, ...]) -> tuple[Any, torch.Tensor]:
         if self._prefix is None or self._prefix.ids != ids:
-            out = self._model(input_ids=torch.tensor([ids]), use_cache=True)
-            self._prefix = _Prefix(
-                ids=ids, cache=out.past_key_values, logits=out.logits[0, -1].float()
-            )
+            out, cache = forward(self._model, input_ids=torch.tensor([ids]))
+            self._prefix = _Prefix(ids=ids, cache=cache, logits=out.logits[0, -1].float())
         return copy.deepcopy(self._prefix.cache), self._prefix.logits
 
     def _prompt_ids(

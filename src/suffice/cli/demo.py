@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -118,12 +119,24 @@ def _gateway(backend: Backend, file: PolicyFile) -> Iterator[OpenAIBackend]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = server_of(settings, backends=[backend], quiet=True)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        ended: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                server.run(sockets=[listener])
+            except BaseException as error:  # noqa: BLE001 - carried to whoever waits
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
+
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         until = time.monotonic() + START_S
         while not server.started:
-            if not thread.is_alive() or time.monotonic() > until:
-                raise SufficeError("the gateway did not start; suffice serve says why")
+            if ended.done() or time.monotonic() > until:
+                cause = ended.exception() if ended.done() else None
+                why = f": {cause}" if cause else ""
+                raise SufficeError(f"the gateway did not start{why}") from cause
             time.sleep(0.01)
         try:
             yield OpenAIBackend(f"http://127.0.0.1:{listener.getsockname()[1]}", name="gateway")

@@ -76,7 +76,7 @@ class Desk(Hook):
         ledger = config.ledger
         self.config = config
         in_memory = ledger.url in (None, NO_LEDGER)
-        self.store = Store(":memory:" if in_memory else str(ledger.url))
+        self.store = Store(":memory:", keep_newest=NEWEST) if in_memory else Store(str(ledger.url))
         # Reading must not wait for a write; in memory there is only the one connection.
         self.reader = self.store if in_memory else Store(str(ledger.url))
         self.in_memory = in_memory
@@ -111,7 +111,6 @@ class Desk(Hook):
             queue_rows=ledger.queue_rows,
             retention_days=None if in_memory else ledger.retention_days,
             text_retention_days=None if in_memory else ledger.text_retention_days,
-            keep_newest=NEWEST if in_memory else None,
         )
         self._load()
 

@@ -58,6 +58,10 @@ _WATCH = (
     "ON CONFLICT (certificate, cell) DO UPDATE SET value = watches.value + excluded.value"
 )
 _VOIDED = "INSERT INTO voided (certificate, at_s, why) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_SURPLUS = (
+    "DELETE FROM requests WHERE id IN (SELECT id FROM requests "
+    "ORDER BY started_s DESC, id DESC LIMIT 1000000000 OFFSET ?) RETURNING id"
+)
 _PROCESS = (
     "INSERT INTO processes (name, seen_s, state) VALUES (?, ?, ?) "
     "ON CONFLICT (name) DO UPDATE SET seen_s = excluded.seen_s, state = excluded.state"
@@ -67,9 +71,14 @@ _PROCESS = (
 class Store:
     """The ledger's tables in one database."""
 
-    def __init__(self, url: str) -> None:
-        """Open `url` and bring its schema up to date; a missing SQLite file is created."""
+    def __init__(self, url: str, *, keep_newest: int | None = None) -> None:
+        """Open `url` and bring its schema up to date; a missing SQLite file is created.
+
+        `keep_newest` bounds the ledger to that many requests: older ones are deleted in the same
+        transaction that adds newer ones, so no reader ever sees more.
+        """
         self.url = url
+        self.keep_newest = keep_newest
         self.database: Database = connect(url)
         try:
             migrate(self.database)
@@ -107,6 +116,10 @@ class Store:
             many(_INSERT[TextRow], texts)
         if batch.feedback:
             many(_INSERT[FeedbackRow], [values_of(row) for row in batch.feedback])
+        if batch.entries and self.keep_newest is not None:
+            gone = self.database.execute(_SURPLUS, (self.keep_newest,))
+            for table in ("samples", "texts", "feedback"):
+                many(f"DELETE FROM {table} WHERE request_id = ?", gone)
 
     def _write_sums(self, batch: Batch) -> None:
         # Every process updates rows in the same order, or two of them would wait for each other.

@@ -12,6 +12,7 @@ what waited is written when the database is back.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 import time
@@ -32,6 +33,7 @@ IDLE_S = 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 TIDY_S = 600.0
 DAY_S = 86400.0
+SUMS_IN_MEMORY_S = 3600.0
 
 # What is waiting to be turned into a row: making it is the thread's work, not the event loop's.
 Make = Callable[[], Entry | FeedbackRow | None]
@@ -81,23 +83,23 @@ class Writer:
         queue_rows: int = 50_000,
         retention_days: float | None = None,
         text_retention_days: float | None = None,
-        keep_newest: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`keep_newest` bounds a ledger in memory to that many requests."""
+        """`clock` counts seconds from any start; only its differences are used."""
         self._store = store
         self._sums = sums
         self._flush_s = flush_s
         self._queue_rows = queue_rows
         self._retention_days = retention_days
         self._text_retention_days = text_retention_days
-        self._keep_newest = keep_newest
         self._inbox: deque[tuple[Make, Future[None] | None]] = deque()
         self._pending = _Pending()
         self._batch: tuple[Batch, list[Future[None]]] | None = None
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._stop = threading.Event()
-        self._tidied_s = 0.0
+        self._clock = clock
+        self._tidied_s = -math.inf  # never yet
         self._pause_s = FIRST_PAUSE_S
         self.health = Health()
         self._thread = threading.Thread(target=self._run, name="suffice-ledger", daemon=True)
@@ -160,14 +162,21 @@ class Writer:
             self._wake.clear()
             self._hurry.wait(self._pause_s if self.away else self._flush_s)
             self._hurry.clear()
+            self._turn()
+        self._turn()
+        while (self._pending.rows or self._batch) and not self.away:
+            self._turn()
+
+    def _turn(self) -> None:
+        """Write what has come in; no error ends the thread unheard."""
+        try:
             self._drain()
             self._write()
-            if not self.away and time.monotonic() - self._tidied_s > TIDY_S:
+            if not self.away and self._clock() - self._tidied_s > TIDY_S:
                 self._tidy()
-        self._drain()
-        while (self._pending.rows or self._batch) and self._write():
-            pass
-        self._write()
+        except Exception as error:  # a bug of ours: logged, shown in `health`, and tried again
+            log.exception("the ledger's thread met an error that it does not know")
+            self._failed(LedgerError(f"unexpected {type(error).__name__}: {error}"))
 
     def _drain(self) -> None:
         """Turn what came in into rows."""
@@ -292,26 +301,17 @@ class Writer:
 
     def _tidy(self) -> None:
         """Forget what is older than it may be."""
-        self._tidied_s = time.monotonic() - (TIDY_S - 30.0 if self._keep_newest else 0.0)
+        self._tidied_s = self._clock()
         now_s = time.time()
         try:
             self._store.tidy(now_s)
-            before_s = self._oldest_kept_s(now_s)
-            texts = self._text_retention_days
-            if before_s is not None or texts is not None:
+            days, texts = self._retention_days, self._text_retention_days
+            bounded = self._store.keep_newest is not None
+            if bounded or days is not None or texts is not None:
                 self._store.prune(
-                    before_s=before_s or 0.0,
+                    before_s=0.0 if days is None else now_s - days * DAY_S,
                     texts_before_s=None if texts is None else now_s - texts * DAY_S,
-                    sums_before_s=now_s - 3600.0 if self._keep_newest else None,
+                    sums_before_s=now_s - SUMS_IN_MEMORY_S if bounded else None,
                 )
         except LedgerError as error:
             log.warning("ledger could not be tidied: %s", error)
-
-    def _oldest_kept_s(self, now_s: float) -> float | None:
-        if self._keep_newest is not None:
-            rows = self._store.database.execute(
-                "SELECT started_s FROM requests ORDER BY started_s DESC LIMIT 1 OFFSET ?",
-                (self._keep_newest,),
-            )
-            return float(rows[0][0]) if rows else None
-        return None if self._retention_days is None else now_s - self._retention_days * DAY_S

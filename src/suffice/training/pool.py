@@ -240,9 +240,15 @@ def _worker(
         return
     connection.send(("ready", (data.fingerprint, data.bytes_per_token)))
     while (rung := connection.recv()) is not None:
-        record = train_rung(
-            rung, recipe, data, machine, tick=lambda tick: connection.send(("tick", tick))
-        )
+        try:
+            record = train_rung(
+                rung, recipe, data, machine, tick=lambda tick: connection.send(("tick", tick))
+            )
+        except Exception as error:  # noqa: BLE001 - of any kind: it would come again, so it is told
+            record = failed_record(
+                rung, recipe, data.fingerprint, data.bytes_per_token,
+                f"{type(error).__name__}: {error}",
+            )  # fmt: skip
         connection.send(("record", record))
         free_memory()
 

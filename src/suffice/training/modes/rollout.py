@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from suffice.backends.kv_cache import forward
 from suffice.backends.nano.vocabulary import END, PAD, Vocabulary
 from suffice.core.errors import TrainingDiverged
 from suffice.training.modes.rewards import Reward
@@ -63,11 +64,10 @@ def draw(
     cache = None
     for step in range(max_tokens):
         with torch.no_grad():
-            out = net(
-                input_ids=inputs, attention_mask=mask, position_ids=positions,
-                past_key_values=cache, use_cache=True, logits_to_keep=1,
+            out, cache = forward(
+                net, cache, input_ids=inputs, attention_mask=mask, position_ids=positions,
+                logits_to_keep=1,
             )  # fmt: skip
-        cache = out.past_key_values
         logits_BV = out.logits[:, -1].float().cpu()
         if step == 0 and control_B is not None:
             token = control_B

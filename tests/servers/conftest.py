@@ -16,7 +16,7 @@ from suffice.backends.protocol import Backend
 from suffice.gateway.app import create_app
 from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
-from suffice.gateway.server import server_of
+from suffice.gateway.server import Hooks, no_hooks, server_of
 
 
 @contextmanager
@@ -52,10 +52,10 @@ def serving(
 
 
 def serving_bounded(
-    config: GatewayConfig, backends: Sequence[Backend] | None = None
+    config: GatewayConfig, backends: Sequence[Backend] | None = None, hooks: Hooks = no_hooks
 ) -> AbstractContextManager[str]:
     """The same with the product's own server, which bounds connections and drains."""
-    return running(lambda: server_of(config, backends=backends, quiet=True))
+    return running(lambda: server_of(config, backends=backends, hooks=hooks, quiet=True))
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:

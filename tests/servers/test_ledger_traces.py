@@ -81,7 +81,7 @@ def test_served_judged_and_calibrated(tools: Any, tmp_path: Path) -> None:
 
 def test_passed_through_requests_and_unjudged_ones(tools: Any, tmp_path: Path) -> None:
     with stack(tools, tmp_path, Reply.saying("it is 4"), ledger={"texts": "all"}) as s:
-        with httpx2.Client(base_url=s.url) as client:  # stays: nobody takes it for one who left
+        with httpx2.Client(base_url=s.url) as client:
             first = client.post("/v1/chat/completions", json=ASK)
             second = client.post("/v1/chat/completions", json=ASK | {"stream": True})
             s.rows(2)

@@ -139,7 +139,9 @@ class Attended:
             raise self._reason from None
 
     def end(self, reason: Exception) -> None:
-        """Cancel the block; it raises `reason`."""
+        """Cancel the block; it raises `reason`. What was sent whole is never taken back."""
+        if self._client.ended:
+            return
         if self._reason is None and self._task is not None:
             self._reason = reason
             self._task.cancel()

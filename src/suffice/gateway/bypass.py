@@ -167,9 +167,13 @@ async def _pass_stream(
         )
     events = WholeEvents(backend.name)
     silence_s = timeouts.first_byte_s
+    last = b""
     try:
-        while not events.done and (piece := await response.read(silence_s)):
+        while piece := await response.read(silence_s):
             whole = events.feed(piece)
+            if events.done and events.broken is None:
+                last = whole  # it leaves together with the end of the answer
+                break
             if whole:
                 silence_s = timeouts.silence_s
                 if not client.began:
@@ -179,16 +183,14 @@ async def _pass_stream(
                 raise events.broken
             if call.sent_bytes > most_bytes:
                 raise _too_large(backend.name, most_bytes)
-        rest = events.end()
+        last += events.end()
     finally:
         call.usage, call.pieces = events.usage, events.count
         if events.error:
             call.error = "upstream_error"
     if not client.began:
         await client.start(200, response.content_type, headers)
-    if rest:
-        await client.write(rest)
-    await client.end()
+    await client.end(last)
     with suppress(TimeoutError, BackendError):  # so that the connection can be used again
         async with asyncio.timeout(DRAIN_S):
             while await response.read(DRAIN_S):

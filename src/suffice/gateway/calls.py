@@ -58,9 +58,10 @@ class Call:
     upstream: str | None = None
     retries: int = 0
     cache: str | None = None  # "hit" or "miss" where the cache was asked
-    status: int = 0  # 0: nothing was sent; 499: the client left first
+    status: int = 0  # 0: nothing was sent; 499: the client left before anything was
     error: str | None = None  # code of the error object that was sent, also inside a stream
     complete: bool = False  # the answer was sent to its end
+    left: bool = False  # the client went away before the answer, or the error, was sent whole
     outcomes: list[Outcome] = field(default_factory=list)  # one per choice, where a policy ran
     usage: Usage | None = None  # all samples of all choices; bypass: if the upstream told
     pieces: int = 0  # events of a passed-through stream, about its tokens where usage is None

@@ -114,7 +114,7 @@ class Completions:
             await client.fail(error)
         except ClientDisconnect:
             call.status = call.status or 499  # nobody reads it; the log does
-            call.error = "client_left"
+            call.left, call.error = True, "client_left"
         except asyncio.CancelledError:
             call.status = call.status or 499
             call.error = "cancelled"
@@ -234,8 +234,7 @@ class Completions:
                         await client.begin_stream(known)
                     await client.write(event)
         call.usage = sum((outcome.usage for outcome in call.outcomes), Usage())
-        await client.write(DONE)
-        await client.end()
+        await client.end(DONE)
 
     async def _job(self, service: Service, ask: Ask, arm: Arm, call: Call) -> Job:
         config = service.config

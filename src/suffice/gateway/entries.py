@@ -18,7 +18,7 @@ LEFT = 499
 
 def ending_of(call: Call) -> Ending:
     """How the call ended for its client."""
-    if call.status in (0, LEFT):
+    if call.left or call.status in (0, LEFT):
         return "left"
     if call.error is not None or call.status >= 400:
         return "failed"

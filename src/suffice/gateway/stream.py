@@ -43,7 +43,8 @@ class Client:
 
     __slots__ = (
         "_connection", "_ending", "_hooks", "_keeping", "_limits", "_max_body_bytes", "_receive",
-        "_send", "_written_s", "began", "call", "is_stream", "sending_since_s", "when_whole",
+        "_send", "_written_s", "began", "call", "ended", "is_stream", "sending_since_s",
+        "when_whole",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class Client:
         self.sending_since_s: float | None = None  # a write that waits for the client
         self._connection = connection
         self.began = False
+        self.ended = False  # all of it was sent: whoever goes now has left nothing behind
         self.is_stream = False
         self._receive = receive
         self._send = send
@@ -169,13 +171,24 @@ class Client:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self.sending_since_s = None
 
-    async def end(self) -> None:
-        """The answer is complete."""
+    async def end(self, last: bytes = b"") -> None:
+        """The answer is complete with these bytes.
+
+        They leave in one piece with the end of the response: a client that closes as soon as it
+        has read them finds nobody who takes it for one that left early.
+        """
         if self._keeping is not None:
             await self._keeping
+        call = self.call
+        call.sent_bytes += len(last)
+        if call.kept is not None:
+            call.kept += last
         self._tell_whole()
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        self.call.complete = self.call.error is None
+        self.sending_since_s = time.perf_counter()
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        self.sending_since_s = None
+        self.ended = True
+        call.complete = call.error is None
 
     async def answer(
         self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
@@ -192,6 +205,7 @@ class Client:
         self.sending_since_s = time.perf_counter()
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
         self.sending_since_s = None
+        self.ended = True
         call.complete = call.error is None
 
     def _tell_whole(self) -> None:
@@ -207,8 +221,7 @@ class Client:
                 raise error  # nothing valid can follow half a body: the connection is cut
             try:
                 async with asyncio.timeout(FAIL_S):
-                    await self.write(event_of(envelope))
-                    await self.end()
+                    await self.end(event_of(envelope))
             except TimeoutError:
                 self.cut()
             return

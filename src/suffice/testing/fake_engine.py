@@ -35,6 +35,7 @@ class Reply:
     reasoning: tuple[str, ...] = ()
     tool_call: tuple[str, str] | None = None  # name and JSON arguments, sent in three fragments
     delay_s: float = 0.0
+    end_delay_s: float = 0.0  # between a stream's [DONE] and the end of its body
     finish_reason: str = "stop"
     status: int = 200
     error: str = "no"
@@ -223,6 +224,7 @@ class FakeEngine(ThreadedServer):
             writer, _chunk(asked, [], {"prompt_tokens": prompt, "completion_tokens": drawn})
         )
         await _write(writer, b"data: [DONE]\n\n")
+        await _pause(reply.end_delay_s, gone)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 

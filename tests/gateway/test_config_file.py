@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from dataclasses import MISSING, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from suffice.cli.config import TEMPLATE
+from suffice.backends.http_client import HttpClient
 from suffice.cli.main import app
 from suffice.core.errors import ConfigError
-from suffice.gateway.config import GatewayConfig, config_from, load_config
+from suffice.core.settings import settings_of
+from suffice.gateway.config import (
+    ConfigFile,
+    GatewayConfig,
+    UpstreamConfig,
+    config_from,
+    load_config,
+)
+from suffice.gateway.config_init import template
 from suffice.gateway.config_problems import NotValid, lines_of
 from suffice.gateway.sections import LedgerConfig
+from tests.gateway import settings_page
 
 WRONG = """\
 host = "127.0.0.1"
@@ -42,7 +53,7 @@ usd_per_million_tokens = { prompt_usd = 1, completion_used = 2 }
 """
 
 
-def said(tmp_path: Path, text: str) -> list[str]:
+def said_of(tmp_path: Path, text: str) -> list[str]:
     path = tmp_path / "s.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(NotValid) as caught:
@@ -51,7 +62,7 @@ def said(tmp_path: Path, text: str) -> list[str]:
 
 
 def test_every_mistake_is_named_with_its_line(tmp_path: Path) -> None:
-    found = sorted(said(tmp_path, WRONG))
+    found = sorted(said_of(tmp_path, WRONG))
     starts = [
         "s.toml:10: ledger.flush_s: input should be greater than",
         "s.toml:17: upstream.1.connect_s: input should be a valid number",
@@ -96,7 +107,7 @@ def test_secrets_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_url_with_a_password_does_not_belong_into_a_file(tmp_path: Path) -> None:
-    found = said(tmp_path, '[ledger]\nurl = "postgresql://me:canary@db/x"')
+    found = said_of(tmp_path, '[ledger]\nurl = "postgresql://me:canary@db/x"')
     assert "url_env" in found[0]
     assert "canary" not in found[0]
 
@@ -105,7 +116,7 @@ def test_the_template_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "suffice.toml"
     runner = CliRunner()
     assert runner.invoke(app, ["config", "init", str(path)]).exit_code == 0
-    assert path.read_text() == TEMPLATE
+    assert path.read_text() == template()
     found = load_config(path)
     assert found.ledger == LedgerConfig()
     assert len(found.upstreams) == 1
@@ -113,6 +124,132 @@ def test_the_template_is_the_defaults(tmp_path: Path) -> None:
     assert found == defaults
     assert runner.invoke(app, ["config", "check", str(path)]).exit_code == 0
     assert runner.invoke(app, ["config", "init", str(path)]).exit_code != 0  # nothing overwritten
+
+
+def test_the_template_shows_every_setting() -> None:
+    """Against the definitions, by another way than the template is written."""
+    uncommented = "\n".join(
+        re.sub(r"^# (?=[a-z_]+ = |\[)", "", line) for line in template().splitlines()
+    )
+    shown = tomllib.loads(uncommented)
+    missing = []
+
+    def compare(tables: dict[str, Any], kind: type, path: str) -> None:
+        for setting in settings_of(kind):
+            if setting.name not in tables:
+                missing.append(f"{path}{setting.name}")
+                continue
+            given = tables[setting.name]
+            below = [each for each in setting.kinds if is_dataclass(each)]
+            if isinstance(given, list) and below:
+                given = given[0]
+            if below and setting.about.example is None:
+                compare(given, below[0], f"{path}{setting.name}.")
+            elif setting.default not in (None, MISSING, {}):
+                wanted = setting.default
+                assert given == (list(wanted) if isinstance(wanted, tuple) else wanted), path
+
+    compare(shown, ConfigFile, "")
+    assert missing == []
+    assert set(settings_of_classes()) >= set(GatewayConfig.__dataclass_fields__) - {"upstreams"}
+
+
+def settings_of_classes() -> list[str]:
+    return [setting.name for setting in settings_of(ConfigFile)]
+
+
+def test_a_setting_that_nobody_explains_is_an_error() -> None:
+    @dataclass(frozen=True)
+    class Table:
+        limit: int = 3
+
+    with pytest.raises(TypeError, match=r"Table\.limit has no About"):
+        settings_of(Table)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://me:hunter2@host/v1", "user name or password"),
+        ("https://hunter2@host/v1", "user name or password"),
+        ("http://:hunter2@host/v1", "user name or password"),
+        ("http://me:hun/hunter2@host/v1", "is not a URL"),
+        ("http://me:a@hunter2@host:8000", "user name or password"),
+        ("me:hunter2@host:8000", "is not a URL"),
+        ("http://me:hunter2@", "is not a URL"),
+        ("http://host/v1?api_key=hunter2", "'api_key' in its query"),
+        ("http://host/v1?sig=hunter2", "'sig' in its query"),
+        ("http://host:hunter2/v1", "is not a URL"),
+        ("localhost:8000", "did you mean http://localhost:8000?"),
+        ("localhost", "did you mean http://localhost?"),
+        ("ftp://host", "is not a URL"),
+        ("http://", "is not a URL"),
+        ("http://[::1", "is not a URL"),
+        ("http://host/\tv1", "control character"),
+        ("http://ho st", "space"),
+        ("", "is not a URL"),
+    ],
+)
+def test_upstream_urls_are_refused_with_their_line(tmp_path: Path, url: str, said: str) -> None:
+    found = said_of(tmp_path, f"port = 1\n[[upstream]]\nurl = {json.dumps(url)}")
+    assert len(found) == 1
+    assert found[0].startswith("s.toml:3: upstream.0.url: ")
+    assert said in found[0]
+    if "did you mean" not in said and "host:hunter2" not in url:
+        assert "hunter2" not in found[0]
+    with pytest.raises(ValueError, match=re.escape(said)):
+        UpstreamConfig(url=url)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        HttpClient(url, name="u", connect_s=1.0)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "https://a.b:1/v1", "http://[::1]:8000/v1?api-version=2", "http://a/@x"]
+)
+def test_other_urls_are_taken(url: str) -> None:
+    assert UpstreamConfig(url=url).url == url
+
+
+def test_an_upstream_twice_is_a_mistake(tmp_path: Path) -> None:
+    text = (
+        '[[upstream]]\nurl = "http://A:80/v1"\nname = "x"\n[[upstream]]\nurl = "http://a/"\n'
+        '[[upstream]]\nname = "x"\nurl = "http://a:81"\n'
+    )
+    assert said_of(tmp_path, text) == [
+        "s.toml:5: upstream.1.url: is the same as upstream.0.url: give each upstream once",
+        "s.toml:7: upstream.2.name: is the same as upstream.0.name: give each upstream once",
+    ]
+
+
+def test_what_only_shows_when_it_is_built_has_its_line_too(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'answer_format = "numbers"\npolicy = "singel"\nscorer = "nothing"\n[[upstream]]\n'
+        'url = "http://a"\n[policies.mine]\npolicy = "esc"\nwindw = 3\n[policies.other]\n'
+    )
+    result = CliRunner().invoke(app, ["config", "check", str(path)])
+    assert result.exit_code == 2
+    lines = result.output.splitlines()
+    starts = [
+        f"{path}:6: policies.mine: ",
+        f"{path}:9: policies.other: ",
+        f"{path}:1: answer_format: unknown answer format 'numbers'; did you mean number?",
+        f"{path}:3: scorer: ",
+        f"{path}:2: policy: ",
+    ]
+    assert len(lines) == len(starts)
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(start)
+    served = CliRunner().invoke(app, ["serve", "--config", str(path)])
+    assert served.exit_code != 0
+    assert "did you mean number" in str(served.exception)
+
+
+def test_a_mistyped_answer_format_is_not_served() -> None:
+    arguments = ["serve", "--upstream", "http://a", "--answer-format", "numbers"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code != 0
+    assert "did you mean number" in str(result.exception)
 
 
 def test_check_exits_with_2_and_names_all(tmp_path: Path) -> None:
@@ -159,3 +296,9 @@ def test_no_file_makes_the_loader_crash(tables: dict[str, Any]) -> None:
 @given(st.text(max_size=300))
 def test_no_text_makes_the_line_finder_crash(text: str) -> None:
     assert all(1 <= line <= len(text.splitlines()) for line in lines_of(text).values())
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    assert settings_page.PAGE.read_text(encoding="utf-8") == settings_page.page(), (
+        "write it anew: python -m tests.gateway.settings_page"
+    )

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from suffice.backends.http_connection import Connection, HttpResponse, said
 from suffice.backends.http_proxy import authorization, connect_through, header_lines, proxy_of
-from suffice.core.errors import InputError, UpstreamDisconnected, UpstreamRefused, UpstreamTimeout
+from suffice.backends.upstream_url import checked_url
+from suffice.core.errors import UpstreamDisconnected, UpstreamRefused, UpstreamTimeout
 
 # uvicorn, and with it vLLM, closes idle connections after 5 s; using one at that moment fails.
 IDLE_S = 4.0
@@ -32,9 +33,8 @@ class HttpClient:
         connect_s: float,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"upstream {url!r} is not a URL: write http://localhost:8000/v1")
+        parts = urlsplit(checked_url(url))
+        assert parts.hostname is not None
         self.name = name
         self._connect_s = connect_s
         self._host = parts.hostname

@@ -10,7 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
+
+from annotated_types import Ge, Le
 
 from suffice.core.errors import (
     BackendError,
@@ -21,6 +23,7 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from suffice.core.settings import STRICT, About
 
 T = TypeVar("T")
 
@@ -39,9 +42,10 @@ class RetryConfig:
     heeded; one that asks for more is not tried again, and the client learns what it asked for.
     """
 
-    attempts: int = 3
-    base_s: float = 0.1
-    longest_s: float = 2.0
+    __pydantic_config__ = STRICT
+    attempts: Annotated[int, Ge(1), Le(20), About("tries on each upstream, the first included")] = 3
+    base_s: Annotated[float, Ge(0), About("the first wait; the next ones double")] = 0.1
+    longest_s: Annotated[float, Ge(0), About("the longest wait, and Retry-After heeded")] = 2.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.base_s < 0 or self.longest_s < 0:

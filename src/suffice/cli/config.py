@@ -12,55 +12,6 @@ import typer
 config = typer.Typer(name="config", help="The gateway's configuration file.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(help="TOML file of suffice serve --config.")]
 
-TEMPLATE = """\
-# suffice serve --config suffice.toml
-# Every key is shown with its default, but for the upstream. Secrets come from the environment:
-# a key here names the variable. `suffice config check` says what is wrong, with its line.
-
-host = "127.0.0.1"            # other addresses: make keys first (suffice keys add)
-port = 8080
-# policy = "adaptive_consistency"   # answers requests for an upstream's own model; else they pass
-# answer_format = "number"          # how answers are compared if a request does not say
-# model = "…"                       # what suffice/<policy> runs on; the first upstream's first
-
-[[upstream]]
-url = "http://localhost:8000/v1"
-# api_key_env = "UPSTREAM_API_KEY"
-# usd_per_million_tokens = { prompt_usd = 0.5, completion_usd = 1.5 }
-
-[budget]                      # bounds every request that a policy answers
-samples = 64
-# completion_tokens = 100000
-# usd = 0.5
-
-# [policies.careful]          # becomes the model suffice/careful
-# policy = "adaptive_consistency"
-# max_samples = 16
-
-[ledger]
-# url = "ledger.db"           # a file, postgresql://user@host/database, or "none"
-# url_env = "LEDGER_URL"      # for a URL with a password
-texts = "none"                # none, prompts, outputs, all
-redact = []                   # email, phone, card, iban, key (always), or regular expressions
-retention_days = 90
-text_retention_days = 30
-when_full = "serve"           # serve (count what is dropped) or refuse (503)
-
-[keys]
-# required = true             # else: as soon as one key was made
-
-[auto]
-# spend_target = 4.0          # mean samples' worth per request that `auto` keeps to
-
-[log]
-format = "text"               # text, json, none
-level = "info"
-requests = true               # a line per request, without its text
-
-[traces]
-# endpoint = "http://localhost:4318/v1/traces"
-"""
-
 
 @config.command("check")
 def check(file: File) -> None:
@@ -70,11 +21,12 @@ def check(file: File) -> None:
 
     Example: [bold]suffice config check suffice.toml[/bold]
     """
+    from suffice.gateway.config_check import checked_config
     from suffice.gateway.config_problems import NotValid
     from suffice.gateway.served import check_served
 
     try:
-        found = checked(file)
+        found = checked_config(file)
         notes = check_served(found)
     except NotValid as error:
         for problem in error.problems:
@@ -83,16 +35,6 @@ def check(file: File) -> None:
     for note in notes:
         typer.echo(note, err=True)
     typer.echo(f"{file}: {len(found.upstreams)} upstreams, no mistakes")
-
-
-def checked(file: Path) -> Any:
-    """The settings of `file`, and that its policies can be built."""
-    from suffice.gateway.arms import Arms
-    from suffice.gateway.config import load_config
-
-    found = load_config(file)
-    Arms(found)
-    return found
 
 
 @config.command("init")
@@ -105,10 +47,11 @@ def init(
     """
     from suffice.core.errors import InputError
     from suffice.core.files import write_text
+    from suffice.gateway.config_init import template
 
     if file.exists():
         raise InputError(f"{str(file)!r} exists; give another name")
-    write_text(file, TEMPLATE)
+    write_text(file, template())
     typer.echo(f"wrote {file}; next: suffice config check {file}")
 
 
@@ -118,9 +61,10 @@ def show(file: File) -> None:
 
     Example: [bold]suffice config show suffice.toml[/bold]
     """
+    from suffice.gateway.config_check import checked_config
     from suffice.ledger.database import shown
 
-    found = checked(file)
+    found = checked_config(file)
     settings = {name: _plain(getattr(found, name)) for name in found.__dataclass_fields__}
     for upstream in settings["upstreams"]:
         upstream["api_key"] = "set" if upstream["api_key"] else None

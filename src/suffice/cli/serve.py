@@ -100,6 +100,7 @@ def serve(
     from suffice.core.errors import InputError, MissingExtra
 
     try:
+        from suffice.gateway.arms import Arms
         from suffice.gateway.desk import desk_of
         from suffice.gateway.served import check_served
         from suffice.gateway.server import run
@@ -113,6 +114,7 @@ def serve(
         ledger=ledger,
     )  # fmt: skip
     settings = read()
+    Arms(settings)  # what options got wrong is said before anything is opened
     if model_here is not None and settings.upstreams:
         raise InputError("--embedded takes the place of upstreams: give one or the other")
     # The workers of one gateway are counted together.
@@ -128,9 +130,10 @@ def serve(
 
 def settings_of(config: Path | None, **options: Any) -> GatewayConfig:
     """The file's settings, and options in place of its own; read again at SIGHUP."""
-    from suffice.gateway.config import GatewayConfig, load_config
+    from suffice.gateway.config import GatewayConfig
+    from suffice.gateway.config_check import checked_config
 
-    return overridden(GatewayConfig() if config is None else load_config(config), **options)
+    return overridden(GatewayConfig() if config is None else checked_config(config), **options)
 
 
 def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
@@ -176,18 +179,13 @@ def open_ledger(settings: GatewayConfig) -> bool:
 
 def policy_table(path: Path) -> dict[str, Any]:
     """A policy's table from a TOML or JSON file."""
-    import tomllib
-
     from suffice.core.errors import InputError
-    from suffice.core.files import read_json
+    from suffice.core.files import read_json, read_toml
 
     if path.suffix == ".json":
         table = read_json(path, what="policy file")
     else:
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"policy file {str(path)!r} cannot be read: {error}") from None
+        table, _ = read_toml(path, what="policy file")
     if not isinstance(table, dict):
         raise InputError(f"policy file {str(path)!r} must hold one table")
     return table

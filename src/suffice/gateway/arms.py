@@ -23,7 +23,7 @@ from suffice.executors.live import Extract
 from suffice.executors.scorer import load_scorer
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.guard import Guard
-from suffice.gateway.patterns import extractor_of
+from suffice.gateway.patterns import check_answer_format, extractor_of
 from suffice.gateway.protocol import SufficeFields
 from suffice.gateway.watches import Watches
 from suffice.policies.auto import Auto
@@ -64,6 +64,8 @@ class Arms:
             name: Guard.over(_checked(f"policies.{name}", build_policy, table), watches)
             for name, table in config.policies.items()
         }
+        if config.answer_format is not None:
+            _checked("answer_format", check_answer_format, config.answer_format)
         default = config.policy
         self._default = None
         if default is not None and default != BYPASS:

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from annotated_types import Ge, Gt, Le
+from pydantic import AfterValidator, TypeAdapter, ValidationError, model_validator
 
 from suffice.architecture.catalog import load_shape
 from suffice.backends.mode_tokens import mode_tokens_of
-from suffice.backends.retry import RetryConfig
+from suffice.backends.upstream_url import address_of, checked_url
 from suffice.core.completions import Budget
 from suffice.core.errors import ConfigError, InputError
+from suffice.core.files import read_toml
 from suffice.core.prices import TokenPrice
+from suffice.core.settings import STRICT, About
 from suffice.core.thinking import ModeTokens
-from suffice.gateway.config_problems import NotValid, problems_of
+from suffice.gateway.config_problems import (
+    NotValid,
+    Place,
+    Problem,
+    lines_of,
+    problem_at,
+    problems_of,
+)
 from suffice.gateway.sections import (
     AutoConfig,
-    AutoTable,
     KeysConfig,
-    KeysTable,
     LedgerConfig,
     LedgerTable,
     LogConfig,
-    LogTable,
     TracesConfig,
-    TracesTable,
 )
-from suffice.gateway.traffic import CacheConfig, TrafficConfig
+from suffice.gateway.traffic import TrafficConfig
 from suffice.hardware import load_hardware
 from suffice.throughput.pricing import OwnModel
 from suffice.throughput.serving import Serving
@@ -43,70 +48,68 @@ DEFAULT_BUDGET = Budget(samples=64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamConfig:
-    """One OpenAI-compatible server. The key is read from the environment, never from a file."""
+class UpstreamSettings:
+    """What a file and the program say of an upstream alike."""
 
-    url: str
-    name: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    connect_s: float = 5.0
-    first_byte_s: float = 120.0
-    silence_s: float = 60.0
-    cost: TokenPrice | OwnModel | None = None
-    mode_tokens: ModeTokens | None = None  # its model chooses by them whether it thinks
+    url: Annotated[
+        str,
+        AfterValidator(checked_url),
+        About("any server with OpenAI's API", example="http://localhost:8000/v1"),
+    ]
+    name: Annotated[
+        str | None, About("in messages and metrics; else host and port", example="vllm-0")
+    ] = None
+    connect_s: Annotated[float, Gt(0), About("to open a connection")] = 5.0
+    first_byte_s: Annotated[
+        float, Gt(0), About("silence before an answer; queueing and prefill are in it")
+    ] = 120.0
+    silence_s: Annotated[float, Gt(0), About("silence between two pieces of a stream")] = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayConfig:
-    """Everything that `create_app` needs to know.
+class UpstreamConfig(UpstreamSettings):
+    """One OpenAI-compatible server. The key is read from the environment, never from a file.
 
-    `policy` answers requests that name an upstream's model; None passes them through. `model` is
-    what `suffice/<policy>` runs on, by default the first upstream's first. `policies` are tables
-    of the operator's own, as `suffice.policies.registry.build_policy` reads them. `budget` bounds
-    every request that a policy answers; requests can only lower it.
+    Raises InputError on a URL that is none, or that has a secret in it.
     """
 
-    upstreams: tuple[UpstreamConfig, ...] = ()
-    host: str = "127.0.0.1"
-    port: int = 8080
-    policy: str | None = None
-    model: str | None = None
-    answer_format: str | None = None
-    scorer: str | None = None  # module:function, see suffice.executors.scorer
-    budget: Budget = DEFAULT_BUDGET
-    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
-    keep_alive_s: float = 5.0
-    max_body_bytes: int = 32 * 2**20
-    max_choices: int = 16
-    workers: int = 1
-    traffic: TrafficConfig = field(default_factory=TrafficConfig)
-    allowed_hosts: tuple[str, ...] = ()  # names besides loopback's, while no keys are asked for
-    ledger: LedgerConfig = field(default_factory=LedgerConfig)
-    keys: KeysConfig = field(default_factory=KeysConfig)
-    log: LogConfig = field(default_factory=LogConfig)
-    traces: TracesConfig = field(default_factory=TracesConfig)
-    auto: AutoConfig = field(default_factory=AutoConfig)
+    api_key: str | None = field(default=None, repr=False)
+    cost: TokenPrice | OwnModel | None = None
+    mode_tokens: ModeTokens | None = None  # its model chooses by them whether it thinks
+
+    def __post_init__(self) -> None:
+        checked_url(self.url)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTable:
+    """USD per million tokens of a hosted model."""
+
+    __pydantic_config__ = STRICT
+    prompt_usd: Annotated[float, Ge(0), About("of prompt tokens", example=0.5)]
+    completion_usd: Annotated[float, Ge(0), About("of completion tokens", example=1.5)]
+    cached_usd: Annotated[
+        float | None, Ge(0), About("of prompt tokens found in a cache; else as others", example=0.1)
+    ] = None
 
 
-class _PriceTable(_Strict):
-    prompt_usd: float = Field(ge=0)
-    completion_usd: float = Field(ge=0)
-    cached_usd: float | None = Field(default=None, ge=0)
-
-
-class _ModeTokensTable(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeTokensTable:
     """Either the ids, or the folder of the model whose tokenizer has them."""
 
-    think: int | None = Field(default=None, ge=0)
-    short: int | None = Field(default=None, ge=0)
-    model: str | None = None
+    __pydantic_config__ = STRICT
+    think: Annotated[
+        int | None, Ge(0), About("id of the token that begins thinking", example=6)
+    ] = None
+    short: Annotated[int | None, Ge(0), About("id of the one that begins an answer", example=5)] = (
+        None
+    )
+    model: Annotated[
+        str | None, About("or the folder whose tokenizer.json has both", example="path/to/model")
+    ] = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> _ModeTokensTable:
+    def _one_way(self) -> Self:
         given = (self.think is not None, self.short is not None)
         if given != (self.model is None,) * 2:
             raise ValueError(
@@ -116,165 +119,216 @@ class _ModeTokensTable(_Strict):
         return self
 
 
-class _UpstreamTable(_Strict):
-    url: str
-    name: str | None = None
-    api_key_env: str | None = None
-    connect_s: float = Field(default=5.0, gt=0)
-    first_byte_s: float = Field(default=120.0, gt=0)
-    silence_s: float = Field(default=60.0, gt=0)
-    usd_per_million_tokens: _PriceTable | None = None
-    shape: str | None = None
-    hardware: str | None = None
-    weight_dtype: Literal["bf16", "fp16", "fp8", "int8", "int4"] = "bf16"
-    tensor_parallel: int = Field(default=1, ge=1)
-    batch: int | None = Field(default=None, ge=1)
-    mode_tokens: _ModeTokensTable | None = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTable(UpstreamSettings):
+    """`[[upstream]]`."""
+
+    __pydantic_config__ = STRICT
+    api_key_env: Annotated[
+        str | None, About("environment variable of its key", example="UPSTREAM_API_KEY")
+    ] = None
+    usd_per_million_tokens: Annotated[
+        PriceTable | None,
+        About(
+            "price of a hosted model (cached_usd: of tokens found in its cache)",
+            example={"prompt_usd": 0.5, "completion_usd": 1.5, "cached_usd": 0.1},
+        ),
+    ] = None
+    shape: Annotated[
+        str | None,
+        About("model of one's own, for FLOPs and seconds", example="meta-llama/Llama-3.2-1B"),
+    ] = None
+    hardware: Annotated[str | None, About("the machine it runs on", example="h100")] = None
+    weight_dtype: Annotated[
+        Literal["bf16", "fp16", "fp8", "int8", "int4"], About("bf16, fp16, fp8, int8 or int4")
+    ] = "bf16"
+    tensor_parallel: Annotated[int, Ge(1), About("devices that share its weights")] = 1
+    batch: Annotated[
+        int | None, Ge(1), About("sequences that run together; else all that fit", example=32)
+    ] = None
+    mode_tokens: Annotated[
+        ModeTokensTable | None,
+        About("of a model that says first whether it thinks", example={"think": 6, "short": 5}),
+    ] = None
 
 
-class _BudgetTable(_Strict):
-    completion_tokens: int | None = Field(default=None, ge=0)
-    samples: int | None = Field(default=DEFAULT_BUDGET.samples, ge=0)
-    elapsed_s: float | None = Field(default=None, ge=0)
-    usd: float | None = Field(default=None, ge=0)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetTable:
+    """`[budget]`: bounds every request that a policy answers, all samples together."""
+
+    __pydantic_config__ = STRICT
+    completion_tokens: Annotated[int | None, Ge(0), About("drawn at most", example=100_000)] = None
+    samples: Annotated[int | None, Ge(0), About("drawn at most", example=64)] = (
+        DEFAULT_BUDGET.samples
+    )
+    elapsed_s: Annotated[
+        float | None, Ge(0), About("then it answers with what it has", example=60)
+    ] = None
+    usd: Annotated[float | None, Ge(0), About("spent at most", example=0.5)] = None
 
 
-class _RetryTable(_Strict):
-    attempts: int = Field(default=3, ge=1, le=20)
-    base_s: float = Field(default=0.1, ge=0)
-    longest_s: float = Field(default=2.0, ge=0)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedSettings:
+    """What a file and the program say alike."""
+
+    host: Annotated[str, About("other addresses: make keys first (suffice keys add)")] = "127.0.0.1"
+    port: Annotated[int, Ge(0), Le(65535), About("0 takes a free one")] = 8080
+    policy: Annotated[
+        str | None,
+        About(
+            "answers requests for an upstream's own model; else they pass through",
+            example="adaptive_consistency",
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        About("what suffice/<policy> runs on; else the first upstream's first", example="qwen3-8b"),
+    ] = None
+    answer_format: Annotated[
+        str | None,
+        About("how answers are compared if a request does not say", example="number"),
+    ] = None
+    scorer: Annotated[
+        str | None,
+        About("verifier for best_of_n, as module:function", example="my_package.verify:score"),
+    ] = None
+    keep_alive_s: Annotated[
+        float, Gt(0), About("between two comments of a stream that has nothing to send yet")
+    ] = 5.0
+    max_body_bytes: Annotated[int, Gt(0), About("of a request's body")] = 32 * 2**20
+    max_choices: Annotated[int, Ge(1), About("n of a request that a policy answers")] = 16
+    workers: Annotated[int, Ge(1), Le(256), About("processes that share the port")] = 1
+    allowed_hosts: Annotated[
+        tuple[str, ...], About("names besides loopback's, while no keys are asked for")
+    ] = ()
+    traffic: TrafficConfig = field(default_factory=TrafficConfig)
+    keys: KeysConfig = field(default_factory=KeysConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    traces: TracesConfig = field(default_factory=TracesConfig)
+    auto: AutoConfig = field(default_factory=AutoConfig)
 
 
-class _CacheTable(_Strict):
-    max_bytes: int = Field(default=0, ge=0)
-    max_entry_bytes: int = Field(default=2**20, gt=0)
-    ttl_s: float = Field(default=300.0, gt=0)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig(SharedSettings):
+    """Everything that `create_app` needs to know.
+
+    `policy` answers requests that name an upstream's model; None passes them through. `model` is
+    what `suffice/<policy>` runs on, by default the first upstream's first. `policies` are tables
+    of the operator's own, as `suffice.policies.registry.build_policy` reads them. `budget` bounds
+    every request that a policy answers; requests can only lower it. `scorer`: see
+    suffice.executors.scorer.
+    """
+
+    upstreams: tuple[UpstreamConfig, ...] = ()
+    budget: Budget = DEFAULT_BUDGET
+    ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
 
-class _TrafficTable(_Strict):
-    max_running: int = Field(default=1024, ge=1)
-    max_waiting: int = Field(default=1024, ge=0)
-    max_wait_s: float = Field(default=30.0, ge=0)
-    header_s: float = Field(default=20.0, gt=0)
-    body_s: float = Field(default=120.0, gt=0)
-    stall_s: float = Field(default=60.0, gt=0)
-    total_s: float | None = Field(default=3600.0, gt=0)
-    drain_s: float = Field(default=30.0, ge=0)
-    max_header_bytes: int = Field(default=64 * 2**10, ge=1024)
-    max_response_bytes: int = Field(default=256 * 2**20, gt=0)
-    retry: _RetryTable = _RetryTable()
-    cache: _CacheTable = _CacheTable()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFile(SharedSettings):
+    """The file's form: upstreams with prices and the names of secrets in the environment."""
+
+    __pydantic_config__ = STRICT
+    upstream: tuple[UpstreamTable, ...] = ()
+    budget: BudgetTable = field(default_factory=BudgetTable)
+    ledger: LedgerTable = field(default_factory=LedgerTable)
+    policies: Annotated[
+        dict[str, dict[str, Any]],
+        About(
+            "each becomes a model, here suffice/careful",
+            example={"careful": {"policy": "adaptive_consistency", "max_samples": 16}},
+        ),
+    ] = field(default_factory=dict)
 
 
-class _File(_Strict):
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
-    policy: str | None = None
-    model: str | None = None
-    answer_format: str | None = None
-    scorer: str | None = None
-    keep_alive_s: float = Field(default=5.0, gt=0)
-    max_body_bytes: int = Field(default=32 * 2**20, gt=0)
-    max_choices: int = Field(default=16, ge=1)
-    workers: int = Field(default=1, ge=1, le=256)
-    allowed_hosts: tuple[str, ...] = ()
-    traffic: _TrafficTable = _TrafficTable()
-    ledger: LedgerTable = LedgerTable()
-    keys: KeysTable = KeysTable()
-    log: LogTable = LogTable()
-    traces: TracesTable = TracesTable()
-    auto: AutoTable = AutoTable()
-    budget: _BudgetTable = _BudgetTable()
-    upstream: tuple[_UpstreamTable, ...] = ()
-    policies: dict[str, dict[str, Any]] = {}
+_FILE = TypeAdapter(ConfigFile)
+T = TypeVar("T")
 
 
 def load_config(path: Path) -> GatewayConfig:
     """Settings from a TOML file. Raises ConfigError that names every mistake with its line."""
     try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except FileNotFoundError:
-        raise ConfigError(f"gateway config {str(path)!r} does not exist") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"gateway config {str(path)!r} cannot be read: {error}") from None
+        tables, text = read_toml(path, what="gateway config")
+    except InputError as error:
+        raise ConfigError(str(error)) from None
     return config_from(tables, source=str(path), text=text)
 
 
 def config_from(tables: Mapping[str, Any], *, source: str, text: str = "") -> GatewayConfig:
-    """Settings from parsed TOML; `source`, and lines of its `text`, are named in errors."""
+    """Settings from parsed TOML; `source`, and lines of its `text`, are named in errors.
+
+    Raises NotValid with every mistake.
+    """
     try:
-        file = _File.model_validate(dict(tables))
+        file = _FILE.validate_python(dict(tables))
     except ValidationError as error:
-        raise NotValid(source, problems_of(error, _File, text)) from None
+        raise NotValid(source, problems_of(error, ConfigFile, text)) from None
+    lines = lines_of(text)
+    problems: list[Problem] = []
+
+    def tried(make: Callable[..., T], *given: Any, at: Place) -> T | None:
+        """What `make` makes, or None and its complaint among the problems."""
+        try:
+            return make(*given)
+        except InputError as error:
+            problems.append(problem_at(at, str(error), lines))
+            return None
+
+    upstreams = [
+        tried(_upstream, table, at=("upstream", number))
+        for number, table in enumerate(file.upstream)
+    ]
+    problems += _doubles(file.upstream, lines)
+    url = tried(_from_environment, file.ledger.url_env, at=("ledger", "url_env"))
+    ledger = tried(file.ledger.config, url, at=("ledger", "redact"))
+    if problems:
+        raise NotValid(source, problems)
+    assert ledger is not None
     return GatewayConfig(
-        upstreams=tuple(_upstream(table, source) for table in file.upstream),
-        host=file.host,
-        port=file.port,
-        policy=file.policy,
-        model=file.model,
-        answer_format=file.answer_format,
-        scorer=file.scorer,
-        budget=Budget(**file.budget.model_dump()),
+        **{each.name: getattr(file, each.name) for each in fields(SharedSettings)},
+        upstreams=tuple(each for each in upstreams if each is not None),
+        budget=Budget(**asdict(file.budget)),
+        ledger=ledger,
         policies=file.policies,
-        keep_alive_s=file.keep_alive_s,
-        max_body_bytes=file.max_body_bytes,
-        max_choices=file.max_choices,
-        workers=file.workers,
-        traffic=_traffic(file.traffic),
-        allowed_hosts=file.allowed_hosts,
-        ledger=file.ledger.config(_from_environment(file.ledger.url_env, "ledger.url_env", source)),
-        keys=KeysConfig(**file.keys.model_dump()),
-        log=LogConfig(**file.log.model_dump()),
-        traces=TracesConfig(**file.traces.model_dump()),
-        auto=AutoConfig(**file.auto.model_dump()),
     )
 
 
-def _from_environment(variable: str | None, where: str, source: str) -> str | None:
+def _from_environment(variable: str | None) -> str | None:
     value = os.environ.get(variable) if variable else None
     if variable and not value:
-        raise ConfigError(
-            f"gateway config {source!r}: {where} names the environment variable {variable}, "
-            "which is not set"
-        )
+        raise InputError(f"names the environment variable {variable}, which is not set")
     return value
 
 
-def _traffic(table: _TrafficTable) -> TrafficConfig:
-    fields = table.model_dump()
-    return TrafficConfig(
-        **{
-            **fields,
-            "retry": RetryConfig(**fields["retry"]),
-            "cache": CacheConfig(**fields["cache"]),
-        }
-    )
-
-
-def _upstream(table: _UpstreamTable, source: str) -> UpstreamConfig:
-    key = None
-    if table.api_key_env is not None:
-        key = os.environ.get(table.api_key_env)
-        if not key:
-            raise ConfigError(
-                f"gateway config {source!r}: upstream {table.url} wants its key in the "
-                f"environment variable {table.api_key_env}, which is not set"
-            )
+def _upstream(table: UpstreamTable) -> UpstreamConfig:
+    try:
+        key = _from_environment(table.api_key_env)
+    except InputError as error:
+        raise InputError(f"api_key_env {error}") from None
     return UpstreamConfig(
-        url=table.url,
-        name=table.name,
+        **{each.name: getattr(table, each.name) for each in fields(UpstreamSettings)},
         api_key=key,
-        connect_s=table.connect_s,
-        first_byte_s=table.first_byte_s,
-        silence_s=table.silence_s,
-        cost=_cost(table, source),
-        mode_tokens=_mode_tokens(table, source),
+        cost=_cost(table),
+        mode_tokens=_mode_tokens(table.mode_tokens),
     )
 
 
-def _mode_tokens(table: _UpstreamTable, source: str) -> ModeTokens | None:
-    given = table.mode_tokens
+def _doubles(upstreams: tuple[UpstreamTable, ...], lines: Mapping[Place, int]) -> list[Problem]:
+    """Addresses and names that are given twice."""
+    found: list[Problem] = []
+    for key, of in (("url", lambda each: address_of(each.url)), ("name", lambda each: each.name)):
+        seen: dict[Any, int] = {}
+        for number, each in enumerate(upstreams):
+            value = of(each)
+            first = None if value is None else seen.setdefault(value, number)
+            if first not in (None, number):
+                what = f"is the same as upstream.{first}.{key}: give each upstream once"
+                found.append(problem_at(("upstream", number, key), what, lines))
+    return found
+
+
+def _mode_tokens(given: ModeTokensTable | None) -> ModeTokens | None:
     if given is None:
         return None
     try:
@@ -283,23 +337,16 @@ def _mode_tokens(table: _UpstreamTable, source: str) -> ModeTokens | None:
         assert given.think is not None and given.short is not None
         return ModeTokens(think=given.think, short=given.short)
     except InputError as error:
-        raise ConfigError(
-            f"gateway config {source!r}: upstream {table.url}: mode_tokens: {error}"
-        ) from None
+        raise InputError(f"mode_tokens: {error}") from None
 
 
-def _cost(table: _UpstreamTable, source: str) -> TokenPrice | OwnModel | None:
+def _cost(table: UpstreamTable) -> TokenPrice | OwnModel | None:
     if (table.shape is None) != (table.hardware is None):
-        raise ConfigError(
-            f"gateway config {source!r}: upstream {table.url} needs both shape and hardware "
-            "to count FLOPs and GPU-seconds, or neither"
-        )
+        raise InputError("needs both shape and hardware to count FLOPs and GPU-seconds, or neither")
     if table.usd_per_million_tokens is not None:
         if table.shape is not None:
-            raise ConfigError(
-                f"gateway config {source!r}: upstream {table.url} has a price and a shape; keep one"
-            )
-        return TokenPrice(**table.usd_per_million_tokens.model_dump())
+            raise InputError("has a price and a shape; keep one")
+        return TokenPrice(**asdict(table.usd_per_million_tokens))
     if table.shape is None or table.hardware is None:
         return None
     serving = Serving(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from suffice.core.errors import ConfigError
+from suffice.core.settings import settings_of
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _TABLE = re.compile(rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
@@ -47,31 +48,35 @@ class NotValid(ConfigError):
         self.problems = tuple(problems)
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], text: str) -> list[Problem]:
-    """What pydantic found, in the file's own terms."""
+def problems_of(error: ValidationError, table: type, text: str) -> list[Problem]:
+    """What pydantic found in a file of the form `table`, in the file's own terms."""
     lines = lines_of(text)
     return [
-        Problem(
-            where=".".join(map(str, found["loc"])),
-            what=_said(found, model),
-            line=_line(tuple(found["loc"]), lines),
-        )
+        problem_at(tuple(found["loc"]), _said(found, table), lines)
         for found in error.errors(include_url=False)
     ]
 
 
-def _said(found: Any, model: type[BaseModel]) -> str:
+def problem_at(place: Place, what: str, lines: Mapping[Place, int]) -> Problem:
+    """A mistake in the key at `place`."""
+    where = ".".join(map(str, place))
+    return Problem(where=where, what=what, line=_line(place, lines))
+
+
+def _said(found: Any, table: type) -> str:
     kind, given = found["type"], found.get("input")
-    if kind == "extra_forbidden":
+    if kind == "unexpected_keyword_argument":
         key = str(found["loc"][-1])
         if key in _SECRETS:
             return _SECRETS[key]
-        allowed = list(_model_at(model, found["loc"][:-1]).model_fields)
+        allowed = [each.name for each in fields(_table_at(table, found["loc"][:-1]))]
         close = get_close_matches(key, allowed, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"unknown key{hint} (allowed: {', '.join(sorted(allowed))})"
     if kind == "missing":
         return "is missing"
+    if kind == "dataclass_type":
+        return f"must be a table, got {_shown(given)}"
     if kind == "value_error":  # our own words; what was given may be a secret
         return str(found["msg"]).removeprefix("Value error, ")
     message = str(found["msg"])
@@ -84,24 +89,16 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
-    """The table's model at `path`."""
-    for part in path:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields[part]
-        model = next(_models(field.annotation))
-    return model
+def _table_at(table: type, place: Place) -> Any:
+    """The class of the table at `place`."""
+    for part in place:
+        if isinstance(part, str):
+            kinds = {each.name: each.kinds for each in settings_of(table)}[part]
+            table = next(kind for kind in kinds if is_dataclass(kind))
+    return table
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
-
-
-def _line(path: Path, lines: dict[Path, int]) -> int | None:
+def _line(path: Place, lines: Mapping[Place, int]) -> int | None:
     """Line of the key, else of what it is in."""
     while path:
         if path in lines:
@@ -110,11 +107,11 @@ def _line(path: Path, lines: dict[Path, int]) -> int | None:
     return None
 
 
-def lines_of(text: str) -> dict[Path, int]:
+def lines_of(text: str) -> dict[Place, int]:
     """Line (from 1) of every table and key of a TOML text that parses."""
-    found: dict[Path, int] = {}
-    table: Path = ()
-    counts: dict[Path, int] = {}
+    found: dict[Place, int] = {}
+    table: Place = ()
+    counts: dict[Place, int] = {}
     inside: str | None = None  # what ends the value that began on an earlier line
     depth = 0
     for number, line in enumerate(text.splitlines(), 1):
@@ -143,9 +140,9 @@ def lines_of(text: str) -> dict[Path, int]:
     return found
 
 
-def _resolved(parts: Path, counts: dict[Path, int]) -> Path:
+def _resolved(parts: Place, counts: dict[Place, int]) -> Place:
     """`[a.b]` inside `[[a]]` belongs to the last a."""
-    path: Path = ()
+    path: Place = ()
     for part in parts[:-1]:
         path = (*path, part)
         if path in counts:
@@ -153,7 +150,7 @@ def _resolved(parts: Path, counts: dict[Path, int]) -> Path:
     return (*path, parts[-1])
 
 
-def _parts(dotted: str) -> Path:
+def _parts(dotted: str) -> Place:
     return tuple(part.strip("\"'") for part in re.findall(_KEY, dotted))
 
 

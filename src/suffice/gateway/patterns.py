@@ -35,6 +35,14 @@ def extractor_of(request: Request) -> Extract | None:
     return answer_extractor(wanted)
 
 
+def check_answer_format(wanted: str) -> None:
+    """Raise InputError if this is no answer format, MissingExtra if its extra is not installed."""
+    if wanted.startswith(PREFIX):
+        linear_regex(wanted.removeprefix(PREFIX))
+    else:
+        answer_extractor(wanted)
+
+
 def linear_regex(pattern: str) -> Extractor:
     """Extractor of the last match of `pattern`: its first group, or the whole match."""
     if len(pattern) > LONGEST_PATTERN:

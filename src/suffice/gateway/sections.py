@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from annotated_types import Ge, Gt, Le
+from pydantic import AfterValidator
 
+from suffice.backends.upstream_url import checked_url
+from suffice.core.settings import STRICT, About
 from suffice.ledger.redact import Redactor
 
 # What of a conversation the ledger keeps.
@@ -26,38 +29,98 @@ class LedgerConfig:
     and keeps the last requests only. None leaves the choice to the command line.
     """
 
-    url: str | None = field(default=None, repr=False)  # it may hold a password
-    texts: Texts = "none"
-    redact: tuple[str, ...] = ()
-    retention_days: float | None = 90.0
-    text_retention_days: float | None = 30.0
-    when_full: WhenFull = "serve"
-    queue_rows: int = 50_000
-    flush_s: float = 0.2
+    url: Annotated[
+        str | None,
+        About('a file, postgresql://user@host/database, or "none"', example="ledger.db"),
+    ] = field(default=None, repr=False)  # it may hold a password
+    texts: Annotated[
+        Texts, About("what is kept of a conversation: none, prompts, outputs, all")
+    ] = "none"
+    redact: Annotated[
+        tuple[str, ...],
+        About("taken out of kept texts: email, phone, card, iban, key (always), or patterns"),
+    ] = ()
+    retention_days: Annotated[
+        float | None, Gt(0), About("requests are kept so long", example=90)
+    ] = 90.0
+    text_retention_days: Annotated[
+        float | None, Gt(0), About("and their texts so long", example=30)
+    ] = 30.0
+    when_full: Annotated[
+        WhenFull,
+        About("serve (and count what is dropped) or refuse (503), if it cannot be written"),
+    ] = "serve"
+    queue_rows: Annotated[int, Ge(100), About("rows that wait for the database at most")] = 50_000
+    flush_s: Annotated[float, Ge(0.01), Le(10), About("between two writes")] = 0.2
+
+
+def _without_password(url: str | None) -> str | None:
+    if url is not None and _password_in(url):
+        raise ValueError("a password does not belong into a file: name the URL in url_env")
+    return url
+
+
+def _password_in(url: str) -> bool:
+    return urlsplit(url).password is not None or "password=" in url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerTable(LedgerConfig):
+    """`[ledger]`: the settings, and the environment variable of a URL with a password."""
+
+    __pydantic_config__ = STRICT
+    url: Annotated[
+        str | None,
+        AfterValidator(_without_password),
+        About('a file, postgresql://user@host/database, or "none"', example="ledger.db"),
+    ] = None
+    url_env: Annotated[
+        str | None,
+        About("environment variable of a URL with a password", example="SUFFICE_LEDGER_URL"),
+    ] = None
+
+    def config(self, url: str | None) -> LedgerConfig:
+        """The settings; `url` is what the environment said. Raises InputError on a bad rule."""
+        Redactor(self.redact)
+        plain = {each.name: getattr(self, each.name) for each in fields(LedgerConfig)}
+        return LedgerConfig(**{**plain, "url": url or self.url})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysConfig:
     """Whether a key is asked for; None: as soon as the ledger holds one."""
 
-    required: bool | None = None
+    __pydantic_config__ = STRICT
+    required: Annotated[
+        bool | None, About("ask for keys; else as soon as one was made", example=True)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """The log on standard error; `requests` writes a line per request, never its text."""
 
-    format: LogFormat = "text"
-    level: LogLevel = "info"
-    requests: bool = True
+    __pydantic_config__ = STRICT
+    format: Annotated[LogFormat, About("text, json or none")] = "text"
+    level: Annotated[LogLevel, About("debug, info, warning or error")] = "info"
+    requests: Annotated[bool, About("a line per request, without its text")] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracesConfig:
     """OpenTelemetry spans; None sends none. Headers for the collector come from the environment."""
 
-    endpoint: str | None = None
-    service_name: str = "suffice"
+    __pydantic_config__ = STRICT
+    endpoint: Annotated[
+        str | None,
+        AfterValidator(
+            lambda url: None if url is None else checked_url(url, what="traces endpoint")
+        ),
+        About(
+            "OpenTelemetry collector (OTLP over HTTP)", example="http://localhost:4318/v1/traces"
+        ),
+    ] = None
+    service_name: Annotated[str, About("the spans' service.name")] = "suffice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,66 +128,11 @@ class AutoConfig:
     """How `auto` keeps its mean spend (in samples' worth per request) at a target; None: it does
     not, and its price stays as it is written."""
 
-    spend_target: float | None = None
-    price: float = 0.005
-    rate: float = 0.0005
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class LedgerTable(_Strict):
-    """`[ledger]`."""
-
-    url: str | None = None
-    url_env: str | None = None
-    texts: Texts = "none"
-    redact: tuple[str, ...] = ()
-    retention_days: float | None = Field(default=90.0, gt=0)
-    text_retention_days: float | None = Field(default=30.0, gt=0)
-    when_full: WhenFull = "serve"
-    queue_rows: int = Field(default=50_000, ge=100)
-    flush_s: float = Field(default=0.2, ge=0.01, le=10)
-
-    @field_validator("url")
-    @classmethod
-    def _without_password(cls, url: str | None) -> str | None:
-        if url is not None and urlsplit(url).password:
-            raise ValueError("a password does not belong into a file: name the URL in url_env")
-        return url
-
-    def config(self, url: str | None) -> LedgerConfig:
-        """The settings; `url` is what the environment said. Raises ConfigError on a bad rule."""
-        Redactor(self.redact)
-        fields = self.model_dump(exclude={"url_env"})
-        return LedgerConfig(**{**fields, "url": url or self.url})
-
-
-class KeysTable(_Strict):
-    """`[keys]`."""
-
-    required: bool | None = None
-
-
-class LogTable(_Strict):
-    """`[log]`."""
-
-    format: LogFormat = "text"
-    level: LogLevel = "info"
-    requests: bool = True
-
-
-class TracesTable(_Strict):
-    """`[traces]`."""
-
-    endpoint: str | None = None
-    service_name: str = "suffice"
-
-
-class AutoTable(_Strict):
-    """`[auto]`."""
-
-    spend_target: float | None = Field(default=None, gt=0)
-    price: float = Field(default=0.005, ge=0)
-    rate: float = Field(default=0.0005, gt=0)
+    __pydantic_config__ = STRICT
+    spend_target: Annotated[
+        float | None,
+        Gt(0),
+        About("mean samples' worth per request that `auto` keeps to", example=4.0),
+    ] = None
+    price: Annotated[float, Ge(0), About("its price of a sample to begin with")] = 0.005
+    rate: Annotated[float, Gt(0), About("how fast the price moves")] = 0.0005

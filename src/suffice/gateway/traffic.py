@@ -12,8 +12,12 @@ import heapq
 import time
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Annotated
+
+from annotated_types import Ge, Gt
 
 from suffice.backends.retry import RetryConfig
+from suffice.core.settings import STRICT, About
 from suffice.gateway.calls import Call
 from suffice.gateway.errors import Refusal
 
@@ -25,25 +29,31 @@ _NEWEST = 0.05
 class CacheConfig:
     """The exact-response cache; off at 0 bytes."""
 
-    max_bytes: int = 0
-    max_entry_bytes: int = 2**20
-    ttl_s: float = 300.0
+    __pydantic_config__ = STRICT
+    max_bytes: Annotated[int, Ge(0), About("of whole answers that are kept; 0: no cache")] = 0
+    max_entry_bytes: Annotated[int, Gt(0), About("of one answer")] = 2**20
+    ttl_s: Annotated[float, Gt(0), About("an answer is kept so long")] = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficConfig:
     """Limits of one process of the gateway."""
 
-    max_running: int = 1024  # calls that are being answered at once
-    max_waiting: int = 1024  # calls that wait for a place
-    max_wait_s: float = 30.0
-    header_s: float = 20.0  # from a connection's first byte to the end of a request's headers
-    body_s: float = 120.0  # from there to the end of its body
-    stall_s: float = 60.0  # for a client that does not read what it is sent
-    total_s: float | None = 3600.0  # the whole call
-    drain_s: float = 30.0  # after SIGTERM, for what is in flight
-    max_header_bytes: int = 64 * 2**10
-    max_response_bytes: int = 256 * 2**20  # of one answer that is passed through
+    __pydantic_config__ = STRICT
+    max_running: Annotated[int, Ge(1), About("calls that are answered at once")] = 1024
+    max_waiting: Annotated[int, Ge(0), About("calls that wait for a place")] = 1024
+    max_wait_s: Annotated[float, Ge(0), About("how long they wait; then 503 overloaded")] = 30.0
+    header_s: Annotated[
+        float, Gt(0), About("from a connection's first byte to the end of a request's headers")
+    ] = 20.0
+    body_s: Annotated[float, Gt(0), About("from there to the end of its body")] = 120.0
+    stall_s: Annotated[float, Gt(0), About("for a client that does not read what it is sent")] = (
+        60.0
+    )
+    total_s: Annotated[float | None, Gt(0), About("the whole call", example=3600)] = 3600.0
+    drain_s: Annotated[float, Ge(0), About("after SIGTERM, for calls in flight")] = 30.0
+    max_header_bytes: Annotated[int, Ge(1024), About("of a request's headers")] = 64 * 2**10
+    max_response_bytes: Annotated[int, Gt(0), About("of one answer of an upstream")] = 256 * 2**20
     retry: RetryConfig = field(default_factory=RetryConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from suffice.core.errors import InputError
+from suffice.core.files import read_json, read_toml
 
 _LONGEST_TOKENS = 1 << 24
 
@@ -137,12 +136,12 @@ def load_workload(path: str | Path) -> Workload:
     Raises InputError that names the file and the field.
     """
     path = Path(path)
+    if path.suffix == ".json":
+        parsed = read_json(path, what="workload")
+    else:
+        parsed, _ = read_toml(path, what="workload")
     try:
-        text = path.read_text(encoding="utf-8")
-        parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         record = _WorkloadFile.model_validate(parsed)
-    except OSError as error:
-        raise InputError(f"workload {str(path)!r} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -150,9 +149,6 @@ def load_workload(path: str | Path) -> Workload:
             f"workload {str(path)!r}: {place or 'file'}: {first['msg']}; a workload is a list "
             "[[requests]] of input_tokens, output_tokens and an optional weight"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise InputError(f"workload {str(path)!r} is not valid {kind}: {error}") from None
     return Workload(
         classes=tuple(RequestClass(**item.model_dump()) for item in record.requests),
         name=record.name or path.stem,

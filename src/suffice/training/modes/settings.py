@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from suffice.core.errors import ConfigError
+from suffice.core.errors import ConfigError, InputError
+from suffice.core.files import read_toml
 from suffice.training.modes.rewards import ModePrice, Norm, Reward, TokenCost
 
 Method = Literal["grpo", "degrpo", "adaptthink", "gate"]
@@ -126,11 +126,9 @@ class Routing:
 def from_toml(kind: type[T], path: Path, *, table: str | None = None) -> T:
     """`kind` from a TOML file or one of its tables; raises ConfigError that names the field."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"config {str(path)!r} does not exist") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config {str(path)!r} cannot be read: {error}") from None
+        values, _ = read_toml(path, what="config")
+    except InputError as error:
+        raise ConfigError(str(error)) from None
     return from_values(kind, values if table is None else values.get(table, {}), source=str(path))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -53,10 +52,9 @@ def test_a_vote_over_a_real_loop():
 def test_what_is_no_longer_needed_is_closed_upstream():
     slow = Script.of("so " * 500 + "9", delay_s=0.01)
     backend = FakeBackend([Script.of("it is 4"), Script.of("it is 4"), slow, slow])
-    began = time.perf_counter()
     outcome = go(ShortMAtK(k=4, m=2), backend)
-    assert time.perf_counter() - began < 2.0
     assert outcome.samples_cancelled == 2
+    assert backend.traffic.tokens < 1000  # neither of the slow ones came to its end
     traffic = backend.traffic
     assert (traffic.running, traffic.cancelled, traffic.finished) == (0, 2, 2)
 
@@ -83,16 +81,21 @@ def test_tokens_arrive_before_the_sample_ends():
 def test_a_slow_reader_is_not_overhead():
     backend = FakeBackend([Script.of("one two three four")])
 
+    now_s = 60.0  # a machine that has just booted
+
     async def watch():
-        async for event in stream(Single(), REQUEST, backend, extract=number):
-            await asyncio.sleep(0.02)
+        nonlocal now_s
+        async for event in stream(
+            Single(), REQUEST, backend, extract=number, clock=lambda: now_s,  # noqa: B023
+        ):
+            now_s += 1.0  # the reader takes a second for every event
             if isinstance(event, Settled):
                 return event.outcome
         return None
 
     outcome = asyncio.run(watch())
-    assert outcome.elapsed_s > 0.08
-    assert outcome.overhead_s < outcome.elapsed_s / 2
+    assert outcome.elapsed_s >= 4.0
+    assert outcome.overhead_s == 0.0
 
 
 def test_leaving_the_loop_closes_every_stream():
@@ -286,21 +289,25 @@ def test_hundreds_of_refused_samples_do_not_end_those_that_run(budget):
 class Lingering(FakeBackend):
     """An engine whose sockets take long to close."""
 
+    closing = most_closing = 0
+
     async def stream(self, request, sampling, **how):
         try:
             async for chunk in super().stream(request, sampling, **how):
                 yield chunk
         finally:
-            await asyncio.sleep(0.2)
+            self.closing += 1
+            self.most_closing = max(self.most_closing, self.closing)
+            await asyncio.sleep(0.05)
+            self.closing -= 1
 
 
 def test_streams_are_closed_together_not_one_after_the_other():
     slow = Script.of("so " * 500 + "9", delay_s=0.01)
     backend = Lingering([Script.of("it is 4"), slow])
-    began = time.perf_counter()
     outcome = go(ShortMAtK(k=12, m=1), backend)
-    assert time.perf_counter() - began < 1.0
     assert outcome.samples_cancelled == 11
+    assert backend.most_closing >= 11
     assert backend.traffic.running == 0
 
 

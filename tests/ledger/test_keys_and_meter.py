@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -182,13 +181,12 @@ def test_redaction_takes_out_what_it_names() -> None:
         Redactor(("(",))
 
 
+@pytest.mark.timeout(60)  # a rule that backtracks would take hours
 @pytest.mark.parametrize("rule", BUILT_IN)
 def test_rules_run_in_linear_time(rule: str) -> None:
     redact = Redactor((rule,))
     for unit in ("a", "1", "a.", "1 ", "a@a.", "A1", "sk-"):
-        began_s = time.thread_time()
-        redact(unit * 20_000)
-        assert time.thread_time() - began_s < 2.0  # a rule that backtracks would take minutes
+        redact(unit * 200_000)
 
 
 # --- sums and files

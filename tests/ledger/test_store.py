@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,11 +179,9 @@ def test_a_locked_file_is_away_not_broken(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_passwords_are_not_shown() -> None:
     assert shown("postgresql://me:secret@db:5432/x") == "postgresql://me@db:5432/x"
-    began = time.monotonic()
     with pytest.raises(LedgerAway) as caught:
         Store("postgresql://me:secret@127.0.0.1:1/x")
     assert "secret" not in str(caught.value)
-    assert time.monotonic() - began < 5
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date(

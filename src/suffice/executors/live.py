@@ -202,12 +202,17 @@ class _Loop:
         next_tick_s = began_s + self._tick_s
         try:
             commands = self._session.start(began_s)
-            for event in await self._carry_out(commands):
-                yield event
-            while not self._session.decided:
+            events: list[Event] = await self._carry_out(commands)
+            while True:
+                paused_s = self._clock()
+                for event in events:
+                    yield event
+                self._waited_s += self._clock() - paused_s  # the reader's time, not ours
+                if self._session.decided:
+                    break
                 item = await self._next_item(next_tick_s)
                 now_s = self._clock()
-                events: list[Event] = []
+                events = []
                 if item is not None:
                     events, commands = await self._handle(item, now_s)
                     events += await self._carry_out(commands)
@@ -215,13 +220,10 @@ class _Loop:
                     next_tick_s = now_s + self._tick_s
                     if not self._session.decided:
                         events += await self._carry_out(self._session.tick(now_s))
-                paused_s = self._clock()
-                for event in events:
-                    yield event
-                self._waited_s += self._clock() - paused_s  # the reader's time, not ours
-            for sample in await self._stop(*self._tasks):
-                yield Stopped(sample=sample)
+            stopped = await self._stop(*self._tasks)
             now_s = self._clock()
+            for sample in stopped:
+                yield Stopped(sample=sample)
             overhead_s = max(0.0, now_s - began_s - self._waited_s)
             yield Settled(outcome=self._session.outcome(now_s, overhead_s=overhead_s))
         finally:

@@ -4,8 +4,8 @@
 
 FOLDER holds `zeroeval_matrix` (derived from WildEval/ZeroEval @ 8c1485ed: questions.jsonl.gz and
 greedy_outputs.csv.gz), `routellm_gsm8k` and `routellm_mmlu` (lm-sys/RouteLLM @ 0b64fdaf), all
-Apache-2.0. Written are `data/recorded` (whole matrices of verdicts, for benchmarks) and the extract
-of three models that `suffice demo` plays. Texts of answers are left out; a token is four characters.
+Apache-2.0. Written are `data/recorded` (matrices of verdicts, for benchmarks) and the extract of
+three models that `suffice demo` plays. Texts of answers are left out; a token is four characters.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ CHARACTERS_PER_TOKEN = 4.0
 
 
 def main(folder: Path) -> None:
+    """Write all of them."""
     zeroeval(folder / "zeroeval_matrix")
     demo(folder / "zeroeval_matrix")
     routellm_gsm8k(folder / "routellm_gsm8k")
@@ -36,6 +37,7 @@ def main(folder: Path) -> None:
 
 
 def zeroeval(source: Path) -> None:
+    """The matrix as it is."""
     out = RECORDED / "zeroeval_matrix"
     out.mkdir(parents=True, exist_ok=True)
     for name in ("questions.jsonl.gz", "greedy_outputs.csv.gz", "LICENSE"):

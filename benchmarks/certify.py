@@ -54,7 +54,7 @@ def cascades(folder: Path) -> list[dict]:
         cascade = play(policy, Recorded(traces), everyone)
         safe = play(parse_policy(f"single@{strong}"), Recorded(traces), everyone)
         pairs = Pairs.of(safe.correct, cascade.correct)
-        agreed = np.array(["rung 1" in why for why in cascade.why])
+        agreed = np.array([taken == "accepted" for taken in cascade.exit])
         drop = drop_interval(pairs, 0.95)
         row = {
             "task": task, "cheap": list(pair), "strong": strong, "n": len(agreed),

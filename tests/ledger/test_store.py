@@ -174,6 +174,8 @@ def test_a_locked_file_is_away_not_broken(tmp_path: Path, monkeypatch: pytest.Mo
     other.close()
     store.write(batch("a", entry(1)))
     assert queries.counts(store)["requests"] == 1
+    store.write(Batch(id="e", at_s=4.0, entries=[entry(2)]))
+    assert queries.counts(store)["requests"] == 2
     store.close()
 
 
@@ -191,7 +193,12 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(
         before.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
         before.setattr(database, "VERSION", 1)
         old = Store(url)
-        old.write(Batch(id="a", at_s=1.0, entries=[entry(1)], moved={"lambda": 0.5}))
+        old.write(Batch(id="a", at_s=1.0, moved={"lambda": 0.5}))
+        old.database.execute(
+            "INSERT INTO requests (id, started_s, endpoint, ending, stream, choices, elapsed_s) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ("old", 1.0, "/v1/chat/completions", "answered", 0, 1, 0.5),
+        )
         with pytest.raises(LedgerError):
             old.database.execute("SELECT * FROM watches")
         old.close()

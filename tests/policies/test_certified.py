@@ -68,9 +68,10 @@ def test_agreement_is_accepted_and_disagreement_escalates():
     policy = certified(OPEN, SHUT)
     sure = play(policy, says(a="4", b="4", big="5"), request=ask(SUM))
     assert (sure.answer, sure.drawn) == ("4", 2)
-    assert "confident" in sure.outcome.why
+    assert sure.outcome.exit == "accepted"
     unsure = play(policy, says(a="4", b="3", big="5"), request=ask(SUM))
     assert (unsure.answer, unsure.drawn) == ("5", 3)
+    assert unsure.outcome.exit == "safe"
 
 
 def test_a_closed_cluster_and_free_form_text_go_to_the_safe_arm():
@@ -85,7 +86,7 @@ def test_hopeless_answers_stand_without_asking_the_safe_arm():
     policy = certified(Exits(accept=0.99, hopeless=0.2), SHUT)  # rescue = 1/(1+e^(4c)): c=.5 -> .12
     found = play(policy, says(a="4", b="3", big="5"), request=ask(SUM))
     assert (found.answer, found.drawn) == ("4", 2)
-    assert "hopeless" in found.outcome.why
+    assert found.outcome.exit == "hopeless"
     silent = play(policy, says(a="-", b="-", big="5"), request=ask(SUM))
     assert silent.answer == "5"  # no answer can stand where none was found
 
@@ -94,7 +95,7 @@ def test_two_sided_gives_in_when_answers_scatter():
     policy = TwoSided(max_samples=20, hopeless=0.25, patience=6)
     scattered = play(policy, [str(i) for i in range(20)])
     assert scattered.drawn <= 12  # those in flight are cancelled
-    assert "hopeless" in scattered.outcome.why
+    assert scattered.outcome.exit == "hopeless"
     agreeing = play(policy, ["7"] * 20)
     assert agreeing.drawn == 4
     with pytest.raises(InputError):

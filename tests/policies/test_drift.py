@@ -8,7 +8,6 @@ import pytest
 from suffice.core import serial
 from suffice.core.errors import InputError
 from suffice.evals.statistics.binomial import at_least_p_value
-from suffice.policies.certified import observation_of
 from suffice.policies.drift import Monitor, Observation, Watch, Wealth
 
 STOPPED = Monitor(quantity="stopped", low=0.55, high=0.65)
@@ -62,20 +61,3 @@ def test_what_is_not_known_is_not_counted_and_state_can_be_stored():
     assert serial.loads(serial.dumps(watch)) == watch
     with pytest.raises(InputError, match="range"):
         Monitor(quantity="harm", low=0.5, high=0.2)
-
-
-@pytest.mark.parametrize(
-    ("why", "stopped", "confidence"),
-    [
-        ("rung 1 of 2: confident: right 0.98, rescue 0.01, cluster 1: one sample", True, 0.9),
-        ("rung 1 of 2: hopeless: right 0.1, rescue 0.00, cluster 1: one sample", True, 0.9),
-        ("rung 2 of 2: one sample", False, None),
-        ("one sample", False, None),
-        ("agreement 0.97 reaches 0.95 after 4", True, None),
-        ("hopeless: the leader has 20% of 8 samples", True, None),
-        ("cap of 40 samples, agreement 0.7", False, None),
-    ],
-)
-def test_outcomes_tell_which_exit_was_taken(why, stopped, confidence):
-    seen = observation_of(why, 0.9)
-    assert (seen.stopped, seen.confidence) == (stopped, confidence)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from suffice.core.coverage import EARLY
 from suffice.core.errors import InputError, NothingFeasible, UnknownName
 from suffice.evals.trace_files import trace_set
 from suffice.evals.traces import Question, Trace, messages_json
@@ -64,8 +65,7 @@ def test_policy_played_on_the_certifying_questions_is_what_was_certified(traces,
     tested = found.file.certificate.tested
     assert int((safe.correct & ~seen.correct).sum()) == tested.harmed
     assert int((~safe.correct & seen.correct).sum()) == tested.helped
-    early = [why for why in seen.why if "rung 1 of 2" in why]
-    assert len(early) == tested.stopped
+    assert sum(taken in EARLY for taken in seen.exit) == tested.stopped
     saved = 1 - seen.cost.sum() / safe.cost.sum()
     assert saved == pytest.approx(found.file.certificate.expected.saving.estimate, abs=1e-9)
 
@@ -262,7 +262,7 @@ def test_rights_without_answers_are_counted_as_played():
     seen = play(certified_policy(file, parse_policy), Recorded(traces), split.certify)
     safe = play(parse_policy("single@large"), Recorded(traces), split.certify)
     lost = int((safe.correct & ~seen.correct).sum())
-    asked_in_vain = ["kept from rung 1" in why for why in seen.why]
+    asked_in_vain = np.array([taken == "safe" for taken in seen.exit]) & ~safe.answered
     assert (safe.correct & ~seen.correct)[asked_in_vain].any()
     assert file.certificate.tested.harmed == lost
 

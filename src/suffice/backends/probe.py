@@ -96,10 +96,12 @@ class _Prober:
 
     async def choose_max_tokens_field(self) -> None:
         """Settle how this server wants its limit written; hosted reasoning models differ."""
-        status, answer = await self.ask({})
-        if status == 400 and "max_completion_tokens" in str(answer):
+        status, _ = await self.ask({})
+        if status == 400:  # what it objects to is prose: whether the other name helps is not
             self.max_tokens_field = "max_completion_tokens"
-            status, answer = await self.ask({})
+            status, _ = await self.ask({})
+            if status == 400:
+                self.max_tokens_field = "max_tokens"
         if status in (401, 403):
             raise UpstreamRejected(
                 f"{self._backend.name} wants a key: set one for this upstream", status=status

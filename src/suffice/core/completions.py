@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from suffice.core.coverage import Coverage, Exit
 from suffice.core.errors import InputError
 from suffice.core.requests import ToolCall
 from suffice.core.thinking import Thinking
@@ -160,7 +161,7 @@ class Outcome:
     completion: Completion
     sample: int  # the accepted sample
     arm: str  # the policy that answered, e.g. adaptive_consistency
-    why: str
+    why: str  # for people: no code reads it
     confidence: float | None  # the policy's own estimate in [0, 1]; None where it makes none
     usage: Usage  # summed over every sample
     cost: Cost
@@ -169,6 +170,8 @@ class Outcome:
     overhead_s: float  # elapsed time not spent waiting for a backend or the reader
     baseline_samples: int  # what the uniform version of the policy would have run
     escalated: bool = False  # the policy gave up; the completion is its best so far
+    exit: Exit | None = None  # how it ended; None: the policy has one way, or the budget ended it
+    certificate: Coverage | None = None  # None: no certificate is in play
 
     @property
     def samples_run(self) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from suffice.core.completions import Completion, Cost
+from suffice.core.coverage import Coverage, Exit
 from suffice.core.requests import Message, Request
 from suffice.core.thinking import Thinking
 
@@ -101,13 +102,16 @@ class Answer:
     """Accept `sample` and cancel everything still running.
 
     `text` replaces the sample's own, for answers put together from several (a partial trace and
-    the probe that ended it).
+    the probe that ended it). `why` is for people; what other code needs is in `exit` and
+    `certificate`.
     """
 
     sample: int
     why: str
     confidence: float | None = None
     text: str | None = None
+    exit: Exit | None = None  # None: the policy has one way to end
+    certificate: Coverage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +122,8 @@ class Escalate:
     best: int | None = None
     confidence: float | None = None
     text: str | None = None
+    exit: Exit | None = None
+    certificate: Coverage | None = None
 
 
 Action = Sample | Cancel | Answer | Escalate

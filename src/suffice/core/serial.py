@@ -11,7 +11,7 @@ import math
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
-from suffice.core import completions, decisions, requests, thinking
+from suffice.core import completions, coverage, decisions, requests, thinking
 from suffice.core.errors import InputError
 
 T = TypeVar("T")
@@ -84,6 +84,7 @@ def loads(text: str) -> Any:
 
 for _cls in (
     thinking.Thinking,
+    coverage.Coverage,
     requests.TextPart,
     requests.ImagePart,
     requests.OpaquePart,

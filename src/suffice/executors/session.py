@@ -221,6 +221,8 @@ class Session:
             overhead_s=overhead_s,
             baseline_samples=self.policy.baseline_samples,
             escalated=isinstance(decision, Escalate),
+            exit=decision.exit,
+            certificate=decision.certificate,
         )
 
     def _record(self, running: Running) -> SampleRecord:

@@ -23,6 +23,7 @@ from suffice.backends.sse import DONE
 from suffice.core.completions import Budget, CostModel, Usage
 from suffice.core.errors import BackendError, InputError, SufficeError
 from suffice.core.prices import TokenPrice
+from suffice.executors.live import Settled
 from suffice.gateway.answer import Job, frames, outcomes, tighter
 from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.attended import Ending, stopping
@@ -30,7 +31,7 @@ from suffice.gateway.bypass import outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import BYPASS, GatewayConfig
-from suffice.gateway.guard import is_void
+from suffice.gateway.guard import Guard, is_void
 from suffice.gateway.protocol import (
     Ask,
     parse_chat,
@@ -242,14 +243,18 @@ class Completions:
         # "text" says that answers are free-form although the operator's default is not.
         answer_format = None if wanted == "text" else wanted
         question = replace(ask.request, model=call.target, answer_format=answer_format)
-        hooks = self._hooks
+        hooks, policy = self._hooks, arm.policy or service.arms.plain
+        guard = policy if isinstance(policy, Guard) else None
 
         def happened(choice: int, event: Any) -> None:
             for hook in hooks:
                 hook.happened(call, choice, event)
+            # Choices answer one question: a monitor counts it once.
+            if guard is not None and choice == 0 and isinstance(event, Settled):
+                guard.observe(event.outcome)
 
         return Job(
-            policy=arm.policy or service.arms.plain,
+            policy=policy,
             request=question,
             backend=service.pool,
             budget=tighter(tighter(ask.budget, config.budget), call.budget or Budget()),
@@ -257,7 +262,7 @@ class Completions:
             score=service.arms.score,
             cost_model=await service.cost_model(),
             choices=ask.n,
-            happened=happened if hooks else None,
+            happened=happened if hooks or guard else None,
         )
 
 

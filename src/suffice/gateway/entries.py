@@ -60,6 +60,7 @@ def entry_of(
     baselines = [outcome.baseline_tokens for outcome in outcomes]
     known = [tokens for tokens in baselines if tokens is not None]
     usage_told = usage or Usage()
+    standing = first.certificate if first else None
     request = RequestRow(
         id=call.id,
         started_s=call.began_unix_s,
@@ -85,6 +86,9 @@ def entry_of(
         escalated=int(any(o.escalated for o in outcomes)) if outcomes else None,
         accepted_sample=first.sample if first else None,
         why=_short(first.why) if first else None,
+        exit=first.exit if first else None,
+        certificate=None if standing is None else standing.id,
+        certificate_status=None if standing is None else standing.status,
         usd=cost.usd,
         flops=cost.flops,
         gpu_s=cost.gpu_s,

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from suffice.core.completions import Outcome, SampleRecord, Usage
-from suffice.gateway.guard import certificate_of
 
 PREFIX = "x-suffice-"
 
@@ -20,7 +19,8 @@ def receipt(outcome: Outcome) -> dict[str, Any]:
         "model": outcome.completion.model,
         "confidence": outcome.confidence,
         "escalated": outcome.escalated,
-        "certificate": certificate_of(outcome.why),
+        "exit": outcome.exit,
+        "certificate": None if outcome.certificate is None else asdict(outcome.certificate),
         "accepted_sample": outcome.sample,
         "samples_run": outcome.samples_run,
         "samples_cancelled": outcome.samples_cancelled,

@@ -117,14 +117,19 @@ class Sqlite:
         self._connection.close()
 
 
+# No file of SQLite's, or a damaged one; and what a wrong statement gives (no such table, syntax).
+_BROKEN = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+_OUR_MISTAKE = "SQLITE_ERROR"
+
+
 def _sqlite_error(error: sqlite3.Error, path: str) -> LedgerError:
     text = f"ledger {path!r}: {error}"
-    if isinstance(error, sqlite3.OperationalError):
-        if "no such table" in str(error) or "syntax" in str(error):
-            return LedgerError(text)
-        return LedgerAway(text)
-    if "not a database" in str(error) or "malformed" in str(error):
+    # Extended codes begin with their primary one; errors of Python's own module have none.
+    name: str = getattr(error, "sqlite_errorname", "")
+    if name.startswith(_BROKEN):
         return LedgerError(f"{text}; move the file away or give another --ledger")
+    if isinstance(error, sqlite3.OperationalError) and name != _OUR_MISTAKE:
+        return LedgerAway(text)
     return LedgerError(text)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from suffice.core.coverage import CertificateStatus, Exit
+
 # answered: complete; failed: an error instead, or after a part of it; left: the client went away.
 Ending = Literal["answered", "failed", "left"]
 # Where the token counts come from: the engine's usage, or counted events and bytes.
@@ -38,7 +40,7 @@ class RequestRow:
     confidence: float | None = None
     escalated: int | None = None
     accepted_sample: int | None = None
-    why: str | None = None
+    why: str | None = None  # for people: no code reads it
     usd: float | None = None
     flops: float | None = None
     gpu_s: float | None = None
@@ -47,6 +49,9 @@ class RequestRow:
     overhead_s: float | None = None  # a policy's time that nobody was waited for
     lambda_price: float | None = None  # auto's price when it chose
     trace_id: str | None = None
+    exit: Exit | None = None  # how the policy ended
+    certificate: str | None = None  # id of the one in play, and how it stands to this request
+    certificate_status: CertificateStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

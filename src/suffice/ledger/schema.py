@@ -77,5 +77,11 @@ _WATCHES = (
         certificate {text} PRIMARY KEY, at_s {real} NOT NULL, why {text} NOT NULL)""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WATCHES)
+# How a request was answered, in columns of its own.
+_EXITS = tuple(
+    f"ALTER TABLE requests ADD COLUMN {name} {{text}}"
+    for name in ("exit", "certificate", "certificate_status")
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WATCHES, _EXITS)
 VERSION = len(MIGRATIONS)

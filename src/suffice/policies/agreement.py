@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from suffice.core.coverage import Exit
 from suffice.core.decisions import Actions, Answer, Escalate, Evidence, Need, Sample, watch_nothing
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
@@ -80,15 +81,17 @@ class AdaptiveConsistency:
         agreement = self._agreement(counts)
         if agreement >= self.threshold:
             why = f"agreement {agreement:.3f} reaches {self.threshold:g} after {len(state.seen)}"
-            return state, state.majority(why, agreement)
+            early: Exit = "accepted" if len(state.seen) < self.max_samples else "safe"
+            return state, state.majority(why, agreement, early)
         state, actions = self._draw(state, counts)
         if actions or state.running:
             return state, actions
         why = f"cap of {self.max_samples} samples, agreement {agreement:.3f}"
         if self.escalate_below is not None and agreement < self.escalate_below:
             best = state.first_with(counts[0][0]).sample if counts else None
-            return state, (Escalate(why=why, best=best, confidence=agreement),)
-        return state, state.majority(why, agreement)
+            given_up = Escalate(why=why, best=best, confidence=agreement, exit="safe")
+            return state, (given_up,)
+        return state, state.majority(why, agreement, "safe")
 
     def agreement(self, state: Pool) -> float:
         """Probability that the current majority is the true one; 0 without a vote."""
@@ -145,11 +148,12 @@ class EarlyStopping:
         whole = len(answers) == self.window
         if whole and answers[0] is not None and len(set(answers)) == 1:
             why = f"unanimous window of {self.window} after {len(state.seen)} samples"
-            return state, state.majority(why)
+            early: Exit = "accepted" if len(state.seen) < self.max_samples else "safe"
+            return state, state.majority(why, exit=early)
         left = 0 if state.closed else self.max_samples - state.launched
         if left > 0:
             return state.launch(min(left, self.window))
-        return state, state.majority(f"cap of {self.max_samples} samples")
+        return state, state.majority(f"cap of {self.max_samples} samples", exit="safe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

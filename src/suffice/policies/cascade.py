@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from suffice.core.coverage import Exit
 from suffice.core.decisions import (
     Action,
     Actions,
@@ -76,6 +77,9 @@ class Cascade:
 
     A rung's answer stands if the policy gave it with at least `accept` confidence. Else the next
     rung runs. The last rung's answer stands, unless it found none: then the best earlier one does.
+
+    The exit is that of the cascade, whatever its rungs are made of: `safe` as soon as the last
+    rung was asked, else `hopeless` where the rung says so, else `accepted`.
     """
 
     rungs: tuple[Rung, ...]
@@ -176,6 +180,7 @@ class Cascade:
                 why=where,
                 confidence=sure,
                 text=verdict.text,
+                **self._facts(state.rung, verdict),
             )
             return state, (*before, answer)
         state = self._keep(state, sample, verdict)
@@ -186,10 +191,24 @@ class Cascade:
             return self._enter(higher, before + cancels)
         kept = state.kept
         if kept is None:
-            return state, (*before, Escalate(why=where))
-        why = where if kept.rung == state.rung else f"kept from rung {kept.rung + 1}; {where}"
-        last = Escalate(why=why, best=kept.sample, confidence=kept.confidence, text=kept.text)
-        return state, (*before, last)
+            last = Escalate(why=where)
+        else:
+            why = where if kept.rung == state.rung else f"kept from rung {kept.rung + 1}; {where}"
+            last = Escalate(why=why, best=kept.sample, confidence=kept.confidence, text=kept.text)
+        return state, (*before, replace(last, **self._facts(state.rung, verdict)))
+
+    def _facts(self, rung: int, verdict: Answer | Escalate) -> dict[str, Any]:
+        """How the whole ended where `rung` had the last word, and under which certificate."""
+        if len(self.rungs) == 1 and self.rungs[0].accept is None:
+            return {"exit": verdict.exit, "certificate": verdict.certificate}
+        ended: Exit = "hopeless" if verdict.exit == "hopeless" else "accepted"
+        if rung + 1 == len(self.rungs):
+            ended = "safe"
+        # What is certified of a policy is not so of a cascade that has it for a rung.
+        inside = verdict.certificate
+        if inside is not None:
+            inside = replace(inside, status="not covered", reason="one rung of a cascade")
+        return {"exit": ended, "certificate": inside}
 
     def _usable(self, state: Climb, sample: int | None) -> bool:
         """Whether the sample has a comparable answer, where the request has such answers."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+from suffice.core.coverage import Coverage, Exit
 from suffice.core.decisions import (
     Action,
     Actions,
@@ -26,12 +27,13 @@ from suffice.core.decisions import (
 from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.policies.cascade import Cascade, Rung
-from suffice.policies.drift import Monitor, Observation
+from suffice.policies.drift import Monitor
 from suffice.policies.predictor import Predictor
 from suffice.policies.prompt_features import prompt_of
 
-# Words in an outcome's `why` by which a watch tells the exits apart.
-CONFIDENT, HOPELESS, UNSURE = "confident", "hopeless", "unsure"
+_SHOWN: dict[Exit | None, str] = {
+    "accepted": "confident", "hopeless": "hopeless", None: "unsure"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +50,13 @@ class Exits:
         """Whether nothing but the safe arm is certified here."""
         return self.accept is None and self.hopeless is None
 
-    def verdict(self, right: float, rescue: float) -> str:
-        """Which exit an answer takes: CONFIDENT, HOPELESS, or UNSURE (it escalates)."""
+    def verdict(self, right: float, rescue: float) -> Exit | None:
+        """Which exit an answer takes; None: neither, it escalates."""
         if self.accept is not None and right >= self.accept:
-            return CONFIDENT
+            return "accepted"
         if self.hopeless is not None and rescue <= self.hopeless:
-            return HOPELESS
-        return UNSURE
+            return "hopeless"
+        return None
 
 
 @stored
@@ -118,16 +120,17 @@ class Gate:
             return action
         sample = action.sample if isinstance(action, Answer) else action.best
         if sample is None or (state.comparable and sample not in state.answered):
-            return Escalate(why=f"{UNSURE}: {action.why}", best=sample, text=action.text)
+            return Escalate(why=f"unsure: {action.why}", best=sample, text=action.text)
         found = self.predictor.judge(state.text, action.confidence)
-        exit_taken = self.exits.verdict(found.right, found.rescue)
+        taken = self.exits.verdict(found.right, found.rescue)
         why = (
-            f"{exit_taken}: right {found.right:.3f}, rescue {found.rescue:.3f}, "
+            f"{_SHOWN[taken]}: right {found.right:.3f}, rescue {found.rescue:.3f}, "
             f"cluster {found.cluster}: {action.why}"
         )
-        if exit_taken == UNSURE:
-            return Escalate(why=why, best=sample, confidence=found.right, text=action.text)
-        return Answer(sample=sample, why=why, confidence=found.right, text=action.text)
+        sure, text = found.right, action.text
+        if taken is None:
+            return Escalate(why=why, best=sample, confidence=sure, text=text)
+        return Answer(sample=sample, why=why, confidence=sure, text=text, exit=taken)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +157,8 @@ class Certify:
 class Certified:
     """A cheap arm with certified exits by cluster of prompts, and the safe arm behind it.
 
-    Free-form requests are outside the certificate: the safe arm answers them.
+    Free-form requests are outside the certificate: the safe arm answers them. Every verdict says
+    whether the certificate covers it, and by which exit it left.
     """
 
     cheap: AnyPolicy
@@ -184,12 +188,24 @@ class Certified:
         if request.answer_format is not None:
             cluster = self.predictor.cluster(prompt_of(request))
         inner, actions = self._routes[-1 if cluster is None else cluster].start(request)
-        return Certify(cluster=cluster, inner=inner), actions
+        state = Certify(cluster=cluster, inner=inner)
+        return state, self._told(state, actions)
 
     def step(self, state: Certify, evidence: Evidence) -> tuple[Certify, Actions]:
         route = self._routes[-1 if state.cluster is None else state.cluster]
         inner, actions = route.step(state.inner, evidence)
-        return replace(state, inner=inner), actions
+        return replace(state, inner=inner), self._told(state, actions)
+
+    def _told(self, state: Certify, actions: Actions) -> Actions:
+        """The actions, every verdict with its facts."""
+        covered = state.cluster is not None
+        route = self._routes[-1 if state.cluster is None else state.cluster]
+        standing = Coverage(
+            id=self.guarantee.id,
+            status="valid" if covered else "not covered",
+            reason="" if covered else "free-form text",
+        )
+        return stamped(actions, standing, safe=route is self.safe)
 
     @cached_property
     def watches_nothing(self) -> bool:
@@ -217,12 +233,16 @@ class Certified:
         return Cascade(rungs=(Rung(policy=gate), Rung(policy=self.safe)))
 
 
-def observation_of(why: str, confidence: float | None) -> Observation:
-    """What a watch learns from an outcome of `Certified`, by its `why` and confidence.
+def stamped(actions: Actions, standing: Coverage, *, safe: bool) -> Actions:
+    """The actions, every verdict with how the certificate stands and the exit that it took.
 
-    A gate's verdict at the first rung is an early answer, and so is a vote that ended before its
-    cap; everything else was the safe arm's.
+    `safe`: the safe arm decides, whatever exits it has of its own. A policy that names no exit has
+    left nothing out either.
     """
-    gated = "rung 1 of 2: " in why
-    early = gated or why.startswith(("agreement ", "hopeless: "))
-    return Observation(stopped=early, confidence=confidence if gated else None)
+
+    def one(action: Answer | Escalate) -> Answer | Escalate:
+        taken: Exit = "safe" if safe or action.exit is None else action.exit
+        stamped: Answer | Escalate = replace(action, certificate=standing, exit=taken)
+        return stamped
+
+    return tuple([one(a) if isinstance(a, Answer | Escalate) else a for a in actions])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from suffice.core.completions import SENTINEL_LOGPROB, Completion
+from suffice.core.coverage import Exit
 from suffice.core.decisions import (
     Actions,
     Answer,
@@ -125,20 +126,23 @@ class Pool:
         """The first finished sample that gave `answer`."""
         return next(seen for seen in self.seen if seen.answer == answer)
 
-    def majority(self, why: str, confidence: float | None = None) -> Actions:
+    def majority(
+        self, why: str, confidence: float | None = None, exit: Exit | None = None
+    ) -> Actions:
         """Answer with the first sample of the most frequent answer; Escalate if there is none."""
         counts = self.counts
         if counts:
             answer, votes = counts[0]
             share = votes / sum(count for _, count in counts)
             sure = share if confidence is None else confidence
-            return (Answer(sample=self.first_with(answer).sample, why=why, confidence=sure),)
-        return self.give_up("no sample gave an answer that can be compared")
+            first = self.first_with(answer).sample
+            return (Answer(sample=first, why=why, confidence=sure, exit=exit),)
+        return self.give_up("no sample gave an answer that can be compared", exit)
 
-    def give_up(self, why: str) -> Actions:
+    def give_up(self, why: str, exit: Exit | None = None) -> Actions:
         """Escalate with the last finished sample, if any."""
         best = self.seen[-1].sample if self.seen else None
-        return (Escalate(why=why, best=best),)
+        return (Escalate(why=why, best=best, exit=exit),)
 
     def sole(self, why: str) -> Actions:
         """Answer with the last finished sample; its confidence is its mean token probability."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from suffice.core.coverage import Exit
 from suffice.core.decisions import Actions, Evidence
 from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.pool import Pool, at_least, ended, is_share, option, step_alone
@@ -36,7 +37,8 @@ class TwoSided(AdaptiveConsistency):
         if self.gives_in(settled) and self.agreement(settled) < self.threshold:
             share = settled.counts[0][1] / len(settled.seen) if settled.counts else 0.0
             why = f"hopeless: the leader has {share:.0%} of {len(settled.seen)} samples"
-            return settled, settled.majority(why, share)
+            early: Exit = "hopeless" if len(settled.seen) < self.max_samples else "safe"
+            return settled, settled.majority(why, share, early)
         return AdaptiveConsistency.step(self, state, evidence)
 
     def gives_in(self, state: Pool) -> bool:

@@ -94,6 +94,7 @@ class VoteTable:
         counts = state.counts
         votes = State(len(state.seen), *top_two(counts))
         verdict = self.verdict(votes) if state.seen else "go on"
+        early = verdict == "answer" and votes.samples < self.max_samples
         if verdict == "go on":
             state, actions = self._draw(state, votes)
             if actions or state.running:
@@ -104,8 +105,8 @@ class VoteTable:
         if verdict == "escalate":
             best = state.first_with(counts[0][0]).sample if counts else None
             return state, (Escalate(why=f"not settled: {said}", best=best, confidence=share),)
-        early = votes.samples < self.max_samples
-        return state, state.majority(f"agreement {said}" if early else f"cap, {said}", share)
+        why = f"agreement {said}" if early else f"cap, {said}"
+        return state, state.majority(why, share, "accepted" if early else "safe")
 
     def _draw(self, pool: Pool, votes: State) -> tuple[Pool, Actions]:
         left = 0 if pool.closed else self.max_samples - pool.launched

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.completions import SENTINEL_LOGPROB
+from suffice.core.coverage import Exit
 from suffice.core.decisions import Actions, AnyPolicy, Evidence, SampleFinished, watch_nothing
 from suffice.core.errors import InputError, NoAnswer
 from suffice.core.requests import Request
@@ -40,7 +41,7 @@ class Outcomes:
     tokens: FloatArray  # completion tokens; NaN where the recording has none
     samples: FloatArray
     cost: FloatArray  # in the unit of `TokenWeights`
-    why: tuple[str, ...] = ()
+    exit: tuple[Exit | None, ...] = ()
 
     def at(self, index: IntArray) -> Outcomes:
         """The questions of `index`."""
@@ -196,16 +197,16 @@ def play(
     columns: dict[str, list[float]] = {
         name: [] for name in ("correct", "answered", "confidence", "tokens", "samples", "cost")
     }
-    whys = []
+    exits: list[Exit | None] = []
     traces = recorded.traces
     for question in chosen:
         deal, seen = Deal(recorded, question, seed), Ends(policy)
         try:
             outcome = run(seen, recorded.request(question), deal).outcome
-        except NoAnswer as error:  # what was drawn ended without anything to answer with
-            row, sure, why = None, None, str(error)
+        except NoAnswer:  # what was drawn ended without anything to answer with
+            row, sure, taken = None, None, None
         else:
-            row, sure, why = deal.rows[outcome.sample], outcome.confidence, outcome.why
+            row, sure, taken = deal.rows[outcome.sample], outcome.confidence, outcome.exit
         rows = [deal.rows[number] for number in seen.ended]
         tokens = traces.completion_tokens[rows]
         price = np.array([weights.of(traces.arms[arm].model) for arm in traces.arm[rows].tolist()])
@@ -216,7 +217,7 @@ def play(
         columns["tokens"].append(float(tokens.sum()))
         columns["samples"].append(float(len(rows)))
         columns["cost"].append(float(units @ price))
-        whys.append(why)
+        exits.append(taken)
     return Outcomes(
         correct=np.array(columns["correct"], dtype=bool),
         answered=np.array(columns["answered"], dtype=bool),
@@ -224,7 +225,7 @@ def play(
         tokens=np.array(columns["tokens"]),
         samples=np.array(columns["samples"]),
         cost=np.array(columns["cost"]),
-        why=tuple(whys),
+        exit=tuple(exits),
     )
 
 

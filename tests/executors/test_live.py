@@ -86,7 +86,11 @@ def test_a_slow_reader_is_not_overhead():
     async def watch():
         nonlocal now_s
         async for event in stream(
-            Single(), REQUEST, backend, extract=number, clock=lambda: now_s,  # noqa: B023
+            Single(),
+            REQUEST,
+            backend,
+            extract=number,
+            clock=lambda: now_s,  # noqa: B023
         ):
             now_s += 1.0  # the reader takes a second for every event
             if isinstance(event, Settled):

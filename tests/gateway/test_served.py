@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from suffice.cli.main import app
 from suffice.core.errors import ConfigError
-from suffice.gateway.config import GatewayConfig, UpstreamConfig
+from suffice.gateway.config import GatewayConfig, UpstreamConfig, load_config
 from suffice.gateway.served import check_served
 from suffice.policies.policy_file import write_policy_file
 from suffice.recipes.calibrate.config import CalibrateConfig
@@ -89,3 +89,43 @@ def inline(value) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(inline, value)) + "]"
     return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "found_as"),
+    [('policy = "sub/certified.json"', ("certified", "certified")),
+     ('[policies]\ncareful = "sub/certified.json"', ("careful", None)),
+     ('policy = "careful"\n[policies]\ncareful = "sub/certified.json"', ("careful", "careful"))],
+)  # fmt: skip
+def test_a_policy_file_is_named_in_the_settings(policy, tmp_path, monkeypatch, line, found_as):
+    """By a path relative to the settings' own folder, wherever the command is run."""
+    name, default = found_as
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "certified.json").write_bytes(policy.read_bytes())
+    config = tmp_path / "suffice.toml"
+    config.write_text(f'{line}\n[[upstream]]\nurl = "http://127.0.0.1:9"\n')
+    monkeypatch.chdir("/")
+    found = load_config(config)
+    assert found.policy == default
+    assert found.policies == {name: json.loads(policy.read_text())}
+    # Read again, as SIGHUP does, a new certificate is found.
+    (tmp_path / "sub" / "certified.json").write_text('{"policy": "single"}')
+    assert load_config(config).policies == {name: {"policy": "single"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("no such", "does not exist|cannot be read"), ("[1]", "must hold one table"),
+     ("{", "is not valid JSON")],
+)  # fmt: skip
+def test_a_policy_file_that_cannot_be_read_is_named_with_its_line(tmp_path, text, said):
+    if text != "no such":
+        (tmp_path / "p.json").write_text(text)
+    config = tmp_path / "suffice.toml"
+    config.write_text('[[upstream]]\nurl = "http://127.0.0.1:9"\n[policies]\nmine = "p.json"\n')
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_config(config)
+    assert "suffice.toml:4" in str(caught.value)
+    config.write_text('policy = "mine.json"\n[policies]\nmine = {policy = "single"}\n')
+    with pytest.raises(ConfigError, match=r"would be named mine, as one of \[policies\] is"):
+        load_config(config)

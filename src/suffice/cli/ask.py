@@ -112,12 +112,13 @@ def ask(
     import asyncio
 
     from suffice.backends.pool import BackendPool
-    from suffice.cli.serve import embedded, policy_table
+    from suffice.cli.serve import embedded
     from suffice.core.completions import Budget
     from suffice.core.errors import InputError, LacksCapability
     from suffice.core.requests import Message, Request, Sampling
     from suffice.evals.equivalence import answer_extractor
     from suffice.executors.scorer import load_scorer
+    from suffice.policies.policy_table import policy_table
     from suffice.policies.registry import build_policy, parse_policy
 
     # Mistakes are told before a model is loaded.

@@ -139,6 +139,7 @@ def settings_of(config: Path | None, **options: Any) -> GatewayConfig:
 def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
     """Settings with every option that was given in place of the file's."""
     from suffice.gateway.config import UpstreamConfig
+    from suffice.policies.policy_table import is_policy_file, policy_table
 
     given = {name: value for name, value in options.items() if value is not None}
     url = given.pop("ledger", None) or settings.ledger.url or _usual_ledger()
@@ -147,7 +148,7 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
     if urls:
         given["upstreams"] = tuple(UpstreamConfig(url=url) for url in urls)
     chosen = given.get("policy")
-    if chosen is not None and Path(chosen).suffix in (".toml", ".json"):
+    if chosen is not None and is_policy_file(chosen):
         name = Path(chosen).stem
         given["policy"] = name
         given["policies"] = {**settings.policies, name: policy_table(Path(chosen))}
@@ -175,20 +176,6 @@ def open_ledger(settings: GatewayConfig) -> bool:
         return bool(load_ring(store))
     finally:
         store.close()
-
-
-def policy_table(path: Path) -> dict[str, Any]:
-    """A policy's table from a TOML or JSON file."""
-    from suffice.core.errors import InputError
-    from suffice.core.files import read_json, read_toml
-
-    if path.suffix == ".json":
-        table = read_json(path, what="policy file")
-    else:
-        table, _ = read_toml(path, what="policy file")
-    if not isinstance(table, dict):
-        raise InputError(f"policy file {str(path)!r} must hold one table")
-    return table
 
 
 def embedded(tell: Any, which: str | None = None) -> Sequence[Backend]:

@@ -38,6 +38,7 @@ from suffice.gateway.sections import (
 )
 from suffice.gateway.traffic import TrafficConfig
 from suffice.hardware import load_hardware
+from suffice.policies.policy_table import is_policy_file, policy_table
 from suffice.throughput.pricing import OwnModel
 from suffice.throughput.serving import Serving
 
@@ -176,7 +177,8 @@ class SharedSettings:
     policy: Annotated[
         str | None,
         About(
-            "answers requests for an upstream's own model; else they pass through",
+            "answers requests for an upstream's own model: a policy or a policy file; "
+            "else they pass through",
             example="adaptive_consistency",
         ),
     ] = None
@@ -234,9 +236,10 @@ class ConfigFile(SharedSettings):
     budget: BudgetTable = field(default_factory=BudgetTable)
     ledger: LedgerTable = field(default_factory=LedgerTable)
     policies: Annotated[
-        dict[str, dict[str, Any]],
+        dict[str, dict[str, Any] | str],
         About(
-            "each becomes a model, here suffice/careful",
+            "each becomes a model, here suffice/careful; or the path of a policy file, relative to "
+            'this one: careful = "policy.json"',
             example={"careful": {"policy": "adaptive_consistency", "max_samples": 16}},
         ),
     ] = field(default_factory=dict)
@@ -252,13 +255,15 @@ def load_config(path: Path) -> GatewayConfig:
         tables, text = read_toml(path, what="gateway config")
     except InputError as error:
         raise ConfigError(str(error)) from None
-    return config_from(tables, source=str(path), text=text)
+    return config_from(tables, source=str(path), text=text, folder=path.parent)
 
 
-def config_from(tables: Mapping[str, Any], *, source: str, text: str = "") -> GatewayConfig:
+def config_from(
+    tables: Mapping[str, Any], *, source: str, text: str = "", folder: Path = Path()
+) -> GatewayConfig:
     """Settings from parsed TOML; `source`, and lines of its `text`, are named in errors.
 
-    Raises NotValid with every mistake.
+    Paths of policy files are relative to `folder`. Raises NotValid with every mistake.
     """
     try:
         file = _FILE.validate_python(dict(tables))
@@ -282,15 +287,30 @@ def config_from(tables: Mapping[str, Any], *, source: str, text: str = "") -> Ga
     problems += _doubles(file.upstream, lines)
     url = tried(_from_environment, file.ledger.url_env, at=("ledger", "url_env"))
     ledger = tried(file.ledger.config, url, at=("ledger", "redact"))
+    policies = {
+        name: tried(policy_table, folder / table, at=("policies", name))
+        if isinstance(table, str)
+        else table
+        for name, table in file.policies.items()
+    }
+    policy = file.policy
+    if policy is not None and is_policy_file(policy):
+        path = folder / policy
+        policy = path.stem
+        if policy in policies:
+            what = f"the policy of {path.name} would be named {policy}, as one of [policies] is"
+            problems.append(problem_at(("policy",), what, lines))
+        policies[policy] = tried(policy_table, path, at=("policy",))
     if problems:
         raise NotValid(source, problems)
     assert ledger is not None
+    shared = {each.name: getattr(file, each.name) for each in fields(SharedSettings)}
     return GatewayConfig(
-        **{each.name: getattr(file, each.name) for each in fields(SharedSettings)},
+        **{**shared, "policy": policy},
         upstreams=tuple(each for each in upstreams if each is not None),
         budget=Budget(**asdict(file.budget)),
         ledger=ledger,
-        policies=file.policies,
+        policies={name: table for name, table in policies.items() if table is not None},
     )
 
 

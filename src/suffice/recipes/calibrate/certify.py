@@ -87,7 +87,7 @@ def tested(step: Step, config: CalibrateConfig, alpha: float | None = None) -> T
 
 def expected(
     step: Step, safe_right: BoolArray, cheap_right: BoolArray, safe_cost: FloatArray,
-    config: CalibrateConfig, *, by_sample: bool = False,
+    config: CalibrateConfig,
 ) -> Expected:  # fmt: skip
     """Accuracy and saving on the certifying questions; the interval resamples questions."""
     saving = ratio_interval(
@@ -95,14 +95,14 @@ def expected(
     )
     right = (safe_right & ~step.harmed) | step.helped
     return Expected(
-        baseline_accuracy=float(safe_right.mean()),
+        safe_accuracy=float(safe_right.mean()),
         accuracy=float(right.mean()),
-        option_accuracy=float(cheap_right.mean()),
+        cheap_accuracy=float(cheap_right.mean()),
         stopped=float(step.stopped.mean()),
         saving=Range(
             estimate=saving.estimate, low=saving.low, high=saving.high, confidence=config.confidence
         ),
-        cost_unit="samples" if by_sample else "tokens",
+        cost_unit=config.weights.unit,
     )
 
 

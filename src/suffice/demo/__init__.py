@@ -1,0 +1,1 @@
+"""`suffice demo`: recorded answers of real models, played by local engines behind the gateway."""

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from suffice.policies.policy_file import (
+    About,
     Certificate,
-    Cluster,
     Data,
     Expected,
+    Group,
     HeadTable,
     MonitorTable,
     PolicyFile,
@@ -33,9 +34,10 @@ def policy_table(cheap: str, safe: str, *, model: str, most_harm: float = 0.02) 
     """The table of a policy whose cheap answers always stand; only harm is watched."""
     head = HeadTable(words=(0.0,) * WORDS, dense=(0.0,) * DENSE, intercept=3.0)
     file = PolicyFile(
-        cheap=cheap,
-        safe=safe,
+        option=cheap,
+        baseline=safe,
         models=(model,),
+        about=About(),
         certificate=Certificate(
             id="",
             statement="",
@@ -50,15 +52,15 @@ def policy_table(cheap: str, safe: str, *, model: str, most_harm: float = 0.02) 
             path_steps=1,
             shown_steps=1,
             expected=Expected(
-                safe_accuracy=0.9, accuracy=0.9, cheap_accuracy=0.9, stopped=0.9,
+                baseline_accuracy=0.9, accuracy=0.9, option_accuracy=0.9, stopped=0.9,
                 saving=Range(estimate=0.5, low=0.4, high=0.6, confidence=0.95),
                 cost_unit="tokens",
             ),
             predictor=PredictorQuality(ece=0.01, brier=0.1),
             assumptions=(),
         ),
-        clusters=(
-            Cluster(accept=0.5, centroid=(1.0,) * WORDS, fit_questions=100, tested=TESTED),
+        groups=(
+            Group(accept=0.5, centroid=(1.0,) * WORDS, fit_questions=100, tested=TESTED),
         ),
         monitors=(MonitorTable(quantity="harm", low=0.0, high=most_harm),),
         predictor=PredictorTable(

@@ -49,7 +49,7 @@ def test_certificate_says_what_was_tested(traces, found):
     assert certificate.data.fit_questions + certificate.data.certify_questions == 400
     assert certificate.tested.upper_bound <= 0.04
     assert certificate.expected.saving.estimate > 0.3
-    assert certificate.tested.n == sum(c.tested.n for c in found.file.clusters)
+    assert certificate.tested.n == sum(c.tested.n for c in found.file.groups)
     assert "single@large" in certificate.statement
     assert certificate.predictor.ece < 0.1
 
@@ -84,7 +84,7 @@ def test_file_round_trip_and_seal(found, tmp_path):
     with pytest.raises(InputError, match=r"--policy policy\.json|file"):
         build_policy({"policy": "certified", "file": str(path)})
     table = json.loads(path.read_text())
-    table["clusters"][0]["accept"] = 0.01
+    table["groups"][0]["accept"] = 0.01
     with pytest.raises(InputError, match="was changed after its certificate"):
         policy_file_of(table)
     table["surprise"] = 1
@@ -98,7 +98,7 @@ def test_scope_cluster_bounds_every_cluster_and_falls_back(traces):
     config = CalibrateConfig(max_drop=0.06, scope="cluster", clusters=2, **QUICK)
     file = calibrate(traces, config).file
     assert "in every cluster" in file.certificate.statement
-    for cluster in file.clusters:
+    for cluster in file.groups:
         closed = cluster.accept is None and cluster.hopeless is None
         assert bool(cluster.fallback) == closed
         if not closed:
@@ -108,7 +108,7 @@ def test_scope_cluster_bounds_every_cluster_and_falls_back(traces):
         file = calibrate(traces, tight).file
     except NothingFeasible:
         return
-    assert any("are needed" in cluster.fallback for cluster in file.clusters)
+    assert any("are needed" in cluster.fallback for cluster in file.groups)
 
 
 def test_crc_is_labelled_as_a_bound_in_expectation(traces):
@@ -126,7 +126,7 @@ def test_sampler_path_certifies_stopping_rules_of_one_model():
         max_drop=0.08, safe="self_consistency:samples=10@one", dimensions=64, steps=8
     )
     file = calibrate(only, config).file
-    samplers = [cluster.sampler for cluster in file.clusters]
+    samplers = [cluster.sampler for cluster in file.groups]
     assert any(samplers)
     assert file.certificate.expected.saving.estimate > 0.2
     policy = certified_policy(file, parse_policy)
@@ -298,10 +298,10 @@ def test_a_vote_with_a_strong_arm_behind_it_is_certified_at_no_loss():
     )  # fmt: skip
     file = calibrate(traces, config).file
     assert file.models == ("small", "large")
-    assert all(cluster.sampler.endswith(" > single@large") for cluster in file.clusters)
+    assert all(cluster.sampler.endswith(" > single@large") for cluster in file.groups)
     got = file.certificate.expected
     assert got.saving.low > 0.1
-    assert got.accuracy > got.safe_accuracy  # a vote of ten is no match for the strong arm
+    assert got.accuracy > got.baseline_accuracy  # a vote of ten is no match for the strong arm
     seen = play(certified_policy(file, parse_policy), Recorded(traces), range(260))
     assert seen.correct.mean() > 0.8
     with pytest.raises(InputError, match="stands behind a vote"):

@@ -76,7 +76,7 @@ def test_served_judged_and_calibrated(tools: Any, tmp_path: Path) -> None:
     )  # fmt: skip
     certificate = calibrate(traces, config).file.certificate
     assert certificate.expected.saving.low > 0.2  # the third sample is rarely needed
-    assert certificate.expected.safe_accuracy == pytest.approx(0.9, abs=0.06)
+    assert certificate.expected.baseline_accuracy == pytest.approx(0.9, abs=0.06)
 
 
 def test_passed_through_requests_and_unjudged_ones(tools: Any, tmp_path: Path) -> None:

@@ -130,14 +130,14 @@ def show(file: PolicyFile) -> None:
 
     console = Console()
     certificate, got = file.certificate, file.certificate.expected
-    console.print(f"[bold]certificate {certificate.id}[/bold]  {file.cheap} > {file.safe}")
+    console.print(f"[bold]certificate {certificate.id}[/bold]  {file.option} > {file.baseline}")
     console.print(certificate.statement)
     saving = got.saving
     console.print(
         f"saves [bold]{100 * saving.estimate:.1f} %[/bold] "
         f"[{100 * saving.low:.1f}, {100 * saving.high:.1f}] of {got.cost_unit}; accuracy "
-        f"{100 * got.accuracy:.1f} %, safe arm {100 * got.safe_accuracy:.1f} %, "
-        f"cheap arm {100 * got.cheap_accuracy:.1f} %",
+        f"{100 * got.accuracy:.1f} %, safe arm {100 * got.baseline_accuracy:.1f} %, "
+        f"cheap arm {100 * got.option_accuracy:.1f} %",
         markup=True,
     )
     table = Table("cluster", "rule", "n", "early", "harmed", "helped", "bound", box=None)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.files import read_json, write_json
+from suffice.core.requests import Sampling
 from suffice.policies.certified import Certified, Exits, Guarantee
 from suffice.policies.drift import Monitor
 from suffice.policies.predictor import EVIDENCE_NAMES, Head, Predictor
 from suffice.policies.prompt_features import FORM_NAMES, Featuriser
+from suffice.policies.subject import COMPARED, Subject
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 Parse = Callable[[str], AnyPolicy]
 
 
@@ -71,12 +74,74 @@ class Tested(_Strict):
 class Expected(_Strict):
     """What the policy did on the certifying questions."""
 
-    safe_accuracy: float
+    baseline_accuracy: float
     accuracy: float
-    cheap_accuracy: float
-    stopped: float  # share answered by the cheap arm
-    saving: Range  # of the safe arm's cost
-    cost_unit: str
+    option_accuracy: float
+    stopped: float  # share answered without the baseline
+    saving: Range  # one minus the cost over the baseline's cost
+    cost_unit: Literal["usd", "tokens", "samples"]
+
+
+class ModelTokens(_Strict):
+    """What an option asks of one model: means per request; None where the recording has no count.
+
+    The first sample of a model in a request reads its prompt; the others find it in the prefix
+    cache. Cached tokens are prompt tokens too.
+    """
+
+    model: str
+    samples: float = Field(ge=0)
+    prompt_tokens: float | None = Field(default=None, ge=0)
+    cached_tokens: float | None = Field(default=None, ge=0)
+    completion_tokens: float | None = Field(default=None, ge=0)
+
+
+class OptionCost(_Strict):
+    """What one option costs per request, in the mean over the certifying questions.
+
+    `role`: baseline (what the operator runs today), certified (this file), option (the one that
+    may answer in the baseline's place, run alone).
+    """
+
+    role: Literal["baseline", "certified", "option"]
+    option: str  # as --policy takes it; of the certified policy its option
+    accuracy: float
+    cost: float = Field(ge=0)  # in `Expected.cost_unit`
+    by_model: tuple[ModelTokens, ...]
+
+
+class About(_Strict):
+    """What the certificate is about: a request that differs is not covered.
+
+    A field that is None, or a key that `sampling` lacks, was not recorded and is not compared.
+    Texts are compared by their SHA-256, with white space reduced to single spaces.
+    """
+
+    answer_formats: tuple[str, ...] = ()  # of the recorded questions; the first is the default
+    extraction_version: int | None = None  # of the rules that read answers out of texts
+    sampling: dict[str, float | int | tuple[str, ...]] = Field(default_factory=dict)
+    # With nothing cut short, every limit on completion tokens from here on changes nothing.
+    least_max_tokens: int | None = None
+    thinking: Literal["default", "on", "off"] | None = None
+    tools: bool | None = None  # the questions came with tools
+    completions: bool | None = None  # asked by /v1/completions
+    single_turn: bool = False  # every recorded conversation was one user turn
+    system_sha256: str | None = None  # of the system prompt, that of "" where there was none
+    prefix_characters: int = Field(default=0, ge=0)  # what all prompts begin with (a template)
+    prefix_sha256: str = ""
+    suffix_characters: int = Field(default=0, ge=0)  # what all prompts end with
+    suffix_sha256: str = ""
+    engine: str = ""  # engine and version that drew the samples, where the recording says so
+    precision: dict[str, str] = Field(default_factory=dict)  # by model, as its name tells
+    prices: dict[str, str] = Field(default_factory=dict)  # MODEL: PROMPT/COMPLETION[/CACHED]
+
+    @field_validator("sampling")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        unknown = set(value) - set(COMPARED)
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: not among {', '.join(COMPARED)}")
+        return value
 
 
 class PredictorQuality(_Strict):
@@ -102,17 +167,17 @@ class Certificate(_Strict):
     assumptions: tuple[str, ...]
 
 
-class Cluster(_Strict):
-    """Thresholds of one cluster of prompts, and what was seen there."""
+class Group(_Strict):
+    """The rule of one question group, and what was seen there."""
 
     accept: float | None = None
     hopeless: float | None = None
-    sampler: str | None = None  # a sampling policy with this cluster's own thresholds
-    centroid: tuple[float, ...]
+    sampler: str | None = None  # a policy with this group's own thresholds, without a predictor
+    centroid: tuple[float, ...] = ()  # empty where the file has no predictor
     words: tuple[str, ...] = ()  # typical of it, for the reader
     fit_questions: int = Field(ge=0)
     tested: Tested
-    fallback: str = ""  # why only the safe arm answers here; empty: it does not
+    fallback: str = ""  # why only the baseline answers here; empty: it does not
 
 
 class HeadTable(_Strict):
@@ -145,12 +210,14 @@ class PolicyFile(_Strict):
     """A certified policy as it lies on disk."""
 
     policy: Literal["certified"] = "certified"
-    schema_version: Literal[1] = SCHEMA_VERSION
-    cheap: str  # as --policy takes it, with its model
-    safe: str
+    schema_version: Literal[2] = SCHEMA_VERSION
+    option: str  # as --policy takes it, with its model
+    baseline: str
     models: tuple[str, ...] = Field(min_length=1)
+    about: About
     certificate: Certificate
-    clusters: tuple[Cluster, ...] = Field(min_length=1)
+    costs: tuple[OptionCost, ...] = ()
+    groups: tuple[Group, ...] = Field(min_length=1)
     monitors: tuple[MonitorTable, ...]
     predictor: PredictorTable
 
@@ -166,7 +233,7 @@ class PolicyFile(_Strict):
             ("predictor.rescue.dense", table.rescue.dense, dense),
             ("predictor.right.words", table.right.words, words),
             ("predictor.rescue.words", table.rescue.words, words),
-            *((f"clusters.{i}.centroid", c.centroid, words) for i, c in enumerate(self.clusters)),
+            *((f"groups.{i}.centroid", g.centroid, words) for i, g in enumerate(self.groups)),
         ):
             if len(values) != due:
                 raise ValueError(f"{name} has {len(values)} numbers, {due} are needed")
@@ -220,15 +287,15 @@ def certified_policy(file: PolicyFile, parse: Parse) -> Certified:
     """The policy that a file describes; `parse` reads its arms."""
     certificate = file.certificate
     return Certified(
-        cheap=parse(file.cheap),
-        safe=parse(file.safe),
+        cheap=parse(file.option),
+        safe=parse(file.baseline),
         clusters=tuple(
-            Exits(accept=cluster.accept, hopeless=cluster.hopeless) for cluster in file.clusters
+            Exits(accept=group.accept, hopeless=group.hopeless) for group in file.groups
         ),
         samplers=tuple(
-            None if cluster.sampler is None else parse(cluster.sampler) for cluster in file.clusters
+            None if group.sampler is None else parse(group.sampler) for group in file.groups
         ),
-        predictor=predictor_of(file.predictor, [cluster.centroid for cluster in file.clusters]),
+        predictor=predictor_of(file.predictor, [group.centroid for group in file.groups]),
         guarantee=Guarantee(
             id=certificate.id,
             statement=certificate.statement,
@@ -257,6 +324,16 @@ def predictor_of(table: PredictorTable, centroids: Any) -> Predictor:
         right=head(table.right),
         rescue=head(table.rescue),
     )
+
+
+def subject_of(about: About) -> Subject:
+    """What the certificate is about, as requests are held against it."""
+    named = {
+        name: getattr(about, name) for name in (each.name for each in fields(Subject))
+        if name != "sampling"
+    }  # fmt: skip
+    drawn: dict[str, Any] = dict(about.sampling)
+    return Subject(**named, sampling=Sampling(**drawn))
 
 
 def check_models(file: PolicyFile, served: Mapping[str, Any] | tuple[str, ...], where: str) -> None:

@@ -87,7 +87,7 @@ def tested(step: Step, config: CalibrateConfig, alpha: float | None = None) -> T
 
 def expected(
     step: Step, safe_right: BoolArray, cheap_right: BoolArray, safe_cost: FloatArray,
-    config: CalibrateConfig,
+    config: CalibrateConfig, *, by_sample: bool = False,
 ) -> Expected:  # fmt: skip
     """Accuracy and saving on the certifying questions; the interval resamples questions."""
     saving = ratio_interval(
@@ -95,14 +95,14 @@ def expected(
     )
     right = (safe_right & ~step.harmed) | step.helped
     return Expected(
-        safe_accuracy=float(safe_right.mean()),
+        baseline_accuracy=float(safe_right.mean()),
         accuracy=float(right.mean()),
-        cheap_accuracy=float(cheap_right.mean()),
+        option_accuracy=float(cheap_right.mean()),
         stopped=float(step.stopped.mean()),
         saving=Range(
             estimate=saving.estimate, low=saving.low, high=saving.high, confidence=config.confidence
         ),
-        cost_unit=config.weights.unit,
+        cost_unit="samples" if by_sample else "tokens",
     )
 
 

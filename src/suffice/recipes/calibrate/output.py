@@ -53,7 +53,7 @@ def certificate_page(found: Calibration, blocks: list[FigureBlock]) -> str:
             Card(value=f"{100 * saving.estimate:.0f} %", label="of the safe arm's cost saved "
                  f"({100 * saving.low:.0f} to {100 * saving.high:.0f})"),
             Card(value=f"{100 * got.accuracy:.1f} %", label="accuracy observed"),
-            Card(value=f"{100 * got.safe_accuracy:.1f} %", label="of the safe arm"),
+            Card(value=f"{100 * got.baseline_accuracy:.1f} %", label="of the safe arm"),
             Card(value=f"{100 * target.max_drop:g} points", label=f"largest {target.loss}, at "
                  f"{100 * target.confidence:g} %"),
             Card(value=f"{100 * got.stopped:.0f} %", label="answered early"),
@@ -98,7 +98,7 @@ def _rule(sampler: str) -> str:
 def cluster_rows(file: PolicyFile) -> list[tuple[str, ...]]:
     """A row for every cluster: words, rule, counts, bound."""
     rows = []
-    for cluster in file.clusters:
+    for cluster in file.groups:
         rules = []
         if cluster.accept is not None:
             rules.append(f"accept from {cluster.accept:.4g}")

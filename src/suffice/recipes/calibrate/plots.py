@@ -66,7 +66,7 @@ def reliability_figure(found: Calibration) -> Figure:
             "" if area is None else f", AUC {area.estimate:.3f} [{area.low:.3f}, {area.high:.3f}]"
         )
         panel.set_title(
-            f"P(right) of {found.file.cheap}: ECE {certificate.predictor.ece:.3f}{told}"
+            f"P(right) of {found.file.option}: ECE {certificate.predictor.ece:.3f}{told}"
         )
         panel.title.set_fontsize(9.5)
         counts.set_xlabel("predicted P(right)")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from suffice.core.errors import InputError, NothingFeasible
+from suffice.core.prices import Prices
 from suffice.evals.statistics.calibration import (
     Bin,
     brier_score,
@@ -20,8 +21,8 @@ from suffice.evals.traces import TraceSet
 from suffice.policies.certified import Exits
 from suffice.policies.policy_file import (
     Certificate,
-    Cluster,
     Data,
+    Group,
     PolicyFile,
     PredictorQuality,
     Range,
@@ -30,6 +31,7 @@ from suffice.policies.policy_file import (
     sealed,
 )
 from suffice.policies.vote_table import VoteTable
+from suffice.recipes.calibrate.about import about_of
 from suffice.recipes.calibrate.arms import Candidate, Table, candidates_of, safe_arm
 from suffice.recipes.calibrate.certify import Step, expected, monitors, shown_steps, tested
 from suffice.recipes.calibrate.config import CalibrateConfig
@@ -224,6 +226,7 @@ def _file(  # noqa: PLR0917 - one caller, all of it in hand
             candidate.certify_cheap_right,
             candidate.certify_safe_cost,
             config,
+            by_sample=usable_weights(traces, config.weights).by_sample,
         ),
         predictor=_quality(candidate),
         assumptions=assumptions(config),
@@ -234,8 +237,8 @@ def _file(  # noqa: PLR0917 - one caller, all of it in hand
         candidate.clusters,
     )
     alpha = config.alpha / candidate.clusters if config.scope == "cluster" else None
-    clusters = tuple(
-        Cluster(
+    groups = tuple(
+        Group(
             **_choice(choice, candidate),
             centroid=tuple(candidate.fitted.centroids[number].tolist()),
             words=words[number],
@@ -249,11 +252,17 @@ def _file(  # noqa: PLR0917 - one caller, all of it in hand
     gated = candidate.is_gate
     return sealed(
         PolicyFile(
-            cheap=candidate.text,
-            safe=candidate.safe_text,
+            option=candidate.text,
+            baseline=candidate.safe_text,
             models=candidate.models,
+            about=about_of(
+                traces,
+                (*candidate.split.fit.tolist(), *candidate.split.certify.tolist()),
+                candidate.models,
+                Prices(),
+            ),
             certificate=certificate,
-            clusters=clusters,
+            groups=groups,
             monitors=monitors(step, candidate.certify_right if gated else None, counts[0]),
             predictor=candidate.fitted.table,
         )

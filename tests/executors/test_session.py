@@ -9,7 +9,7 @@ import pytest
 
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import Budget, Cost, Usage
-from suffice.core.decisions import Answer, Cancel, Escalate, Sample, SampleFailed
+from suffice.core.decisions import Answer, BasePolicy, Cancel, Escalate, Sample, SampleFailed
 from suffice.core.errors import (
     BudgetTooSmall,
     InputError,
@@ -39,7 +39,7 @@ REQUEST = Request(
 
 
 @dataclass
-class Scripted:
+class Scripted(BasePolicy):
     """Begins with `first`; gives `then` to the first evidence, and keeps what it saw."""
 
     first: tuple

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import Budget, Completion, Cost, Outcome, Usage
-from suffice.core.decisions import Answer, Cancel, Escalate, Sample, SampleFinished, Tick
+from suffice.core.decisions import (
+    Answer,
+    BasePolicy,
+    Cancel,
+    Escalate,
+    Sample,
+    SampleFinished,
+    Tick,
+)
 from suffice.core.errors import BudgetTooSmall, NoAnswer, UpstreamDisconnected
 from suffice.core.requests import Message, Request, Sampling
 from suffice.core.serial import dumps, loads
@@ -171,6 +179,9 @@ class Stored:
         state, actions = self.inner.start(request)
         return dumps(state), loads(dumps(actions))
 
+    def acts_on(self, state, sample):
+        return self.inner.acts_on(loads(state) if isinstance(state, str) else state, sample)
+
     def step(self, state, evidence):
         resumed = loads(state) if isinstance(state, str) else state
         state, actions = self.inner.step(resumed, evidence)
@@ -239,7 +250,7 @@ def assert_within(outcome: Outcome, tokens: int | None, samples: int | None) -> 
 
 
 @dataclass(frozen=True)
-class Hostile:
+class Hostile(BasePolicy):
     """Asks for anything, at any time, and never means to stop."""
 
     seed: int

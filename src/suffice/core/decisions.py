@@ -142,36 +142,8 @@ class WindowBelow:
 
 
 # What of a running sample's tokens a policy acts on. "nothing": it waits for the end of a sample.
-# "everything": it may act on any chunk, which is what a policy that does not say is taken to do.
-Watch = Literal["nothing", "everything"] | WindowBelow
-
-
-def watch_nothing(state: object, sample: int) -> Watch:
-    """`watch` of a policy that acts on ends of samples only."""
-    del state, sample
-    return "nothing"
-
-
-def watches_nothing(policy: AnyPolicy) -> bool:
-    """Whether a policy acts on ends of samples only, in every state.
-
-    One built of others says so by its optional property `watches_nothing`.
-    """
-    if getattr(policy, "watch", None) is watch_nothing:
-        return True
-    return bool(getattr(policy, "watches_nothing", False))
-
-
-def watch_of(policy: AnyPolicy, state: object, sample: int) -> Watch:
-    """What `policy` watches in a running sample, by its optional method `watch(state, sample)`.
-
-    It lets recorded samples be played in long pieces: a policy promises that, in this state, it
-    will not act on tokens of the sample that do not fulfil what it watches for.
-    """
-    watch = getattr(policy, "watch", None)
-    found: Watch = "everything" if watch is None else watch(state, sample)
-    return found
-
+# "everything": it may act on any chunk.
+Trigger = Literal["nothing", "everything"] | WindowBelow
 
 # What a policy cannot do without.
 Need = Literal["logprobs", "prefill", "score"]
@@ -197,6 +169,11 @@ class Policy(Protocol[S]):
         """Samples of the uniform strategy that this one is compared with."""
         ...
 
+    @property
+    def waits_for_ends(self) -> bool:
+        """Whether it acts on ends of samples only, in every state."""
+        ...
+
     def start(self, request: Request) -> tuple[S, Actions]:
         """The first state and actions for `request`."""
         ...
@@ -205,5 +182,45 @@ class Policy(Protocol[S]):
         """The next state and actions after `evidence`."""
         ...
 
+    def acts_on(self, state: S, sample: int) -> Trigger:
+        """What of a running sample's tokens it acts on in this state.
+
+        It lets recorded samples be played in long pieces: a policy promises that, in this state,
+        it will not act on tokens of the sample that do not fulfil it.
+        """
+        ...
+
 
 AnyPolicy = Policy[Any]
+
+
+class BasePolicy:
+    """Base of policies: one that may act on any chunk of a running sample."""
+
+    __slots__ = ()
+
+    @property
+    def waits_for_ends(self) -> bool:
+        """Whether it acts on ends of samples only, in every state."""
+        return False
+
+    def acts_on(self, state: Any, sample: int) -> Trigger:
+        """Every chunk."""
+        del state, sample
+        return "everything"
+
+
+class WholeSamples(BasePolicy):
+    """Base of policies that act on ends of samples only."""
+
+    __slots__ = ()
+
+    @property
+    def waits_for_ends(self) -> bool:
+        """It does, in every state."""
+        return True
+
+    def acts_on(self, state: Any, sample: int) -> Trigger:
+        """Nothing before the end."""
+        del state, sample
+        return "nothing"

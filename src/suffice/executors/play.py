@@ -2,7 +2,7 @@
 
 Every running sample draws one token per tick; a sample begun at tick s draws its k-th token at
 tick s + k, and samples of one tick take turns in the order they were begun. Between two ticks at
-which a policy acts (a sample ends, or does what the policy watches for) nothing depends on the
+which a policy acts (a sample ends, or does what the policy acts on) nothing depends on the
 tokens one by one, so they are booked together. The outcome is that of playing token by token.
 """
 
@@ -27,7 +27,7 @@ from suffice.core.completions import (
     Usage,
     count_tokens_only,
 )
-from suffice.core.decisions import AnyPolicy, ChunkSeen, Watch, WindowBelow, watches_nothing
+from suffice.core.decisions import AnyPolicy, ChunkSeen, Trigger, WindowBelow
 from suffice.core.requests import Request, ToolCall
 from suffice.core.series import DrawnLogprobs, FloatArray, Floats, first_below
 from suffice.executors.running import Launch
@@ -108,6 +108,7 @@ class _Stream:
     """A recorded sample on its way: how much is booked, and how much the policy has been told."""
 
     __slots__ = (
+        "acts_on",
         "booked",
         "counts",
         "cut",
@@ -122,7 +123,6 @@ class _Stream:
         "trigger",
         "values",
         "version",
-        "watch",
     )
 
     def __init__(self, launch: Launch, recorded: Recorded, start: int, order: int) -> None:
@@ -134,7 +134,7 @@ class _Stream:
             self.tokens = limit
         self.number, self.start, self.order = launch.sample, start, order
         self.booked = self.told = self.since = self.version = 0
-        self.watch: Watch | None = None
+        self.acts_on: Trigger | None = None
         self.trigger: int | None = None  # tokens after which the policy acts
         # Recorded confidences come from alternatives: a policy that asks for none gets none.
         wished = launch.sampling.top_logprobs
@@ -240,8 +240,8 @@ class _Player:
         session.catch_up = self._catch_up
         self._session, self._recording, self._clock = session, recording, clock
         self._extract_cut, self._piece = extract_cut, piece
-        # Nothing changes what such a policy watches: no need to ask it again and again.
-        self._indifferent = watches_nothing(session.policy)
+        # Nothing changes what such a policy acts on: no need to ask it again and again.
+        self._indifferent = session.policy.waits_for_ends
         self._streams: dict[int, _Stream] = {}
         self._all: list[_Stream] = []
         self._events: list[tuple[int, int, int, int]] = []  # tick, order, version, sample
@@ -286,7 +286,7 @@ class _Player:
         first = min(self._streams.values(), key=lambda stream: stream.order)
         self._order = first.order
         self._book(first, max(0, self._tick - first.start))
-        if first.watch != "nothing":
+        if first.acts_on != "nothing":
             seen = first.seen(first.told, first.booked)
             first.told = first.booked
             session.see(seen, now_s)
@@ -321,7 +321,7 @@ class _Player:
                 self._begun += 1
                 self._streams[command.sample] = stream
                 self._all.append(stream)
-                stream.watch = self._watch(stream)
+                stream.acts_on = self._acts_on(stream)
                 self._plan(stream)
             else:
                 self._streams.pop(command.sample, None)
@@ -329,22 +329,22 @@ class _Player:
             self._look_again()
 
     def _look_again(self) -> None:
-        """What the policy watches for in running samples may have changed with its state."""
+        """What the policy acts on in running samples may have changed with its state."""
         for stream in self._streams.values():
-            watch = self._watch(stream)
-            if watch != stream.watch:
-                stream.watch = watch
+            acts_on = self._acts_on(stream)
+            if acts_on != stream.acts_on:
+                stream.acts_on = acts_on
                 stream.told = stream.since = self._drawn_by_now(stream)
                 self._plan(stream)
 
-    def _watch(self, stream: _Stream) -> Watch:
+    def _acts_on(self, stream: _Stream) -> Trigger:
         if self._piece:
             return "everything"
-        return "nothing" if self._indifferent else self._session.watches(stream.number)
+        return "nothing" if self._indifferent else self._session.acts_on(stream.number)
 
     def _plan(self, stream: _Stream) -> None:
         """Put the sample's next event on the list."""
-        match stream.watch:
+        match stream.acts_on:
             case "nothing" | None:
                 stream.trigger = None
             case "everything":

@@ -35,8 +35,7 @@ from suffice.core.decisions import (
     SampleFailed,
     SampleFinished,
     Tick,
-    Watch,
-    watch_of,
+    Trigger,
 )
 from suffice.core.errors import (
     BackendError,
@@ -141,9 +140,9 @@ class Session:
         """Tell the policy of tokens that are booked already."""
         return [] if self.decided else self._feed(now_s, seen)
 
-    def watches(self, sample: int) -> Watch:
-        """What the policy watches for in a running sample now."""
-        return watch_of(self.policy, self._state, sample)
+    def acts_on(self, sample: int) -> Trigger:
+        """What the policy acts on in a running sample now."""
+        return self.policy.acts_on(self._state, sample)
 
     def is_running(self, sample: int) -> bool:
         """Whether chunks of the sample are still wanted."""

@@ -7,28 +7,19 @@ they are settled, and shared with other processes through the ledger.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from suffice.core.completions import Outcome
 from suffice.core.coverage import EARLY, Coverage
-from suffice.core.decisions import (
-    Actions,
-    Answer,
-    AnyPolicy,
-    Escalate,
-    Evidence,
-    Need,
-    Watch,
-    watch_of,
-)
+from suffice.core.decisions import Actions, Answer, AnyPolicy, Escalate
 from suffice.core.requests import Request
 from suffice.gateway.watches import SharedWatch, Watches
 from suffice.policies.certified import Certified, stamped
 from suffice.policies.drift import Observation
+from suffice.policies.wrapper import Choice, Chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Guard:
+class Guard(Choice):
     """A `Certified` policy with its running monitor; says on every outcome how it stands."""
 
     policy: Certified
@@ -47,31 +38,33 @@ class Guard:
         return self.policy.name
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """The policy's."""
-        return self.policy.needs
+    def parts(self) -> tuple[AnyPolicy, ...]:
+        """The certified policy, and what answers once its certificate is void."""
+        return (self.policy, self.policy.safe)
 
     @property
     def baseline_samples(self) -> int:
         """The policy's."""
         return self.policy.baseline_samples
 
-    def start(self, request: Request) -> tuple[Any, Actions]:
-        """Begin with the certified policy, or with the safe arm once the certificate is void."""
+    def choose(self, request: Request) -> tuple[int, str]:
+        """The safe arm once the certificate is void, with the reason.
+
+        A request goes on as it began: an alarm meanwhile changes later ones only.
+        """
+        del request
         void = self.monitor.void
-        state, actions = (self.policy if void is None else self.policy.safe).start(request)
-        return (void, state), self._told(actions, void)
+        return (0, "") if void is None else (1, void)
 
-    def step(self, state: Any, evidence: Evidence) -> tuple[Any, Actions]:
-        """Go on as begun: a certificate that is voided meanwhile changes later requests only."""
-        void, inner = state
-        inner, actions = (self.policy if void is None else self.policy.safe).step(inner, evidence)
-        return (void, inner), self._told(actions, void)
-
-    def watch(self, state: Any, sample: int) -> Watch:
-        """What the policy that answers watches."""
-        void, inner = state
-        return watch_of(self.policy if void is None else self.policy.safe, inner, sample)
+    def told(self, state: Chosen, actions: Actions) -> Actions:
+        """The actions, every verdict with how the certificate stands."""
+        if state.note:
+            standing = Coverage(id=self.policy.guarantee.id, status="void", reason=state.note)
+            actions = stamped(actions, standing, safe=True)
+        return tuple(
+            self._noted(action) if isinstance(action, Answer | Escalate) else action
+            for action in actions
+        )
 
     def observe(self, outcome: Outcome) -> None:
         """Feed the monitor with an answer that the certificate covers."""
@@ -85,15 +78,6 @@ class Guard:
     def feedback(self, harm: bool) -> None:
         """Tell whether an answer was wrong where the safe arm is right."""
         self.monitor.observe(Observation(harm=harm))
-
-    def _told(self, actions: Actions, void: str | None) -> Actions:
-        if void is not None:
-            standing = Coverage(id=self.policy.guarantee.id, status="void", reason=void)
-            actions = stamped(actions, standing, safe=True)
-        return tuple(
-            self._noted(action) if isinstance(action, Answer | Escalate) else action
-            for action in actions
-        )
 
     def _noted(self, action: Answer | Escalate) -> Answer | Escalate:
         """The verdict with the certificate in its sentence too, for people."""

@@ -6,19 +6,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from suffice.core.coverage import Exit
-from suffice.core.decisions import Actions, Answer, Escalate, Evidence, Need, Sample, watch_nothing
+from suffice.core.decisions import Actions, Answer, Escalate, Need, Sample
 from suffice.core.errors import InputError
-from suffice.core.requests import Request
-from suffice.policies.pool import (
-    Pool,
-    at_least,
-    ended,
-    is_count,
-    is_share,
-    one_sample,
-    option,
-    step_alone,
-)
+from suffice.policies.pool import Pool, PoolPolicy, at_least, is_count, is_share, one_sample, option
 from suffice.policies.votes import (
     beta_agreement,
     dirichlet_agreement,
@@ -31,7 +21,7 @@ Counts = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptiveConsistency:
+class AdaptiveConsistency(PoolPolicy):
     """Sample until the majority is stable with probability `threshold`, at most `max_samples`.
 
     As many samples are in flight as the best case still needs, which is never more than drawing
@@ -50,7 +40,6 @@ class AdaptiveConsistency:
     name: ClassVar[str] = "adaptive_consistency"
     paper: ClassVar[str] = "2305.11860"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_share("threshold", self.threshold)
@@ -66,17 +55,10 @@ class AdaptiveConsistency:
         """Samples of self-consistency with the same cap."""
         return self.max_samples
 
-    def start(self, request: Request) -> tuple[Pool, Actions]:
-        if request.answer_format is None:
-            return one_sample(top_logprobs=0)
+    def opening(self) -> tuple[Pool, Actions]:
         return self._draw(Pool(), ())
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone:
-            return step_alone(state, evidence)
-        state = state.settle(evidence)
-        if not ended(evidence):
-            return state, ()
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
         counts = state.counts
         agreement = self._agreement(counts)
         if agreement >= self.threshold:
@@ -112,7 +94,7 @@ class AdaptiveConsistency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarlyStopping:
+class EarlyStopping(PoolPolicy):
     """Windows of `window` samples; stop when one window is unanimous, then vote over all (ESC)."""
 
     window: int = option(5, "samples per window")
@@ -121,7 +103,6 @@ class EarlyStopping:
     name: ClassVar[str] = "esc"
     paper: ClassVar[str] = "2401.10480"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         at_least("window", self.window, 2)
@@ -132,16 +113,11 @@ class EarlyStopping:
         """Samples of self-consistency with the same cap."""
         return self.max_samples
 
-    def start(self, request: Request) -> tuple[Pool, Actions]:
-        if request.answer_format is None:
-            return one_sample(top_logprobs=0)
+    def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.window)
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone:
-            return step_alone(state, evidence)
-        state = state.settle(evidence)
-        if not ended(evidence) or state.running:
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
+        if state.running:
             return state, ()
         opened = (state.launched - 1) // self.window * self.window
         answers = [seen.answer for seen in state.seen if seen.sample >= opened]
@@ -157,7 +133,7 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
+class Agreement(PoolPolicy):
     """One sample from each of several cheap models: answer if all agree, else give up.
 
     Meant as a rung of a cascade. Its confidence is 1 or the share of the leading answer.
@@ -168,7 +144,6 @@ class Agreement:
     name: ClassVar[str] = "agreement"
     paper: ClassVar[str] = "2310.03094"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_count("number of models", len(self.models), 2)
@@ -178,19 +153,16 @@ class Agreement:
         """One sample of each model."""
         return len(self.models)
 
-    def start(self, request: Request) -> tuple[Pool, Actions]:
-        if request.answer_format is None:
-            return one_sample(model=self.models[-1], top_logprobs=0)
+    def alone(self) -> tuple[Pool, Actions]:
+        """One sample of the last model."""
+        return one_sample(model=self.models[-1], top_logprobs=0)
+
+    def opening(self) -> tuple[Pool, Actions]:
         numbers = tuple(range(len(self.models)))
         drawn = tuple(Sample(samples=(n,), model=self.models[n]) for n in numbers)
         return Pool(launched=len(numbers), running=numbers), drawn
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone:
-            return step_alone(state, evidence)
-        state = state.settle(evidence)
-        if not ended(evidence):
-            return state, ()
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
         counts = state.counts
         unmatched = len(counts) > 1 or state.failed or any(s.answer is None for s in state.seen)
         if unmatched:

@@ -14,10 +14,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from suffice.core.decisions import Actions, Answer, Evidence, Need, watch_nothing
+from suffice.core.decisions import Actions, Answer, Need
 from suffice.core.errors import InputError
-from suffice.core.requests import Request
-from suffice.policies.pool import Pool, ended, is_count, one_sample, option, step_alone
+from suffice.policies.pool import Pool, PoolPolicy, is_count, option
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -111,7 +110,7 @@ def compute_optimal_accuracy(accuracy_QA: ArrayLike, bin_Q: ArrayLike, *, seed: 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DifficultyBinned:
+class DifficultyBinned(PoolPolicy):
     """A few pilot samples place the question in a difficulty bin; the bin says how many more.
 
     Easiness is the pilots' mean score with a verifier, else the share of their leading answer. The
@@ -125,7 +124,6 @@ class DifficultyBinned:
     name: ClassVar[str] = "difficulty_binned"
     paper: ClassVar[str] = "2408.03314"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_count("pilot", self.pilot, 1)
@@ -141,16 +139,11 @@ class DifficultyBinned:
         """What the hungriest bin draws."""
         return self.pilot + max(self.more)
 
-    def start(self, request: Request) -> tuple[Pool, Actions]:
-        if request.answer_format is None:
-            return one_sample(top_logprobs=0)
+    def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.pilot)
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone:
-            return step_alone(state, evidence)
-        state = state.settle(evidence)
-        if not ended(evidence) or state.running:
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
+        if state.running:
             return state, ()
         if state.launched == self.pilot and not state.closed:
             extra = self.more[self.bin_of(state)]

@@ -5,24 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from suffice.core.decisions import (
     Actions,
     Answer,
     AnyPolicy,
     Escalate,
-    Evidence,
-    Need,
-    Watch,
-    watch_of,
 )
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
-from suffice.core.serial import stored
 from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.fixed import Single
 from suffice.policies.pool import option
+from suffice.policies.wrapper import Choice, Chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +48,8 @@ PUBLISHED_ARMS: tuple[Arm, ...] = (
 )
 
 
-@stored
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """State: the arm that was picked, and its policy's state."""
-
-    arm: int
-    inner: Any
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Auto:
+class Auto(Choice):
     """The arm with the best expected quality minus `price` times cost.
 
     `predict` gives P(correct) of every arm for one request, instead of the table's means.
@@ -83,9 +69,9 @@ class Auto:
             raise InputError(f"price must be 0 or more, got {self.price}")
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """What any arm needs."""
-        return frozenset().union(*(arm.policy.needs for arm in self.arms))
+    def parts(self) -> tuple[AnyPolicy, ...]:
+        """The arms' policies."""
+        return tuple(arm.policy for arm in self.arms)
 
     @property
     def baseline_samples(self) -> int:
@@ -100,26 +86,19 @@ class Auto:
         quality = self.predict(request) if self.predict else [arm.quality for arm in self.arms]
         return max(range(len(costs)), key=lambda a: (quality[a] - self.price * costs[a], -costs[a]))
 
-    def start(self, request: Request) -> tuple[Chosen, Actions]:
+    def choose(self, request: Request) -> tuple[int, str]:
+        """The arm that runs, and a sentence about it."""
         arm = self.pick(request)
-        policy = self.arms[arm].policy
-        inner, actions = policy.start(request)
-        why = f"auto chose {policy.name} at price {self.price:.3g}"
-        return Chosen(arm=arm, inner=inner, why=why), actions
+        return arm, f"auto chose {self.arms[arm].policy.name} at price {self.price:.3g}"
 
-    def watch(self, state: Chosen, sample: int) -> Watch:
-        """What the chosen arm watches."""
-        return watch_of(self.arms[state.arm].policy, state.inner, sample)
-
-    def step(self, state: Chosen, evidence: Evidence) -> tuple[Chosen, Actions]:
-        inner, actions = self.arms[state.arm].policy.step(state.inner, evidence)
-        told = tuple(
-            replace(action, why=f"{state.why}: {action.why}")
+    def told(self, state: Chosen, actions: Actions) -> Actions:
+        """The arm's actions; verdicts say who gave them."""
+        return tuple(
+            replace(action, why=f"{state.note}: {action.why}")
             if isinstance(action, Answer | Escalate)
             else action
             for action in actions
         )
-        return replace(state, inner=inner), told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,20 +15,18 @@ from suffice.core.decisions import (
     ChunkSeen,
     Escalate,
     Evidence,
-    Need,
     Sample,
     SampleFailed,
     SampleFinished,
     Tick,
-    Watch,
-    watch_of,
-    watches_nothing,
+    Trigger,
 )
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.policies.pool import is_share
 from suffice.policies.thinking import Rewired
+from suffice.policies.wrapper import Composed
 
 MOST_RUNGS = 16
 
@@ -72,7 +70,7 @@ class Climb:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cascade:
+class Cascade(Composed):
     """Rungs in order of cost; a rung may be any policy, another cascade included.
 
     A rung's answer stands if the policy gave it with at least `accept` confidence. Else the next
@@ -96,9 +94,9 @@ class Cascade:
             )
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """What any rung needs."""
-        return frozenset().union(*(rung.policy.needs for rung in self.rungs))
+    def parts(self) -> tuple[AnyPolicy, ...]:
+        """The rungs' policies."""
+        return tuple(rung.policy for rung in self.rungs)
 
     @property
     def baseline_samples(self) -> int:
@@ -124,16 +122,11 @@ class Cascade:
         state = _moved(state, inner, state.launched, running, comparable)
         return self._carry(state, actions, ()) if actions else (state, ())
 
-    @property
-    def watches_nothing(self) -> bool:
-        """Whether no rung ever watches a running sample."""
-        return all(watches_nothing(rung.policy) for rung in self.rungs)
-
-    def watch(self, state: Climb, sample: int) -> Watch:
-        """What the running rung watches; nothing in stragglers of earlier ones."""
+    def acts_on(self, state: Climb, sample: int) -> Trigger:
+        """What the running rung acts on; nothing in stragglers of earlier ones."""
         if sample < state.offset:
             return "nothing"
-        return watch_of(self.rungs[state.rung].policy, state.inner, sample - state.offset)
+        return self.rungs[state.rung].policy.acts_on(state.inner, sample - state.offset)
 
     def _enter(self, state: Climb, before: Actions) -> tuple[Climb, Actions]:
         state = replace(state, offset=state.launched)

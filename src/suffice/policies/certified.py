@@ -18,11 +18,8 @@ from suffice.core.decisions import (
     AnyPolicy,
     Escalate,
     Evidence,
-    Need,
     SampleFinished,
-    Watch,
-    watch_of,
-    watches_nothing,
+    Trigger,
 )
 from suffice.core.requests import Request
 from suffice.core.serial import stored
@@ -30,6 +27,7 @@ from suffice.policies.cascade import Cascade, Rung
 from suffice.policies.drift import Monitor
 from suffice.policies.predictor import Predictor
 from suffice.policies.prompt_features import prompt_of
+from suffice.policies.wrapper import Choice, Chosen, Wrapper
 
 _SHOWN: dict[Exit | None, str] = {
     "accepted": "confident", "hopeless": "hopeless", None: "unsure"
@@ -70,25 +68,14 @@ class Gated:
     answered: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gate:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate(Wrapper):
     """A policy whose verdict is judged: it stands at one of the exits, or is handed on."""
 
-    inner: AnyPolicy
     exits: Exits
     predictor: Predictor
 
     name: ClassVar[str] = "gate"
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """The inner policy's."""
-        return self.inner.needs
-
-    @property
-    def baseline_samples(self) -> int:
-        """The inner policy's."""
-        return self.inner.baseline_samples
 
     def start(self, request: Request) -> tuple[Gated, Actions]:
         inner, actions = self.inner.start(request)
@@ -103,14 +90,9 @@ class Gate:
         state = replace(state, inner=inner)
         return state, self._judged(state, actions)
 
-    @property
-    def watches_nothing(self) -> bool:
-        """Whether the inner policy watches no running sample."""
-        return watches_nothing(self.inner)
-
-    def watch(self, state: Gated, sample: int) -> Watch:
-        """What the inner policy watches: a gate acts on verdicts alone."""
-        return watch_of(self.inner, state.inner, sample)
+    def acts_on(self, state: Gated, sample: int) -> Trigger:
+        """What the inner policy acts on: a gate acts on verdicts alone."""
+        return self.inner.acts_on(state.inner, sample)
 
     def _judged(self, state: Gated, actions: Actions) -> Actions:
         return tuple(self._judge(state, action) for action in actions)
@@ -144,17 +126,8 @@ class Guarantee:
     method: str
 
 
-@stored
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certify:
-    """State: the prompt's cluster (None: free-form text, not covered) and the cascade's state."""
-
-    cluster: int | None
-    inner: Any
-
-
 @dataclass(frozen=True, kw_only=True)
-class Certified:
+class Certified(Choice):
     """A cheap arm with certified exits by cluster of prompts, and the safe arm behind it.
 
     Free-form requests are outside the certificate: the safe arm answers them. Every verdict says
@@ -174,55 +147,36 @@ class Certified:
     paper: ClassVar[str] = "2110.01052"
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """What either arm needs."""
-        return self.cheap.needs | self.safe.needs
-
-    @property
     def baseline_samples(self) -> int:
         """The safe arm's."""
         return self.safe.baseline_samples
 
-    def start(self, request: Request) -> tuple[Certify, Actions]:
-        cluster = None
-        if request.answer_format is not None:
-            cluster = self.predictor.cluster(prompt_of(request))
-        inner, actions = self._routes[-1 if cluster is None else cluster].start(request)
-        state = Certify(cluster=cluster, inner=inner)
-        return state, self._told(state, actions)
-
-    def step(self, state: Certify, evidence: Evidence) -> tuple[Certify, Actions]:
-        route = self._routes[-1 if state.cluster is None else state.cluster]
-        inner, actions = route.step(state.inner, evidence)
-        return replace(state, inner=inner), self._told(state, actions)
-
-    def _told(self, state: Certify, actions: Actions) -> Actions:
-        """The actions, every verdict with its facts."""
-        covered = state.cluster is not None
-        route = self._routes[-1 if state.cluster is None else state.cluster]
-        standing = Coverage(
-            id=self.guarantee.id,
-            status="valid" if covered else "not covered",
-            reason="" if covered else "free-form text",
-        )
-        return stamped(actions, standing, safe=route is self.safe)
-
     @cached_property
-    def watches_nothing(self) -> bool:
-        """Whether no route ever watches a running sample."""
-        return all(map(watches_nothing, self._routes))
-
-    def watch(self, state: Certify, sample: int) -> Watch:
-        """What the request's route watches."""
-        route = self._routes[-1 if state.cluster is None else state.cluster]
-        return watch_of(route, state.inner, sample)
-
-    @cached_property
-    def _routes(self) -> tuple[AnyPolicy, ...]:
+    def parts(self) -> tuple[AnyPolicy, ...]:
         """The policy of every cluster, the safe arm last."""
         samplers = self.samplers or (None,) * len(self.clusters)
         routes = map(self._route, self.clusters, samplers)
         return (*routes, self.safe)
+
+    @cached_property
+    def waits_for_ends(self) -> bool:
+        """Whether no part ever acts on a running sample."""
+        return all(part.waits_for_ends for part in self.parts)
+
+    def choose(self, request: Request) -> tuple[int, str]:
+        """The prompt's cluster; the note says why the request is not covered, empty if it is."""
+        if request.answer_format is None:
+            return len(self.clusters), "free-form text"
+        return self.predictor.cluster(prompt_of(request)), ""
+
+    def told(self, state: Chosen, actions: Actions) -> Actions:
+        """The actions, every verdict with its facts."""
+        standing = Coverage(
+            id=self.guarantee.id,
+            status="not covered" if state.note else "valid",
+            reason=state.note,
+        )
+        return stamped(actions, standing, safe=self.parts[state.part] is self.safe)
 
     def _route(self, exits: Exits, sampler: AnyPolicy | None) -> AnyPolicy:
         if sampler is not None:

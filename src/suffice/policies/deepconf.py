@@ -10,24 +10,24 @@ from typing import ClassVar, Literal
 from suffice.core.decisions import (
     Actions,
     Answer,
+    BasePolicy,
     Cancel,
     ChunkSeen,
     Evidence,
     Need,
     SampleFailed,
     SampleFinished,
-    Watch,
+    Trigger,
     WindowBelow,
-    watch_nothing,
 )
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.policies.pool import (
     Pool,
+    PoolPolicy,
     Seen,
     at_least,
-    ended,
     is_count,
     is_share,
     one_sample,
@@ -48,7 +48,7 @@ TOP_LOGPROBS = 20  # k of the paper's token confidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeepConfOffline:
+class DeepConfOffline(PoolPolicy):
     """Draw all, keep the most confident share, vote with confidence as weight."""
 
     samples: int = option(64, "samples to draw; gains are reported from 64 on")
@@ -61,7 +61,6 @@ class DeepConfOffline:
     name: ClassVar[str] = "deepconf_offline"
     paper: ClassVar[str] = "2508.15260"
     needs: ClassVar[frozenset[Need]] = frozenset({"logprobs"})
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_count("samples", self.samples, 1)
@@ -75,21 +74,22 @@ class DeepConfOffline:
         """A plain vote over as many."""
         return self.samples
 
-    def start(self, request: Request) -> tuple[Pool, Actions]:
-        if request.answer_format is None:
-            return one_sample(top_logprobs=TOP_LOGPROBS)
+    def alone(self) -> tuple[Pool, Actions]:
+        """One sample, with its token confidences."""
+        return one_sample(top_logprobs=TOP_LOGPROBS)
+
+    def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.samples, top_logprobs=TOP_LOGPROBS)
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone:
-            return step_alone(state, evidence)
+    def settle(self, state: Pool, evidence: Evidence) -> Pool:
+        """The pool after a sample ended, with its signal."""
         signal = None
         if isinstance(evidence, SampleFinished) and evidence.confidences:
             signal = trace_signal(evidence.confidences, self.signal, self.window)
-        state = state.settle(evidence, signal)
-        if not ended(evidence) or state.running:
-            return state, ()
-        return state, confident_vote(state, self.keep)
+        return state.settle(evidence, signal)
+
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
+        return state, () if state.running else confident_vote(state, self.keep)
 
 
 def confident_vote(pool: Pool, keep: float, threshold: float | None = None) -> Actions:
@@ -135,7 +135,7 @@ class Online:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeepConfOnline:
+class DeepConfOnline(BasePolicy):
     """Warm up, then stop every trace whose confidence falls below what most warm-up traces kept.
 
     After `warmup` whole traces: threshold = the signal that the top `keep` of them reach; further
@@ -180,7 +180,7 @@ class DeepConfOnline:
             return replace(state, pool=pool), actions
         match evidence:
             case ChunkSeen():
-                return self._watch(state, evidence)
+                return self._follow(state, evidence)
             case SampleFinished() if state.threshold is None:
                 pool = state.pool.settle(evidence)
                 warm = (*state.warmup, evidence.confidences)
@@ -193,13 +193,13 @@ class DeepConfOnline:
             case _:
                 return state, ()
 
-    def watch(self, state: Online, sample: int) -> Watch:
+    def acts_on(self, state: Online, sample: int) -> Trigger:
         """Windows of running samples, once the warm-up has set the threshold."""
         if state.pool.alone or state.threshold is None or sample not in state.pool.running:
             return "nothing"
         return WindowBelow(size=state.size, threshold=state.threshold)
 
-    def _watch(self, state: Online, chunk: ChunkSeen) -> tuple[Online, Actions]:
+    def _follow(self, state: Online, chunk: ChunkSeen) -> tuple[Online, Actions]:
         if state.threshold is None or chunk.sample not in state.pool.running:
             return state, ()
         known = dict(state.windows)

@@ -5,22 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from suffice.core.decisions import Actions, Answer, Evidence, Need, watch_nothing
+from suffice.core.decisions import Actions, Answer, Evidence, Need, WholeSamples
 from suffice.core.requests import Request
 from suffice.core.thinking import Thinking
-from suffice.policies.pool import (
-    Pool,
-    ended,
-    is_count,
-    one_sample,
-    option,
-    step_alone,
-)
+from suffice.policies.pool import Pool, PoolPolicy, ended, is_count, one_sample, option
 from suffice.policies.votes import decided, weighted_tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Single:
+class Single(WholeSamples):
     """One sample, streamed as it comes; its confidence is its mean token probability."""
 
     effort: str | None = option(None, "thinking effort: none, minimal, low, medium, high, xhigh")
@@ -31,7 +24,6 @@ class Single:
     paper: ClassVar[str] = "the baseline"
     needs: ClassVar[frozenset[Need]] = frozenset()
     baseline_samples: ClassVar[int] = 1
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         if self.effort is not None:
@@ -50,7 +42,7 @@ class Single:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SelfConsistency:
+class SelfConsistency(PoolPolicy):
     """A fixed number of samples at once, majority vote."""
 
     samples: int = option(16, "samples to draw")
@@ -61,7 +53,6 @@ class SelfConsistency:
     name: ClassVar[str] = "self_consistency"
     paper: ClassVar[str] = "2203.11171"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_count("samples", self.samples, 1)
@@ -71,17 +62,10 @@ class SelfConsistency:
         """Samples of the uniform vote: its own."""
         return self.samples
 
-    def start(self, request: Request) -> tuple[Pool, Actions]:
-        if request.answer_format is None:
-            return one_sample(top_logprobs=0)
+    def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.samples)
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone:
-            return step_alone(state, evidence)
-        state = state.settle(evidence)
-        if not ended(evidence):
-            return state, ()
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
         if not state.running:
             return state, state.majority(f"majority of {len(state.seen)} samples")
         if self.stop_when_decided and decided(state.counts, len(state.running)):
@@ -90,7 +74,7 @@ class SelfConsistency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BestOfN:
+class BestOfN(WholeSamples):
     """The best of a fixed number of samples by a verifier or reward function.
 
     Weighted: the answer whose samples have the largest summed score, as in Snell et al.
@@ -105,7 +89,6 @@ class BestOfN:
     name: ClassVar[str] = "best_of_n"
     paper: ClassVar[str] = "2408.03314"
     needs: ClassVar[frozenset[Need]] = frozenset({"score"})
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_count("samples", self.samples, 1)

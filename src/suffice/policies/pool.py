@@ -18,8 +18,10 @@ from suffice.core.decisions import (
     Sample,
     SampleFailed,
     SampleFinished,
+    WholeSamples,
 )
 from suffice.core.errors import InputError
+from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.core.series import DrawnLogprobs
 from suffice.policies.votes import tally
@@ -162,6 +164,42 @@ def step_alone(pool: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
     """The step of a policy that drew `one_sample`, its answers not being comparable."""
     pool = pool.settle(evidence)
     return pool, pool.sole("free-form text is not voted on") if ended(evidence) else ()
+
+
+class PoolPolicy(WholeSamples):
+    """Base of policies over a pool of whole samples whose answers are compared.
+
+    Free-form text cannot be compared: one sample answers it. A policy says how it begins and what
+    it makes of the pool whenever a sample has ended.
+    """
+
+    __slots__ = ()
+
+    def opening(self) -> tuple[Pool, Actions]:
+        """The first samples."""
+        raise NotImplementedError
+
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
+        """What follows now that a sample has ended."""
+        raise NotImplementedError
+
+    def alone(self) -> tuple[Pool, Actions]:
+        """The one sample that answers free-form text."""
+        return one_sample(top_logprobs=0)
+
+    def settle(self, state: Pool, evidence: Evidence) -> Pool:
+        """The pool after a sample ended."""
+        return state.settle(evidence)
+
+    def start(self, request: Request) -> tuple[Pool, Actions]:
+        return self.alone() if request.answer_format is None else self.opening()
+
+    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
+        if state.alone:
+            return step_alone(state, evidence)
+        if not ended(evidence):
+            return state, ()
+        return self.decide(self.settle(state, evidence))
 
 
 def at_least(name: str, value: float, least: float) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from suffice.core.decisions import (
     Actions,
     Answer,
+    BasePolicy,
     ChunkSeen,
     Escalate,
     Evidence,
@@ -44,7 +45,7 @@ class Probing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerStability:
+class AnswerStability(BasePolicy):
     """Every `chunk` tokens, ask for the answer; stop when `k` probes in a row agree (Dynasor).
 
     Presets of the paper as (k, chunk): mild (8, 64), low (5, 64), mid (3, 64), high (2, 64),

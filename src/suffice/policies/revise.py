@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from suffice.core.decisions import Actions, Evidence, Need, SampleFailed, SampleFinished
+from suffice.core.decisions import (
+    Actions,
+    Evidence,
+    Need,
+    SampleFailed,
+    SampleFinished,
+    WholeSamples,
+)
 from suffice.core.errors import InputError
 from suffice.core.requests import Message, Request
 from suffice.core.serial import stored
@@ -28,7 +35,7 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SequentialRevision:
+class SequentialRevision(WholeSamples):
     """Revise an attempt several times, the last few attempts in context, then choose inside.
 
     Right answers get revised away (about 38 % in Snell et al.), so the last attempt need not win.

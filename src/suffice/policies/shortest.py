@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from suffice.core.decisions import Actions, Answer, Evidence, Need, watch_nothing
+from suffice.core.decisions import Actions, Answer, Need
 from suffice.core.errors import InputError
-from suffice.core.requests import Request
-from suffice.policies.pool import Pool, ended, is_count, one_sample, option, step_alone
+from suffice.policies.pool import Pool, PoolPolicy, is_count, option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShortMAtK:
+class ShortMAtK(PoolPolicy):
     """Draw k at once, stop all when m are done, vote among those; ties go to the shortest."""
 
     k: int = option(8, "samples drawn at once")
@@ -21,7 +20,6 @@ class ShortMAtK:
     name: ClassVar[str] = "short_m_at_k"
     paper: ClassVar[str] = "2505.17813"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_count("m", self.m, 1)
@@ -34,16 +32,11 @@ class ShortMAtK:
         """A vote over all k."""
         return self.k
 
-    def start(self, request: Request) -> tuple[Pool, Actions]:
-        if request.answer_format is None:
-            return one_sample(top_logprobs=0)
+    def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.k)
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone:
-            return step_alone(state, evidence)
-        state = state.settle(evidence)
-        if not ended(evidence) or (len(state.seen) < self.m and state.running):
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
+        if len(state.seen) < self.m and state.running:
             return state, ()
         counts = state.counts
         if not counts:

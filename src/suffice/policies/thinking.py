@@ -9,7 +9,7 @@ from suffice.core.decisions import (
     Action,
     Actions,
     Answer,
-    AnyPolicy,
+    BasePolicy,
     Cancel,
     ChunkSeen,
     Escalate,
@@ -18,52 +18,24 @@ from suffice.core.decisions import (
     Sample,
     SampleFailed,
     SampleFinished,
-    Watch,
-    watch_of,
 )
 from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.core.thinking import Thinking
 from suffice.policies.fixed import SelfConsistency
 from suffice.policies.pool import Pool, at_least, option
+from suffice.policies.wrapper import Wrapper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rewired:
+class Rewired(Wrapper):
     """A policy whose samples use another model or another think block, where they set none."""
 
-    inner: AnyPolicy
     model: str | None = None
     thinking: Thinking | None = None
 
-    @property
-    def name(self) -> str:
-        """The inner policy's."""
-        return self.inner.name
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """The inner policy's."""
-        return self.inner.needs
-
-    @property
-    def baseline_samples(self) -> int:
-        """The inner policy's."""
-        return self.inner.baseline_samples
-
-    def start(self, request: Request) -> tuple[object, Actions]:
-        state, actions = self.inner.start(request)
-        return state, self._rewire(actions)
-
-    def step(self, state: object, evidence: Evidence) -> tuple[object, Actions]:
-        state, actions = self.inner.step(state, evidence)
-        return state, self._rewire(actions)
-
-    def watch(self, state: object, sample: int) -> Watch:
-        """What the inner policy watches."""
-        return watch_of(self.inner, state, sample)
-
-    def _rewire(self, actions: Actions) -> Actions:
+    def told(self, actions: Actions) -> Actions:
+        """Its samples rewired."""
         return tuple(self._rewire_one(action) for action in actions)
 
     def _rewire_one(self, action: Action) -> Action:
@@ -105,7 +77,7 @@ class NoThinking(SelfConsistency):
         begun = FINISHED_BLOCK if self.begin else ""
         return state, tuple(
             replace(action, preface=begun) if isinstance(action, Sample) else action
-            for action in at_once._rewire(actions)
+            for action in at_once.told(actions)
         )
 
 
@@ -125,7 +97,7 @@ class Forcing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetForcing:
+class BudgetForcing(BasePolicy):
     """Hold the think block to a budget from outside the engine (s1).
 
     A block that reaches `budget` tokens is closed and the answer asked for; one that closes before

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from suffice.core.coverage import Exit
-from suffice.core.decisions import Actions, Evidence
+from suffice.core.decisions import Actions
 from suffice.policies.agreement import AdaptiveConsistency
-from suffice.policies.pool import Pool, at_least, ended, is_share, option, step_alone
+from suffice.policies.pool import Pool, at_least, is_share, option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +30,13 @@ class TwoSided(AdaptiveConsistency):
         is_share("hopeless", self.hopeless)
         at_least("patience", self.patience, 1)
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone or not ended(evidence):
-            return step_alone(state, evidence) if state.alone else (state.settle(evidence), ())
-        settled = state.settle(evidence)
-        if self.gives_in(settled) and self.agreement(settled) < self.threshold:
-            share = settled.counts[0][1] / len(settled.seen) if settled.counts else 0.0
-            why = f"hopeless: the leader has {share:.0%} of {len(settled.seen)} samples"
-            early: Exit = "hopeless" if len(settled.seen) < self.max_samples else "safe"
-            return settled, settled.majority(why, share, early)
-        return AdaptiveConsistency.step(self, state, evidence)
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
+        if self.gives_in(state) and self.agreement(state) < self.threshold:
+            share = state.counts[0][1] / len(state.seen) if state.counts else 0.0
+            why = f"hopeless: the leader has {share:.0%} of {len(state.seen)} samples"
+            early: Exit = "hopeless" if len(state.seen) < self.max_samples else "safe"
+            return state, state.majority(why, share, early)
+        return AdaptiveConsistency.decide(self, state)
 
     def gives_in(self, state: Pool) -> bool:
         """Whether the answers scatter too much to go on."""

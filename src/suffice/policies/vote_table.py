@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
-from suffice.core.decisions import Actions, Escalate, Evidence, Need, watch_nothing
+from suffice.core.decisions import Actions, Escalate, Need
 from suffice.core.errors import InputError
-from suffice.core.requests import Request
-from suffice.policies.pool import Pool, ended, is_count, one_sample, option, step_alone
+from suffice.policies.pool import Pool, PoolPolicy, is_count, option
 from suffice.policies.votes import top_two
 
 Verdict = Literal["answer", "escalate", "go on"]
@@ -26,7 +25,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoteTable:
+class VoteTable(PoolPolicy):
     """Stop as soon as a fitted table says that the vote is settled, or not worth more samples.
 
     Entry n of `answer` holds a digit (0-9, a-z) for every number of votes of the runner-up: the
@@ -41,7 +40,6 @@ class VoteTable:
     name: ClassVar[str] = "vote_table"
     paper: ClassVar[str] = "2305.11860"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    watch = staticmethod(watch_nothing)
 
     def __post_init__(self) -> None:
         is_count("entries of answer", len(self.answer), 1)
@@ -80,17 +78,10 @@ class VoteTable:
             return "escalate"
         return "answer" if n >= self.max_samples else "go on"
 
-    def start(self, request: Request) -> tuple[Pool, Actions]:
-        if request.answer_format is None:
-            return one_sample(top_logprobs=0)
+    def opening(self) -> tuple[Pool, Actions]:
         return self._draw(Pool(), State(0, 0, 0))
 
-    def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-        if state.alone:
-            return step_alone(state, evidence)
-        state = state.settle(evidence)
-        if not ended(evidence):
-            return state, ()
+    def decide(self, state: Pool) -> tuple[Pool, Actions]:
         counts = state.counts
         votes = State(len(state.seen), *top_two(counts))
         verdict = self.verdict(votes) if state.seen else "go on"

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.completions import SENTINEL_LOGPROB
 from suffice.core.coverage import Exit
-from suffice.core.decisions import Actions, AnyPolicy, Evidence, SampleFinished, watch_nothing
+from suffice.core.decisions import Actions, AnyPolicy, Evidence, SampleFinished, Trigger
 from suffice.core.errors import InputError, NoAnswer
 from suffice.core.requests import Request
 from suffice.evals.traces import TraceSet
 from suffice.executors.play import Recorded as Sample
 from suffice.executors.play import play as run
 from suffice.executors.running import Launch
+from suffice.policies.wrapper import Wrapper
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -161,26 +163,27 @@ class Deal:
         return self._recorded.whole(row)
 
 
-class Ends:
-    """A policy, and the samples whose end it has been told of."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends(Wrapper):
+    """A policy, and the samples whose end it has been told of. Recorded samples come whole."""
 
-    watch = staticmethod(watch_nothing)  # recorded samples come whole
+    ended: list[int] = field(default_factory=list)
 
-    def __init__(self, policy: AnyPolicy) -> None:
-        self._policy = policy
-        self.name, self.needs = policy.name, policy.needs
-        self.baseline_samples = policy.baseline_samples
-        self.ended: list[int] = []
+    @property
+    def waits_for_ends(self) -> bool:
+        """Nobody looks into a recorded sample before its end."""
+        return True
 
-    def start(self, request: Request) -> tuple[object, Actions]:
-        """The policy's."""
-        return self._policy.start(request)
-
-    def step(self, state: object, evidence: Evidence) -> tuple[object, Actions]:
+    def step(self, state: Any, evidence: Evidence) -> tuple[Any, Actions]:
         """The policy's."""
         if isinstance(evidence, SampleFinished):
             self.ended.append(evidence.sample)
-        return self._policy.step(state, evidence)
+        return self.inner.step(state, evidence)
+
+    def acts_on(self, state: Any, sample: int) -> Trigger:
+        """Nothing before the end."""
+        del state, sample
+        return "nothing"
 
 
 def play(
@@ -200,7 +203,7 @@ def play(
     exits: list[Exit | None] = []
     traces = recorded.traces
     for question in chosen:
-        deal, seen = Deal(recorded, question, seed), Ends(policy)
+        deal, seen = Deal(recorded, question, seed), Ends(inner=policy)
         try:
             outcome = run(seen, recorded.request(question), deal).outcome
         except NoAnswer:  # what was drawn ended without anything to answer with

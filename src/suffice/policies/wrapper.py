@@ -1,0 +1,114 @@
+"""Policies made of others: what they need, what they act on, and where they pass decisions through.
+
+Wrapper   one policy, whose actions are changed on their way out
+Choice    one of several, chosen by the request
+Composed  anything else that runs other policies (a cascade)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from suffice.core.decisions import Actions, AnyPolicy, BasePolicy, Evidence, Need, Trigger
+from suffice.core.requests import Request
+from suffice.core.serial import stored
+
+
+class Composed(BasePolicy):
+    """A policy that runs others, its `parts`."""
+
+    __slots__ = ()
+
+    @property
+    def parts(self) -> tuple[AnyPolicy, ...]:
+        """The policies inside."""
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What any part needs."""
+        return frozenset().union(*(part.needs for part in self.parts))
+
+    @property
+    def waits_for_ends(self) -> bool:
+        """Whether no part ever acts on a running sample."""
+        return all(part.waits_for_ends for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrapper(Composed):
+    """A policy around another, the same in all that it does not change."""
+
+    inner: AnyPolicy
+
+    @property
+    def parts(self) -> tuple[AnyPolicy, ...]:
+        """The inner policy."""
+        return (self.inner,)
+
+    @property
+    def name(self) -> str:
+        """The inner policy's."""
+        return self.inner.name
+
+    @property
+    def baseline_samples(self) -> int:
+        """The inner policy's."""
+        return self.inner.baseline_samples
+
+    def start(self, request: Request) -> tuple[Any, Actions]:
+        state, actions = self.inner.start(request)
+        return state, self.told(actions)
+
+    def step(self, state: Any, evidence: Evidence) -> tuple[Any, Actions]:
+        state, actions = self.inner.step(state, evidence)
+        return state, self.told(actions) if actions else ()
+
+    def acts_on(self, state: Any, sample: int) -> Trigger:
+        """What the inner policy acts on."""
+        return self.inner.acts_on(state, sample)
+
+    def told(self, actions: Actions) -> Actions:
+        """The inner policy's actions as they go out."""
+        return actions
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """State of a `Choice`: the part that runs, its state, and what the choice wants to remember."""
+
+    part: int
+    inner: Any
+    note: str = ""
+
+
+class Choice(Composed):
+    """One of several policies runs, chosen by the request alone."""
+
+    __slots__ = ()
+
+    def choose(self, request: Request) -> tuple[int, str]:
+        """The part that runs, and a note that is kept in the state."""
+        raise NotImplementedError
+
+    def told(self, state: Chosen, actions: Actions) -> Actions:
+        """The part's actions as they go out."""
+        del state
+        return actions
+
+    def start(self, request: Request) -> tuple[Chosen, Actions]:
+        part, note = self.choose(request)
+        inner, actions = self.parts[part].start(request)
+        state = Chosen(part=part, inner=inner, note=note)
+        return state, self.told(state, actions)
+
+    def step(self, state: Chosen, evidence: Evidence) -> tuple[Chosen, Actions]:
+        inner, actions = self.parts[state.part].step(state.inner, evidence)
+        state = replace(state, inner=inner)
+        return state, self.told(state, actions) if actions else ()
+
+    def acts_on(self, state: Chosen, sample: int) -> Trigger:
+        """What the part that runs acts on."""
+        return self.parts[state.part].acts_on(state.inner, sample)

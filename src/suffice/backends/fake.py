@@ -126,7 +126,7 @@ class FakeBackend:
         """The name it was given."""
         return self._name
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self, model: str | None = None) -> Capabilities:
         """The capabilities it was given."""
         return self._capabilities
 

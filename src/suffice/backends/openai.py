@@ -10,7 +10,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -19,10 +19,11 @@ from typing import Self
 
 import orjson
 
+from suffice.backends.address import Address
 from suffice.backends.http_client import HttpClient
 from suffice.backends.http_connection import HttpResponse
-from suffice.backends.probe import probe
-from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.probe import listed_models, probe
+from suffice.backends.protocol import Capabilities, Chunk, ModelCard
 from suffice.backends.sse import SseOverflow, SseParser
 from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import (
@@ -38,13 +39,17 @@ from suffice.core.errors import (
     InputError,
     LacksCapability,
     MalformedStream,
+    UpstreamRefused,
     UpstreamRejected,
+    UpstreamTimeout,
 )
 from suffice.core.requests import Request, Sampling
 from suffice.core.thinking import ModeTokens, Thinking, mode_bias
 
 # After its last event a stream has only its end to send; no server is waited for longer than this.
 DRAIN_S = 0.1
+# Telling what it serves takes a server no time; one that hangs must not hold a question up.
+LIST_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +59,10 @@ class Timeouts:
     connect_s: float = 5.0
     first_byte_s: float = 120.0  # queueing and prefill happen before anything is sent
     silence_s: float = 60.0  # between two pieces of a running stream
+    answer_s: float = 600.0  # a whole answer that is not streamed: nothing comes before its end
 
     def __post_init__(self) -> None:
-        for name in ("connect_s", "first_byte_s", "silence_s"):
+        for name in ("connect_s", "first_byte_s", "silence_s", "answer_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"timeout {name} must be positive, got {getattr(self, name)}")
 
@@ -72,7 +78,7 @@ class RawResponse:
 
 
 class OpenAIBackend:
-    """One upstream. `base_url` may end in /v1 or not."""
+    """One upstream; how its paths follow from `base_url`: `suffice.backends.address`."""
 
     def __init__(
         self,
@@ -84,36 +90,59 @@ class OpenAIBackend:
         declared: Capabilities | None = None,
         mode_tokens: ModeTokens | None = None,
         tls: ssl.SSLContext | None = None,
+        base_path: str | None = None,
+        api_key_header: str | None = None,
+        serves: Sequence[str] = (),
     ) -> None:
         """`declared` capabilities are believed without a probe; `mode_tokens` say that the served
         model chooses by them whether it thinks, which no probe can find; `tls` is what certificates
-        are checked by, the system's by default.
+        are checked by, the system's by default. `base_path` stands for /v1 as it is; the key goes
+        into `api_key_header` instead of `Authorization: Bearer`; a server that lists no models
+        `serves` these.
         """  # fmt: skip
-        url = base_url.rstrip("/").removesuffix("/v1")
-        self._name = name or url.split("://", 1)[-1]
+        self.address = Address.of(base_url, base_path=base_path)
+        self._name = name or self.address.name
         self.timeouts = timeouts or Timeouts()
         self._client = HttpClient(
-            url,
+            self.address.origin,
             name=self._name,
-            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            headers=_key_headers(api_key, api_key_header),
             connect_s=self.timeouts.connect_s,
             tls=tls,
         )
         self._mode_tokens = mode_tokens
-        self._found: tuple[Capabilities, Dialect] | None = None
+        self._serves = tuple(serves)
+        self._declared: tuple[Capabilities, Dialect] | None = None
         if declared is not None:
             dialect = Dialect(prefill="continue_final_message" if declared.prefill else None)
-            self._found = (declared, dialect)
-        self._probing = asyncio.Lock()
+            self._declared = (declared, dialect)
+        self._found: dict[str, tuple[Capabilities, Dialect]] = {}
+        self._probing: dict[str, asyncio.Lock] = {}
+        self._takes_stream_options: bool | None = None  # None: no stream has shown it yet
 
     @property
     def name(self) -> str:
         """Host and port, or the name it was given."""
         return self._name
 
-    async def capabilities(self) -> Capabilities:
-        """What the server was found to support; a handful of one-token requests, once."""
-        return (await self._probed())[0]
+    async def models(self) -> tuple[ModelCard, ...]:
+        """What the server lists. Raises a BackendError, UpstreamRejected if it lists nothing."""
+        if self._declared is not None and self._declared[0].models:
+            return tuple(ModelCard(id=name) for name in self._declared[0].models)
+        if self._serves:
+            return tuple(ModelCard(id=name) for name in self._serves)
+        try:
+            async with asyncio.timeout(LIST_S):
+                status, listed = await self.post("/v1/models", None)
+        except TimeoutError:
+            raise UpstreamTimeout(
+                f"{self._name} did not list its models within {LIST_S:g} s"
+            ) from None
+        return listed_models(self._name, status, listed)
+
+    async def capabilities(self, model: str | None = None) -> Capabilities:
+        """What the server was found to support for `model`: a few one-token requests, once."""
+        return (await self._probed(model))[0]
 
     async def stream(
         self,
@@ -123,9 +152,10 @@ class OpenAIBackend:
         model: str,
         thinking: Thinking | None = None,
         prefill: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample; closing the generator closes the socket."""
-        capabilities, dialect = await self._probed()
+        capabilities, dialect = await self._probed(model)
         if request.completion_only:
             if thinking not in (None, Thinking()):
                 raise LacksCapability(
@@ -153,8 +183,7 @@ class OpenAIBackend:
         if capabilities.mode_tokens is not None and not request.completion_only:
             nats = mode_bias(thinking)
         reader, parser = ChunkReader(self._name, mode_bias_nats=nats), SseParser()
-        async with self.open(path, orjson.dumps(body)) as response:
-            await self._check_stream(response)
+        async with self._opened_stream(path, body, headers) as response:
             async for piece in response.body:
                 try:
                     events = parser.feed(piece)
@@ -168,6 +197,39 @@ class OpenAIBackend:
                 yield chunk
             yield reader.last()
             await _drain(response)
+
+    @asynccontextmanager
+    async def _opened_stream(
+        self, path: str, body: Json, headers: Mapping[str, str] | None
+    ) -> AsyncIterator[RawResponse]:
+        """A stream that has begun; asked for again without `stream_options` if it is refused.
+
+        Servers that do not know the field refuse it in words of their own. Whether this one does is
+        known after the first stream.
+        """
+        if self._takes_stream_options is False:
+            body.pop("stream_options", None)
+        unsure = self._takes_stream_options is None and "stream_options" in body
+        async with self.open(path, orjson.dumps(body), headers=headers) as response:
+            try:
+                await self._check_stream(response)
+            except UpstreamRejected as error:
+                if not unsure or error.status not in (400, 422):
+                    raise
+                refusal = error
+            else:
+                if unsure:
+                    self._takes_stream_options = True
+                yield response
+                return
+        del body["stream_options"]
+        async with self.open(path, orjson.dumps(body), headers=headers) as response:
+            try:
+                await self._check_stream(response)
+            except UpstreamRejected:
+                raise refusal from None  # it was something else
+            self._takes_stream_options = False
+            yield response
 
     @asynccontextmanager
     async def open(
@@ -191,11 +253,23 @@ class OpenAIBackend:
             response.close()
 
     async def send(
-        self, path: str, content: bytes | None, *, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        content: bytes | None,
+        *,
+        query: str = "",
+        first_byte_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> HttpResponse:
         """Like `open`, for a caller who reads piece by piece and closes the answer himself."""
-        limit_s = self.timeouts.first_byte_s
-        return await self._client.send(path, content, first_byte_s=limit_s, headers=headers)
+        limit_s = self.timeouts.first_byte_s if first_byte_s is None else first_byte_s
+        asked = self.address.path(path, query)
+        try:
+            return await self._client.send(asked, content, first_byte_s=limit_s, headers=headers)
+        except UpstreamRefused:
+            self._found.clear()  # what answers there next may be another engine
+            self._takes_stream_options = None
+            raise
 
     async def post(self, path: str, body: Json | None) -> tuple[int, Json]:
         """Status and parsed JSON of a plain request (None: a GET); {} where it is not an object."""
@@ -207,6 +281,18 @@ class OpenAIBackend:
         except (json.JSONDecodeError, UnicodeDecodeError):
             value = {}
         return response.status, value if isinstance(value, dict) else {}
+
+    async def metrics(self, *, most_bytes: int) -> str | None:
+        """The page at /metrics, None if there is none or it is larger than `most_bytes`."""
+        async with self.open("/metrics", None) as response:
+            if response.status != 200 or "text" not in response.content_type.lower():
+                return None
+            data = b""
+            async for piece in response.body:
+                data += piece
+                if len(data) > most_bytes:
+                    return None
+        return data.decode(errors="replace")
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -223,12 +309,20 @@ class OpenAIBackend:
     ) -> None:
         await self.aclose()
 
-    async def _probed(self) -> tuple[Capabilities, Dialect]:
-        async with self._probing:
-            if self._found is None:
-                found, dialect = await probe(self)
-                self._found = replace(found, mode_tokens=self._mode_tokens), dialect
-        return self._found
+    async def _probed(self, model: str | None) -> tuple[Capabilities, Dialect]:
+        if self._declared is not None:
+            return self._declared
+        known = self._found.get(model or "")
+        if known is not None:
+            return known
+        async with self._probing.setdefault(model or "", asyncio.Lock()):
+            known = self._found.get(model or "")
+            if known is None:
+                found, dialect = await probe(self, model)
+                known = replace(found, mode_tokens=self._mode_tokens), dialect
+                self._found[model or ""] = known
+        self._probing.pop(model or "", None)
+        return known
 
     async def _pieces(self, response: HttpResponse) -> AsyncGenerator[bytes, None]:
         silence_s = self.timeouts.first_byte_s
@@ -237,7 +331,7 @@ class OpenAIBackend:
             yield piece
 
     async def _check_stream(self, response: RawResponse) -> None:
-        if response.status == 200 and "event-stream" in response.content_type:
+        if response.status == 200 and "event-stream" in response.content_type.lower():
             return
         data = b"".join([piece async for piece in response.body])
         if response.status == 200:
@@ -246,6 +340,12 @@ class OpenAIBackend:
                 "where server-sent events were asked for"
             )
         raise rejection(self._name, response.status, data, response.headers)
+
+
+def _key_headers(api_key: str | None, header: str | None) -> dict[str, str]:
+    if not api_key:
+        return {}
+    return {header.lower(): api_key} if header else {"authorization": f"Bearer {api_key}"}
 
 
 async def _drain(response: RawResponse) -> None:

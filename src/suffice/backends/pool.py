@@ -1,80 +1,51 @@
 """Several upstreams as one backend: each request goes to an upstream that serves its model.
 
-Samples of one request share a prompt, so they go to the same upstream, where its prefix cache is
-warm: upstreams are ranked by a hash of model and conversation (rendezvous hashing). One that fails
-before it has streamed anything is passed over for the next; one that failed lately comes last.
+Which one is the router's business (`suffice.backends.router`), what they serve that of a listing
+per upstream (`suffice.backends.discovery`). One that fails before it has streamed anything is
+passed over for the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
-from suffice.backends.protocol import Backend, Capabilities, Chunk
+from suffice.backends.discovery import Listing
+from suffice.backends.engine_metrics import EngineMetrics
+from suffice.backends.openai import OpenAIBackend
+from suffice.backends.protocol import Backend, Capabilities, Chunk, ModelCard
 from suffice.backends.retry import Attempts, RetryConfig
+from suffice.backends.router import Affinity, Lease, Router, RoutingConfig
 from suffice.core.errors import (
     BackendError,
     InputError,
     UnknownName,
     UpstreamDisconnected,
     UpstreamRefused,
+    UpstreamRejected,
     UpstreamTimeout,
 )
 from suffice.core.requests import Request, Sampling
 from suffice.core.thinking import Thinking
 
-# An upstream that could not be asked what it serves is not asked again for so long.
-ASK_AGAIN_S = 1.0
-# One that broke down in the middle of its work comes last for so long.
-AVOID_S = 5.0
 # Where one upstream is known, others that are slow to tell what they serve get so long.
 PATIENCE_S = 2.0
 
 
-class _Member:
-    """An upstream, and what is known of it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.found: Capabilities | None = None
-        self.asked_at_s = 0.0
-        self.error: BackendError | None = None
-        self.avoid_until_s = 0.0
-        self._ask_again_at_s = 0.0
-        self._asking: asyncio.Task[None] | None = None
-
-    def ask(self) -> asyncio.Task[None] | None:
-        """The task that asks it, shared by all who wait; None while its last error is fresh."""
-        if self._asking is not None and not self._asking.done():
-            return self._asking
-        if self.error is not None and time.monotonic() < self._ask_again_at_s:
-            return None
-        self.asked_at_s = time.monotonic()
-        self._asking = asyncio.create_task(self._ask())
-        return self._asking
-
-    async def _ask(self) -> None:
-        try:
-            self.found = await self.backend.capabilities()
-            self.error = None
-        except BackendError as error:
-            self.error = error
-            self._ask_again_at_s = time.monotonic() + ASK_AGAIN_S
-
-    async def aclose(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait((self._asking,))
-        await self.backend.aclose()
-
-
 class BackendPool:
-    """Upstreams by the models they serve. A single one may serve under any name."""
+    """Upstreams by the models they serve."""
 
-    def __init__(self, backends: Sequence[Backend], *, retry: RetryConfig | None = None) -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        *,
+        retry: RetryConfig | None = None,
+        routing: RoutingConfig | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """`weights` by name, 1 where none is given: a share of equal models' requests."""
         if not backends:
             raise InputError("a pool needs at least one upstream")
         names = [backend.name for backend in backends]
@@ -82,58 +53,123 @@ class BackendPool:
             raise InputError(f"upstream names must differ, got {', '.join(names)}")
         self.backends = tuple(backends)
         self.retry = retry or RetryConfig()
-        self._members = {backend.name: _Member(backend) for backend in backends}
+        routing = routing or RoutingConfig()
+        self.router = Router({name: (weights or {}).get(name, 1.0) for name in names}, routing)
+        self._by_name = {backend.name: backend for backend in backends}
+        self._listings = {b.name: Listing(b, refresh_s=routing.models_s) for b in backends}
+        self._metrics = EngineMetrics(self.router) if routing.engine_metrics else None
 
     @property
     def name(self) -> str:
         """The upstreams' names."""
         return ", ".join(backend.name for backend in self.backends)
 
-    async def capabilities(self) -> Capabilities:
-        """What every reachable upstream supports, and the models of all.
+    # --- what is served
+
+    async def cards(self, *, newer_than_s: float = 0.0) -> tuple[ModelCard, ...]:
+        """Every model that can be asked for, once, in the order of the upstreams.
+
+        Lists that are older than `newer_than_s` are asked for again; who is slow with it is shown
+        as he was. Raises the first upstream's error if none can be reached.
+        """
+        listings = self._listings.values()
+        asking = {
+            task
+            for each in listings
+            if (newer_than_s or not each.is_sure) and (task := each.ask(newer_than_s=newer_than_s))
+        }
+        while asking and not any(each.is_sure for each in listings):
+            _, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        if asking:
+            await asyncio.wait(asking, timeout=PATIENCE_S)
+        known = [each for each in listings if each.is_sure]
+        if not known:
+            raise next(each.error for each in listings if each.error is not None)
+        found: dict[str, ModelCard] = {}
+        for each in known:
+            for card in each.cards.values():
+                found.setdefault(card.id, card)
+        return tuple(found.values())
+
+    def served_by(self, name: str) -> tuple[str, ...]:
+        """Models of one upstream as far as they are known; nothing is asked."""
+        return tuple(self._listings[name].cards)
+
+    async def default_model(self, *, chats: bool = True) -> str:
+        """The first upstream's first model; with `chats`, the first that is able to."""
+        cards = await self.cards()
+        if chats:
+            for card in cards:
+                if (await self._capabilities_of(card.id)).chat:
+                    return card.id
+        if not cards:
+            raise UnknownName(f"{self.name}: no model is served")
+        return cards[0].id
+
+    async def _capabilities_of(self, model: str) -> Capabilities:
+        return await self.placed(Affinity(key=model.encode())).capabilities(model)
+
+    async def capabilities(self, model: str | None = None) -> Capabilities:
+        """What every reachable upstream (that serves `model`) supports, and the models of all.
 
         Raises the first upstream's error if none can be reached.
         """
-        members = tuple(self._members.values())
-        able = [member.found for member in members if member.found is not None]
-        if len(able) < len(members):
-            able = await self._asked(members, able)
-        return able[0] if len(able) == 1 else _common(able)
-
-    async def _asked(
-        self, members: Sequence[_Member], able: list[Capabilities]
-    ) -> list[Capabilities]:
-        """What the upstreams support, asking those that have not been."""
-        asking = {task for member in members if member.found is None and (task := member.ask())}
-        while asking and not able:
-            _, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            able = [member.found for member in members if member.found is not None]
-        until_s = max((m.asked_at_s for m in members if m.found is None), default=0.0) + PATIENCE_S
-        if asking and until_s > time.monotonic():
-            await asyncio.wait(asking, timeout=until_s - time.monotonic())
-        able = [member.found for member in members if member.found is not None]
+        if model is None:
+            await self.cards()
+        backends = self.backends if model is None else await self.serving(model)
+        tasks = [asyncio.create_task(_able(backend, model)) for backend in backends]
+        try:
+            await _some(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        found = [task.result() for task in tasks if not task.cancelled()]
+        able = [each for each in found if isinstance(each, Capabilities)]
         if not able:
-            raise next(member.error for member in members if member.error is not None)
-        return able
+            raise next(each for each in found if isinstance(each, BackendError))
+        return able[0] if len(able) == 1 else _common(able)
 
     async def serving(self, model: str) -> tuple[Backend, ...]:
         """Upstreams that serve `model`. Raises UnknownName, or why none could be asked.
 
-        Waits for upstreams that have not been asked yet only if no other serves it.
+        Waits for upstreams to be asked only if none is known to serve it.
         """
-        chosen = self._known(model)
-        members = self._members.values()
-        asking = {task for each in members if each.found is None and (task := each.ask())}
+        listings = self._listings.values()
+        chosen = [each.backend for each in listings if each.serves(model)]
+        if chosen:
+            for each in listings:
+                each.refresh() if each.is_sure else each.ask()
+            if len(chosen) > 1 and self._metrics is not None:
+                self._metrics.look(chosen)
+            return tuple(chosen)
+        return await self._looked_up(model)
+
+    async def _looked_up(self, model: str) -> tuple[Backend, ...]:
+        """The same, after every upstream was asked anew, or as soon as one serves it."""
+        listings = self._listings.values()
+        asking = {task for each in listings if (task := each.ask())}
+        chosen: list[Backend] = []
         while asking and not chosen:
             _, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            chosen = self._known(model)
+            chosen = [each.backend for each in listings if each.serves(model)]
         if chosen:
-            return chosen
-        errors = [each.error for each in members if each.found is None and each.error is not None]
+            return tuple(chosen)
+        # One that served it and refuses connections now may come back while we try.
+        chosen = [each.backend for each in listings if model in each.cards and not each.is_sure]
+        if chosen:
+            return tuple(chosen)
+        errors = [each.error for each in listings if each.error is not None]
         if errors:
             raise errors[0]  # an upstream that is down may be the one that serves it
-        known = [name for each in members if each.found for name in each.found.models]
+        known = [name for each in listings for name in each.cards]
         raise UnknownName.of("model", model, known, "— GET /v1/models lists what is served")
+
+    # --- asking
+
+    def placed(self, affinity: Affinity, *, headers: Mapping[str, str] | None = None) -> Placement:
+        """The pool as one call sees it: all its samples go where its conversation is."""
+        return Placement(self, affinity, headers or {})
 
     async def stream(
         self,
@@ -145,68 +181,157 @@ class BackendPool:
         prefill: str = "",
     ) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample from the first upstream in rank that takes it."""
-        attempts = Attempts(self.ranked(await self.serving(model), model, request), self.retry)
+        placed = self.placed(affinity_of(request, model))
+        chunks = placed.stream(request, sampling, model=model, thinking=thinking, prefill=prefill)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def failed(self, backend: Backend, error: BackendError) -> None:
+        """Remember that an upstream broke down, or does not serve what it was said to."""
+        if isinstance(error, UpstreamRefused | UpstreamDisconnected | UpstreamTimeout):
+            self.router.failed(backend.name)
+        if isinstance(error, UpstreamRefused):
+            self._listings[backend.name].doubt(gone=True)
+        elif isinstance(error, UpstreamRejected) and error.status == 404:
+            self._listings[backend.name].doubt()
+
+    async def aclose(self) -> None:
+        """Close every upstream."""
+        if self._metrics is not None:
+            await self._metrics.aclose()
+        await asyncio.gather(*(listing.aclose() for listing in self._listings.values()))
+        await asyncio.gather(*(backend.aclose() for backend in self.backends))
+
+
+class Placement:
+    """One call's view of a pool: a backend whose samples stay together."""
+
+    def __init__(self, pool: BackendPool, affinity: Affinity, headers: Mapping[str, str]) -> None:
+        """`headers` go with every request to an upstream."""
+        self.pool = pool
+        self.affinity = affinity
+        self._headers = headers
+        self._samples = 0
+        self._chosen: dict[str, str] = {}  # by model
+
+    @property
+    def name(self) -> str:
+        """The upstreams' names."""
+        return self.pool.name
+
+    def order(self, model: str, backends: Sequence[Backend]) -> list[Backend]:
+        """Upstreams in the order to try; the one that this call began with is the first."""
+        if len(backends) == 1:
+            return list(backends)
+        by_name = {backend.name: backend for backend in backends}
+        names = self.pool.router.order(self.affinity, tuple(by_name))
+        chosen = self._chosen.get(model)
+        if chosen in by_name and not self.pool.router.avoided(chosen):
+            names.remove(chosen)
+            names.insert(0, chosen)
+        self._chosen[model] = names[0]
+        return [by_name[name] for name in names]
+
+    def begin(self, backend: Backend, backends: Sequence[Backend]) -> Lease:
+        """A request goes to `backend`, one of `backends`, now."""
+        names = tuple(each.name for each in backends)
+        return self.pool.router.begin(self.affinity, backend.name, names)
+
+    async def capabilities(self, model: str | None = None) -> Capabilities:
+        """What the upstream that this call belongs to supports; the next one's if it is down."""
+        if model is None:
+            return await self.pool.capabilities()
+        backends = self.order(model, await self.pool.serving(model))
+        errors = []
+        for backend in backends:
+            try:
+                return await backend.capabilities(model)
+            except BackendError as error:
+                self.pool.failed(backend, error)
+                errors.append(error)
+        raise errors[0]
+
+    async def stream(
+        self,
+        request: Request,
+        sampling: Sampling,
+        *,
+        model: str,
+        thinking: Thinking | None = None,
+        prefill: str = "",
+    ) -> AsyncGenerator[Chunk, None]:
+        """Chunks of one sample from the first upstream in rank that takes it."""
+        backends = self.order(model, await self.pool.serving(model))
+        attempts = Attempts(backends, self.pool.retry)
+        headers = self._headers_of_sample()
         while True:
             backend = attempts.upstream
             began = False
-            chunks = backend.stream(
-                request, sampling, model=model, thinking=thinking, prefill=prefill
-            )
+            more = {"headers": headers} if headers and isinstance(backend, OpenAIBackend) else {}
+            lease = self.begin(backend, backends)
             try:
+                chunks = backend.stream(
+                    request, sampling, model=model, thinking=thinking, prefill=prefill, **more
+                )
                 async with aclosing(chunks):
                     async for chunk in chunks:
-                        began = True
+                        if not began:
+                            began = True
+                            lease.first_byte()
                         yield chunk
             except BackendError as error:
-                self.failed(backend, error)
+                self.pool.failed(backend, error)
                 if began:
                     raise
                 wait_s = attempts.failed(error)
             else:
                 return
+            finally:
+                lease.end()
             await asyncio.sleep(wait_s)
 
-    def ranked(self, backends: Sequence[Backend], model: str, request: Request) -> list[Backend]:
-        """Upstreams in the order to try, those that failed lately last."""
-        if len(backends) == 1:
-            return list(backends)
-        return self.sound_first(ranking(backends, model, request))
-
-    def sound_first(self, backends: Sequence[Backend]) -> list[Backend]:
-        """The same order, but those that failed lately come last."""
-        now_s = time.monotonic()
-        return sorted(backends, key=lambda b: self._members[b.name].avoid_until_s > now_s)
-
-    def failed(self, backend: Backend, error: BackendError) -> None:
-        """Remember that an upstream broke down."""
-        if isinstance(error, UpstreamRefused | UpstreamDisconnected | UpstreamTimeout):
-            self._members[backend.name].avoid_until_s = time.monotonic() + AVOID_S
-
     async def aclose(self) -> None:
-        """Close every upstream."""
-        await asyncio.gather(*(member.aclose() for member in self._members.values()))
+        """The pool goes on."""
 
-    def _known(self, model: str) -> tuple[Backend, ...]:
-        return tuple(
-            member.backend
-            for member in self._members.values()
-            if member.found is not None and model in member.found.models
-        )
-
-
-def ranking(backends: Sequence[Backend], model: str, request: Request) -> list[Backend]:
-    """Upstreams in the order to try for this conversation; the same for equal conversations."""
-    prompt = "\x00".join([model, *(message.text for message in request.messages)])
-    return ranking_by(backends, prompt.encode(errors="replace"))
+    def _headers_of_sample(self) -> Mapping[str, str]:
+        """The call's headers; engines want a request id of its own for every sample."""
+        self._samples += 1
+        found = self._headers.get("x-request-id")
+        if found is None or self._samples == 1:
+            return self._headers
+        return {**self._headers, "x-request-id": f"{found}-{self._samples}"}
 
 
-def ranking_by(backends: Sequence[Backend], key: bytes) -> list[Backend]:
-    """Upstreams in the order to try for whatever `key` stands for."""
+def affinity_of(request: Request, model: str) -> Affinity:
+    """By the system prompt and the first turn of a conversation."""
+    turns = request.messages
+    system = [turn.text for turn in turns if turn.role in ("system", "developer")]
+    asked = [turn.text for turn in turns if turn.role == "user"]
+    text = "\x00".join([model, *system, *asked[:1]])
+    return Affinity(
+        key=hashlib.blake2b(text.encode(errors="replace"), digest_size=16).digest(),
+        later=any(turn.role == "assistant" for turn in turns),
+        size_bytes=sum(len(turn.text) for turn in turns),
+    )
 
-    def weight(backend: Backend) -> bytes:
-        return hashlib.blake2b(backend.name.encode() + b"\x00" + key, digest_size=8).digest()
 
-    return sorted(backends, key=weight, reverse=True)
+async def _able(backend: Backend, model: str | None) -> Capabilities | BackendError:
+    try:
+        return await backend.capabilities(model)
+    except BackendError as error:
+        return error
+
+
+async def _some(tasks: Sequence[asyncio.Task[Capabilities | BackendError]]) -> None:
+    """Wait until one upstream has told, then `PATIENCE_S` at most for the others."""
+    left = set(tasks)
+    while left:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        if any(isinstance(task.result(), Capabilities) for task in done):
+            break
+    if left:
+        await asyncio.wait(left, timeout=PATIENCE_S)
 
 
 def _common(able: Sequence[Capabilities]) -> Capabilities:
@@ -215,6 +340,7 @@ def _common(able: Sequence[Capabilities]) -> Capabilities:
     contexts = [item.max_context_tokens for item in able if item.max_context_tokens is not None]
     return Capabilities(
         models=tuple(dict.fromkeys(model for item in able for model in item.models)),
+        chat=all(item.chat for item in able),
         logprobs=all(item.logprobs for item in able),
         max_top_logprobs=min(item.max_top_logprobs for item in able),
         thinking_switch=switches.pop() if len(switches) == 1 else None,

@@ -9,9 +9,10 @@ for it. Only whether a thinking model can be stopped takes up to three requests 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Protocol
 
-from suffice.backends.protocol import Capabilities, ThinkingSwitch
+from suffice.backends.protocol import Capabilities, ModelCard, ThinkingSwitch
 from suffice.backends.think_block import BudgetField, budget_fields
 from suffice.backends.wire import Dialect, Json, MaxTokensField, PrefillStyle, logprobs_of, usage_of
 from suffice.core.errors import UpstreamRejected
@@ -22,6 +23,8 @@ _CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 # What closing a turn and opening the next adds in the tersest chat templates is 3 tokens or more;
 # the single letter above is 1, with a space before it 2.
 _TURN_TOKENS = 3
+# What a server answers to a chat that the model cannot have, whatever is asked.
+_NO_CHAT = (400, 404, 405, 422, 501)
 _WANTED_TOP_LOGPROBS = 20  # OpenAI's and vLLM's most
 # A model that thinks is still at it after so many tokens, unless it was made to stop at once.
 THINKING_TOKENS = 24
@@ -37,24 +40,46 @@ class Poster(Protocol):
         """Name of the upstream in messages."""
         ...
 
+    async def models(self) -> tuple[ModelCard, ...]:
+        """What it serves."""
+        ...
+
     async def post(self, path: str, body: Json | None) -> tuple[int, Json]:
         """Status and parsed answer of a POST (None: a GET)."""
         ...
 
 
-async def probe(backend: Poster) -> tuple[Capabilities, Dialect]:
-    """Capabilities and dialect of `backend`'s first model. Raises a BackendError."""
-    status, listed = await backend.post("/v1/models", None)
-    cards = listed.get("data")
-    if status != 200 or not isinstance(cards, list) or not cards:
+def listed_models(upstream: str, status: int, listed: Json) -> tuple[ModelCard, ...]:
+    """The cards in an answer to /v1/models. Raises UpstreamRejected if it is none."""
+    cards = listed.get("data", ())
+    if status != 200 or "data" not in listed or not isinstance(cards, list | None):
         raise UpstreamRejected(
-            f"{backend.name} lists no models at /v1/models (status {status}): "
-            "is this an OpenAI-compatible server?",
+            f"{upstream} lists no models at /v1/models (status {status}): "
+            "is this an OpenAI-compatible server? One that has no list is told what it serves "
+            'by models = ["…"]',
             status=502,
         )
-    models = tuple(card["id"] for card in cards if isinstance(card, dict) and "id" in card)
-    prober = _Prober(backend, models[0])
-    await prober.choose_max_tokens_field()
+    named = [c for c in cards or () if isinstance(c, dict) and isinstance(c.get("id"), str)]
+    return tuple(ModelCard(id=card["id"], card_json=json.dumps(card)) for card in named)
+
+
+async def probe(backend: Poster, model: str | None = None) -> tuple[Capabilities, Dialect]:
+    """Capabilities and dialect of one of `backend`'s models, by default its first.
+
+    No other model is asked anything: a server that loads models on demand would load it.
+    Raises a BackendError.
+    """
+    cards = await backend.models()
+    if model is None:
+        if not cards:
+            raise UpstreamRejected(f"{backend.name} serves no model", status=502)
+        model = cards[0].id
+    card: Json = next((json.loads(each.card_json) for each in cards if each.id == model), {})
+    models = tuple(each.id for each in cards)
+    prober = _Prober(backend, model)
+    if not await prober.chats():
+        able = Capabilities(models=models, chat=False, max_context_tokens=_context_tokens(card))
+        return able, Dialect(cumulative_usage=card.get("owned_by") == "vllm")
     logprobs, switch, style, version, priority, budget = await asyncio.gather(
         prober.top_logprobs(),
         prober.thinking_switch(),
@@ -63,7 +88,7 @@ async def probe(backend: Poster) -> tuple[Capabilities, Dialect]:
         prober.honours("priority", 1),
         prober.thinking_budget(),
     )
-    is_vllm = cards[0].get("owned_by") == "vllm" or "version" in version[1]
+    is_vllm = card.get("owned_by") == "vllm" or "version" in version[1]
     capabilities = Capabilities(
         models=models,
         logprobs=logprobs is not None,
@@ -72,7 +97,7 @@ async def probe(backend: Poster) -> tuple[Capabilities, Dialect]:
         thinking_budget=budget is not None,
         prefill=style is not None,
         priority=priority,
-        max_context_tokens=_context_tokens(cards[0]),
+        max_context_tokens=_context_tokens(card),
     )
     dialect = Dialect(
         max_tokens_field=prober.max_tokens_field,
@@ -94,8 +119,12 @@ class _Prober:
         body = {"model": self._model, "messages": messages or _QUESTION, self.max_tokens_field: 1}
         return await self._backend.post("/v1/chat/completions", body | fields)
 
-    async def choose_max_tokens_field(self) -> None:
-        """Settle how this server wants its limit written; hosted reasoning models differ."""
+    async def chats(self) -> bool:
+        """Whether the model answers chat completions; settles how its limit is written.
+
+        Hosted reasoning models want another field than the rest. An embedding model, or one without
+        a chat template, refuses whatever it is asked.
+        """
         status, _ = await self.ask({})
         if status == 400:  # what it objects to is prose: whether the other name helps is not
             self.max_tokens_field = "max_completion_tokens"
@@ -106,6 +135,7 @@ class _Prober:
             raise UpstreamRejected(
                 f"{self._backend.name} wants a key: set one for this upstream", status=status
             )
+        return status not in _NO_CHAT
 
     async def top_logprobs(self) -> int | None:
         """Most alternatives per token, None without log-probabilities."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
 from suffice.core.requests import Request, Sampling, ToolCall
@@ -15,10 +15,19 @@ ThinkingSwitch = Literal["enable_thinking", "thinking", "reasoning_effort"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
-    """What a backend was found to support when it was probed."""
+class ModelCard:
+    """A model as an upstream lists it: its name, and the whole card as JSON text."""
 
-    models: tuple[str, ...] = ()
+    id: str
+    card_json: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend was found to support when it was probed, for one of its models."""
+
+    models: tuple[str, ...] = ()  # all that it serves
+    chat: bool = True  # answers chat completions; an embedding model does not
     logprobs: bool = False
     max_top_logprobs: int = 0  # most alternatives per token that it returns
     thinking_switch: ThinkingSwitch | None = None  # None: no switch, prefill is the only lever
@@ -63,8 +72,8 @@ class Backend(Protocol):
         """Name of the upstream on receipts and in metrics."""
         ...
 
-    async def capabilities(self) -> Capabilities:
-        """What this backend supports; probed once, then remembered."""
+    async def capabilities(self, model: str | None = None) -> Capabilities:
+        """What this backend supports for `model`, by default its first; found out once."""
         ...
 
     def stream(
@@ -84,4 +93,13 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """A backend that can be asked again and again what it serves, without anything being loaded."""
+
+    async def models(self) -> tuple[ModelCard, ...]:
+        """What it serves now. Raises a BackendError."""
         ...

@@ -63,7 +63,7 @@ class TransformersBackend:
         """The name it was given, which is also its only model's."""
         return self._name
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self, model: str | None = None) -> Capabilities:
         """Everything but tools and thinking budgets."""
         template = self._tokenizer.chat_template or ""
         return Capabilities(

@@ -184,7 +184,7 @@ async def _answer(
     console = Console()
     try:
         if not request.model:
-            request = replace(request, model=(await pool.capabilities()).models[0])
+            request = replace(request, model=await pool.default_model())
         await pool.serving(request.model)
         view = View(policy.name, request.model)
         events = executor.stream(

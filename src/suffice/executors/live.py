@@ -160,7 +160,7 @@ async def stream(
 
     Raises BudgetTooSmall, LacksCapability, or the upstream's error if every sample failed.
     """
-    capabilities = await backend.capabilities()
+    capabilities = await backend.capabilities(request.model or None)
     check_needs(policy, capabilities, backend=backend.name, scored=score is not None)
     check_effort(request, capabilities, backend=backend.name)
     session = Session(

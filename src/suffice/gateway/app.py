@@ -15,10 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from suffice.backends.discovery import cards_of
 from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.pool import BackendPool
-from suffice.backends.protocol import Backend, Capabilities
-from suffice.core.errors import BackendError, SufficeError
+from suffice.backends.protocol import Backend, ModelCard
+from suffice.core.errors import BackendError, SufficeError, UnknownName
 from suffice.gateway.attended import Ending
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig
@@ -63,6 +64,7 @@ def create_app(
             Route(CHAT, gateway.completions, methods=["POST"]),
             Route(TEXT, gateway.completions, methods=["POST"]),
             Route("/v1/models", gateway.models, methods=["GET"]),
+            Route("/v1/models/{id:path}", gateway.model, methods=["GET"]),
             Route("/health", gateway.health, methods=["GET"]),
             Route("/ready", gateway.ready, methods=["GET"]),
             Route("/openapi.json", gateway.openapi, methods=["GET"]),
@@ -119,8 +121,10 @@ class Gateway:
 
         Raises ConfigError, and then nothing has changed. Address and workers stay as they are.
         """
-        same = config.upstreams == self.service.config.upstreams
-        same = same and config.traffic.retry == self.service.config.traffic.retry
+        before = self.service.config
+        same = (config.upstreams, config.routing, config.traffic.retry) == (
+            before.upstreams, before.routing, before.traffic.retry,
+        )  # fmt: skip
         pool = self.service.pool if same else self._pool(config)
         service = Service(config, pool, self._watches)
         if not same:
@@ -137,19 +141,42 @@ class Gateway:
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`: the upstreams' models, then what suffice makes of them."""
         try:
-            call = Call(path="/v1/models", headers=request.scope["headers"])
-            for hook in self._hooks:
-                await hook.admit(call)
-            served = (await self.service.pool.capabilities()).models
+            await self._admit(request)
+            cards = await self.service.pool.cards(newer_than_s=STATE_S)
         except SufficeError as error:
             return error_response(error)
-        names = [(name, "upstream") for name in served]
-        names += [(name, "suffice") for name in self.service.arms.model_names()]
-        cards = [
-            {"id": name, "object": "model", "created": self._started, "owned_by": owner}
-            for name, owner in names
-        ]
-        return JSONResponse({"object": "list", "data": cards})
+        found = [self._card(card) for card in cards]
+        found += [self._own_card(name) for name in self.service.arms.model_names()]
+        return JSONResponse({"object": "list", "data": found})
+
+    async def model(self, request: Request) -> Response:
+        """`GET /v1/models/{id}`: one of them."""
+        wanted = request.path_params["id"]
+        try:
+            await self._admit(request)
+            if wanted in self.service.arms.model_names():
+                return JSONResponse(self._own_card(wanted))
+            cards = await self.service.pool.cards(newer_than_s=STATE_S)
+            card = next((card for card in cards if card.id == wanted), None)
+            if card is None:
+                known = [*(card.id for card in cards), *self.service.arms.model_names()]
+                raise UnknownName.of("model", wanted, known, "— GET /v1/models lists all")
+        except SufficeError as error:
+            return error_response(error)
+        return JSONResponse(self._card(card))
+
+    async def _admit(self, request: Request) -> None:
+        call = Call(path="/v1/models", headers=request.scope["headers"])
+        for hook in self._hooks:
+            await hook.admit(call)
+
+    def _card(self, card: ModelCard) -> dict[str, Any]:
+        """A card as its upstream has it; what OpenAI's clients insist on is added if it lacks."""
+        least = {"object": "model", "created": self._started, "owned_by": "upstream"}
+        return {**least, **orjson.loads(card.card_json), "id": card.id}
+
+    def _own_card(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "suffice"}
 
     async def health(self, request: Request) -> Response:
         """`GET /health`: 200 while at least one upstream answers."""
@@ -191,7 +218,10 @@ class Gateway:
         backends = self._own_backends
         if backends is None:
             backends = backends_of(config)
-        return BackendPool(backends, retry=config.traffic.retry)
+        weights = {b.name: u.weight for b, u in zip(backends, config.upstreams, strict=False)}
+        return BackendPool(
+            backends, retry=config.traffic.retry, routing=config.routing, weights=weights
+        )
 
     async def upstream_states(self) -> dict[str, str]:
         """What every upstream answers to a health check, at most a second old."""
@@ -222,7 +252,11 @@ def _backend(config: GatewayConfig, number: int) -> Backend:
             connect_s=upstream.connect_s,
             first_byte_s=upstream.first_byte_s,
             silence_s=upstream.silence_s,
+            answer_s=upstream.answer_s,
         ),
+        base_path=upstream.base_path,
+        api_key_header=upstream.api_key_header,
+        serves=upstream.models,
     )
 
 
@@ -232,8 +266,7 @@ async def _state_of(backend: Backend) -> str:
             if isinstance(backend, OpenAIBackend):
                 status, _ = await backend.post("/v1/models", None)
                 return "ok" if status == 200 else f"answers {status}"
-            found: Capabilities = await backend.capabilities()
-            return "ok" if found.models else "serves no model"
+            return "ok" if await cards_of(backend) else "serves no model"
     except TimeoutError:
         return f"silent for {HEALTH_TIMEOUT_S:g} s"
     except BackendError as error:

@@ -17,8 +17,10 @@ import orjson
 
 from suffice.backends.http_connection import HttpResponse
 from suffice.backends.openai import DRAIN_S, OpenAIBackend, rejection
-from suffice.backends.pool import BackendPool
+from suffice.backends.pool import Placement
+from suffice.backends.protocol import Backend
 from suffice.backends.retry import Attempts
+from suffice.backends.router import Lease
 from suffice.backends.sse import LARGEST_EVENT_BYTES
 from suffice.backends.wire import usage_of
 from suffice.core.completions import Usage
@@ -70,21 +72,23 @@ def outgoing(body: bytes, value: dict[str, Any]) -> bytes:
 
 async def pass_through(
     client: Client,
-    pool: BackendPool,
+    placed: Placement,
     backends: Sequence[OpenAIBackend],
     body: bytes,
     *,
     most_bytes: int,
 ) -> None:
     """Forward a call to the first of `backends` that answers it, and its answer to the client."""
-    call = client.call
-    attempts = Attempts(pool.sound_first(backends), pool.retry)
+    call, pool = client.call, placed.pool
+    ordered: list[Backend] = placed.order(call.target, backends)
+    attempts = Attempts(ordered, pool.retry)
     try:
         while True:
             backend = attempts.upstream
             assert isinstance(backend, OpenAIBackend)
+            lease = placed.begin(backend, ordered)
             try:
-                await _forward(client, backend, body, most_bytes)
+                await _forward(client, backend, body, most_bytes, lease)
             except BackendError as error:
                 pool.failed(backend, error)
                 if client.began:
@@ -93,6 +97,8 @@ async def pass_through(
                 call.retries = attempts.retries
             else:
                 return
+            finally:
+                lease.end()
             if wait_s:
                 await asyncio.sleep(wait_s)
     except Verdict as verdict:
@@ -103,11 +109,14 @@ async def pass_through(
         await client.answer(verdict.status, verdict.body, verdict.content_type, headers)
 
 
-async def _forward(client: Client, backend: OpenAIBackend, body: bytes, most_bytes: int) -> None:
+async def _forward(
+    client: Client, backend: OpenAIBackend, body: bytes, most_bytes: int, lease: Lease
+) -> None:
     call = client.call
     call.upstream = backend.name
     response = await backend.send(call.path, body)
     try:
+        lease.first_byte()
         if response.status != 200:
             data = await _whole(response, backend, most_bytes)
             error = rejection(backend.name, response.status, data, response.headers)
@@ -159,7 +168,7 @@ async def _pass_stream(
     most_bytes: int,
 ) -> None:
     call, timeouts = client.call, backend.timeouts
-    if "event-stream" not in response.content_type:
+    if "event-stream" not in response.content_type.lower():
         data = await _whole(response, backend, most_bytes)
         raise MalformedStream(
             f"{backend.name} answered with {response.content_type or 'no content type'} where "

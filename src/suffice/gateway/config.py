@@ -13,6 +13,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError, model_validat
 
 from suffice.architecture.catalog import load_shape
 from suffice.backends.mode_tokens import mode_tokens_of
+from suffice.backends.router import RoutingConfig
 from suffice.backends.upstream_url import address_of, checked_url
 from suffice.core.completions import Budget
 from suffice.core.errors import ConfigError, InputError
@@ -62,9 +63,23 @@ class UpstreamSettings:
     ] = None
     connect_s: Annotated[float, Gt(0), About("to open a connection")] = 5.0
     first_byte_s: Annotated[
-        float, Gt(0), About("silence before an answer; queueing and prefill are in it")
+        float, Gt(0), About("silence before a stream; queueing and prefill are in it")
     ] = 120.0
     silence_s: Annotated[float, Gt(0), About("silence between two pieces of a stream")] = 60.0
+    answer_s: Annotated[
+        float, Gt(0), About("a whole answer that is not streamed; not tried again after that")
+    ] = 600.0
+    weight: Annotated[
+        float, Ge(0), About("share among upstreams of the same model; 0: only if no other can")
+    ] = 1.0
+    models: Annotated[tuple[str, ...], About("what it serves, if it has no /v1/models to ask")] = ()
+    base_path: Annotated[
+        str | None,
+        About("stands for /v1; else as the URL says, or /v1", example="/v1beta/openai"),
+    ] = None
+    api_key_header: Annotated[
+        str | None, About("header of its key; else Authorization: Bearer", example="api-key")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +219,7 @@ class SharedSettings:
         tuple[str, ...], About("names besides loopback's, while no keys are asked for")
     ] = ()
     traffic: TrafficConfig = field(default_factory=TrafficConfig)
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
     log: LogConfig = field(default_factory=LogConfig)
     traces: TracesConfig = field(default_factory=TracesConfig)

@@ -18,10 +18,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from suffice.backends.openai import OpenAIBackend
-from suffice.backends.pool import BackendPool, ranking_by
+from suffice.backends.pool import BackendPool, Placement
+from suffice.backends.router import Affinity
 from suffice.backends.sse import DONE
 from suffice.core.completions import Budget, CostModel, Usage
-from suffice.core.errors import BackendError, InputError, SufficeError
+from suffice.core.errors import InputError, SufficeError
 from suffice.core.prices import TokenPrice
 from suffice.executors.live import Settled
 from suffice.gateway.answer import Job, frames, outcomes, tighter
@@ -31,6 +32,7 @@ from suffice.gateway.bypass import outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.conversation import affinity_of
 from suffice.gateway.guard import Guard, is_void
 from suffice.gateway.protocol import (
     Ask,
@@ -64,16 +66,13 @@ class Service:
         self.cache = AnswerCache(config.traffic.cache)
         self._costs: tuple[int, CostModel] | None = None
 
-    async def cost_model(self) -> CostModel:
+    def cost_model(self) -> CostModel:
         """What tokens cost on the upstreams that can be reached."""
         known: dict[str, TokenPrice | OwnModel] = {}
         for backend, upstream in zip(self.pool.backends, self.config.upstreams, strict=False):
             if upstream.cost is not None:
-                try:
-                    models = (await backend.capabilities()).models
-                except BackendError:
-                    continue  # it is down, so it will not cost anything either
-                known |= dict.fromkeys(models, upstream.cost)
+                # One that is down, and has never told, will not cost anything either.
+                known |= dict.fromkeys(self.pool.served_by(backend.name), upstream.cost)
         if self._costs is None or self._costs[0] != len(known):
             self._costs = (len(known), cost_model(known))
         return self._costs[1]
@@ -166,7 +165,8 @@ class Completions:
             # The upstream would not read the effort: a bias is made of it here.
             arm = replace(arm, policy=service.arms.plain)
         if arm.model is None:
-            arm = replace(arm, model=(await service.pool.capabilities()).models[0])
+            chats = arm.policy is not None and call.path == CHAT
+            arm = replace(arm, model=await service.pool.default_model(chats=chats))
         call.model, call.target = model, arm.model or ""
         call.arm = "bypass" if arm.policy is None else arm.policy.name
         call.stream = wants_stream(value)
@@ -202,25 +202,24 @@ class Completions:
     async def _answer(self, service: Service, client: Client, arm: Arm) -> None:
         call = client.call
         able = await service.pool.serving(call.target)  # an unknown model is an answer of its own
+        alone = len(service.pool.backends) == 1
+        placed = service.pool.placed(Affinity() if alone else affinity_of(call))
         if arm.policy is None:
             http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
             if http:
-                if len(http) > 1:
-                    prompt = call.value.get("messages") or call.value.get("prompt")
-                    http = _of_http(ranking_by(http, orjson.dumps([call.target, prompt])))
                 limit = service.config.traffic.max_response_bytes
-                await pass_through(client, service.pool, http, _body(call), most_bytes=limit)
+                await pass_through(client, placed, http, _body(call), most_bytes=limit)
                 return
-        await self._run(service, client, arm)
+        await self._run(service, client, arm, placed)
 
-    async def _run(self, service: Service, client: Client, arm: Arm) -> None:
+    async def _run(self, service: Service, client: Client, arm: Arm, placed: Placement) -> None:
         """Answer with a policy, or with a model of this process."""
         call, config = client.call, service.config
         ask = parse_chat(call.value) if call.path == CHAT else parse_completion(call.value)
         if ask.n > config.max_choices:
             raise InputError(f"n: at most {config.max_choices} choices, got {ask.n}")
         renderer = Renderer.of(ask)
-        job = await self._job(service, ask, arm, call)
+        job = self._job(service, ask, arm, call, placed)
         if not ask.stream:
             call.outcomes = await outcomes(job)
             call.usage = sum((outcome.usage for outcome in call.outcomes), Usage())
@@ -237,7 +236,9 @@ class Completions:
         call.usage = sum((outcome.usage for outcome in call.outcomes), Usage())
         await client.end(DONE)
 
-    async def _job(self, service: Service, ask: Ask, arm: Arm, call: Call) -> Job:
+    def _job(
+        self, service: Service, ask: Ask, arm: Arm, call: Call, placed: Placement
+    ) -> Job:
         config = service.config
         wanted = ask.request.answer_format or config.answer_format
         # "text" says that answers are free-form although the operator's default is not.
@@ -256,11 +257,11 @@ class Completions:
         return Job(
             policy=policy,
             request=question,
-            backend=service.pool,
+            backend=placed,
             budget=tighter(tighter(ask.budget, config.budget), call.budget or Budget()),
             extract=service.arms.extractor(question),
             score=service.arms.score,
-            cost_model=await service.cost_model(),
+            cost_model=service.cost_model(),
             choices=ask.n,
             happened=happened if hooks or guard else None,
         )
@@ -272,6 +273,3 @@ def _body(call: Call) -> bytes:
         return outgoing(call.body, call.value)
     return outgoing(b"", {**call.value, "model": call.target, "suffice": None})
 
-
-def _of_http(backends: Sequence[object]) -> list[OpenAIBackend]:
-    return [backend for backend in backends if isinstance(backend, OpenAIBackend)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from suffice.backends.discovery import cards_of
 from suffice.backends.protocol import Backend
 from suffice.core.errors import BackendError, ConfigError
 from suffice.gateway.app import HEALTH_TIMEOUT_S, backends_of
@@ -56,7 +57,7 @@ async def _served(
 async def _models(backend: Backend) -> tuple[tuple[str, ...], str]:
     try:
         async with asyncio.timeout(HEALTH_TIMEOUT_S):
-            return (await backend.capabilities()).models, ""
+            return tuple(card.id for card in await cards_of(backend)), ""
     except TimeoutError:
         why = f"silent for {HEALTH_TIMEOUT_S:g} s"
     except BackendError as error:

@@ -64,7 +64,7 @@ class NanoBackend:
         """Number of weights."""
         return self._model.parameters
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self, model: str | None = None) -> Capabilities:
         """Everything but tools."""
         return Capabilities(
             models=(self._name, *self._mode_of),

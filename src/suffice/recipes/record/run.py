@@ -272,7 +272,7 @@ def _tools(question: Question) -> tuple[Tool, ...]:
 
 
 async def _model(backend: Backend, config: RecordConfig) -> str:
-    able = await backend.capabilities()
+    able = await backend.capabilities(config.model)
     if config.sampling.top_logprobs and not able.logprobs:
         raise LacksCapability(
             f"{backend.name} gives no logprobs: record without them (--top-logprobs 0)"

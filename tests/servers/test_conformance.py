@@ -235,7 +235,6 @@ def test_a_wish_for_an_answer_format_is_not_passed_by(shared_stack: Any) -> None
         lambda client: client.moderations.create(input="x"),
         lambda client: client.images.generate(prompt="x"),
         lambda client: client.files.list(),
-        lambda client: client.models.retrieve("fake/x"),
         lambda client: client.chat.completions.list(),
     ],
 )
@@ -245,6 +244,15 @@ def test_what_is_not_served_says_so(shared_stack: Any, call: Any) -> None:
         call(client)
     assert caught.value.status_code in (404, 405)
     assert caught.value.body["code"] == "not_found"
+
+
+def test_one_model(shared_stack: Any) -> None:
+    client, _ = shared_stack
+    assert client.models.retrieve("fake").id == "fake"
+    assert client.models.retrieve("fake").max_model_len == 4096  # the engine's card is whole
+    assert client.models.retrieve("suffice/auto").owned_by == "suffice"
+    with pytest.raises(openai.NotFoundError, match="did you mean fake"):
+        client.models.retrieve("fake/x")
 
 
 def test_cancelling_a_stream_reaches_the_engine(tools: Any) -> None:

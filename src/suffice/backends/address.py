@@ -1,4 +1,4 @@
-"""Where an upstream's paths begin: from the URL that an operator writes to the paths that are asked.
+"""Where an upstream's paths begin, from the URL that an operator writes.
 
     http://localhost:8000                     /v1/chat/completions       /tokenize
     http://localhost:8000/v1/                 /v1/chat/completions       /tokenize

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from suffice.backends.protocol import Backend, ListsModels, ModelCard
-from suffice.core.errors import BackendError
+from suffice.core.errors import BackendError, UpstreamRefused
 
 # However many calls want to know, an upstream is not asked again for so long.
 ASK_AGAIN_S = 1.0
@@ -63,11 +63,13 @@ class Listing:
         """Whether `model` is in its list, as far as that is known and sure."""
         return self._known is not None and self._known.sure and model in self._known.cards
 
-    def doubt(self, *, gone: bool = False) -> None:
-        """It has refused a connection (`gone`), or said that it lacks a model of its list."""
+    def doubt(self, refused: UpstreamRefused | None = None) -> None:
+        """It has refused a connection, or said that it lacks a model of its list."""
         if self._known is not None:
             self._known.at_s = float("-inf")
-            self._known.sure = self._known.sure and not gone
+        if self._known is not None and refused is not None:
+            self._known.sure = False
+            self.error = refused
 
     def refresh(self) -> None:
         """Ask it in the background if its list is old; who has a list does not wait for it."""

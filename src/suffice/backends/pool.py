@@ -32,6 +32,8 @@ from suffice.core.thinking import Thinking
 
 # Where one upstream is known, others that are slow to tell what they serve get so long.
 PATIENCE_S = 2.0
+# A request whose model is known to be served somewhere waits so long for others to be found.
+OTHERS_S = 0.2
 
 
 class BackendPool:
@@ -66,11 +68,14 @@ class BackendPool:
 
     # --- what is served
 
-    async def cards(self, *, newer_than_s: float = 0.0) -> tuple[ModelCard, ...]:
+    async def cards(
+        self, *, newer_than_s: float = 0.0, of_before: bool = False
+    ) -> tuple[ModelCard, ...]:
         """Every model that can be asked for, once, in the order of the upstreams.
 
         Lists that are older than `newer_than_s` are asked for again; who is slow with it is shown
-        as he was. Raises the first upstream's error if none can be reached.
+        as he was. If none can be reached: what they served before (`of_before`), or the first
+        upstream's error.
         """
         listings = self._listings.values()
         asking = {
@@ -83,6 +88,8 @@ class BackendPool:
         if asking:
             await asyncio.wait(asking, timeout=PATIENCE_S)
         known = [each for each in listings if each.is_sure]
+        if not known and of_before:
+            known = [each for each in listings if each.is_known]
         if not known:
             raise next(each.error for each in listings if each.error is not None)
         found: dict[str, ModelCard] = {}
@@ -97,7 +104,7 @@ class BackendPool:
 
     async def default_model(self, *, chats: bool = True) -> str:
         """The first upstream's first model; with `chats`, the first that is able to."""
-        cards = await self.cards()
+        cards = await self.cards(of_before=True)
         if chats:
             for card in cards:
                 if (await self._capabilities_of(card.id)).chat:
@@ -135,30 +142,39 @@ class BackendPool:
 
         Waits for upstreams to be asked only if none is known to serve it.
         """
-        listings = self._listings.values()
-        chosen = [each.backend for each in listings if each.serves(model)]
+        chosen = self._serving(model)
         if chosen:
-            for each in listings:
-                each.refresh() if each.is_sure else each.ask()
-            if len(chosen) > 1 and self._metrics is not None:
-                self._metrics.look(chosen)
-            return tuple(chosen)
-        return await self._looked_up(model)
+            for each in self._listings.values():
+                if each.is_sure:
+                    each.refresh()
+                else:
+                    each.ask()
+        else:
+            chosen = await self._looked_up(model)
+        if len(chosen) > 1 and self._metrics is not None:
+            self._metrics.look(chosen)
+        return chosen
+
+    def _serving(self, model: str) -> tuple[Backend, ...]:
+        return tuple(each.backend for each in self._listings.values() if each.serves(model))
 
     async def _looked_up(self, model: str) -> tuple[Backend, ...]:
-        """The same, after every upstream was asked anew, or as soon as one serves it."""
+        """The same, after every upstream was asked anew, or soon after one was found to serve it.
+
+        Equal upstreams that begin together are then all known to the first request.
+        """
         listings = self._listings.values()
         asking = {task for each in listings if (task := each.ask())}
-        chosen: list[Backend] = []
-        while asking and not chosen:
+        while asking and not self._serving(model):
             _, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            chosen = [each.backend for each in listings if each.serves(model)]
-        if chosen:
-            return tuple(chosen)
+        if asking:
+            await asyncio.wait(asking, timeout=OTHERS_S)
+        if chosen := self._serving(model):
+            return chosen
         # One that served it and refuses connections now may come back while we try.
-        chosen = [each.backend for each in listings if model in each.cards and not each.is_sure]
+        chosen = tuple(each.backend for each in listings if model in each.cards)
         if chosen:
-            return tuple(chosen)
+            return chosen
         errors = [each.error for each in listings if each.error is not None]
         if errors:
             raise errors[0]  # an upstream that is down may be the one that serves it
@@ -192,7 +208,7 @@ class BackendPool:
         if isinstance(error, UpstreamRefused | UpstreamDisconnected | UpstreamTimeout):
             self.router.failed(backend.name)
         if isinstance(error, UpstreamRefused):
-            self._listings[backend.name].doubt(gone=True)
+            self._listings[backend.name].doubt(error)
         elif isinstance(error, UpstreamRejected) and error.status == 404:
             self._listings[backend.name].doubt()
 

@@ -40,7 +40,7 @@ WARM_FLOOR = 8
 WARM_FACTOR = 1.5
 # A prompt of this size may wait twice as long for its first byte as a short one, and so on.
 SIZE_BYTES = 16 * 2**10
-# Half of what was waited is forgotten after so long.
+# Half of what was waited is forgotten after so long, and four times the wait itself.
 HALF_LIFE_S = 30.0
 LONGEST_AVOID_S = 60.0
 # What an engine says of itself is believed for so long.
@@ -134,26 +134,8 @@ class Lease:
             self._router.ended(self)
 
 
-@dataclass(slots=True)
-class _Upstream:
-    weight: float
-    in_flight: int = 0
-    waiting: dict[Lease, None] = field(default_factory=dict)  # in the order of their beginnings
-    newest_answered_s: float = -math.inf  # the latest beginning of a request that it has answered
-    streams_peak: _Peak = field(default_factory=lambda: _Peak())
-    answers_peak: _Peak = field(default_factory=lambda: _Peak())
-    avoid_until_s: float = -math.inf
-    strikes: int = 0  # failures and slow answers since it last did well
-    load: EngineLoad | None = None
-    load_at_s: float = -math.inf
-    others: int = 0  # requests on the engine that are not ours, by its last report
-
-    def peak(self, streamed: bool) -> _Peak:
-        return self.streams_peak if streamed else self.answers_peak
-
-
 class _Peak:
-    """The longest wait of late: the largest value, halved every `HALF_LIFE_S`."""
+    """The longest wait of late: the largest value, halved after `HALF_LIFE_S` and four times it."""
 
     __slots__ = ("_at_s", "_value_s")
 
@@ -163,12 +145,30 @@ class _Peak:
 
     def at(self, now_s: float) -> float:
         """Its value now."""
-        return self._value_s * 0.5 ** ((now_s - self._at_s) / HALF_LIFE_S)
+        return self._value_s * math.exp2((self._at_s - now_s) / (HALF_LIFE_S + 4.0 * self._value_s))
 
     def see(self, value_s: float, now_s: float) -> None:
         """Another wait."""
         if value_s >= self.at(now_s):
             self._value_s, self._at_s = value_s, now_s
+
+
+@dataclass(slots=True)
+class _Upstream:
+    weight: float
+    in_flight: int = 0
+    waiting: dict[Lease, None] = field(default_factory=dict)  # in the order of their beginnings
+    newest_answered_s: float = -math.inf  # the latest beginning of a request that it has answered
+    streams_peak: _Peak = field(default_factory=_Peak)
+    answers_peak: _Peak = field(default_factory=_Peak)
+    avoid_until_s: float = -math.inf
+    strikes: int = 0  # failures and slow answers since it last did well
+    load: EngineLoad | None = None
+    load_at_s: float = -math.inf
+    others: int = 0  # requests on the engine that are not ours, by its last report
+
+    def peak(self, streamed: bool) -> _Peak:
+        return self.streams_peak if streamed else self.answers_peak
 
 
 class Router:
@@ -208,7 +208,7 @@ class Router:
         now_s = self._clock()
         ranked = self._ranked(affinity.key, names)
         home = self._homes.get(affinity.key)
-        if home in names:
+        if home is not None and home in names:
             ranked.remove(home)
             ranked.insert(0, home)
         sound = [name for name in ranked if self._is_sound(name, now_s)] or ranked
@@ -232,7 +232,7 @@ class Router:
         upstream.in_flight += 1
         upstream.waiting[lease] = None
         key = affinity.key
-        if len(peers) > 1 and key:
+        if len(self._upstreams) > 1 and key:
             running = self._in_flight.get(key, 0)
             self._in_flight[key] = running + 1
             if not running or key not in self._homes:

@@ -236,9 +236,7 @@ class Completions:
         call.usage = sum((outcome.usage for outcome in call.outcomes), Usage())
         await client.end(DONE)
 
-    def _job(
-        self, service: Service, ask: Ask, arm: Arm, call: Call, placed: Placement
-    ) -> Job:
+    def _job(self, service: Service, ask: Ask, arm: Arm, call: Call, placed: Placement) -> Job:
         config = service.config
         wanted = ask.request.answer_format or config.answer_format
         # "text" says that answers are free-form although the operator's default is not.
@@ -272,4 +270,3 @@ def _body(call: Call) -> bytes:
     if call.model == call.target:
         return outgoing(call.body, call.value)
     return outgoing(b"", {**call.value, "model": call.target, "suffice": None})
-

@@ -59,6 +59,7 @@ def description(more: Sequence[Described] = ()) -> dict[str, Any]:
     schemas: dict[str, Any] = {
         "Error": _object({"error": _object(_ERROR, "message")}, "error"),
         "Answer": _object(_ANSWER, "choices"),
+        "Model": _object({"id": _TEXT, "object": {"const": "model"}}, "id", "object"),
         "Models": _object({"object": {"const": "list"}, "data": {"type": "array"}}, "data"),
         "Health": _object({"status": {"enum": ["ok", "degraded", "down"]}}, "status"),
         "Ready": _object({"ready": {"type": "boolean"}, "why": _TEXT_OR_NULL}, "ready"),
@@ -81,6 +82,12 @@ def description(more: Sequence[Described] = ()) -> dict[str, Any]:
             "/v1/completions": {"post": _completion("CompletionBody", "completion")},
             "/v1/models": {
                 "get": get("Models", "what can be asked for", "401", "403", "502", "504")
+            },
+            "/v1/models/{id}": {
+                "get": get("Model", "one of them", "401", "403", "404", "502", "504"),
+                "parameters": [
+                    {"name": "id", "in": "path", "required": True, "schema": _TEXT},
+                ],
             },
             "/health": {"get": get("Health", "whether upstreams answer", own="503")},
             "/ready": {"get": get("Ready", "whether a call would be taken up", own="503")},

@@ -64,6 +64,8 @@ class Talents:
     known_fields: tuple[str, ...] = ("priority",)
     version: bool = True  # answers /version, as vLLM does
     context_tokens: int = 4096
+    no_chat: tuple[str, ...] = ()  # models that answer no chat completions
+    metrics: str | None = None  # the page at /metrics, if it has one
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class Seen:
 
     bodies: list[Json] = field(default_factory=list)  # streamed and plain requests, no probes
     headers: list[dict[str, str]] = field(default_factory=list)
+    probes: list[Json] = field(default_factory=list)  # one-token questions of a gateway
+    gets: list[str] = field(default_factory=list)  # paths
     connections: int = 0
     running: int = 0
     finished: int = 0
@@ -125,6 +129,7 @@ class FakeEngine(ThreadedServer):
         if fault is not None:
             return await _send_json(writer, 400, {"error": _error(fault, 400)})
         if not asked.get("stream") and asked.get("max_tokens") in (1, THINKING_TOKENS):
+            self.seen.probes.append(asked)
             return await _send_json(writer, 200, self._probed(asked))
         self.seen.bodies.append(asked)
         self.seen.headers.append(headers)
@@ -135,6 +140,9 @@ class FakeEngine(ThreadedServer):
         return await self._generate(asked, reply, reader, writer)
 
     async def _get(self, path: str, writer: asyncio.StreamWriter) -> bool:
+        self.seen.gets.append(path)
+        if path == "/metrics" and self.talents.metrics is not None:
+            return await _send(writer, 200, self.talents.metrics.encode(), "text/plain")
         if path == "/v1/models":
             cards = [
                 {"id": m, "object": "model", "owned_by": "fake",
@@ -157,6 +165,8 @@ class FakeEngine(ThreadedServer):
             return fault
         if asked.get("model") not in self.talents.models:
             return f"The model `{asked.get('model')}` does not exist."
+        if asked["model"] in self.talents.no_chat and "messages" in asked:
+            return "The model does not support Chat Completions API"
         limit = asked.get("max_tokens") or 0
         if limit > self.talents.context_tokens:
             return f"max_tokens={limit} cannot be greater than {self.talents.context_tokens}"
@@ -352,8 +362,11 @@ async def _misbehave(
 
 
 async def _send_json(writer: asyncio.StreamWriter, status: int, value: Json) -> bool:
-    body = json.dumps(value).encode()
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n"
+    return await _send(writer, status, json.dumps(value).encode(), "application/json")
+
+
+async def _send(writer: asyncio.StreamWriter, status: int, body: bytes, kind: str) -> bool:
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     await writer.drain()
     return True

@@ -258,9 +258,7 @@ def test_only_the_model_that_is_asked_for_is_probed(tools: Any) -> None:
 
 def test_an_embedding_model_listed_first_is_not_what_policies_run_on(tools: Any) -> None:
     with fleet(tools, Reply(), count=1) as (client, (engine,)):
-        engine.talents = replace(
-            engine.talents, models=("embedder", "fake"), no_chat=("embedder",)
-        )
+        engine.talents = replace(engine.talents, models=("embedder", "fake"), no_chat=("embedder",))
         answer = client.chat.completions.create(
             model="suffice/single", messages=[{"role": "user", "content": "x"}]
         )

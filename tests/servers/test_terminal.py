@@ -14,9 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from suffice.cli.main import app
-from suffice.cli.serve import overridden, policy_table
+from suffice.cli.serve import overridden
 from suffice.core.errors import InputError, SufficeError
 from suffice.gateway.config import GatewayConfig
+from suffice.policies.policy_table import policy_table
 from suffice.testing.fake_engine import FakeEngine, Reply
 
 VOTE = ["--policy", "adaptive_consistency:max_samples=8", "--answer-format", "number"]

@@ -161,12 +161,12 @@ class FakeEngine(ThreadedServer):
         fault = _malformed(asked)
         if self.talents.efforts and asked.get("reasoning_effort", "low") not in EFFORTS:
             fault = "reasoning_effort must be one of " + ", ".join(EFFORTS)
+        elif asked.get("model") not in self.talents.models:
+            fault = fault or f"The model `{asked.get('model')}` does not exist."
+        elif asked["model"] in self.talents.no_chat and "messages" in asked:
+            fault = fault or "The model does not support Chat Completions API"
         if fault is not None:
             return fault
-        if asked.get("model") not in self.talents.models:
-            return f"The model `{asked.get('model')}` does not exist."
-        if asked["model"] in self.talents.no_chat and "messages" in asked:
-            return "The model does not support Chat Completions API"
         limit = asked.get("max_tokens") or 0
         if limit > self.talents.context_tokens:
             return f"max_tokens={limit} cannot be greater than {self.talents.context_tokens}"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from suffice.backends.chunk_reader import ChunkReader
 from suffice.backends.protocol import Capabilities
 from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import (
-    ChunkReader,
     Dialect,
     chat_body,
     completion_body,
@@ -83,8 +83,8 @@ def test_everything_has_its_place() -> None:
                     OpaquePart(json='{"type": "input_audio", "input_audio": {"data": "aa"}}'),
                 ),
                 name="ann",
-                extra_json='{"cache_control": {"type": "ephemeral"}}',
             ),
+            Message(role="user", content="x", json='{"role": "user", "content": "x", "w": [1]}'),
             Message(role="assistant", tool_calls=(ToolCall(id="1", name="f", arguments="{}"),)),
             Message(role="tool", content="7", tool_call_id="1"),
         ),
@@ -108,13 +108,13 @@ def test_everything_has_its_place() -> None:
         {
             "role": "user",
             "name": "ann",
-            "cache_control": {"type": "ephemeral"},
             "content": [
                 {"type": "text", "text": "t"},
                 {"type": "image_url", "image_url": {"url": "data:x", "detail": "low"}},
                 {"type": "input_audio", "input_audio": {"data": "aa"}},
             ],
         },
+        {"role": "user", "content": "x", "w": [1]},
         {
             "role": "assistant",
             "content": None,

@@ -282,11 +282,7 @@ def test_a_part_that_is_not_modelled_counts_by_its_bytes_too():
         {"extra_json": '{"documents": "' + "d" * 9000 + '"}'},
         {"response_format_json": '{"schema": "' + "d" * 9000 + '"}'},
         {"messages": (Message(role="user", content="2+2?", name="d" * 9000),)},
-        {
-            "messages": (
-                Message(role="user", content="?", extra_json=json.dumps({"x": "d" * 9000})),
-            )
-        },
+        {"messages": (Message(role="user", content="?", json=json.dumps({"x": "d" * 9000})),)},
         {"messages": (Message(role="user", content="\ud800" * 3000),)},
     ],
 )

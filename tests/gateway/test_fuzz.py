@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from suffice.backends.chunk_reader import ChunkReader
 from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.protocol import Capabilities
 from suffice.backends.sse import SseOverflow, SseParser
-from suffice.backends.wire import ChunkReader
 from suffice.core.completions import Completion, Usage
 from suffice.core.errors import BackendError, ConfigError, InputError
 from suffice.core.requests import Message, Request, Sampling

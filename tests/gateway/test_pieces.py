@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suffice.backends.protocol import Capabilities
+from suffice.backends.wire import Dialect, chat_body, message_json
 from suffice.core.completions import Budget
 from suffice.core.errors import (
     BudgetTooSmall,
@@ -103,6 +107,7 @@ def test_a_chat_body_is_understood() -> None:
                     {"type": "text", "text": "t"},
                     {"type": "image_url", "image_url": {"url": "u"}},
                     {"type": "text", "text": "t", "cache_control": {}},
+                    {"type": "input_audio", "input_audio": {}},
                 ], "weight": 1},
             ],
             "max_tokens": 9, "max_completion_tokens": 5, "logprobs": True, "top_logprobs": 2,
@@ -112,14 +117,60 @@ def test_a_chat_body_is_understood() -> None:
     )  # fmt: skip
     message = ask.request.messages[0]
     assert isinstance(message.content, tuple)
-    assert [type(part) for part in message.content] == [TextPart, ImagePart, OpaquePart]
-    assert message.extra_json == '{"weight": 1}'
+    assert [type(part) for part in message.content] == [TextPart, ImagePart, TextPart, OpaquePart]
+    assert message.text == "tt"
+    assert message_json(message)["weight"] == 1
     assert (ask.request.sampling.max_tokens, ask.request.sampling.top_logprobs) == (5, 2)
-    assert ask.request.answer_format == "json"  # the only format that a request implies
+    assert ask.request.answer_format is None  # asking for JSON is not asking for a vote
     assert ask.request.thinking is not None
     assert ask.request.thinking.effort == "high"  # ours comes before the standard field
-    assert ask.request.extra_json == '{"odd": [1]}'
+    assert ask.request.extra_json == '{"odd":[1]}'
     assert ask.budget == Budget(samples=3)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"suffice": None},
+        {"stream": True, "stream_options": {"include_usage": None}},
+        {"stream_options": {"include_usage": True}},
+        {"max_tokens": -1},
+        {"max_completion_tokens": -1, "max_tokens": -2},
+        {"top_p": 0},
+        {"tools": [{"type": "custom", "custom": {"name": "sql"}}, {"type": "web_search"}]},
+        {"response_format": "text"},
+        {"functions": [{"name": "f"}], "function_call": "auto"},
+        {"modalities": ["text", "audio"], "audio": {"voice": "x"}},
+        {"messages": [{"role": "ipython", "content": "1"}]},
+        {"messages": [{"role": "user", "content": {"odd": 1}}]},
+        {"messages": [{"role": "user", "content": ["a", {"type": "image_url", "image_url": "u"}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"type": "custom", "custom": {}}]}]},
+        {"messages": [{"role": "user", "content": "x", "name": 7}]},
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": None}]},
+    ],
+)
+def test_what_passes_otherwise_passes_under_a_policy(more: dict[str, Any]) -> None:
+    value = {"model": "m", "messages": [{"role": "user", "content": "x"}], **more}
+    ask = parse_chat(value)
+    body = chat_body(
+        ask.request, ask.request.sampling, model="m", thinking=None, prefill="",
+        capabilities=Capabilities(), dialect=Dialect(),
+    )  # fmt: skip
+    known = {"suffice", "stream", "stream_options"}
+    assert {n: v for n, v in value.items() if n not in known}.items() <= body.items()
+
+
+def test_a_limit_that_is_one_comes_before_none() -> None:
+    value = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    ask = parse_chat({**value, "max_tokens": -1, "max_completion_tokens": 7})
+    assert (ask.request.sampling.max_tokens, ask.request.extra_json) == (7, "{}")
+    with pytest.raises(InputError, match="max_tokens: must be at least 1; leave it out"):
+        parse_chat({**value, "max_tokens": 0})
+
+
+def test_a_list_of_one_prompt_is_a_prompt() -> None:
+    ask = parse_completion({"model": "m", "prompt": ["a"], "echo": True})
+    assert (ask.request.messages[0].text, ask.request.extra_json) == ("a", '{"echo":true}')
 
 
 def test_lists_of_prompts_are_left_to_the_upstream() -> None:

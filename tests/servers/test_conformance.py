@@ -189,13 +189,8 @@ REFUSED: list[tuple[dict[str, Any], type[openai.APIStatusError]]] = [
     ({"top_logprobs": 99, "logprobs": True}, openai.BadRequestError),
     ({"top_logprobs": 2}, openai.BadRequestError),
     ({"extra_body": {"suffice": {"policy": "bypass", "target": 0.9}}}, openai.BadRequestError),
-    ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, openai.BadRequestError),
     ({"extra_body": {"suffice": {"unknown": 1}}}, openai.BadRequestError),
     ({"reasoning_effort": "enormous"}, openai.BadRequestError),
-    ({"stream_options": {"include_usage": True}}, openai.BadRequestError),
-    ({"functions": [{"name": "f"}]}, openai.BadRequestError),
-    ({"audio": {"voice": "alloy", "format": "wav"}}, openai.BadRequestError),
-    ({"modalities": ["text", "audio"]}, openai.BadRequestError),
 ]
 
 

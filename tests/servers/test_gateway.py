@@ -474,7 +474,7 @@ def test_over_long_prompts_and_bodies(tools: Any) -> None:
         ({"model": "suffice/adaptive_consistancy"}, 404, "adaptive_consistency"),
         ({"model": "suffice/single", "n": 99}, 400, "at most 16"),
         ({"model": "suffice/single", "temperature": -1}, 400, "temperature"),
-        ({"model": "suffice/single", "messages": [{"role": "king"}]}, 400, "messages.0.role"),
+        ({"model": "suffice/single", "messages": [{"role": 7}]}, 400, "messages.0.role"),
         ({"model": "suffice/single", "messages": []}, 400, "messages"),
         ({"model": "suffice/single", "reasoning_effort": "huge"}, 400, "effort"),
         ({"suffice": {"polcy": "single"}}, 400, "suffice.polcy"),

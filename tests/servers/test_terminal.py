@@ -77,7 +77,8 @@ def test_serve_as_a_process(tmp_path: Path, tools: Any) -> None:
     config.write_text('port = 1\nanswer_format = "number"\n')
     with FakeEngine(Reply.saying("it is 4")) as engine:
         command = [sys.executable, "-m", "suffice", "serve", "--upstream", engine.url, "--policy",
-                   str(policy), "--config", str(config), "--port", "0"]  # fmt: skip
+                   str(policy), "--config", str(config), "--port", "0",
+                   "--ledger", str(tmp_path / "ledger.db")]  # fmt: skip
         process = subprocess.Popen(
             command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

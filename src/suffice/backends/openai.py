@@ -20,6 +20,7 @@ from typing import Self
 import orjson
 
 from suffice.backends.address import Address
+from suffice.backends.chunk_reader import ChunkReader
 from suffice.backends.http_client import HttpClient
 from suffice.backends.http_connection import HttpResponse
 from suffice.backends.probe import listed_models, probe
@@ -27,12 +28,12 @@ from suffice.backends.protocol import Capabilities, Chunk, ModelCard
 from suffice.backends.sse import SseOverflow, SseParser
 from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import (
-    ChunkReader,
     Dialect,
     Json,
     chat_body,
     completion_body,
     error_message,
+    fixed_fields,
 )
 from suffice.core.errors import (
     BackendError,
@@ -178,6 +179,7 @@ class OpenAIBackend:
                 prefill=prefill,
                 capabilities=capabilities,
                 dialect=dialect,
+                fixed=encoded_fields(request),
             )
         nats = None
         if capabilities.mode_tokens is not None and not request.completion_only:
@@ -346,6 +348,22 @@ def _key_headers(api_key: str | None, header: str | None) -> dict[str, str]:
     if not api_key:
         return {}
     return {header.lower(): api_key} if header else {"authorization": f"Bearer {api_key}"}
+
+
+# Fields of a client's own that a sample may add to.
+_ADDED_TO = ("chat_template_kwargs", "custom_params", "logit_bias", "stream_options")
+
+
+def encoded_fields(request: Request) -> Json:
+    """What every sample of a request is sent alike, in JSON already; made once for a request."""
+    found: Json | None = getattr(request, "encoded", None)
+    if found is None:
+        found = {
+            name: value if name in _ADDED_TO else orjson.Fragment(orjson.dumps(value))
+            for name, value in fixed_fields(request).items()
+        }
+        request.remember(found)
+    return found
 
 
 async def _drain(response: RawResponse) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from suffice.core.completions import FinishReason, TokenLogprob, Usage
+from suffice.core.completions import Extras, FinishReason, TokenLogprob, Usage
 from suffice.core.requests import Request, Sampling, ToolCall
 from suffice.core.thinking import ModeTokens, Thinking
 
@@ -56,6 +56,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     mode_bias_nats: float | None = None  # added to the log odds of thinking for this sample
+    extras: Extras | None = None  # what else the server said
 
 
 class Backend(Protocol):

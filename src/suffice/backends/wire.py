@@ -1,27 +1,21 @@
-"""OpenAI's wire format for one sample: a request to its JSON body, a stream's JSON to chunks.
+"""OpenAI's wire format: a request to the JSON body of one sample, and the parts that answers share.
 
-Pure functions and one accumulator; no sockets here, so that every oddity of a server can be a test.
+Pure functions; no sockets here, so that every oddity of a server can be a test.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.protocol import Capabilities
 from suffice.backends.think_block import BudgetField, ask_to_think
-from suffice.core.completions import FinishReason, TokenLogprob, Usage
-from suffice.core.errors import (
-    BackendError,
-    InputError,
-    LacksCapability,
-    MalformedStream,
-    UpstreamDisconnected,
-    UpstreamRejected,
-)
+from suffice.backends.tool_calls import tool_call_json
+from suffice.core.completions import TokenLogprob, Usage
+from suffice.core.errors import InputError, LacksCapability
 from suffice.core.requests import (
     ImagePart,
     Message,
@@ -31,14 +25,8 @@ from suffice.core.requests import (
     Sampling,
     TextPart,
     Tool,
-    ToolCall,
 )
 from suffice.core.thinking import Thinking
-
-try:
-    from orjson import loads as _loads  # a stream is one small JSON object per token
-except ImportError:  # a recorder or an embedded model may run without the extra serve
-    from json import loads as _loads  # type: ignore[assignment]
 
 Json = dict[str, Any]
 
@@ -46,14 +34,6 @@ Json = dict[str, Any]
 # by ending the conversation with one (llama.cpp server, Anthropic-style APIs).
 PrefillStyle = Literal["continue_final_message", "native"]
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
-
-_FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,52 +55,72 @@ def chat_body(
     prefill: str,
     capabilities: Capabilities,
     dialect: Dialect,
+    fixed: Json | None = None,
+    stream: bool = True,
 ) -> Json:
-    """Body of a streaming `/v1/chat/completions` request. Raises LacksCapability."""
-    body = _extra(request)
-    body["messages"] = [message_json(message) for message in request.messages]
+    """Body of a `/v1/chat/completions` request for one sample. Raises LacksCapability.
+
+    `fixed` is `fixed_fields(request)`, where it is at hand already, perhaps encoded.
+    """
+    body = dict(fixed) if fixed is not None else fixed_fields(request)
     if prefill:
+        body["messages"] = [message_json(message) for message in request.messages]
         _begin_answer(body, prefill, dialect)
-    body |= _sampling_json(sampling, dialect)
+    _put_sampling(body, sampling, dialect)
     if sampling.top_logprobs is not None:
         most = capabilities.max_top_logprobs or sampling.top_logprobs
-        body |= {"logprobs": True, "top_logprobs": min(sampling.top_logprobs, most)}
+        body["logprobs"] = True
+        body["top_logprobs"] = min(sampling.top_logprobs, most)
     if thinking is not None:
         ask_to_think(body, thinking, capabilities, dialect.thinking_budget)
+    return _addressed(body, request, model, dialect, stream=stream)
+
+
+def completion_body(
+    request: Request,
+    sampling: Sampling,
+    *,
+    model: str,
+    prefill: str,
+    dialect: Dialect,
+    stream: bool = True,
+) -> Json:
+    """Body of a `/v1/completions` request; the prompt is the first message's text."""
+    plain = Dialect(
+        cumulative_usage=dialect.cumulative_usage
+    )  # this endpoint knows max_tokens only
+    body = _extra(request)
+    body["prompt"] = request.messages[0].text + prefill
+    _put_sampling(body, sampling, plain)
+    if sampling.top_logprobs is not None:
+        body["logprobs"] = sampling.top_logprobs
+    return _addressed(body, request, model, plain, stream=stream)
+
+
+def fixed_fields(request: Request) -> Json:
+    """What every sample of a request is sent alike: conversation, tools, fields of others."""
+    body = _extra(request)
+    body["messages"] = [message_json(message) for message in request.messages]
     if request.tools:
         body["tools"] = [tool_json(tool) for tool in request.tools]
     if request.tool_choice_json is not None:
         body["tool_choice"] = json.loads(request.tool_choice_json)
     if request.response_format_json is not None:
         body["response_format"] = json.loads(request.response_format_json)
-    return body | _common_json(request, model, dialect)
-
-
-def completion_body(
-    request: Request, sampling: Sampling, *, model: str, prefill: str, dialect: Dialect
-) -> Json:
-    """Body of a streaming `/v1/completions` request; the prompt is the first message's text."""
-    plain = Dialect(
-        cumulative_usage=dialect.cumulative_usage
-    )  # this endpoint knows max_tokens only
-    body = _extra(request)
-    body["prompt"] = request.messages[0].text + prefill
-    body |= _sampling_json(sampling, plain)
-    if sampling.top_logprobs is not None:
-        body["logprobs"] = sampling.top_logprobs
-    return body | _common_json(request, model, plain)
+    return body
 
 
 def _extra(request: Request) -> Json:
-    """Fields that suffice does not model, but for those that would multiply what a stream draws."""
+    """Fields that suffice does not model, but for those that would multiply what is drawn."""
     body = _object(request.extra_json)
     return {name: value for name, value in body.items() if name not in ("n", "best_of")}
 
 
 def message_json(message: Message) -> Json:
     """One turn as the wire has it."""
-    turn = _object(message.extra_json)
-    turn["role"] = message.role
+    if message.json is not None:
+        return _object(message.json)
+    turn: Json = {"role": message.role}
     if message.content is None or isinstance(message.content, str):
         turn["content"] = message.content
     else:
@@ -135,7 +135,9 @@ def message_json(message: Message) -> Json:
 
 
 def tool_json(tool: Tool) -> Json:
-    """One function that the model may call, as the wire has it."""
+    """One tool that the model may call, as the wire has it."""
+    if tool.json is not None:
+        return _object(tool.json)
     function: Json = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description
@@ -144,12 +146,6 @@ def tool_json(tool: Tool) -> Json:
     if tool.strict is not None:
         function["strict"] = tool.strict
     return {"type": "function", "function": function}
-
-
-def tool_call_json(call: ToolCall) -> Json:
-    """One call that a model asked for, as the wire has it."""
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 def usage_of(value: object) -> Usage | None:
@@ -175,158 +171,6 @@ def error_message(value: object) -> str:
             if key in value:
                 return error_message(value[key])
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)[:500]
-
-
-class ChunkReader:
-    """Chunks from the data of a stream's events.
-
-    The chunk with the finish reason is held back until the usage that follows it has been read, so
-    that the last chunk carries both. `mode_bias_nats` is what was asked for, noted on each.
-    """
-
-    def __init__(self, upstream: str, *, mode_bias_nats: float | None = None) -> None:
-        self._upstream = upstream
-        self._mode_bias_nats = mode_bias_nats
-        self._finish: FinishReason | None = None
-        self._usage: Usage | None = None
-        self._calls: dict[int, Json] = {}
-        self.done = False
-
-    def read_all(self, events: Iterable[str]) -> Iterator[Chunk]:
-        """Chunks in the data of events that arrived together; what can be one chunk is one.
-
-        An engine that is faster than its reader is then read in large pieces, at a cost that does
-        not grow with the number of tokens. What came before a faulty event is given out first.
-        """
-        texts: list[str] = []
-        for data in events:
-            try:
-                event = self._event(data)
-                if event is None:
-                    break
-                text = _plain_text(event)
-                if text is not None:
-                    texts.append(text)
-                    continue
-                chunk = self._checked(event, data)
-            except BackendError:
-                yield from self._said(texts)
-                raise
-            yield from self._said(texts)
-            texts = []
-            if chunk is not None:
-                yield chunk
-        yield from self._said(texts)
-
-    def _said(self, texts: list[str]) -> Iterator[Chunk]:
-        """Text that came in several events as one chunk; each event counts for a token."""
-        if texts:
-            yield Chunk(
-                text="".join(texts),
-                token_count=len(texts) if len(texts) > 1 else None,
-                mode_bias_nats=self._mode_bias_nats,
-            )
-
-    def read(self, data: str) -> Chunk | None:
-        """The chunk in one event's data; None if it only ends or annotates the stream."""
-        event = self._event(data)
-        return None if event is None else self._checked(event, data)
-
-    def _event(self, data: str) -> Json | None:
-        if data.strip() == "[DONE]":
-            self.done = True
-            return None
-        try:
-            event = _loads(data)
-        except (ValueError, RecursionError) as error:
-            raise self._malformed(f"an event that is not JSON ({error}): {data[:80]!r}") from None
-        if not isinstance(event, dict):
-            raise self._malformed(f"an event that is not an object: {data[:80]!r}")
-        return event
-
-    def _checked(self, event: Json, data: str) -> Chunk | None:
-        if event.get("error"):
-            status = event["error"].get("code") if isinstance(event["error"], dict) else None
-            known = status if isinstance(status, int) and 400 <= status < 600 else 502
-            raise UpstreamRejected(f"{self._upstream}: {error_message(event)}", status=known)
-        try:
-            return self._chunk(event)
-        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-            raise self._malformed(f"an unexpected chunk ({error}): {data[:80]!r}") from None
-
-    def last(self) -> Chunk:
-        """The stream's last chunk. Raises UpstreamDisconnected if no finish reason was seen."""
-        if self._finish is None:
-            raise UpstreamDisconnected(
-                f"{self._upstream} ended the stream before the answer was complete"
-            )
-        calls = tuple(_call_of(self._calls[index]) for index in sorted(self._calls))
-        return Chunk(
-            token_count=0,
-            tool_calls=calls,
-            finish_reason=self._finish,
-            usage=self._usage,
-            mode_bias_nats=self._mode_bias_nats,
-        )
-
-    def _chunk(self, event: Json) -> Chunk | None:
-        told = event.get("usage")
-        usage = usage_of(told) if told else None
-        before = self._usage.completion_tokens if self._usage else 0
-        self._usage = usage or self._usage
-        choices = event.get("choices") or []
-        if not choices:
-            return None
-        choice = choices[0]
-        delta = choice.get("delta") or {}
-        text = choice["text"] if "text" in choice else delta.get("content")
-        reasoning = delta.get("reasoning") or delta.get("reasoning_content")
-        logprobs = logprobs_of(choice.get("logprobs"))
-        for fragment in delta.get("tool_calls") or []:
-            self._add_call(fragment)
-        if choice.get("finish_reason") is not None:
-            self._end(choice["finish_reason"])
-        tokens = usage.completion_tokens - before if usage else len(logprobs) or None
-        if not (text or reasoning or logprobs or delta.get("tool_calls") or tokens):
-            return None
-        return Chunk(
-            text=_text(text),
-            reasoning_text=_text(reasoning),
-            token_count=tokens,
-            logprobs=logprobs,
-            usage=usage,
-            mode_bias_nats=self._mode_bias_nats,
-        )
-
-    def _end(self, reason: str) -> None:
-        if reason in ("abort", "error"):
-            raise UpstreamDisconnected(f"{self._upstream} aborted the sample (finish: {reason})")
-        self._finish = _FINISH_REASONS.get(reason, "stop")
-
-    def _add_call(self, fragment: Json) -> None:
-        call = self._calls.setdefault(fragment.get("index") or 0, {"arguments": ""})
-        function = fragment.get("function") or {}
-        call["id"] = fragment.get("id") or call.get("id")
-        call["name"] = function.get("name") or call.get("name")
-        call["arguments"] += function.get("arguments") or ""
-
-    def _malformed(self, what: str) -> MalformedStream:
-        return MalformedStream(f"{self._upstream} sent {what}")
-
-
-def _plain_text(event: Json) -> str | None:
-    """The text of an event that holds nothing else, as nearly all do; None for the others."""
-    choices = event.get("choices")
-    if type(choices) is not list or len(choices) != 1 or event.get("usage") or event.get("error"):
-        return None
-    choice = choices[0]
-    if type(choice) is not dict or choice.get("finish_reason") or choice.get("logprobs"):
-        return None
-    delta = choice.get("delta")
-    if type(delta) is not dict or len(delta) != 1 or "text" in choice:
-        return None
-    text = delta.get("content")
-    return text if type(text) is str and text else None
 
 
 def logprobs_of(value: object) -> tuple[TokenLogprob, ...]:
@@ -361,15 +205,12 @@ def _chat_logprob(entry: Json) -> TokenLogprob:
     return TokenLogprob(token=entry["token"], logprob=float(entry["logprob"]), top=top)
 
 
-def _call_of(call: Json) -> ToolCall:
-    return ToolCall(
-        id=call.get("id") or "", name=call.get("name") or "", arguments=call["arguments"]
-    )
-
-
-def _sampling_json(sampling: Sampling, dialect: Dialect) -> Json:
+def _put_sampling(body: Json, sampling: Sampling, dialect: Dialect) -> None:
+    if sampling.max_tokens is not None:
+        for name in ("max_tokens", "max_completion_tokens"):
+            body.pop(name, None)  # a client's own way of writing that there is no limit
+        body[dialect.max_tokens_field] = sampling.max_tokens
     fields = {
-        dialect.max_tokens_field: sampling.max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
@@ -379,15 +220,28 @@ def _sampling_json(sampling: Sampling, dialect: Dialect) -> Json:
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    for name, value in fields.items():
+        if value is not None:
+            body[name] = value
 
 
-def _common_json(request: Request, model: str, dialect: Dialect) -> Json:
-    options = {"include_usage": True}
+def _addressed(
+    body: Json, request: Request, model: str, dialect: Dialect, *, stream: bool
+) -> Json:  # fmt: skip
+    """The body with what is said about its answer: by which model, streamed or whole."""
+    options = body.pop("stream_options", None)
+    body["model"] = model
+    if request.priority is not None:
+        body["priority"] = request.priority
+    if not stream:
+        body["stream"] = False
+        return body
+    own = options if isinstance(options, dict) else {}
+    body["stream"] = True
+    body["stream_options"] = {**own, "include_usage": True}
     if dialect.cumulative_usage:
-        options["continuous_usage_stats"] = True
-    common: Json = {"model": model, "stream": True, "stream_options": options}
-    return common if request.priority is None else common | {"priority": request.priority}
+        body["stream_options"]["continuous_usage_stats"] = True
+    return body
 
 
 def _begin_answer(body: Json, prefill: str, dialect: Dialect) -> None:
@@ -421,11 +275,3 @@ def _object(text: str) -> Json:
 
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise TypeError(f"text is a {type(value).__name__}")
-    return value

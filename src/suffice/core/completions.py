@@ -119,6 +119,19 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """Fields of an answer that suffice does not model, as JSON objects; passed on as they came.
+
+    Their values stand in place of what would be written for the modelled fields, too: a server's
+    own finish reason, content in parts.
+    """
+
+    message_json: str = "{}"  # of the message, or of a stream's delta
+    choice_json: str = "{}"
+    response_json: str = "{}"  # of the whole answer, or of a stream's event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """One finished (or cancelled) sample. `text` excludes the think block, includes any prefill."""
 
@@ -130,6 +143,7 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: Sequence[TokenLogprob] = ()
     prefill: str = ""  # the part of `text` that we wrote, not the model
+    extras: Extras | None = None
 
 
 SampleStatus = Literal["finished", "cancelled", "failed"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from suffice.core.thinking import Thinking
 
-Role = Literal["system", "developer", "user", "assistant", "tool"]
+# The roles that templates know; a server may know others, and they are passed on.
+Role = Literal["system", "developer", "user", "assistant", "tool"] | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +43,37 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+    json: str | None = None  # the call as it came, where it holds more than these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A function that the model may call; `parameters_json` is its JSON Schema as text."""
+    """A function that the model may call; `parameters_json` is its JSON Schema as text.
+
+    A tool of another type has no name here, only its `json`.
+    """
 
     name: str
     description: str | None = None
     parameters_json: str | None = None
     strict: bool | None = None
+    json: str | None = None  # the tool as it came, where it holds more than these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn. `content` is None only for an assistant turn that merely calls tools."""
+    """One turn. `content` is None for an assistant turn that merely calls tools.
+
+    `json` is the turn as it came, where it holds more than is modelled here: it is what is sent on,
+    and the other fields are what can be read in it.
+    """
 
     role: Role
     content: str | tuple[Part, ...] | None = None
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None  # set on role "tool": the call that this answers
-    extra_json: str = "{}"  # fields of the turn that suffice does not model, passed on
+    json: str | None = None
 
     @property
     def text(self) -> str:
@@ -88,9 +98,24 @@ class Sampling:
     frequency_penalty: float | None = None
     top_logprobs: int | None = None  # None: no logprobs; 0: the drawn token's only
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether every sample would be the same: the likeliest token is drawn each time."""
+        return self.temperature == 0.0 or self.top_k == 1 or self.top_p == 0.0
+
+
+class Memo:
+    """Room for what is made of frozen data once and used often; no part of the data itself."""
+
+    __slots__ = ("encoded",)
+
+    def remember(self, encoded: Any) -> None:
+        """Keep the wire form, which the samples of a request share."""
+        object.__setattr__(self, "encoded", encoded)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Memo):
     """One question to a model, as every plane sees it.
 
     `answer_format` names the extractor whose answers may be compared (boxed, number, choice, json,

@@ -97,6 +97,7 @@ for _cls in (
     completions.Usage,
     completions.Cost,
     completions.Budget,
+    completions.Extras,
     completions.Completion,
     completions.SampleRecord,
     completions.Outcome,

@@ -336,8 +336,8 @@ def _message(turn: Any) -> Message:
     content = turn.get("content")
     if content is not None and not isinstance(content, str):
         raise InputError("traces hold textual turns only: the content of a turn must be text")
-    rest = {name: value for name, value in turn.items() if name not in ("role", "content")}
-    return Message(role=turn["role"], content=content, extra_json=json.dumps(rest))
+    whole = None if turn.keys() <= {"role", "content"} else json.dumps(turn)
+    return Message(role=turn["role"], content=content, json=whole)
 
 
 def _integer(value: float) -> int | None:

@@ -206,15 +206,21 @@ def bound_prompt_tokens(request: Request, prefill: str = "") -> int:
     """
     texts = [prefill, request.extra_json, request.response_format_json or ""]
     for tool in request.tools:
-        texts += [tool.name, tool.description or "", tool.parameters_json or ""]
-    images = 0
+        plain = [tool.name, tool.description or "", tool.parameters_json or ""]
+        texts += plain if tool.json is None else [tool.json]
+    images = shown_bytes = 0
     for message in request.messages:
-        texts += [message.text, message.name or "", message.extra_json]
+        parts = message.content if isinstance(message.content, tuple) else ()
+        images += sum(isinstance(part, ImagePart | OpaquePart) for part in parts)
+        if message.json is not None:
+            texts.append(message.json)
+            # An image is counted as one, not by the letters of its address.
+            shown_bytes += sum(len(part.url) for part in parts if isinstance(part, ImagePart))
+            continue
+        texts += [message.text, message.name or ""]
         for call in message.tool_calls:
             texts += [call.name, call.arguments]
-        if isinstance(message.content, tuple):
-            images += sum(isinstance(part, ImagePart | OpaquePart) for part in message.content)
-            texts += [part.json for part in message.content if isinstance(part, OpaquePart)]
-    size_bytes = sum(len(text.encode(errors="surrogatepass")) for text in texts)
+        texts += [part.json for part in parts if isinstance(part, OpaquePart)]
+    size_bytes = sum(len(text.encode(errors="surrogatepass")) for text in texts) - shown_bytes
     turns = len(request.messages) + len(request.tools)
     return size_bytes + TEMPLATE_TOKENS + TURN_TOKENS * turns + IMAGE_TOKENS * images

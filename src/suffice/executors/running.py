@@ -8,9 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from suffice.backends.chunk_reader import joined
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import (
     Completion,
+    Extras,
     FinishReason,
     SampleRecord,
     TokenLogprob,
@@ -74,6 +76,7 @@ class Running:
     _drawn: DrawnLogprobs | None = None  # a recording's, which come in one piece
     _tool_calls: list[ToolCall] = field(default_factory=list)
     _confidences: list[Sequence[float]] = field(default_factory=list)  # piece by piece
+    _extras: list[Extras] = field(default_factory=list)
 
     def add(self, chunk: Chunk, now_s: float) -> ChunkSeen:
         """Book a chunk; gives the evidence it is."""
@@ -111,6 +114,7 @@ class Running:
         elif chunk.logprobs:
             self._logprobs.extend(chunk.logprobs)
         self._tool_calls.extend(chunk.tool_calls)
+        self._extras.extend((chunk.extras,) if chunk.extras is not None else ())
         if chunk.mode_bias_nats is not None:
             self.mode_bias_nats = chunk.mode_bias_nats
         if chunk.finish_reason is not None:
@@ -192,6 +196,7 @@ class Running:
             tool_calls=tuple(self._tool_calls),
             logprobs=tuple(self._logprobs) if self._drawn is None else self._drawn,
             prefill=self.launch.prefill,
+            extras=_joined(self._extras),
         )
 
     def record(self) -> SampleRecord:
@@ -213,3 +218,10 @@ class Running:
             ttft_s=None if self.first_s is None else self.first_s - self.began_s,
             e2e_s=0.0 if self.ended_s is None else self.ended_s - self.began_s,
         )
+
+
+def _joined(extras: list[Extras]) -> Extras | None:
+    """What else the server said, over all chunks."""
+    if len(extras) < 2:
+        return extras[0] if extras else None
+    return joined(extras)

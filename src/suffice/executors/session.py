@@ -203,7 +203,8 @@ class Session:
             raise self._no_answer(decision.why)
         completion = self._ended[chosen].completion()
         if decision.text is not None:
-            completion = replace(completion, text=decision.text, finish_reason="stop")
+            # What the server said besides was about its own text.
+            completion = replace(completion, text=decision.text, finish_reason="stop", extras=None)
         elif completion.finish_reason == "cancelled":
             completion = replace(completion, finish_reason="length")
         records = tuple(self._record(running) for _, running in sorted(self._ended.items()))

@@ -184,7 +184,9 @@ def _take(chunks: list[Chunk]) -> list[Chunk]:
 
 
 def _says(chunk: Chunk) -> bool:
-    return bool(chunk.text or chunk.reasoning_text or chunk.tool_calls or chunk.logprobs)
+    if chunk.text or chunk.reasoning_text or chunk.tool_calls or chunk.logprobs:
+        return True
+    return chunk.extras is not None and chunk.finish_reason is None
 
 
 async def merge(

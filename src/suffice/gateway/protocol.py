@@ -6,13 +6,13 @@ upstream as it came. `suffice` is our one namespaced field, and strict.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from suffice.backends.tool_calls import call_of
 from suffice.core.completions import Budget
 from suffice.core.errors import InputError
 from suffice.core.requests import (
@@ -21,7 +21,6 @@ from suffice.core.requests import (
     OpaquePart,
     Part,
     Request,
-    Role,
     Sampling,
     TextPart,
     Tool,
@@ -31,8 +30,6 @@ from suffice.core.thinking import Thinking
 
 # JSON may be nested so deep; its writers and those of the upstreams end at 250 to 1,000.
 MOST_DEPTH = 128
-
-_MESSAGE_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id"}
 
 
 # JSON's writers, ours and the upstreams', go no further.
@@ -75,19 +72,22 @@ NO_WISHES = SufficeFields()
 class _StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class _Common(BaseModel):
+    """What both endpoints share. What is wrong with a value is for the engine to say, as it would
+    where the request passes through; here is checked only what a policy computes with."""
+
     model_config = ConfigDict(extra="allow")
 
     model: str
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     n: int | None = Field(default=None, ge=1, le=2**31)
-    max_tokens: int | None = Field(default=None, ge=1, le=2**63 - 1)
+    max_tokens: Int64 | None = None
     temperature: float | None = Field(default=None, ge=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: float | None = None
     top_k: Int64 | None = None
     min_p: float | None = None
     stop: str | list[str] | None = None
@@ -95,35 +95,28 @@ class _Common(BaseModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     priority: Int64 | None = None
-    suffice: SufficeFields = SufficeFields()
+    suffice: SufficeFields | None = None
 
 
 class ChatBody(_Common):
     """`/v1/chat/completions`."""
 
     messages: list[dict[str, Any]] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**63 - 1)
+    max_completion_tokens: Int64 | None = None
     reasoning_effort: str | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
-    response_format: dict[str, Any] | None = None
+    response_format: Any = None
 
 
 class CompletionBody(_Common):
-    """`/v1/completions`, with a single text as prompt."""
+    """`/v1/completions`, with a single text as prompt, or a list of one."""
 
     prompt: str
     logprobs: int | None = Field(default=None, ge=0, le=20)
 
-
-# What would otherwise be sent on and then be missing from the answer.
-_REFUSED = {
-    "functions": "use tools",
-    "function_call": "use tool_choice",
-    "audio": "ask the upstream's own model for it",
-}
 
 BodyT = TypeVar("BodyT", ChatBody, CompletionBody)
 
@@ -196,70 +189,98 @@ def wishes_of(value: dict[str, Any]) -> SufficeFields:
 def parse_chat(value: dict[str, Any]) -> Ask:
     """A chat completion's body. Raises InputError that names the field."""
     body = _validated(ChatBody, value)
-    for field_name, instead in _REFUSED.items():
-        if value.get(field_name):
-            raise InputError(f"{field_name}: a policy cannot honour it; {instead}")
-    if value.get("modalities") not in (None, ["text"]):
-        raise InputError("modalities: a policy compares text and gives text; leave it out")
     if body.top_logprobs is not None and not body.logprobs:
         raise InputError("top_logprobs: only with logprobs")
-    limits = [n for n in (body.max_completion_tokens, body.max_tokens) if n is not None]
-    effort = body.suffice.effort or body.reasoning_effort
+    wishes = body.suffice or NO_WISHES
+    effort = wishes.effort or body.reasoning_effort
     top_logprobs = body.top_logprobs or 0
+    extra = _extra(body)
+    limit = _limit(
+        extra, max_completion_tokens=body.max_completion_tokens, max_tokens=body.max_tokens
+    )
     request = Request(
         messages=tuple(_message(turn, at) for at, turn in enumerate(body.messages)),
         model=body.model,
-        sampling=_sampling(
-            body, min(limits, default=None), top_logprobs if body.logprobs else None
-        ),
+        sampling=_sampling(body, limit, top_logprobs if body.logprobs else None),
         thinking=None if effort is None else Thinking.of_effort(effort),
-        tools=tuple(_tool(tool, at) for at, tool in enumerate(body.tools or [])),
+        tools=tuple(map(_tool, body.tools or ())),
         tool_choice_json=_json_or_none(body.tool_choice),
         response_format_json=_json_or_none(body.response_format),
-        answer_format=body.suffice.answer_format or _implied_format(body.response_format),
+        answer_format=wishes.answer_format,
         priority=body.priority,
-        extra_json=json.dumps(body.model_extra or {}),
+        extra_json=_json(extra),
     )
     return _ask(body, request, wants_logprobs=bool(body.logprobs))
 
 
 def parse_completion(value: dict[str, Any]) -> Ask:
     """A text completion's body. Raises InputError that names the field."""
-    if not isinstance(value.get("prompt"), str):
+    prompt = value.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1:
+        (prompt,) = prompt
+    if not isinstance(prompt, str):
         raise InputError(
-            "prompt must be one string here; lists of prompts or token ids pass only to an "
+            "prompt must be one string here; several prompts, or token ids, pass only to an "
             "upstream's own model without a policy"
         )
-    body = _validated(CompletionBody, value)
+    body = _validated(CompletionBody, {**value, "prompt": prompt})
     if value.get("best_of") not in (None, 1):
         raise InputError("best_of: a policy draws as many samples as it needs; use best_of_n")
-    if body.suffice.effort is not None:
+    wishes = body.suffice or NO_WISHES
+    if wishes.effort is not None:
         raise InputError("effort: /v1/completions has no think block; ask /v1/chat/completions")
+    extra = _extra(body)
+    limit = _limit(extra, max_tokens=body.max_tokens)
     request = Request(
         messages=(Message(role="user", content=body.prompt),),
         model=body.model,
-        sampling=_sampling(body, body.max_tokens, body.logprobs),
-        answer_format=body.suffice.answer_format,
+        sampling=_sampling(body, limit, body.logprobs),
+        answer_format=wishes.answer_format,
         priority=body.priority,
-        extra_json=json.dumps(body.model_extra or {}),
+        extra_json=_json(extra),
         completion_only=True,
     )
     return _ask(body, request, wants_logprobs=body.logprobs is not None)
 
 
 def _ask(body: _Common, request: Request, *, wants_logprobs: bool) -> Ask:
-    if body.stream_options is not None and not body.stream:
-        raise InputError("stream_options: only with stream")
-    given = body.suffice.budget
+    wishes = body.suffice or NO_WISHES
+    given = wishes.budget
+    options = body.stream_options
     return Ask(
         request=request,
-        wishes=body.suffice,
+        wishes=wishes,
         stream=bool(body.stream),
-        include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        include_usage=bool(body.stream and options is not None and options.include_usage),
         n=body.n or 1,
         wants_logprobs=wants_logprobs,
         budget=Budget(**given.model_dump()) if given else Budget(),
     )
+
+
+def _extra(body: _Common) -> dict[str, Any]:
+    """Fields that are sent on as they came."""
+    extra = dict(body.model_extra or {})
+    options = body.stream_options
+    if options is not None and options.model_extra:
+        extra["stream_options"] = options.model_extra
+    return extra
+
+
+def _limit(extra: dict[str, Any], **given: int | None) -> int | None:
+    """The least of the limits on an answer's tokens.
+
+    Below 0 there is none, as LM Studio and llama.cpp have it: if no other bounds the answer, it is
+    sent on as it came.
+    """
+    bounds = {name: most for name, most in given.items() if most is not None}
+    for name, most in bounds.items():
+        if most == 0:
+            raise InputError(f"{name}: must be at least 1; leave it out, or write -1, for no limit")
+    positive = [most for most in bounds.values() if most > 0]
+    if not positive:
+        extra |= bounds
+    return min(positive, default=None)
 
 
 def _validated(kind: type[BodyT], value: dict[str, Any]) -> BodyT:
@@ -291,84 +312,54 @@ def _sampling(body: _Common, max_tokens: int | None, top_logprobs: int | None) -
     )
 
 
-def _implied_format(response_format: dict[str, Any] | None) -> str | None:
-    """JSON that was asked for can be compared; it is the only format that a request implies."""
-    kind = (response_format or {}).get("type")
-    return "json" if kind in ("json_object", "json_schema") else None
-
-
 def _message(turn: dict[str, Any], at: int) -> Message:
-    role = turn.get("role")
-    known: dict[str, Role] = {
-        "system": "system", "developer": "developer", "user": "user", "assistant": "assistant",
-        "tool": "tool",
-    }  # fmt: skip
-    if not isinstance(role, str) or role not in known:
-        raise InputError(f"messages.{at}.role must be one of {', '.join(known)}, got {role!r}")
-    content = turn.get("content")
+    """A turn, with what can be read in it; what else it holds is for the engine to judge."""
+    role, content = turn.get("role"), turn.get("content")
+    if not isinstance(role, str):
+        raise InputError(f"messages.{at}.role must be text, such as user, got {str(role)[:40]!r}")
+    if isinstance(content, str) and len(turn) == 2:
+        return Message(role=role, content=content)
+    name, answered, calls = turn.get("name"), turn.get("tool_call_id"), turn.get("tool_calls")
     if isinstance(content, list):
-        content = tuple(_part(part, at) for part in content)
-    elif content is not None and not isinstance(content, str):
-        raise InputError(f"messages.{at}.content must be text or a list of parts")
-    for field_name in ("name", "tool_call_id"):
-        if not isinstance(turn.get(field_name), str | None):
-            raise InputError(f"messages.{at}.{field_name} must be text")
-    calls = turn.get("tool_calls") or []
-    if not isinstance(calls, list):
-        raise InputError(f"messages.{at}.tool_calls must be a list")
-    extra = {name: value for name, value in turn.items() if name not in _MESSAGE_FIELDS}
+        content = tuple(map(_part, content))
     return Message(
-        role=known[role],
-        content=content,
-        name=turn.get("name"),
-        tool_calls=tuple(_call(call, at) for call in calls),
-        tool_call_id=turn.get("tool_call_id"),
-        extra_json=json.dumps(extra),
+        role=role,
+        content=content if isinstance(content, str | tuple) else None,
+        name=name if isinstance(name, str) else None,
+        tool_calls=_calls(calls),
+        tool_call_id=answered if isinstance(answered, str) else None,
+        json=_json(turn),
     )
 
 
-def _part(part: Any, at: int) -> Part:
-    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-        raise InputError(f"messages.{at}.content holds a part without a type")
-    image = part.get("image_url")
-    if part["type"] == "text" and isinstance(part.get("text"), str) and len(part) == 2:
-        return TextPart(text=part["text"])
-    if part["type"] == "image_url" and isinstance(image, dict) and set(image) <= {"url", "detail"}:
-        if isinstance(image.get("url"), str) and isinstance(image.get("detail"), str | None):
-            return ImagePart(url=image["url"], detail=image.get("detail"))
-        raise InputError(
-            f"messages.{at}.content holds an image without a url, or with a detail that is no text"
-        )
-    return OpaquePart(json=json.dumps(part))
+def _calls(value: Any) -> tuple[ToolCall, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(call_of(call) for call in value if isinstance(call, dict))
 
 
-def _call(call: Any, at: int) -> ToolCall:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise InputError(f"messages.{at}.tool_calls holds a call without a function name")
-    return ToolCall(
-        id=str(call.get("id") or ""),
-        name=function["name"],
-        arguments=str(function.get("arguments") or ""),
-    )
+def _part(part: Any) -> Part:
+    if isinstance(part, dict):
+        image = part.get("image_url")
+        if part.get("type") == "text" and isinstance(part.get("text"), str):
+            return TextPart(text=part["text"])
+        if part.get("type") == "image_url" and isinstance(image, dict):
+            url, detail = image.get("url"), image.get("detail")
+            if isinstance(url, str):
+                return ImagePart(url=url, detail=detail if isinstance(detail, str) else None)
+    return OpaquePart(json=_json(part))
 
 
-def _tool(tool: dict[str, Any], at: int) -> Tool:
-    function = tool.get("function")
-    named = isinstance(function, dict) and isinstance(function.get("name"), str)
-    if tool.get("type") != "function" or not isinstance(function, dict) or not named:
-        raise InputError(f"tools.{at} must be a function with a name")
-    if not isinstance(function.get("description"), str | None):
-        raise InputError(f"tools.{at}.function.description must be text")
-    if not isinstance(function.get("strict"), bool | None):
-        raise InputError(f"tools.{at}.function.strict must be true or false")
-    return Tool(
-        name=function["name"],
-        description=function.get("description"),
-        parameters_json=_json_or_none(function.get("parameters")),
-        strict=function.get("strict"),
-    )
+def _tool(tool: dict[str, Any]) -> Tool:
+    found = tool.get("function")
+    function = found if isinstance(found, dict) else {}
+    name = function.get("name")
+    return Tool(name=name if isinstance(name, str) else "", json=_json(tool))
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _json_or_none(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)
+    return None if value is None else _json(value)

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import orjson
+
 from suffice.backends.protocol import Chunk
-from suffice.backends.wire import logprob_json, tool_call_json
-from suffice.core.completions import Completion, Outcome, TokenLogprob, Usage
+from suffice.backends.tool_calls import tool_call_json
+from suffice.backends.wire import logprob_json
+from suffice.core.completions import Completion, Extras, Outcome, TokenLogprob, Usage
 from suffice.gateway.protocol import Ask
 from suffice.gateway.receipt import receipts, usage_json
 
@@ -38,8 +41,10 @@ class Renderer:
     def whole(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The response object of a request that does not stream."""
         usage = sum((outcome.usage for outcome in outcomes), Usage())
+        extras = outcomes[0].completion.extras
         return {
             **self._head("chat.completion" if self.ask.chat else "text_completion"),
+            **({} if extras is None else orjson.loads(extras.response_json)),
             "choices": [self._choice(i, o.completion) for i, o in enumerate(outcomes)],
             "usage": usage_json(usage),
             "suffice": receipts(outcomes),
@@ -53,7 +58,7 @@ class Renderer:
         """A chunk of text, thoughts or tool calls."""
         logprobs = self._logprobs(chunk.logprobs)
         if not self.ask.chat:
-            return self._text_chunk(index, chunk.text, logprobs)
+            return _with(self._text_chunk(index, chunk.text, logprobs), chunk.extras)
         delta: dict[str, Any] = {}
         if chunk.text:
             delta["content"] = chunk.text
@@ -61,11 +66,11 @@ class Renderer:
         if chunk.tool_calls:
             calls = [tool_call_json(call) for call in chunk.tool_calls]
             delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
-        return self._chunk(index, delta, logprobs=logprobs)
+        return _with(self._chunk(index, delta, logprobs=logprobs), chunk.extras)
 
     def end(self, index: int, outcome: Outcome) -> dict[str, Any]:
         """The last chunk of a choice, with its receipt."""
-        reason = outcome.completion.finish_reason
+        reason = _finish_reason(outcome.completion)
         if self.ask.chat:
             last = self._chunk(index, {}, finish_reason=reason)
         else:
@@ -84,6 +89,8 @@ class Renderer:
     def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
         logprobs = self._logprobs(completion.logprobs)
         common = {"index": index, "logprobs": logprobs, "finish_reason": completion.finish_reason}
+        extras = completion.extras or _NO_EXTRAS
+        common |= orjson.loads(extras.choice_json)
         if not self.ask.chat:
             return {**common, "text": completion.text}
         message: dict[str, Any] = {
@@ -94,7 +101,7 @@ class Renderer:
         }
         if completion.tool_calls:
             message["tool_calls"] = [tool_call_json(call) for call in completion.tool_calls]
-        return {**common, "message": message}
+        return {**common, "message": _as_it_came(message, extras)}
 
     def _chunk(
         self,
@@ -137,6 +144,41 @@ class Renderer:
                 {top["token"]: top["logprob"] for top in entry["top_logprobs"]} for entry in written
             ],
         }
+
+
+_NO_EXTRAS = Extras()
+
+
+def _as_it_came(message: dict[str, Any], extras: Extras) -> dict[str, Any]:
+    """A message, or a delta, with what the server said besides."""
+    if extras.message_json == "{}":
+        return message
+    more: dict[str, Any] = orjson.loads(extras.message_json)
+    if isinstance(more.get("content"), list):
+        # The thoughts are among its parts already.
+        message = {n: each for n, each in message.items() if n not in _THOUGHTS}
+    return {**message, **more}
+
+
+def _with(chunk: dict[str, Any], extras: Extras | None) -> dict[str, Any]:
+    """A stream's object with what the server said besides."""
+    if extras is None:
+        return chunk
+    (choice,) = chunk["choices"]
+    if "delta" in choice:
+        choice = {**choice, "delta": _as_it_came(choice["delta"], extras)}
+    more = orjson.loads(extras.choice_json)
+    more.pop("finish_reason", None)  # the last object of the choice has it
+    return {**chunk, **orjson.loads(extras.response_json), "choices": [{**choice, **more}]}
+
+
+def _finish_reason(completion: Completion) -> str:
+    """The server's own word for it, where it has one."""
+    own = orjson.loads((completion.extras or _NO_EXTRAS).choice_json).get("finish_reason")
+    return own if isinstance(own, str) else completion.finish_reason
+
+
+_THOUGHTS = ("reasoning", "reasoning_content")
 
 
 def _thoughts(text: str) -> dict[str, str]:

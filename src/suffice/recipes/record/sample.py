@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from suffice.backends.protocol import Backend, Chunk
-from suffice.backends.wire import tool_call_json
+from suffice.backends.tool_calls import tool_call_json
 from suffice.core.completions import Completion, FinishReason, TokenLogprob, Usage
 from suffice.core.errors import UpstreamDisconnected
 from suffice.core.requests import Request, Sampling, ToolCall

@@ -1,0 +1,362 @@
+"""Chunks from the data of a stream's events, and the one chunk of an answer that came whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from suffice.backends.protocol import Chunk
+from suffice.backends.tool_calls import CallFragments, calls_of
+from suffice.backends.wire import error_message, logprobs_of, usage_of
+from suffice.core.completions import Extras, FinishReason, Usage
+from suffice.core.errors import (
+    BackendError,
+    MalformedStream,
+    UpstreamDisconnected,
+    UpstreamRejected,
+)
+
+try:
+    from orjson import loads as _loads  # a stream is one small JSON object per token
+except ImportError:  # a recorder or an embedded model may run without the extra serve
+    from json import loads as _loads  # type: ignore[assignment]
+
+Json = dict[str, Any]
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+# What is modelled of an event, a choice, a message; the rest is passed on as it came.
+_RESPONSE = {"id", "object", "created", "model", "choices", "usage", "error"}
+_CHOICE = {"index", "delta", "message", "text", "logprobs", "finish_reason"}
+_MESSAGE = {"role", "content", "reasoning", "reasoning_content", "tool_calls"}
+_PLAIN_CHOICE = {"index", "delta", "logprobs", "finish_reason"}
+_ABORTED = ("abort", "error")
+
+
+class ChunkReader:
+    """Chunks from the data of a stream's events.
+
+    The chunk with the finish reason is held back until the usage that follows it has been read, so
+    that the last chunk carries both. `mode_bias_nats` is what was asked for, noted on each.
+    """
+
+    def __init__(self, upstream: str, *, mode_bias_nats: float | None = None) -> None:
+        self._upstream = upstream
+        self._mode_bias_nats = mode_bias_nats
+        self._finish: FinishReason | None = None
+        self._own_finish: str | None = None  # where it is none of ours
+        self._usage: Usage | None = None
+        self._calls = CallFragments()
+        self._response: Json = {}  # fields of the event beside the choices, as last seen
+        self.done = False
+
+    def read_all(self, events: Iterable[str]) -> Iterator[Chunk]:
+        """Chunks in the data of events that arrived together; what can be one chunk is one.
+
+        An engine that is faster than its reader is then read in large pieces, at a cost that does
+        not grow with the number of tokens. What came before a faulty event is given out first.
+        """
+        texts: list[str] = []
+        told: object = None  # the newest usage beside them
+        for data in events:
+            try:
+                event = self._event(data)
+                if event is None:
+                    break
+                text = self._plain_text(event)
+                if text is not None:
+                    texts.append(text)
+                    told = event.get("usage") or told
+                    continue
+                chunk = self._checked(event, data)
+            except BackendError:
+                yield from self._texts(texts, told)
+                raise
+            yield from self._texts(texts, told)
+            texts, told = [], None
+            if chunk is not None:
+                yield chunk
+        yield from self._texts(texts, told)
+
+    def _texts(self, texts: list[str], told: object) -> Iterator[Chunk]:
+        """Text that came in several events as one chunk; uncounted, each event is a token."""
+        if not texts:
+            return
+        usage = usage_of(told)
+        tokens = len(texts) if len(texts) > 1 else None
+        if usage is not None:
+            tokens = usage.completion_tokens - self._drawn
+            self._usage = usage
+        yield Chunk(
+            text="".join(texts),
+            token_count=tokens,
+            usage=usage,
+            mode_bias_nats=self._mode_bias_nats,
+        )
+
+    @property
+    def _drawn(self) -> int:
+        """Completion tokens that the engine has told of so far."""
+        return 0 if self._usage is None else self._usage.completion_tokens
+
+    def read(self, data: str) -> Chunk | None:
+        """The chunk in one event's data; None if it only ends or annotates the stream."""
+        event = self._event(data)
+        return None if event is None else self._checked(event, data)
+
+    def last(self) -> Chunk:
+        """The stream's last chunk. Raises UpstreamDisconnected if no finish reason was seen."""
+        if self._finish is None:
+            raise UpstreamDisconnected(
+                f"{self._upstream} ended the stream before the answer was complete"
+            )
+        own = {} if self._own_finish is None else {"finish_reason": self._own_finish}
+        return Chunk(
+            token_count=0,
+            tool_calls=self._calls.whole(),
+            finish_reason=self._finish,
+            usage=self._usage,
+            mode_bias_nats=self._mode_bias_nats,
+            extras=_extras({}, own, {}),
+        )
+
+    def whole(self, answer: object) -> Chunk:
+        """The one chunk of an answer that came whole. Raises MalformedStream, UpstreamRejected."""
+        if not isinstance(answer, dict):
+            raise self._malformed("an answer that is not a JSON object")
+        self._raise_error(answer)
+        try:
+            return self._whole(answer)
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError) as e:
+            raise self._malformed(f"an unexpected answer ({e})") from None
+
+    def _whole(self, answer: Json) -> Chunk:
+        choice = answer["choices"][0]
+        message = choice.get("message") or {}
+        plain = message.get("content") if "text" not in choice else choice["text"]
+        text, thought = _read_content(plain)
+        reasoning = _reasoning(message)
+        self._end(choice.get("finish_reason") or "stop")
+        own = {} if self._own_finish is None else {"finish_reason": self._own_finish}
+        extras = _extras(
+            _rest_of_message(message),
+            {**_rest(choice, _CHOICE), **own},
+            _rest(answer, _RESPONSE),
+        )
+        logprobs = logprobs_of(choice.get("logprobs"))
+        usage = usage_of(answer.get("usage"))
+        return Chunk(
+            text=text,
+            reasoning_text=reasoning or thought,
+            token_count=len(logprobs) if logprobs and usage is None else None,
+            logprobs=logprobs,
+            tool_calls=calls_of(message.get("tool_calls")),
+            finish_reason=self._finish,
+            usage=usage,
+            mode_bias_nats=self._mode_bias_nats,
+            extras=extras,
+        )
+
+    def _plain_text(self, event: Json) -> str | None:
+        """The text of an event that holds nothing else, as nearly all do; None for the others."""
+        choices = event.get("choices")
+        if type(choices) is not list or len(choices) != 1:
+            return None
+        choice = choices[0]
+        if type(choice) is not dict or choice.get("finish_reason") or choice.get("logprobs"):
+            return None
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1 or event.get("error"):
+            return None
+        text = delta.get("content")
+        if type(text) is not str or not text:
+            return None
+        if not choice.keys() <= _PLAIN_CHOICE and _news(choice, _CHOICE):
+            return None
+        same = event.keys() <= _RESPONSE or _news(event, _RESPONSE) == self._response
+        return text if same else None
+
+    def _event(self, data: str) -> Json | None:
+        if data.strip() == "[DONE]":
+            self.done = True
+            return None
+        try:
+            event = _loads(data)
+        except (ValueError, RecursionError) as error:
+            raise self._malformed(f"an event that is not JSON ({error}): {data[:80]!r}") from None
+        if not isinstance(event, dict):
+            raise self._malformed(f"an event that is not an object: {data[:80]!r}")
+        return event
+
+    def _checked(self, event: Json, data: str) -> Chunk | None:
+        self._raise_error(event)
+        try:
+            return self._chunk(event)
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError) as e:
+            raise self._malformed(f"an unexpected chunk ({e}): {data[:80]!r}") from None
+
+    def _raise_error(self, event: Json) -> None:
+        if event.get("error"):
+            status = event["error"].get("code") if isinstance(event["error"], dict) else None
+            known = status if isinstance(status, int) and 400 <= status < 600 else 502
+            raise UpstreamRejected(f"{self._upstream}: {error_message(event)}", status=known)
+
+    def _chunk(self, event: Json) -> Chunk | None:
+        told = event.get("usage")
+        usage = usage_of(told) if told else None
+        before = self._drawn
+        self._usage = usage or self._usage
+        beside = _news(event, _RESPONSE)
+        fresh = beside if beside != self._response else {}
+        self._response = beside
+        choices = event.get("choices") or []
+        choice: Json = choices[0] if choices else {}
+        delta = choice.get("delta") or {}
+        text, thought = _read_content(choice["text"] if "text" in choice else delta.get("content"))
+        reasoning = _reasoning(delta) or thought
+        logprobs = logprobs_of(choice.get("logprobs"))
+        for fragment in delta.get("tool_calls") or []:
+            self._calls.add(fragment)
+        if choice.get("finish_reason") is not None:
+            self._end(choice["finish_reason"])
+        extras = _extras(_news_of_delta(delta), _news(choice, _CHOICE), fresh)
+        tokens = len(logprobs) or None
+        if usage is not None and choices:
+            tokens = usage.completion_tokens - before
+        if not (text or reasoning or logprobs or delta.get("tool_calls") or tokens or extras):
+            return None
+        return Chunk(
+            text=text,
+            reasoning_text=reasoning,
+            token_count=tokens,
+            logprobs=logprobs,
+            usage=usage,
+            mode_bias_nats=self._mode_bias_nats,
+            extras=extras,
+        )
+
+    def _end(self, reason: object) -> None:
+        if not isinstance(reason, str):
+            raise TypeError(f"finish_reason is a {type(reason).__name__}")
+        if reason in _ABORTED:
+            raise UpstreamDisconnected(f"{self._upstream} aborted the sample (finish: {reason})")
+        self._finish = _FINISH_REASONS.get(reason, "stop")
+        self._own_finish = None if reason == self._finish else reason
+
+    def _malformed(self, what: str) -> MalformedStream:
+        return MalformedStream(f"{self._upstream} sent {what}")
+
+
+def _news(value: Mapping[str, Any], modelled: set[str]) -> Json:
+    """What a stream's event says beside what is modelled; it repeats what is null all the time."""
+    return {n: each for n, each in value.items() if each is not None and n not in modelled}
+
+
+def _news_of_delta(delta: Mapping[str, Any]) -> Json:
+    news = _news(delta, _MESSAGE)
+    for name in ("content", "reasoning", "reasoning_content"):
+        if delta.get(name) and not isinstance(delta[name], str):
+            news[name] = delta[name]
+    return news
+
+
+def _rest(value: Mapping[str, Any], modelled: set[str]) -> Json:
+    if value.keys() <= modelled:
+        return {}
+    return {name: each for name, each in value.items() if name not in modelled}
+
+
+def _rest_of_message(message: Mapping[str, Any]) -> Json:
+    """What of a message, or of a delta, its text, thoughts and calls do not say."""
+    rest = _rest(message, _MESSAGE)
+    if "content" in message and not isinstance(message["content"], str):
+        rest["content"] = message["content"]
+    for name in ("reasoning", "reasoning_content"):
+        if message.get(name) and not isinstance(message[name], str):
+            rest[name] = message[name]
+    if "tool_calls" in message and not message["tool_calls"]:
+        rest["tool_calls"] = message["tool_calls"]
+    return rest
+
+
+def _extras(message: Json, choice: Json, response: Json) -> Extras | None:
+    if not (message or choice or response):
+        return None
+    return Extras(
+        message_json=json.dumps(message, ensure_ascii=False) if message else "{}",
+        choice_json=json.dumps(choice, ensure_ascii=False) if choice else "{}",
+        response_json=json.dumps(response, ensure_ascii=False) if response else "{}",
+    )
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    for name in ("reasoning", "reasoning_content"):
+        text = message.get(name)
+        if isinstance(text, str) and text:
+            return text
+    return ""
+
+
+def _read_content(content: object) -> tuple[str, str]:
+    """Text and thoughts of a message's content, which some servers send as a list of parts."""
+    if content is None:
+        return "", ""
+    if isinstance(content, str):
+        return content, ""
+    if not isinstance(content, list):
+        raise TypeError(f"text is a {type(content).__name__}")
+    texts, thoughts = [], []
+    for part in content:
+        if not isinstance(part, dict):
+            raise TypeError(f"a part of the text is a {type(part).__name__}")
+        if isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif "thinking" in part:
+            thoughts.append(_thinking(part["thinking"]))
+    return "".join(texts), "".join(thoughts)
+
+
+def _thinking(value: object) -> str:
+    """A part's thoughts: text, or a list of parts with text."""
+    if isinstance(value, list):
+        return "".join(_thinking(part) for part in value)
+    if isinstance(value, dict):
+        value = value.get("text")
+    return value if isinstance(value, str) else ""
+
+
+def joined(extras: Iterable[Extras]) -> Extras | None:
+    """The extras of a stream's chunks as those of the whole message.
+
+    Text of a delta's field is put together and lists are made longer, as OpenAI's own clients do;
+    of everything else, and of what stands beside the delta, the last value counts. Content in
+    parts is left out: its text and thoughts have been read.
+    """
+    message: Json = {}
+    choice: Json = {}
+    response: Json = {}
+    for each in extras:
+        _grow(message, json.loads(each.message_json))
+        choice |= json.loads(each.choice_json)
+        response |= json.loads(each.response_json)
+    message.pop("content", None)
+    return _extras(message, choice, response)
+
+
+def _grow(into: Json, more: Json) -> None:
+    for name, value in more.items():
+        old = into.get(name)
+        if isinstance(old, str) and isinstance(value, str):
+            into[name] = old + value
+        elif isinstance(old, list) and isinstance(value, list):
+            into[name] = [*old, *value]
+        elif isinstance(old, dict) and isinstance(value, dict):
+            _grow(old, value)
+        elif value is not None or name not in into:
+            into[name] = value

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from suffice.gateway.console import MAX_FEEDBACK_BYTES
 from suffice.gateway.desk import Desk
 from suffice.gateway.sections import LedgerConfig
 from suffice.testing.fake_engine import FakeEngine, Reply
@@ -105,7 +106,9 @@ def check(gateway: httpx2.Client, path: str, body: dict[str, Any], nasty: str) -
     answer = gateway.post(path, content=data, headers={"content-type": "application/json"})
     assert answer.status_code < 500, f"{where}: {answer.text[:200]}"
     if nasty in ALWAYS_REFUSED:
-        assert answer.status_code == 400, f"{where}: {answer.text[:200]}"
+        too_large = path == "/v1/feedback" and len(data) > MAX_FEEDBACK_BYTES
+        status = 413 if too_large else 400
+        assert answer.status_code == status, f"{where}: {answer.text[:200]}"
     if answer.status_code != 200:
         error = answer.json()["error"]
         assert error["message"], where

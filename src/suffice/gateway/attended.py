@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 LOOK_S = 5.0
 
 
+class Endable(Protocol):
+    """Work that can be told to end."""
+
+    def end(self, reason: Exception) -> None:
+        """End it; it raises `reason`."""
+        ...
+
+
 class Ending:
     """Whether the process is about to end, and who has to be told."""
 
     def __init__(self) -> None:
         self.draining = False
         self.reached = False  # the time for what is in flight is over
-        self._told: set[Attended] = set()
+        self._told: set[Endable] = set()
 
     def drain(self) -> None:
         """Take no more calls."""
@@ -39,18 +47,13 @@ class Ending:
         for attended in tuple(self._told):
             attended.end(stopping())
 
-    def tell(self, attended: Attended) -> None:
+    def tell(self, attended: Endable) -> None:
         """Tell this one when it is time."""
         self._told.add(attended)
 
-    def forget(self, attended: Attended) -> None:
+    def forget(self, attended: Endable) -> None:
         """It has ended by itself."""
         self._told.discard(attended)
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that have not ended."""
-        return len(self._told)
 
 
 def stopping() -> Refusal:
@@ -65,6 +68,8 @@ class ClientConnection(Protocol):
     """The server's side of a connection, as far as a call needs it."""
 
     is_lost: bool
+    is_whole: bool  # nothing of the last request is still to come
+    fault: tuple[int, str, str] | None  # status, code and message, if the request was cut short
     when_lost: Callable[[], None] | None
 
     def cut(self) -> None:

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -20,9 +20,10 @@ from suffice.core.errors import InputError, SufficeError
 from suffice.gateway.arms import Arms
 from suffice.gateway.desk import Desk
 from suffice.gateway.doors import visitor_of
-from suffice.gateway.errors import Refusal, error_response
+from suffice.gateway.errors import BodyTooLarge, Refusal, error_response
 from suffice.gateway.metrics import CONTENT_TYPE, exposition
 from suffice.gateway.openapi import Described, errors, get, get_text, reference, schemas_of
+from suffice.gateway.request_body import read_body
 from suffice.gateway.tally import merged
 from suffice.ledger import queries
 from suffice.ledger.database import LedgerError
@@ -86,7 +87,7 @@ def described() -> Described:
                 "description": "written",
                 "content": {"application/json": {"schema": {"type": "object"}}},
             },
-            **errors("400", "401", "403", "404", "503"),
+            **errors("400", "401", "403", "404", "408", "413", "503"),
         },
     }  # fmt: skip
     state = get(None, "what the dashboard shows", "400", "401", "403") | {"parameters": [span]}
@@ -109,6 +110,8 @@ def _guarded(handler: Handler) -> Handler:
             return await handler(request)
         except SufficeError as error:
             return error_response(error)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
 
     return guarded
 
@@ -298,12 +301,14 @@ class Console:
 
 
 async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_FEEDBACK_BYTES:
-            raise InputError(f"feedback is at most {MAX_FEEDBACK_BYTES} bytes")
-    return bytes(body)
+    gateway = request.app.state.gateway
+    try:
+        return await read_body(
+            request.receive, request.scope, most_bytes=MAX_FEEDBACK_BYTES,
+            limit_s=gateway.service.config.traffic.body_s, ending=gateway.ending,
+        )  # fmt: skip
+    except BodyTooLarge:
+        raise BodyTooLarge(f"feedback is at most {MAX_FEEDBACK_BYTES} bytes") from None
 
 
 def _judgement(body: bytes) -> Judgement:

@@ -109,7 +109,7 @@ class Completions:
             connection=scope.get("suffice.connection"),
         )
         try:
-            await self._serve(call, client)
+            await self._serve(call, client, scope)
         except SufficeError as error:
             await client.fail(error)
         except ClientDisconnect:
@@ -132,12 +132,12 @@ class Completions:
             for hook in self._hooks:
                 hook.ended(call)
 
-    async def _serve(self, call: Call, client: Client) -> None:
+    async def _serve(self, call: Call, client: Client, scope: Scope) -> None:
         if self._ending.draining:
             raise stopping()
         for hook in self._hooks:
             await hook.admit(call)
-        call.body = await client.body()
+        call.body = await client.body(scope)
         service = self.service
         async with client.attended():
             arm = await self._understand(service, call)

@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,16 +20,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from suffice.backends.protocol import Backend
 from suffice.core.errors import InputError, SufficeError
 from suffice.gateway.app import Gateway, create_app
 from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig
+from suffice.gateway.http_limits import (
+    KEEP_ALIVE_S,
+    Connections,
+    HttpConnection,
+    most_connections,
+    protocol_of,
+)
 from suffice.gateway.journal import logging_settings
 
 logger = logging.getLogger("suffice.gateway")
@@ -38,13 +45,13 @@ Hooks = Callable[[GatewayConfig], Sequence[Hook]]
 # Reads the settings anew.
 Reload = Callable[[], GatewayConfig]
 
-# Clients keep idle connections for seconds to minutes; closing first makes them fail.
-KEEP_ALIVE_S = 75
 # After the time for calls in flight is over: to send what they learn.
 GRACE_S = 5.0
 # How long the ledger's thread may hold up an answer; Python's own 5 ms are seen at the 99th
 # percentile.
 SWITCH_S = 0.0005
+# Nobody needs more files than this; some systems allow a billion, and pay for each.
+MOST_FILES = 65_536
 # A worker that dies at once is not started again faster than this.
 RESTART_S = 1.0
 
@@ -82,15 +89,31 @@ def server_of(
 ) -> Server:
     """One process's server, not yet running."""
     app = create_app(settings, backends=backends, hooks=hooks(settings))
-    return Server(_uvicorn_config(app, settings, quiet), app.state.gateway, reload=reload)
+    connections = Connections(
+        settings.traffic, most_connections(settings.traffic, raised_file_limit())
+    )
+    config = _uvicorn_config(app, settings, quiet, protocol_of(connections))
+    return Server(config, app.state.gateway, connections, reload=reload)
 
 
-def _uvicorn_config(app: Any, settings: GatewayConfig, quiet: bool) -> uvicorn.Config:
+def raised_file_limit() -> int:
+    """Files that this process may have open, after asking for as many as it is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def _uvicorn_config(
+    app: Any, settings: GatewayConfig, quiet: bool, protocol: type[HttpConnection] | None = None
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http=protocol_of(settings),
+        http=protocol or "auto",
         ws="none",
         lifespan="on",
         log_config=logging_settings(settings.log, quiet=quiet),
@@ -106,10 +129,16 @@ class Server(uvicorn.Server):
     """A server that tells the gateway when it is about to end."""
 
     def __init__(
-        self, config: uvicorn.Config, gateway: Gateway, *, reload: Reload | None = None
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        connections: Connections,
+        *,
+        reload: Reload | None = None,
     ) -> None:
         super().__init__(config)
         self.gateway = gateway
+        self.connections = connections
         self._reload = reload
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -152,169 +181,14 @@ class Server(uvicorn.Server):
         """Take over new settings if they are valid; else say what is wrong and go on."""
         assert self._reload is not None
         try:
-            self.gateway.apply(self._reload())
+            settings = self._reload()
+            self.gateway.apply(settings)
         except SufficeError as error:
             logger.error("settings unchanged: %s", error)
         else:
+            self.connections.limits = settings.traffic
+            self.connections.most = most_connections(settings.traffic, raised_file_limit())
             logger.info("settings read anew")
-
-
-def protocol_of(settings: GatewayConfig) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol with headers bounded in size and time."""
-    limits = settings.traffic
-    return type(
-        "BoundedProtocol",
-        (_Bounded,),
-        {"most_bytes": limits.max_header_bytes, "limit_s": limits.header_s},
-    )
-
-
-class _Bounded(HttpToolsProtocol):
-    """Headers come within `limit_s` and `most_bytes`, or the connection is closed with a reason."""
-
-    most_bytes: int
-    limit_s: float
-
-    is_lost = False
-    when_lost: Callable[[], None] | None = None  # of the call that is being answered
-
-    _head_timer: asyncio.TimerHandle | None = None
-    _in_head = True
-    _head_size = 0
-    _refused = False
-    _asked = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", _Gathered(transport, self.loop)))
-        self._head_timer = self.loop.call_later(self.limit_s, self._too_slow)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
-        self._cancel_head_timer()
-        super().connection_lost(exc)
-        if self.when_lost is not None:
-            self.when_lost()
-
-    def cut(self) -> None:
-        """Close without another word."""
-        self.transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        if self._refused:
-            return
-        self._head_size = self._head_size + len(data) if self._in_head else len(data)
-        super().data_received(data)
-        if self._in_head and not self._refused:
-            if self._head_size > self.most_bytes:
-                self._refuse(
-                    431, "headers_too_large", f"the headers exceed {self.most_bytes} bytes"
-                )
-            elif self._head_timer is None and self._head_size:
-                self._head_timer = self.loop.call_later(self.limit_s, self._too_slow)
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        super().on_message_begin()
-        self.scope["suffice.connection"] = self  # type: ignore[typeddict-unknown-key]
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._asked = True
-        self._cancel_head_timer()
-        if self._head_size > self.most_bytes and self._size_of_head() > self.most_bytes:
-            self._refuse(431, "headers_too_large", f"the headers exceed {self.most_bytes} bytes")
-            return
-        super().on_headers_complete()
-
-    def _size_of_head(self) -> int:
-        """Without the piece of the body that came with it."""
-        return sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url)
-
-    def on_body(self, body: bytes) -> None:
-        if not self._refused:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._head_size = 0
-        if not self._refused:
-            super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        # The answer leaves before anything is written down about it.
-        cast("_Gathered", self.transport).flush()
-        super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "invalid_http", msg)
-
-    def _too_slow(self) -> None:
-        self._head_timer = None
-        if self._in_head and not self._refused:
-            if self._head_size:
-                message = f"the headers did not come within {self.limit_s:g} s"
-                self._refuse(408, "request_timeout", message)
-            elif not self._asked:
-                self.transport.close()  # it has never said anything
-
-    def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer in the form that clients expect, without a request to answer."""
-        self._refused = True
-        self._cancel_head_timer()
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if not busy and self.transport is not None and not self.transport.is_closing():
-            body = (
-                f'{{"error":{{"message":"{message}","type":"invalid_request_error",'
-                f'"param":null,"code":"{code}"}}}}'
-            ).encode()
-            self.transport.write(
-                f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
-                + body
-            )
-        if self.transport is not None:
-            self.transport.close()
-
-    def _cancel_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-
-class _Gathered:
-    """A transport that hands over what was written in one turn of the event loop together.
-
-    An answer's head and body, and all events that one read from the upstream brought, become one
-    call of the system instead of one each; those calls are what a gateway's time goes into.
-    Whoever knows that nothing follows calls `flush`.
-    """
-
-    __slots__ = ("_loop", "_pieces", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._pieces: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        if not self._pieces:
-            self._loop.call_soon(self.flush)
-        self._pieces.append(data)
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def flush(self) -> None:
-        """Write what has been gathered."""
-        pieces, self._pieces = self._pieces, []
-        if pieces:
-            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 class Supervisor:

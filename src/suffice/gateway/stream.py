@@ -12,23 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import orjson
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Send
+from starlette.types import Receive, Scope, Send
 
 from suffice.backends.sse import KEEP_ALIVE
 from suffice.core.errors import SufficeError
 from suffice.gateway.attended import Attended, ClientConnection, Ending
 from suffice.gateway.calls import Call, Hook
-from suffice.gateway.errors import BodyTooLarge, Refusal, describe, retry_after
+from suffice.gateway.errors import describe, retry_after
 from suffice.gateway.receipt import PREFIX
+from suffice.gateway.request_body import read_body
 from suffice.gateway.traffic import TrafficConfig
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 JSON = "application/json"
-# Of a body that is too large so much is read and dropped: closing at once would reset the
-# connection, and the client would see that instead of the reason.
-DROP_BYTES = 64 * 2**20
-DROP_S = 5.0
 # An error that a client does not take within this is not told.
 FAIL_S = 5.0
 
@@ -78,54 +74,12 @@ class Client:
 
     # The question.
 
-    async def body(self) -> bytes:
-        """The whole body. Raises BodyTooLarge, Refusal (408) or ClientDisconnect."""
-        length = self.call.header("content-length")
-        if length is not None and length.isdigit() and int(length) > self._max_body_bytes:
-            await self._drop()
-            raise self._too_large()
-        message = await self._receive()
-        if not message.get("more_body", False):  # as good as always
-            return self._checked(message, b"")
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.body_s):
-                while True:
-                    body += self._checked(message, body)
-                    if not message.get("more_body", False):
-                        return bytes(body)
-                    message = await self._receive()
-        except TimeoutError:
-            limit_s = self._limits.body_s
-            raise Refusal(
-                f"the body did not come within {limit_s:g} s", status=408, code="request_timeout"
-            ) from None
-        except BodyTooLarge:
-            await self._drop()
-            raise
-
-    def _checked(self, message: Mapping[str, Any], before: bytes | bytearray) -> bytes:
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        piece: bytes = message.get("body", b"")
-        if len(before) + len(piece) > self._max_body_bytes:
-            raise self._too_large()
-        return piece
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the body exceeds {self._max_body_bytes} bytes, the gateway's limit")
-
-    async def _drop(self) -> None:
-        dropped = 0
-        try:
-            async with asyncio.timeout(DROP_S):
-                while dropped < DROP_BYTES:
-                    message = await self._receive()
-                    dropped += len(message.get("body", b""))
-                    if message["type"] == "http.disconnect" or not message.get("more_body"):
-                        return
-        except TimeoutError:
-            return
+    async def body(self, scope: Scope) -> bytes:
+        """The whole body. Raises BodyTooLarge, Refusal or ClientDisconnect."""
+        return await read_body(
+            self._receive, scope, most_bytes=self._max_body_bytes, limit_s=self._limits.body_s,
+            ending=self._ending,
+        )  # fmt: skip
 
     # The answer.
 

@@ -42,6 +42,9 @@ class TrafficConfig:
     __pydantic_config__ = STRICT
     max_running: Annotated[int, Ge(1), About("calls that are answered at once")] = 1024
     max_waiting: Annotated[int, Ge(0), About("calls that wait for a place")] = 1024
+    max_connections: Annotated[
+        int, Ge(1), About("connections of clients at once; also bounded by half of ulimit -n")
+    ] = 8192
     max_wait_s: Annotated[float, Ge(0), About("how long they wait; then 503 overloaded")] = 30.0
     header_s: Annotated[
         float, Gt(0), About("from a connection's first byte to the end of a request's headers")

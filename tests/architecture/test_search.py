@@ -126,22 +126,24 @@ def test_confidence_moves_the_pick_to_the_safe_side() -> None:
     picks = {
         confidence: select(
             grid, scores, "throughput", LossTarget(loss=2.8, confidence=confidence)
-        ).chosen
+        ).recommended
         for confidence in (0.5, 0.9, 0.99)
     }
     # Upper bounds at 90 %: 2.8038, 2.7988, 2.7838; at 99 %: the second is 2.8020.
     assert picks == {0.5: 0, 0.9: 1, 0.99: 2}
     selection = select(grid, scores, "throughput", LossTarget(loss=2.8, confidence=0.9))
-    assert selection.point_estimate == 0
-    assert selection.loss_optimal == 2
+    assert selection.fastest == 0
+    assert selection.lowest_loss == 2
     assert selection.within.tolist() == [1, 2]
 
 
 def test_no_shape_meets_the_target() -> None:
     grid = ShapeGrid.like(REFERENCE, hidden_size=np.array([1024.0, 2048.0]))
     scores = scores_of(grid, np.array([2.9, 3.0]), np.array([1.0, 2.0]), sd=0.01)
-    with pytest.raises(NothingFeasible, match=r"best upper bound is 2\.9128"):
-        select(grid, scores, "throughput", LossTarget(loss=2.8, confidence=0.9))
+    selection = select(grid, scores, "throughput", LossTarget(loss=2.8, confidence=0.9))
+    assert selection.recommended is selection.fastest is None
+    assert selection.lowest_loss == 0
+    assert not len(selection.within) and not selection.runners_up
 
 
 def test_shapes_that_do_not_fit_are_never_picked() -> None:
@@ -149,7 +151,7 @@ def test_shapes_that_do_not_fit_are_never_picked() -> None:
     scores = scores_of(grid, np.array([2.0, 2.5]), np.array([0.0, 2.0]), sd=0.0)
     for objective in ("throughput", "latency", "cost", "loss", "kv-memory"):
         selection = select(grid, scores, objective, LossTarget(loss=2.8))  # type: ignore[arg-type]
-        assert selection.chosen == selection.loss_optimal == 1
+        assert selection.recommended == selection.lowest_loss == 1
     none = scores_of(grid, np.array([2.0, 2.5]), np.zeros(2), sd=0.0)
     with pytest.raises(NothingFeasible, match="memory"):
         select(grid, none, "throughput", LossTarget(loss=2.8))

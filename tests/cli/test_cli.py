@@ -28,7 +28,7 @@ def test_design_writes_a_run_and_prints_json(tmp_path: Path) -> None:
     done = suffice(*DESIGN, "--out", str(tmp_path / "run"), "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    chosen = next(p for p in answer["picks"] if p["role"] == "chosen")
+    chosen = next(p for p in answer["picks"] if p["role"] == "recommended")
     assert chosen["config"] == json.loads((tmp_path / "run" / "config.json").read_text())
 
 
@@ -38,7 +38,8 @@ def test_design_prints_tables_that_fit_100_columns() -> None:
     assert "…" not in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 100
     assert "given" in done.stdout
-    assert "chosen" in done.stdout
+    assert "recommended 90 %" in done.stdout
+    assert "width and MLP give 1.00x" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(

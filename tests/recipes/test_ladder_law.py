@@ -257,7 +257,7 @@ def test_a_design_by_the_law_picks_a_depth_it_models(found: LadderFit) -> None:
     )  # fmt: skip
     depths = set(result.grid.num_hidden_layers.tolist())
     assert depths <= set(range(2, 9)) and len(depths) > 3
-    chosen = result.chosen
+    chosen = result.recommended
     assert chosen.meets_target and chosen.loss < result.reference.loss
     assert chosen.shape.num_hidden_layers < 7
 

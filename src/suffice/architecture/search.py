@@ -8,11 +8,11 @@ MLP width, depth) are enumerated at once, and the loss constraint is met at a st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from suffice.architecture.counts import FloatArray, ShapeGrid
 from suffice.core.errors import InputError, NothingFeasible
@@ -31,12 +31,15 @@ class Scores:
 
     `loss_at_equal_size` leaves out what a shape gains or loses by the tolerance on N.
     `loss_sd` is the standard deviation of the *difference* to the reference's loss: errors that
-    two shapes share cancel in a comparison. Shapes that do not fit have 0 tokens per second.
+    two shapes share cancel in a comparison. It is infinite where nothing is known of a difference,
+    and such a shape is in no certified set. `loss_dof` are the degrees of freedom that it was
+    estimated with; None: many. Shapes that do not fit have 0 tokens per second.
     """
 
     loss: FloatArray
     loss_at_equal_size: FloatArray
     loss_sd: FloatArray
+    loss_dof: FloatArray | None = None
     output_tokens_per_s: FloatArray
     ttft_s: FloatArray
     tpot_s: FloatArray
@@ -64,15 +67,10 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTarget:
-    """Loss at most `loss` (nats), met with probability `confidence` under the law's uncertainty.
-
-    `quantile` is the one-sided quantile of the law's error in standard deviations; None takes the
-    normal one. A law whose error was estimated from few models brings its own, wider.
-    """
+    """Loss at most `loss` (nats), met with probability `confidence` under the law's uncertainty."""
 
     loss: float
     confidence: float = 0.9
-    quantile: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
@@ -81,10 +79,17 @@ class LossTarget:
                 "word, 0.9 leaves room for its error"
             )
 
+    def margin(self, sd: FloatArray, dof: FloatArray | None) -> FloatArray:
+        """One-sided quantile (Student's t at `dof` degrees of freedom) times `sd`, nats."""
+        freedom = np.full(np.shape(sd), 1e9) if dof is None else dof
+        known = np.isfinite(sd)
+        quantile = stdtrit(freedom, self.confidence)
+        margin: FloatArray = np.where(known, quantile * np.where(known, sd, 0.0), np.inf)
+        return margin
+
     def upper_bound(self, scores: Scores) -> FloatArray:
-        """One-sided upper confidence bound of each shape's loss, nats."""
-        quantile = NormalDist().inv_cdf(self.confidence) if self.quantile is None else self.quantile
-        return scores.loss + quantile * scores.loss_sd
+        """One-sided upper confidence bound of each shape's loss, nats; infinite where unknown."""
+        return scores.loss + self.margin(scores.loss_sd, scores.loss_dof)
 
     def met_by(self, scores: Scores) -> NDArray[np.bool_]:
         """Whether the target holds at the stated confidence."""
@@ -99,19 +104,20 @@ class LossTarget:
 class Selection:
     """Rows of a grid that a search returns.
 
-    `chosen` is the best by the objective whose loss target holds at the stated confidence; among
-    those within TIE_TOLERANCE of the best, the one with the lowest loss. `point_estimate` is the
-    best that meets the target by the law's word alone (the paper's rule; never slower),
-    `loss_optimal` the lowest loss. `runners_up` follow `chosen` and differ from it and from each
-    other in hidden size or heads. `within` are all rows that hold the target at the confidence,
-    best first; `front` is the Pareto front of objective against loss, best first.
+    `recommended` is the best by the objective whose loss target holds at the stated confidence;
+    among those within TIE_TOLERANCE of the best, the one with the lowest loss. None: no row holds
+    it. `fastest` is the best that meets the target by the law's word alone (the paper's rule: half
+    of the time it misses; never slower); None: no row does. `lowest_loss` is what it says.
+    `runners_up` follow `recommended` and differ from it and from each other in hidden size or
+    heads. `within` are all rows that hold the target at the confidence, best first; `front` is the
+    Pareto front of objective against loss, best first.
     """
 
     objective: Objective
     target: LossTarget
-    chosen: int
-    point_estimate: int
-    loss_optimal: int
+    recommended: int | None
+    fastest: int | None
+    lowest_loss: int
     runners_up: tuple[int, ...]
     within: Rows
     front: Rows
@@ -124,9 +130,9 @@ def select(
     target: LossTarget,
     *,
     modelled: NDArray[np.bool_] | None = None,
-    num_runners_up: int = 4,
+    num_runners_up: int = 1,
 ) -> Selection:
-    """Front, near-optimal set and picks; raises NothingFeasible with the distance to the target.
+    """Front, near-optimal set and picks. Raises NothingFeasible if no shape fits into memory.
 
     `modelled` marks the shapes whose every dimension the law has seen. The loss-optimal pick, and
     every pick when loss is the objective, is one of them: where a law is blind (GQA), its lowest
@@ -142,29 +148,25 @@ def select(
         )
     usable = scores.fits if modelled is None or objective != "loss" else scores.fits & modelled
     likely = np.flatnonzero(target.likely_met_by(scores) & usable)
+    likely = likely[np.lexsort((scores.loss[likely], cost[likely]))]
     within = np.flatnonzero(target.met_by(scores) & usable)
-    if not len(within):
-        fitting = np.flatnonzero(usable if usable.any() else scores.fits)
-        best = float(target.upper_bound(scores)[fitting].min())
-        raise NothingFeasible(
-            f"no shape holds loss <= {target.loss:.4f} at {target.confidence:.0%} confidence: the "
-            f"best upper bound is {best:.4f}; allow more loss, lower the confidence, or widen the "
-            "lattice"
-        )
     # Ties in the objective are settled by loss, so that a pick never loses for nothing.
-    order = np.lexsort((scores.loss[within], cost[within]))
-    within = within[order]
-    chosen = _best_of_ties(cost, scores.loss, within, 0.0 if objective == "loss" else TIE_TOLERANCE)
-    ranked = likely[np.lexsort((scores.loss[likely], cost[likely]))]
+    within = within[np.lexsort((scores.loss[within], cost[within]))]
+    recommended = None
+    if len(within):
+        tolerance = 0.0 if objective == "loss" else TIE_TOLERANCE
+        recommended = _best_of_ties(cost, scores.loss, within, tolerance)
     seen = scores.fits if modelled is None else scores.fits & modelled
     lowest = np.where(seen if seen.any() else scores.fits, scores.loss_at_equal_size, np.inf)
     return Selection(
         objective=objective,
         target=target,
-        chosen=chosen,
-        point_estimate=int(ranked[0]),
-        loss_optimal=int(np.argmin(lowest)),
-        runners_up=_distinct(grid, np.r_[chosen, within], num_runners_up),
+        recommended=recommended,
+        fastest=int(likely[0]) if len(likely) else None,
+        lowest_loss=int(np.argmin(lowest)),
+        runners_up=()
+        if recommended is None
+        else _distinct(grid, np.r_[recommended, within], num_runners_up),
         within=within,
         front=pareto_front(cost, scores.loss),
     )

@@ -204,28 +204,38 @@ def print_design(result: DesignResult, paths: dict[str, Path]) -> None:
     """The tables, what the prediction does not know, and where the files are."""
     from rich.console import Console
 
-    from suffice.recipes.design.table import SERVING_COLUMNS, SHAPE_COLUMNS, roles_by_note
+    from suffice.recipes.design.table import (
+        LEGEND,
+        SERVING_COLUMNS,
+        SHAPE_COLUMNS,
+        roles_by_note,
+        short_name,
+    )
 
     console = Console()
     console = console if console.width >= 100 else Console(width=100)
     config = result.config
-    name = result.reference.shape.name or result.reference.shape.model_type
     console.print(
-        f"[bold]{name}[/bold] for {result.hardware.title}: objective {config.objective}, "
-        f"loss ≤ {result.target_loss:.4f} at {config.confidence:.0%} confidence\n",
+        f"[bold]{short_name(result)}[/bold] for {result.hardware.title}: objective "
+        f"{config.objective}, loss ≤ {result.target_loss:.4f}\n[bold]{result.headline()}[/bold]\n",
         highlight=False,
     )
     console.print(_table(result, SHAPE_COLUMNS))
     console.print(_table(result, SERVING_COLUMNS))
+    stated = result.stated_confidence
+    within = (
+        "no confidence is stated" if stated is None
+        else f"{len(result.selection.within):,} within target at {stated:.0%}"
+    )  # fmt: skip
     console.print(
-        f"{len(result.grid):,} shapes compared, {len(result.selection.within):,} within target at "
-        f"{config.confidence:.0%}, {len(result.selection.front)} on the front. Loss level: "
-        f"{result.anchor.basis}.",
+        f"{len(result.grid):,} shapes compared, {within}, {len(result.selection.front)} on the "
+        f"front. Loss level: {result.anchor.basis}.",
         highlight=False,
     )
     console.print(
+        f"{LEGEND}\nbounds: one-sided at {config.confidence:.0%}, given the reference's loss. "
         "? = predicted within target, but not at this confidence. Speeds within 1 % are ties; of "
-        "these the lowest loss is chosen.\nWhat the prediction does not know:",
+        "these the lowest loss is recommended.\nWhat the prediction does not know:",
         highlight=False,
     )
     for note in dict.fromkeys(result.notes):
@@ -245,8 +255,8 @@ def _table(result: DesignResult, columns: tuple[str, ...]) -> Any:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column == "role" else "right", no_wrap=True)
-    styles = {"chosen": "bold green", "reference": "bold", "point-estimate": "yellow"}
+        table.add_column(column, justify="left" if column == "shape" else "right", no_wrap=True)
+    styles = {"recommended": "bold green", "reference": "bold", "fastest": "yellow"}
     for pick, row in zip(result.picks, rows_of(result, columns), strict=True):
         table.add_row(*row, style=styles.get(pick.role, ""))
     return table

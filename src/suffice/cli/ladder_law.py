@@ -253,7 +253,7 @@ def _designed(
         )
     )  # fmt: skip
     write_run(result, out / "design")
-    return as_rung_shape(result.chosen.shape, reference.vocab_size)
+    return as_rung_shape(result.recommended.shape, reference.vocab_size)
 
 
 def _train(

@@ -37,6 +37,21 @@ tr.strong td { background: #ecfdf5; font-weight: 600; }
 .notes li { margin: 6px 0; }
 pre { padding: 14px 16px; overflow-x: auto; font-size: 12.5px; line-height: 1.45; }
 footer { color: #6b7280; font-size: 13px; margin-top: 36px; }
+figure svg { max-width: 100%; }
+@media (max-width: 640px) {
+  main { padding: 20px 12px 40px; }
+  .grid { grid-template-columns: minmax(0, 1fr); }
+  .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+}
+@media (prefers-color-scheme: dark) {
+  :root { color-scheme: dark; }
+  body { color: #e5e7eb; background: #111827; }
+  p.lead, .card span, figcaption, th, footer { color: #9ca3af; }
+  .card, .table, pre, .notes { background: #1f2937; border-color: #374151; }
+  th { border-color: #374151; }
+  td { border-color: #273244; }
+  tr.strong td { background: #064e3b; }
+}
 """
 
 

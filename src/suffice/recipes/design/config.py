@@ -58,10 +58,15 @@ class DesignConfig:
     head_dims: tuple[int, ...] | None = None
     depths: tuple[int, ...] | None = None
     extrapolate: bool = False
-    num_runners_up: int = 4
+    num_runners_up: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tokens, int | float):
+            raise InputError(
+                f"tokens must be a number, e.g. 100e9, got {self.tokens!r} "
+                '(suffice.core.quantities.parse_count reads "100B")'
+            )
         if not (math.isfinite(self.tokens) and 1e6 <= self.tokens <= 1e15):
             raise InputError(
                 f"training tokens must lie between 1M and 1000T, got {self.tokens:g} (--tokens "

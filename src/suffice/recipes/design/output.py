@@ -1,4 +1,4 @@
-"""Write a design run: the chosen config, the front, the whole answer, a report and a picture."""
+"""Write a design run: recommended config, front, the whole answer, report and picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from suffice.recipes.design.plots import headline_figure
 from suffice.recipes.design.result import DesignResult, Pick
 from suffice.report.style import to_png
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def write_run(result: DesignResult, folder: Path) -> dict[str, Path]:
@@ -39,7 +39,7 @@ def write_run(result: DesignResult, folder: Path) -> dict[str, Path]:
     report = html_report(result)
     front = front_rows(result)
     try:
-        write_json(paths["config"], result.chosen.config())
+        write_json(paths["config"], result.recommended.config())
         write_text(paths["front_csv"], _csv(front))
         write_json(paths["front_json"], front)
         write_json(paths["design"], summary(result))
@@ -74,7 +74,11 @@ def summary(result: DesignResult) -> dict[str, Any]:
             "source": result.law.provenance.source,
             "errata": list(result.law.errata),
         },
+        "headline": result.headline(),
         "target_loss": result.target_loss,
+        "stated_confidence": result.stated_confidence,
+        "gain": {**asdict(result.gain), "regrouped": result.gain.regrouped},
+        "keeps_reference": result.keeps_reference,
         "reference_loss_basis": result.anchor.basis,
         "shapes_evaluated": len(result.grid),
         "shapes_within_target": len(result.selection.within),
@@ -99,7 +103,7 @@ def front_rows(result: DesignResult) -> list[dict[str, Any]]:
                 "num_key_value_heads": shape.num_key_value_heads,
                 "head_dim": shape.head_dim,
                 "loss": float(scores.loss[row]),
-                "loss_sd": float(scores.loss_sd[row]),
+                "loss_sd": _finite(scores.loss_sd[row]),
                 "within_target": int(row) in within,
                 "batch": int(scores.batch[row]),
                 "output_tokens_per_s": float(scores.output_tokens_per_s[row]),
@@ -132,8 +136,8 @@ def _pick(pick: Pick, result: DesignResult) -> dict[str, Any]:
         "r": pick.r,
         "x": pick.x,
         "loss": pick.loss,
-        "loss_low": pick.loss_low,
-        "loss_high": pick.loss_high,
+        "loss_low": _finite(pick.loss_low),
+        "loss_high": _finite(pick.loss_high),
         "meets_target": pick.meets_target,
         "speedup": pick.speedup,
         "kv_bytes_per_token_all_devices": pick.kv_bytes_per_token(result.serving),

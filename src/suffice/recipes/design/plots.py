@@ -10,6 +10,7 @@ import numpy as np
 from suffice.architecture.counts import FloatArray, ShapeGrid, aspect, mlp_to_attention_ratio
 from suffice.architecture.search import pareto_front
 from suffice.recipes.design.result import DesignResult, Pick
+from suffice.recipes.design.table import short_name
 from suffice.report import style
 from suffice.throughput.analytic import predict_grid
 
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 
 COLOURS = {
     "reference": style.INK,
-    "loss-optimal": style.BLUE,
-    "point-estimate": style.AMBER,
-    "chosen": style.GREEN,
+    "lowest-loss": style.BLUE,
+    "fastest": style.AMBER,
+    "recommended": style.GREEN,
 }
-MARKERS = {"reference": "s", "loss-optimal": "o", "point-estimate": "D", "chosen": "*"}
+MARKERS = {"reference": "s", "lowest-loss": "o", "fastest": "D", "recommended": "*"}
 LABELS = {
     "reference": "reference",
-    "loss-optimal": "lowest loss",
-    "point-estimate": "fastest by the law's word",
-    "chosen": "chosen",
+    "lowest-loss": "lowest loss",
+    "fastest": "fastest 50 %",
+    "recommended": "recommended",
 }
 _MOST_POINTS = 6000
 _CONTOUR_COLOURS = ("#ffffff", "#e8f1fa", "#cfe1f2", "#a9cbe8", "#7fb0db", "#5b95c9")
@@ -79,7 +80,7 @@ def draw_front(axes: Axes, result: DesignResult) -> None:
     safe = np.isin(shown, found.within)
     for rows, colour, label in (
         (shown[~safe], style.FAINT, "other shapes"),
-        (shown[safe], "#86cfb2", f"within target at {result.config.confidence:.0%}"),
+        (shown[safe], "#86cfb2", _within(result)),
     ):
         axes.scatter(
             scores.loss[rows],
@@ -100,7 +101,7 @@ def draw_front(axes: Axes, result: DesignResult) -> None:
     for pick in main_picks(result):
         axes.plot(
             pick.loss, pick.prediction.output_tokens_per_s, ls="", color=COLOURS[pick.role],
-            marker=MARKERS[pick.role], ms=14 if pick.role == "chosen" else 8.5, mec="white",
+            marker=MARKERS[pick.role], ms=14 if pick.role == "recommended" else 8.5, mec="white",
             label=LABELS[pick.role], zorder=5,
         )  # fmt: skip
     unit = "nats, estimated level" if result.anchor.is_estimate else "nats"
@@ -148,7 +149,7 @@ def draw_contours(axes: Axes, result: DesignResult) -> None:
     for pick in marks:
         axes.plot(
             pick.x, pick.r, ls="", marker=MARKERS[pick.role], color=COLOURS[pick.role],
-            ms=14 if pick.role == "chosen" else 8.5, mec="white", label=LABELS[pick.role],
+            ms=14 if pick.role == "recommended" else 8.5, mec="white", label=LABELS[pick.role],
         )  # fmt: skip
     axes.set_yscale("log")
     axes.set_yticks([0.5, 1, 2, 3, 4, 5], labels=["0.5", "1", "2", "3", "4", "5"])
@@ -218,12 +219,13 @@ def draw_kv_cache(axes: Axes, result: DesignResult) -> None:
 
 
 def main_picks(result: DesignResult) -> list[Pick]:
-    """Reference, loss-optimal, point-estimate and chosen; a shape drawn once, by its best role."""
+    """The main picks; a shape is drawn once, by its best role."""
     seen: dict[str, Pick] = {}
-    order = ("chosen", "reference", "loss-optimal", "point-estimate")
+    order = ("recommended", "reference", "lowest-loss", "fastest")
+    by_role = {pick.role: pick for pick in result.picks}
     for role in order:
-        pick = result.pick(role)
-        if all(pick.shape != other.shape for other in seen.values()):
+        pick = by_role.get(role)
+        if pick is not None and all(pick.shape != other.shape for other in seen.values()):
             seen[role] = pick
     return [seen[role] for role in LABELS if role in seen]
 
@@ -255,10 +257,16 @@ def _heads(pick: Pick) -> str:
     return f"{shape.num_attention_heads}/{shape.num_key_value_heads} heads of {shape.head_dim}"
 
 
+def _within(result: DesignResult) -> str:
+    stated = result.stated_confidence
+    return "no confidence is stated" if stated is None else f"within target at {stated:.0%}"
+
+
 def _headline(result: DesignResult) -> str:
-    chosen, config = result.chosen, result.config
-    name = result.reference.shape.name or result.reference.shape.model_type
-    return (
-        f"{name.rsplit('/', 1)[-1]} resized for {result.hardware.title}: predicted "
-        f"{chosen.speedup:.2f}× tokens/s, no higher loss at {config.confidence:.0%} confidence"
-    )
+    pick, stated = result.recommended, result.stated_confidence
+    title = f"{short_name(result)} resized for {result.hardware.title}: "
+    if result.keeps_reference:
+        return title + "keep it, nothing was shown to be better"
+    kept = f"({result.gain.kept:.2f}× without fewer KV heads)"
+    sure = "a guess" if stated is None else f"no higher loss at {stated:.0%} confidence"
+    return f"{title}predicted {pick.speedup:.2f}× tokens/s {kept}, {sure}"

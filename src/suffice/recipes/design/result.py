@@ -66,6 +66,28 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GainSplit:
+    """Where the recommended shape's speed comes from; ratios of tokens per second.
+
+    `total` = `kept` times `regrouped`. `kept` is the best that is recommended with KV heads (query
+    heads per KV head) and depth as the reference's, at least 1: the reference itself. `loss_change`
+    is what the recommended grouping is expected to do to the loss, nats, with one-sided bounds at
+    the run's confidence; 0 where the law has KV heads among its variables.
+    """
+
+    total: float
+    kept: float
+    loss_change: float
+    loss_low: float
+    loss_high: float
+
+    @property
+    def regrouped(self) -> float:
+        """What fewer or more KV heads add to `kept`."""
+        return self.total / self.kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
     """Where the absolute level of the losses comes from."""
 
@@ -78,8 +100,10 @@ class Anchor:
 class DesignResult:
     """The answer to a design question.
 
-    `picks` start with the reference and hold the loss-optimal shape, the point-estimate pick, the
-    chosen shape and the runners-up, by role. `grid`, `scores` and `selection` are the whole search.
+    `picks` by role: reference, lowest-loss, fastest (if the law is exactly right; half of the time
+    it misses), recommended, runner-up 1, …. `stated_confidence` is that with which the recommended
+    shape keeps the loss target; None outside the law's evidence, where it is a guess. `gain` splits
+    its speed. `grid`, `scores` and `selection` are the whole search.
     """
 
     config: DesignConfig
@@ -88,6 +112,8 @@ class DesignResult:
     serving: Serving
     anchor: Anchor
     target_loss: float
+    stated_confidence: float | None
+    gain: GainSplit
     picks: tuple[Pick, ...]
     grid: ShapeGrid
     scores: Scores
@@ -95,8 +121,11 @@ class DesignResult:
     notes: tuple[str, ...]
 
     def pick(self, role: str) -> Pick:
-        """The pick with this role: reference, loss-optimal, point-estimate, chosen, runner-up 1."""
-        return next(pick for pick in self.picks if pick.role == role)
+        """The pick with this role; raises KeyError where there is none."""
+        for pick in self.picks:
+            if pick.role == role:
+                return pick
+        raise KeyError(role)
 
     @property
     def reference(self) -> Pick:
@@ -104,6 +133,39 @@ class DesignResult:
         return self.pick("reference")
 
     @property
-    def chosen(self) -> Pick:
-        """The best by the objective whose loss holds at the stated confidence."""
-        return self.pick("chosen")
+    def recommended(self) -> Pick:
+        """The best by the objective whose loss target holds; it may be the reference itself."""
+        return self.pick("recommended")
+
+    @property
+    def keeps_reference(self) -> bool:
+        """Whether nothing was shown to be better than the reference."""
+        return self.recommended.shape == self.reference.shape
+
+    def headline(self) -> str:
+        """The answer in one or two plain sentences."""
+        gain, pick = self.gain, self.recommended
+        if self.keeps_reference:
+            if self.stated_confidence is None:
+                return "Keep the reference: no shape is predicted to be better."
+            return (
+                "Keep the reference: no shape is shown to be better at "
+                f"{self.stated_confidence:.0%} confidence."
+            )
+        shape = pick.shape
+        sure = (
+            "a guess: outside the law's evidence, no confidence is stated"
+            if self.stated_confidence is None
+            else "predicted, not trained; loss no higher at "
+            f"{self.stated_confidence:.0%} confidence"
+        )
+        return (
+            f"Recommended: hidden {shape.hidden_size}, MLP {shape.intermediate_size}, "
+            f"{shape.num_attention_heads}/{shape.num_key_value_heads} heads: {gain.total:.2f}x "
+            f"tokens per second ({sure}). Of this, width and MLP give {gain.kept:.2f}x, "
+            f"KV heads {gain.regrouped:.2f}x at {gain.loss_change:+.4f} nats "
+            f"[{gain.loss_low:+.4f}, {gain.loss_high:+.4f}]."
+        )
+
+    def __repr__(self) -> str:
+        return f"<DesignResult: {self.headline()}>"

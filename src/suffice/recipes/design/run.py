@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suffice.architecture.catalog import load_shape
-from suffice.architecture.counts import (
-    Dimensions,
-    FloatArray,
-    ShapeGrid,
-    aspect,
-    mlp_to_attention_ratio,
-    non_embedding_parameters,
-)
-from suffice.architecture.lattice import Lattice, enumerate_lattice, shape_at
+from suffice.architecture.counts import ShapeGrid, non_embedding_parameters
+from suffice.architecture.lattice import Lattice, enumerate_lattice
 from suffice.architecture.law_file import load_law
-from suffice.architecture.laws import NOISE_FLOOR_NATS, AbsoluteLaw, ConditionalLaw, LossNoise
+from suffice.architecture.laws import AbsoluteLaw, ConditionalLaw
 from suffice.architecture.predict import shape_variables
-from suffice.architecture.search import LossTarget, Scores, Selection, select
+from suffice.architecture.search import LossTarget, Scores, select
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError
 from suffice.hardware import Hardware, load_hardware
 from suffice.recipes.design.anchor import loss_anchor
 from suffice.recipes.design.config import DesignConfig
-from suffice.recipes.design.result import DesignResult, Pick
+from suffice.recipes.design.loss_model import LossModel, sees_depth, sees_grouping
+from suffice.recipes.design.picks import PickBuilder
+from suffice.recipes.design.result import DesignResult
 from suffice.throughput.analytic import predict, predict_grid
 from suffice.throughput.serving import Serving
 
@@ -36,94 +29,18 @@ from suffice.throughput.serving import Serving
 SCALE_LAW = "besiroglu2024"
 # Models of some hundred thousand parameters; with width, MLP share and depth in one form.
 OUR_LADDER = "our-ladder"
-_DRAW_CHUNK = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossModel:
-    """Loss of a shape given the reference's: a conditional law for shape, Chinchilla for size."""
-
-    law: ConditionalLaw
-    scale: AbsoluteLaw
-    reference: Shape
-    reference_loss: float
-    tokens: float
-
-    def axes(self, shape: Dimensions[Any]) -> dict[str, Any]:
-        """The law's variables at a shape or a grid."""
-        known = {
-            "x": aspect(shape),
-            "r": mlp_to_attention_ratio(shape),
-            "gqa": shape.num_attention_heads / shape.num_key_value_heads,
-            "kv_share": shape.num_key_value_heads / shape.num_attention_heads,
-            "layers": shape.num_hidden_layers,
-            "width_per_layer": shape.hidden_size / shape.num_hidden_layers,
-            "tokens_per_parameter": self.tokens / non_embedding_parameters(shape),
-            "N": non_embedding_parameters(shape),
-            "D": self.tokens,
-        }
-        missing = [name for name in self.law.family.variables if name not in known]
-        if missing:
-            raise InputError(
-                f"law {self.law.name!r} needs {', '.join(missing)}, which no shape has"
-            )
-        return {name: known[name] for name in self.law.family.variables}
-
-    def loss_at_equal_size(self, shapes: ShapeGrid) -> FloatArray:
-        """Predicted loss in nats if every shape had the reference's N."""
-        here, there = self.axes(shapes), self.axes(self.reference)
-        ratio = self.law.relative_loss(**here) / self.law.relative_loss(**there)
-        return self.reference_loss * ratio
-
-    def size_factor(self, shapes: ShapeGrid) -> FloatArray:
-        """What the difference in N to the reference does to the loss, as a factor."""
-        own = self.scale.loss(float(non_embedding_parameters(self.reference)), self.tokens)
-        return self.scale.loss(non_embedding_parameters(shapes), self.tokens) / own
-
-    def loss(self, shapes: ShapeGrid) -> FloatArray:
-        """Predicted loss in nats."""
-        return self.loss_at_equal_size(shapes) * self.size_factor(shapes)
-
-    def sd(self, shapes: ShapeGrid) -> FloatArray:
-        """Standard deviation in nats of the difference to the reference's loss.
-
-        A law that is blind to GQA and depth sees no difference between shapes that differ in
-        nothing else; its noise, which stands for what it leaves out, applies to them all the same.
-        """
-        versus = {name: float(value) for name, value in self.axes(self.reference).items()}
-        if self.law.draws is None:
-            relative = self.law.difference_sd(self.axes(shapes), versus)
-        else:
-            # Draws times shapes is the one large array here; keep it a few MB.
-            starts = range(0, len(shapes), _DRAW_CHUNK)
-            parts = (shapes.take(slice(start, start + _DRAW_CHUNK)) for start in starts)
-            relative = np.concatenate(
-                [self.law.difference_sd(self.axes(part), versus) for part in parts]
-            )
-        blind = (relative == 0.0) & ~_same_dimensions(shapes, self.reference)
-        floor = (self.law.noise or _NO_NOISE).difference_sd()
-        return self.reference_loss * np.where(blind, floor, relative)
-
-
-def _same_dimensions(shapes: ShapeGrid, reference: Shape) -> NDArray[np.bool_]:
-    names = (
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-        "num_key_value_heads", "head_dim",
-    )  # fmt: skip
-    same = np.ones(len(shapes), dtype=bool)
-    for name in names:
-        same &= getattr(shapes, name) == getattr(reference, name)
-    return same
 
 
 def score(loss: LossModel, grid: ShapeGrid, serving: Serving, config: DesignConfig) -> Scores:
     """Loss and cost of every shape of `grid`."""
     cost = predict_grid(grid, serving, config.requests, batch=config.batch)
     equal_size = loss.loss_at_equal_size(grid)
+    sd, dof = loss.uncertainty(grid)
     return Scores(
         loss=equal_size * loss.size_factor(grid),
         loss_at_equal_size=equal_size,
-        loss_sd=loss.sd(grid),
+        loss_sd=sd,
+        loss_dof=dof,
         output_tokens_per_s=cost.output_tokens_per_s,
         ttft_s=cost.ttft_s,
         tpot_s=cost.tpot_s,
@@ -137,8 +54,10 @@ def score(loss: LossModel, grid: ShapeGrid, serving: Serving, config: DesignConf
 def design(config: DesignConfig) -> DesignResult:
     """The shapes of `config.like`'s size that serve its workload best within the loss target.
 
-    Raises UnknownName, ConfigError, UnsupportedModel, OutsideValidity, DoesNotFit or
-    NothingFeasible.
+    The reference is a candidate: where no shape is shown to be better, it is recommended itself.
+    Outside the law's evidence (`extrapolate`) no confidence is stated, and the recommendation is
+    the law's point estimate, marked as a guess. Raises UnknownName, ConfigError, UnsupportedModel,
+    OutsideValidity, DoesNotFit or NothingFeasible.
     """
     reference = config.like if isinstance(config.like, Shape) else load_shape(config.like)
     hardware = (
@@ -163,28 +82,25 @@ def design(config: DesignConfig) -> DesignResult:
         reference_loss=anchor.loss,
         tokens=config.tokens,
     )
-    reference_prediction = predict(reference, serving, config.requests, batch=config.batch)
+    own = predict(reference, serving, config.requests, batch=config.batch)
     grid = enumerate_lattice(reference, lattice)
     scores = score(loss, grid, serving, config)
+    stated = config.confidence if loss.inside_evidence else None
     target = LossTarget(
-        loss=config.max_loss or anchor.loss * (1 + config.loss_slack),
-        confidence=config.confidence,
-        quantile=(law.noise or _NO_NOISE).quantile(config.confidence),
+        loss=config.max_loss or anchor.loss * (1 + config.loss_slack), confidence=config.confidence
     )
+    held = _held(grid, reference)
     selection = select(
-        grid,
-        scores,
-        config.objective,
-        target,
-        modelled=_gqa_seen_by(law, grid, reference),
+        grid, scores, config.objective, target,
+        modelled=_modelled(law, grid, reference),
         num_runners_up=config.num_runners_up,
-    )
-    builder = _PickBuilder(
+    )  # fmt: skip
+    builder = PickBuilder(
         config=config,
         loss=loss,
         serving=serving,
         target=target,
-        base_tokens_per_s=reference_prediction.output_tokens_per_s,
+        reference=own,
     )
     return DesignResult(
         config=config,
@@ -193,54 +109,14 @@ def design(config: DesignConfig) -> DesignResult:
         serving=serving,
         anchor=anchor,
         target_loss=target.loss,
-        picks=builder.all_of(reference, grid, selection),
+        stated_confidence=stated,
+        picks=builder.all_of(grid, selection, stated=stated is not None),
+        gain=builder.gain(grid, scores, selection, held, stated=stated is not None),
         grid=grid,
         scores=scores,
         selection=selection,
-        notes=(*notes, *reference_prediction.notes),
+        notes=(*notes, *own.notes),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PickBuilder:
-    config: DesignConfig
-    loss: LossModel
-    serving: Serving
-    target: LossTarget
-    base_tokens_per_s: float
-
-    def all_of(self, reference: Shape, grid: ShapeGrid, found: Selection) -> tuple[Pick, ...]:
-        """The reference, then the selection's picks; a shape has one role, the first of these."""
-        rows = [("chosen", found.chosen)]
-        rows += [(f"runner-up {i}", row) for i, row in enumerate(found.runners_up, start=1)]
-        picks = [self.of("reference", reference)]
-        for role, row in (
-            ("loss-optimal", found.loss_optimal),
-            ("point-estimate", found.point_estimate),
-        ):
-            picks.append(self.of(role, shape_at(grid, row, reference)))
-        return (*picks, *(self.of(role, shape_at(grid, row, reference)) for role, row in rows))
-
-    def of(self, role: str, shape: Shape) -> Pick:
-        """One shape with its predictions."""
-        one = ShapeGrid.like(shape)
-        value, sd = float(self.loss.loss(one)[0]), float(self.loss.sd(one)[0])
-        quantile = self.target.quantile or 0.0
-        prediction = predict(shape, self.serving, self.config.requests, batch=self.config.batch)
-        return Pick(
-            role=role,
-            shape=shape,
-            loss=value,
-            loss_low=value - quantile * sd,
-            loss_high=value + quantile * sd,
-            meets_target=value + quantile * sd <= self.target.loss + 1e-12,
-            prediction=prediction,
-            speedup=prediction.output_tokens_per_s / self.base_tokens_per_s,
-            notes=_pick_notes(shape, self.loss),
-        )
-
-
-_NO_NOISE = LossNoise(relative_sd=NOISE_FLOOR_NATS, degrees_of_freedom=None, basis="")
 
 
 def _scale_law() -> AbsoluteLaw:
@@ -262,13 +138,20 @@ def _law(config: DesignConfig, reference: Shape) -> ConditionalLaw:
     return law
 
 
+# In this order: our own ladder in its range, then what the paper used at this size.
+_BY_SIZE = (OUR_LADDER, "bian2025-80m-297m", "bian2025-1b")
+
+
 def default_law(reference: Shape) -> str:
-    """Our own ladder's law inside its range, else the published set the paper used at this size."""
+    """The first law whose evidence holds the reference's size; else the nearest in ln N."""
     size = float(non_embedding_parameters(reference))
-    own = load_law(OUR_LADDER).domain.interval("N")
-    if own is not None and bool(own.contains(size)):
-        return OUR_LADDER
-    return "bian2025-1b" if size >= 2e9 else "bian2025-80m-297m"
+    away: dict[str, float] = {}
+    for name in _BY_SIZE:
+        interval = load_law(name).domain.interval("N")
+        if interval is None or bool(interval.contains(size)):
+            return name
+        away[name] = abs(math.log(size / (interval.low if size < interval.low else interval.high)))
+    return min(away, key=away.__getitem__)
 
 
 def _lattice(config: DesignConfig, reference: Shape, law: ConditionalLaw) -> Lattice:
@@ -315,33 +198,20 @@ def _validity_notes(config: DesignConfig, reference: Shape, law: ConditionalLaw)
     return (*checked, *law.not_modelled)
 
 
-def _gqa_seen_by(law: ConditionalLaw, grid: ShapeGrid, reference: Shape) -> Any:
-    """Rows whose GQA and depth are the reference's, unless the law models those axes."""
-    seen = np.ones(len(grid), dtype=bool)
-    variables = set(law.family.variables)
-    if not variables & {"gqa", "kv_share"}:
+def _held(grid: ShapeGrid, reference: Shape) -> NDArray[np.bool_]:
+    """Rows whose grouping and depth are the reference's."""
+    grouping = grid.num_attention_heads == reference.gqa * grid.num_key_value_heads
+    return np.asarray(grouping & (grid.num_hidden_layers == reference.num_hidden_layers))
+
+
+def _modelled(law: ConditionalLaw, grid: ShapeGrid, reference: Shape) -> NDArray[np.bool_]:
+    """Rows that differ from the reference in nothing that the law itself does not see."""
+    seen: NDArray[np.bool_] = np.asarray(grid.head_dim == reference.head_dim)
+    if not sees_grouping(law):
         seen &= grid.num_attention_heads == reference.gqa * grid.num_key_value_heads
-    if not variables & {"layers", "width_per_layer"}:
+    if not sees_depth(law):
         seen &= grid.num_hidden_layers == reference.num_hidden_layers
     return seen
-
-
-def _pick_notes(shape: Shape, loss: LossModel) -> tuple[str, ...]:
-    """What the law did not see in this shape."""
-    variables, reference = set(loss.law.family.variables), loss.reference
-    notes = []
-    if not variables & {"gqa", "kv_share"} and shape.gqa != reference.gqa:
-        notes.append(f"GQA {shape.gqa} where the reference has {reference.gqa}: not in the law")
-    if (
-        not variables & {"layers", "width_per_layer"}
-        and shape.num_hidden_layers != reference.num_hidden_layers
-    ):
-        notes.append(
-            f"depth {shape.num_hidden_layers} where the reference has "
-            f"{reference.num_hidden_layers}: not in the law"
-        )
-    notes += loss.law.check(extrapolate=True, **_checked_variables(loss.law, shape))
-    return tuple(notes)
 
 
 def _checked_variables(law: ConditionalLaw, shape: Shape) -> dict[str, float]:

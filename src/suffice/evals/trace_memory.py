@@ -29,7 +29,7 @@ class _Cell:
 
 
 class _Column:
-    """A list with the two methods by which a set reads its columns."""
+    """A list with the methods by which a set reads its columns."""
 
     __slots__ = ("_values",)
 
@@ -41,6 +41,9 @@ class _Column:
 
     def to_pylist(self) -> list[Any]:
         return list(self._values)
+
+    def take(self, rows: Sequence[int]) -> _Column:
+        return _Column([self._values[row] for row in rows])
 
 
 class _Columns:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from suffice import __version__
 from suffice.cli.ablate import ablate
 from suffice.cli.ask import ask
 from suffice.cli.calibrate import calibrate
@@ -35,6 +34,7 @@ from suffice.cli.shapes import shapes
 from suffice.cli.traces import traces
 from suffice.cli.train import train
 from suffice.core.errors import SufficeError
+from suffice.core.version import __version__
 
 app = typer.Typer(
     name="suffice",

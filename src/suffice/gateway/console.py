@@ -15,8 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from suffice import __version__
 from suffice.core.errors import InputError, SufficeError
+from suffice.core.version import __version__
 from suffice.gateway.arms import Arms
 from suffice.gateway.desk import Desk
 from suffice.gateway.doors import visitor_of

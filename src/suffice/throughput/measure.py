@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suffice import __version__
 from suffice.architecture.shape import Shape
 from suffice.core.errors import DoesNotFit, MeasurementError, SufficeError, UnsupportedModel
+from suffice.core.version import __version__
 from suffice.throughput.engines.protocol import (
     Ceilings,
     Engine,

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from suffice import __version__
 from suffice.architecture.lattice import shape_at
 from suffice.core.errors import InputError
 from suffice.core.files import write_bytes, write_json, write_text
+from suffice.core.version import __version__
 from suffice.recipes.design.page import html_report
 from suffice.recipes.design.plots import headline_figure
 from suffice.recipes.design.result import DesignResult, Pick

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from suffice import __version__
 from suffice.architecture.effects import grouping_effect
 from suffice.core.quantities import format_count
+from suffice.core.version import __version__
 from suffice.recipes.design.loss_model import sees_grouping
 from suffice.recipes.design.plots import single_figures
 from suffice.recipes.design.result import DesignResult

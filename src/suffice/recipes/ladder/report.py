@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from suffice import __version__
 from suffice.core.errors import InputError
 from suffice.core.files import write_bytes, write_text
+from suffice.core.version import __version__
 from suffice.recipes.ladder.fit import PUBLISHED_OPTIMUM, WIDEST_FORM, LadderFit, rate_note
 from suffice.recipes.ladder.pick import PickResult
 from suffice.recipes.ladder.plots import effect_variables, headline_figure, single_figures

@@ -19,6 +19,7 @@ from recorded import ROUTED_STRONG, ROUTED_WEAK, as_models, routellm, zeroeval
 from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.traces import TraceSet
 from suffice.policies import prompt_features
+from suffice.policies.models import models_of
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate import fit
 from suffice.recipes.calibrate.arms import Candidate, Proposal, Safe, Table
@@ -26,7 +27,7 @@ from suffice.recipes.calibrate.certify import Step, shown_steps
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.families import lay_path
 from suffice.recipes.calibrate.play import TokenWeights
-from suffice.recipes.calibrate.prepare import Split, models_of, usable_weights
+from suffice.recipes.calibrate.prepare import Split, usable_weights
 
 FOUR_O, O1 = "gpt-4o-2024-08-06", "o1-mini-2024-09-12"
 MINI, QWEN = "gpt-4o-mini-2024-07-18", "Qwen2.5-7B-Instruct"

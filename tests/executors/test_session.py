@@ -46,7 +46,6 @@ class Scripted(BasePolicy):
     then: tuple = ()
     name: str = "scripted"
     needs: frozenset = frozenset()
-    baseline_samples: int = 4
     saw: list = field(default_factory=list)
 
     def start(self, request):
@@ -172,8 +171,8 @@ def test_the_receipt_adds_up():
     assert outcome.votes == (("4", 2), ("5", 1))
     assert outcome.tokens_by_sample == ((0, 6), (1, 2), (2, 4))
     assert outcome.confidence == pytest.approx(2 / 3)
-    assert outcome.baseline_tokens == pytest.approx(12.0)
-    assert outcome.saved == pytest.approx(0.0)
+    assert outcome.accepted_usage == Usage(prompt_tokens=10, completion_tokens=6)
+    assert outcome.saved is None  # nobody has compared it with a baseline
     assert outcome.records[1].ttft_s == 2.0
     assert outcome.elapsed_s == 3.0
 

@@ -38,7 +38,12 @@ def test_the_documented_file_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(own.cost, OwnModel)
     usage = Usage(prompt_tokens=1000, completion_tokens=100)
     assert own.cost.cost(usage).flops is not None
-    assert hosted.cost == TokenPrice(prompt_usd=0.5, completion_usd=1.5, cached_usd=0.1)
+    assert hosted.cost is None
+    price = config.prices.of("hosted/large")
+    assert price == TokenPrice(prompt_usd=0.5, completion_usd=1.5, cached_usd=0.1)
+    assert config.baseline == "single@hosted/large"
+    assert config.models.allows("meta-llama/Llama-3.2-1B", "hosted/large")
+    assert not config.models.allows("hosted/large", "meta-llama/Llama-3.2-1B")
     assert hosted.api_key == "secret"
     assert "secret" not in repr(config)
     assert Arms(config).model_names()[:2] == ["suffice/auto", "suffice/careful"]

@@ -50,6 +50,7 @@ url = "http://b"
 connect_s = "soon"
 api_key = "sk-123"
 usd_per_million_tokens = { prompt_usd = 1, completion_used = 2 }
+mode_tokens = { think = 1, short = 2, shout = 3 }
 """
 
 
@@ -67,9 +68,9 @@ def test_every_mistake_is_named_with_its_line(tmp_path: Path) -> None:
         "s.toml:10: ledger.flush_s: input should be greater than",
         "s.toml:17: upstream.1.connect_s: input should be a valid number",
         "s.toml:18: upstream.1.api_key: a key does not belong into a file: name its environment",
-        "s.toml:19: upstream.1.usd_per_million_tokens.completion_usd: is missing",
-        "s.toml:19: upstream.1.usd_per_million_tokens.completion_used: unknown key; did you mean "
-        "completion_usd?",
+        "s.toml:19: upstream.1.usd_per_million_tokens: is gone: prices are by model, in a table of "
+        "their own: [prices]",
+        "s.toml:20: upstream.1.mode_tokens.shout: unknown key; did you mean short?",
         "s.toml:2: prot: unknown key; did you mean port? (allowed: allowed_hosts,",
         "s.toml:3: budget.samples: input should be greater than or equal to 0, got -2",
         "s.toml:6: ledger.texts: input should be 'none', 'prompts', 'outputs' or 'all', got "

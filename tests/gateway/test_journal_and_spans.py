@@ -13,7 +13,8 @@ from suffice.ledger.rows import Entry, RequestRow, SampleRow
 
 ROW = RequestRow(
     id="req-1", started_s=1000.0, endpoint="/v1/chat/completions", model="m", arm="esc",
-    status=200, completion_tokens=30, baseline_tokens=120.0, elapsed_s=0.5, why="because",
+    status=200, completion_tokens=30, baseline="single@m", compared_cost=30.0,
+    baseline_cost=120.0, cost_unit="tokens", saving_basis="measured", elapsed_s=0.5, why="because",
     trace_id="0af7651916cd43dd8448eb211c80319c",
 )  # fmt: skip
 SAMPLE = SampleRow(
@@ -43,7 +44,7 @@ def test_a_request_is_one_line(format: str, capfd: pytest.CaptureFixture[str]) -
         assert "why" not in request
         assert (warning["level"], warning["message"]) == ("warning", "a\nb")
     else:
-        assert lines[0].endswith("req-1 /v1/chat/completions 200 esc 30 tokens saved 75% 0.500 s")
+        assert lines[0].endswith("req-1 /v1/chat/completions 200 esc 30 tokens 75% saved 0.500 s")
 
 
 def test_an_exception_stays_on_one_json_line() -> None:

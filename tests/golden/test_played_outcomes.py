@@ -1,7 +1,8 @@
 """What replay came to before it was made fast: every outcome, record, tick and span, as digests.
 
-The digests were taken of revision 20adfc4, whose player booked tokens in smaller steps. Floats are
-compared to nine digits, because sums over arrays differ in the last bits between machines.
+The digests were taken of revision 20adfc4, whose player booked tokens in smaller steps, and once
+more, of equal outcomes, when a field of the outcome went. Floats are compared to nine digits,
+because sums over arrays differ in the last bits between machines.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def facts(played: Played) -> str:
     facts = (
         *(said.text, said.finish_reason, tokens(said.usage), len(said.logprobs), outcome.sample),
         *(outcome.arm, outcome.why, outcome.confidence, tokens(outcome.usage), outcome.cost.usd),
-        *(outcome.elapsed_s, outcome.baseline_samples, outcome.escalated, records),
+        *(outcome.elapsed_s, outcome.escalated, records),
         *(played.ticks, [tuple(span) for span in played.spans]),
     )
     return repr(facts)

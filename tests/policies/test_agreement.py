@@ -29,7 +29,6 @@ def test_four_equal_answers_are_the_first_stop():
     result = play(AdaptiveConsistency(), ["4"] * 40)
     assert result.drawn == 4
     assert result.outcome.confidence == pytest.approx(0.969, abs=5e-4)
-    assert result.outcome.saved == pytest.approx(0.9)
     assert result.answer == "4"
 
 

@@ -256,7 +256,6 @@ class Hostile(BasePolicy):
     seed: int
     name = "hostile"
     needs = frozenset()
-    baseline_samples = 1
 
     def start(self, request):
         return self._next(0)

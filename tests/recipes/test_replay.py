@@ -116,9 +116,7 @@ def test_budgets_hold(traces):
 def job(ticks, *, width=1, prompt=0):
     nan = float("nan")
     spans = tuple(Span(0, ticks) for _ in range(width))
-    return Answered(
-        0, 0, 1.0, width, 0, ticks * width, nan, False, nan, nan, nan, prompt, ticks, spans
-    )
+    return Answered(0, 0, 1.0, width, 0, ticks * width, False, nan, nan, nan, prompt, ticks, spans)
 
 
 def speed(*step_s, prefill_s=0.0):

@@ -62,7 +62,7 @@ def test_the_page_shows_what_happened(tools: Any, tmp_path: Path) -> None:
         httpx2.post(f"{url}/v1/chat/completions", json=VOTE | {"model": MARKUP})
         page = rendered(url, tmp_path)
     shown = text_of(page)
-    assert "Tokens saved 90%" in re.sub(r"\s+", " ", shown)
+    assert "Saved vs baseline costs 4.0×" in re.sub(r"\s+", " ", shown)
     assert "agreement 0.969 reaches 0.95 after 4" in shown
     assert "100.0%" in shown  # judged
     assert "404 model_not_found" in shown

@@ -85,7 +85,10 @@ def test_every_request_is_written_with_its_samples(tools: Any, tmp_path: Path) -
     assert voted["arm"] == "adaptive_consistency"
     assert voted["completion_tokens"] == answer["usage"]["completion_tokens"]
     assert voted["samples"] == len(voted["sample_rows"]) == answer["suffice"]["samples_run"]
-    assert voted["baseline_tokens"] > voted["completion_tokens"]
+    assert (voted["baseline"], voted["cost_unit"]) == ("single@fake", "tokens")
+    assert voted["compared_cost"] == 4 * voted["baseline_cost"]
+    assert voted["saved"] == answer["suffice"]["saved"] == -3.0
+    assert plain["saved"] is None
     assert (plain["arm"], plain["ending"], plain["usage_source"]) == (
         "bypass",
         "answered",
@@ -233,7 +236,9 @@ def test_the_sums_agree_with_the_rows(tools: Any, tmp_path: Path) -> None:
     assert arm["requests"] == 5
     for name in ("prompt_tokens", "completion_tokens", "samples", "samples_cancelled"):
         assert arm[name] == sum(row[name] for row in rows)
-    assert arm["baseline_tokens"] == pytest.approx(sum(row["baseline_tokens"] for row in rows))
+    assert arm["baseline_tokens"] == pytest.approx(sum(row["baseline_cost"] for row in rows))
+    assert arm["compared_tokens"] == pytest.approx(sum(row["compared_cost"] for row in rows))
+    assert arm["saved"] == 1 - arm["compared_tokens"] / arm["baseline_tokens"]
     assert json.loads(json.dumps(rows)) == rows
 
 

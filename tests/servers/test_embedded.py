@@ -85,15 +85,22 @@ def test_streaming_logprobs_and_votes(client: openai.OpenAI) -> None:
     voted = ask(client, HARD.prompt, extra_body=wishes, temperature=1, seed=1)
     assert voted.choices[0].message.content == HARD.answer
     assert receipt(voted)["samples_run"] >= 3
-    assert receipt(voted)["saved"] > 0
+    assert receipt(voted)["saved"] < -1  # three samples and more where one call is the baseline
+    assert receipt(voted)["saving"]["baseline"] == f"single@{NAME}"
 
 
 def test_a_cascade_names_modes_as_it_names_models(client: openai.OpenAI) -> None:
     wishes = {"suffice": {"policy": f"single:accept=.9@{NAME}-short > single@{NAME}-think"}}
-    easy = receipt(ask(client, EASY.prompt, extra_body=wishes))
-    hard = receipt(ask(client, HARD.prompt, extra_body=wishes))
+    easy = receipt(ask(client, EASY.prompt, model="suffice/auto", extra_body=wishes))
+    hard = receipt(ask(client, HARD.prompt, model="suffice/auto", extra_body=wishes))
     assert [sample["model"] for sample in easy["samples"]] == [f"{NAME}-short"]
     assert [sample["model"] for sample in hard["samples"]] == [f"{NAME}-short", f"{NAME}-think"]
+
+
+def test_who_asks_for_a_model_is_not_answered_by_another(client: openai.OpenAI) -> None:
+    wishes = {"suffice": {"policy": f"single:accept=.9@{NAME}-short > single@{NAME}-think"}}
+    with pytest.raises(openai.BadRequestError, match="may_answer_for"):
+        ask(client, EASY.prompt, extra_body=wishes)
 
 
 def test_what_it_cannot_read_is_an_error_that_says_so(client: openai.OpenAI) -> None:

@@ -124,7 +124,15 @@ def test_a_vote_and_its_receipt(tools: Any) -> None:
     assert response.choices[0].message.content == "it is 4"
     assert (receipt["samples_run"], receipt["votes"]) == (4, {"4": 4})
     assert receipt["confidence"] == pytest.approx(1 - 0.5**5)
-    assert receipt["saved"] == pytest.approx(0.9)  # 4 samples instead of 40
+    assert receipt["saved"] == pytest.approx(-3.0)  # 4 samples instead of one call
+    saving = receipt["saving"]
+    assert (saving["baseline"], saving["basis"], saving["method"]) == (
+        "single@fake",
+        "measured",
+        "calls",
+    )
+    assert raw.headers["x-suffice-saved"] == "-3.0000"
+    assert raw.headers["x-suffice-baseline"] == "single@fake"
     assert [sample["completion_tokens"] for sample in receipt["samples"]] == [3] * 4
     assert response.usage is not None
     assert response.usage.completion_tokens == 12  # every sample's, not only the accepted one's
@@ -302,7 +310,10 @@ def test_a_model_in_this_process(tools: Any) -> None:
     ):
         response = client.chat.completions.create(model="fake", messages=MESSAGES, n=2)
     assert [choice.message.content for choice in response.choices] == ["in here"] * 2
-    assert len(response.model_extra["suffice"]) == 2  # type: ignore[index]
+    receipt = receipt_of(response)  # one form, whatever n is
+    assert [choice["index"] for choice in receipt["choices"]] == [0, 1]
+    assert [sample["choice"] for sample in receipt["samples"]] == [0, 1]
+    assert receipt["saved"] is None
 
 
 class BrokenBackend(FakeBackend):

@@ -28,7 +28,17 @@ def test_ask_prints_the_answer_and_its_receipt() -> None:
         result = CliRunner().invoke(app, ["ask", "2+2?", *VOTE, "--upstream", engine.url])
     assert result.exit_code == 0
     assert "it is 4" in result.output
-    assert "4 samples · 12 tokens · confidence 0.97 · 50% saved" in " ".join(result.output.split())
+    printed = " ".join(result.output.split())
+    assert "4 samples · 12 tokens · confidence 0.97 · costs 4.0x against single@fake" in printed
+
+
+def test_ask_says_nothing_of_saving_where_one_call_is_what_was_made() -> None:
+    with FakeEngine(Reply.saying("hello there")) as engine:
+        words = ["ask", "hi", "--policy", "deepconf", "--upstream", engine.url]
+        result = CliRunner().invoke(app, words)
+    printed = " ".join(result.output.split())
+    assert "1 sample ·" in printed
+    assert "saved" not in printed and "costs" not in printed
 
 
 def test_ask_for_machines() -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+
+from suffice.cli.prices import BaselineOption, PriceOption, prices_of
 
 if TYPE_CHECKING:
     from suffice.backends.pool import BackendPool
     from suffice.backends.protocol import Backend
     from suffice.core.completions import Outcome
     from suffice.core.decisions import AnyPolicy
+    from suffice.core.prices import Prices
     from suffice.core.requests import Request
+    from suffice.core.savings import Saving
     from suffice.executors.live import Score
 
 
@@ -102,6 +106,8 @@ def ask(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None,
+    price: PriceOption = None,
+    baseline: BaselineOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print answer and receipt.")] = False,
 ) -> None:
     """Ask a question and watch the policy decide how much is enough.
@@ -146,10 +152,55 @@ def ask(
         raise InputError("--embedded takes the place of upstreams: give one or the other")
     pool = BackendPool(_upstreams(upstream) if upstream else embedded(tell, model_here))
     budget = Budget(samples=samples, completion_tokens=tokens, elapsed_s=seconds)
-    answering = _answer(pool, chosen, request, budget, score=score, live=not as_json)
+    compare = comparison(chosen, baseline, prices_of(price))
+    answering = _answer(
+        pool, chosen, request, budget, score=score, live=not as_json, compare=compare
+    )
     outcome = asyncio.run(answering)
     if as_json:
         _print_json(outcome)
+
+
+class Compare(NamedTuple):
+    """Holds an outcome against what is run today."""
+
+    policy: AnyPolicy
+    baseline: tuple[str, AnyPolicy] | None  # None: one call of the request's model
+    prices: Prices
+
+    def __call__(self, outcome: Outcome, request: Request) -> Saving | None:
+        """What the outcome cost beside the baseline; None where that cannot be told."""
+        from suffice.executors.baseline import Baseline, Length, compare
+        from suffice.policies.certified import Certified
+        from suffice.policies.fixed import Single
+        from suffice.policies.models import models_of
+
+        text, today = self.baseline or (f"single@{request.model}", Single())
+        models = models_of(today)
+        against = Baseline.of(text, today, models[0] if len(models) == 1 else request.model)
+        certified = self.policy if isinstance(self.policy, Certified) else None
+        unasked = None if certified is None else certified.unasked_tokens
+
+        def length_of(outcome: Outcome, baseline: Baseline) -> Length | None:
+            del outcome, baseline
+            return None if unasked is None else Length(unasked, "recorded", "calibration")
+
+        return compare(
+            outcome, request, against, cost_model=self.prices, length_of=length_of,
+            relative=None if certified is None else certified.prices,
+        )  # fmt: skip
+
+
+def comparison(policy: AnyPolicy, baseline: str | None, prices: Prices) -> Compare:
+    """What `ask` compares with: as given, else a policy file's own baseline, else one call."""
+    from suffice.policies.certified import Certified
+    from suffice.policies.registry import parse_policy
+
+    if baseline is not None:
+        return Compare(policy, (baseline, parse_policy(baseline)), prices)
+    if isinstance(policy, Certified) and policy.promise is not None:
+        return Compare(policy, (policy.promise.baseline, policy.safe), prices)
+    return Compare(policy, None, prices)
 
 
 def _upstreams(urls: list[str]) -> Sequence[Backend]:
@@ -170,6 +221,7 @@ async def _answer(
     *,
     score: Score | None,
     live: bool,
+    compare: Compare,
 ) -> Outcome:
     from contextlib import aclosing
     from dataclasses import replace
@@ -189,7 +241,7 @@ async def _answer(
         view = View(policy.name, request.model)
         events = executor.stream(
             policy, request, pool, budget=budget, score=score,
-            extract=answer_extractor(request.answer_format),
+            extract=answer_extractor(request.answer_format), cost_model=compare.prices,
         )  # fmt: skip
         outcome: Outcome | None = None
         moving = Live(view, console=console, refresh_per_second=12, transient=True)
@@ -206,6 +258,7 @@ async def _answer(
     finally:
         await pool.aclose()
     assert outcome is not None  # the executor settles or raises
+    outcome = replace(outcome, saving=compare(outcome, request))
     if live:
         console.print(view.final(outcome))
     return outcome
@@ -216,7 +269,7 @@ def _print_json(outcome: Outcome) -> None:
 
     from suffice.gateway.receipt import receipt
 
-    answer = {"answer": outcome.completion.text, "suffice": receipt(outcome)}
+    answer = {"answer": outcome.completion.text, "suffice": receipt([outcome])}
     typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from suffice.core.completions import Outcome, SampleRecord
-from suffice.core.quantities import format_seconds
+from suffice.core.quantities import counted, format_seconds
+from suffice.core.savings import saved_in_words
 from suffice.executors.live import (
     Event,
     Failed,
@@ -144,14 +145,16 @@ def votes_table(votes: dict[str, int]) -> RenderableType:
 
 def summary(outcome: Outcome) -> str:
     """The receipt in one line."""
-    parts = [outcome.why, f"{outcome.samples_run} samples"]
+    parts = [outcome.why, counted(outcome.samples_run, "sample")]
     if outcome.samples_cancelled:
         parts[-1] += f" ({outcome.samples_cancelled} cancelled)"
     parts.append(f"{outcome.usage.completion_tokens} tokens")
     if outcome.confidence is not None:
         parts.append(f"confidence {outcome.confidence:.2f}")
-    if outcome.saved is not None and outcome.baseline_samples > 1:
-        parts.append(f"{outcome.saved:.0%} saved against {outcome.baseline_samples} samples")
+    if outcome.saving is not None and outcome.saved is not None:
+        how = "" if outcome.saving.basis == "measured" else f", {outcome.saving.basis}"
+        said = saved_in_words(outcome.saved)
+        parts.append(f"{said} against {outcome.saving.baseline}{how}")
     parts.append(
         f"{format_seconds(outcome.elapsed_s)}, ours {format_seconds(outcome.overhead_s)}"
     )  # fmt: skip

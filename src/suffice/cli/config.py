@@ -21,6 +21,7 @@ def check(file: File) -> None:
 
     Example: [bold]suffice config check suffice.toml[/bold]
     """
+    from suffice.core.quantities import counted
     from suffice.gateway.config_check import checked_config
     from suffice.gateway.config_problems import NotValid
     from suffice.gateway.served import check_served
@@ -34,7 +35,7 @@ def check(file: File) -> None:
         raise typer.Exit(2) from None
     for note in notes:
         typer.echo(note, err=True)
-    typer.echo(f"{file}: {len(found.upstreams)} upstreams, no mistakes")
+    typer.echo(f"{file}: {counted(len(found.upstreams), 'upstream')}, no mistakes")
 
 
 @config.command("init")

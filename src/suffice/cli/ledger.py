@@ -42,6 +42,7 @@ def stats(since: Since = None, ledger: Ledger = None, as_json: AsJson = False) -
             "arms": arms,
             "total": queries.total_of(arms),
             "latency": queries.latency_since(store, began_s),
+            "certificates": queries.certificates_since(store, began_s),
             "keys": queries.keys_since(store, began_s),
         }
     finally:
@@ -69,6 +70,7 @@ def _print(found: dict[str, Any]) -> None:
     table.add_column("arm", no_wrap=True)
     for name in ("requests", "failed", "left", "tokens", "saved", "USD", "right"):
         table.add_column(name, justify="right", no_wrap=True)
+    priced = bool(found["total"]["usd"])
     for one in [*found["arms"], found["total"] | {"arm": "all"}]:
         table.add_row(
             one["arm"],
@@ -76,11 +78,17 @@ def _print(found: dict[str, Any]) -> None:
             f"{one['failed']:.0f}",
             f"{one['left_early']:.0f}",
             format_count(one["prompt_tokens"] + one["completion_tokens"]),
-            "-" if one["saved"] is None else f"{one['saved']:.0%}",
-            f"{one['usd']:.3g}",
+            _saved(one["saved"], one["estimated"], one["compared"]),
+            f"{one['usd']:.3g}" if priced else "-",
             "-" if one["score"] is None else f"{one['score']:.0%}",
         )
     console.print(table)
+    if not priced:
+        console.print("USD: -, no prices are set ([prices] in suffice.toml, or serve --price)")
+    if found["total"]["estimated"]:
+        console.print("~: the baseline's cost was estimated for some of the requests")
+    for one in found["certificates"]:
+        console.print(_certificate(one))
     for phase, times in found["latency"].items():
         shown = [f"{n[:-2]} {format_seconds(v)}" for n, v in times.items() if v is not None]
         console.print(f"{phase.replace('_', ' ')}: {', '.join(shown)}")
@@ -88,8 +96,36 @@ def _print(found: dict[str, Any]) -> None:
         table = Table("key", "requests", "tokens", "USD", box=None, pad_edge=False)
         for one in found["keys"]:
             tokens = format_count(one["tokens"])
-            table.add_row(one["key"], str(one["requests"]), tokens, f"{one['usd']:.4g}")
+            usd = f"{one['usd']:.4g}" if priced else "-"
+            table.add_row(one["key"], str(one["requests"]), tokens, usd)
         console.print(table)
+
+
+def _saved(saved: float | None, estimated: float, compared: float) -> str:
+    """`22%`, or in red `costs 4.8x`; ~ where the baseline was mostly estimated."""
+    from suffice.core.savings import saved_in_words
+
+    if saved is None:
+        return "-"
+    text = ("~" if estimated * 2 > compared else "") + saved_in_words(saved).removesuffix(" saved")
+    return f"[red]{text}[/red]" if saved < 0 else text
+
+
+def _certificate(one: dict[str, Any]) -> str:
+    """What a certificate has saved, beside what its file promised."""
+    from suffice.core.quantities import counted
+    from suffice.core.savings import saved_in_words
+
+    seen, promised = one["seen"], one["promised"]
+    text = f"certificate {one['certificate']}: "
+    text += "nothing compared" if seen["saved"] is None else saved_in_words(seen["saved"])
+    text += f" on {counted(seen['requests'], 'request')} against {seen['baseline']}"
+    if promised is None:
+        return text
+    said = f"{saved_in_words(promised['saved'])} [{promised['low']:.0%}, {promised['high']:.0%}]"
+    if not promised["comparable"]:
+        return f"{text}; promised against {promised['baseline']}: {said}"
+    return f"{text}; promised {said}"
 
 
 @ledger.command("export")

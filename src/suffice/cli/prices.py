@@ -22,6 +22,17 @@ PriceOption = Annotated[
 ]
 
 
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        help="What you run today, e.g. single@MODEL: answers are compared with it. By default "
+        "one call of the model that is asked for; of a policy file, its own.",
+        show_default=False,
+    ),
+]
+
+
 def _refuse_weight(given: list[str] | None) -> None:
     """What replaces `--weight`."""
     from suffice.core.errors import InputError

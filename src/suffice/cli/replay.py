@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from suffice.cli.prices import BaselineOption, PriceOption, prices_of
+from suffice.core.savings import saved_in_words
+
 if TYPE_CHECKING:
+    from suffice.core.savings import Saving
     from suffice.evals.statistics.binomial import Interval
     from suffice.recipes.replay.queueing import Timeline
     from suffice.recipes.replay.run import Replayed
@@ -63,6 +68,8 @@ def replay(
             "--queue-target", help="auto: waiting requests that double lambda.", show_default=False
         ),
     ] = None,
+    price: PriceOption = None,
+    baseline: BaselineOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Play recorded samples through policies, as if a model drew them now.
@@ -93,7 +100,22 @@ def replay(
         budget=Budget(samples=max_samples, completion_tokens=max_tokens),
     )
     parsed = [(text, parse_policy(text)) for text in policy]
-    rows = [(text, replay_traces(found, each, config)) for text, each in parsed]
+    prices = prices_of(price)
+    prices.check(found.models, where="recorded")
+    today = baseline or f"single@{model or found.models[0]}"
+    compared: Replayed | None = None
+    try:
+        compared = replay_traces(found, parse_policy(today), config)
+    except InputError:
+        if baseline is not None:
+            raise  # one call of a model is what was recorded, or it is not: nobody asked for it
+    rows: list[_Row] = []
+    for text, each in parsed:
+        played = replay_traces(found, each, config)
+        saving = None
+        if compared is not None:
+            saving = played.saving(compared, text=today, prices=prices)
+        rows.append((text, played, saving))
     timelines: list[Any] = []
     if rate is not None and hardware is not None and shape is not None:
         from suffice.architecture.catalog import load_shape
@@ -121,12 +143,25 @@ def replay(
     if as_json:
         told = {
             "digest": found.digest,
-            "policies": [_row(text, each) for text, each in rows],
+            "baseline": today,
+            "policies": [_row(*each) for each in rows],
             "timelines": [_time_row(text, each) for text, each in timelines],
         }
         typer.echo(json.dumps(told, indent=2))
         return
-    _print(rows, timelines)
+    _print(rows, timelines, today)
+
+
+def _against(baseline: str, rows: list[_Row]) -> str:
+    """What `saved` is measured against, in which unit."""
+    known = [saving for _, _, saving in rows if saving is not None]
+    if not known:
+        return (
+            f"saved: not known: {baseline} cannot be played on this recording (--baseline), or "
+            "models are compared that have no price (--price)"
+        )
+    unit = {"usd": "USD", "tokens": "tokens, prompts included"}[known[0].unit]
+    return f"saved: against {baseline}, in {unit}"
 
 
 def _mean_tokens(column: Any) -> float:
@@ -135,7 +170,10 @@ def _mean_tokens(column: Any) -> float:
     return 1.0 if np.isnan(column).all() else float(np.nanmean(column))
 
 
-def _row(text: str, found: Replayed) -> dict[str, Any]:
+_Row = tuple[str, "Replayed", "Saving | None"]
+
+
+def _row(text: str, found: Replayed, saving: Saving | None) -> dict[str, Any]:
     def interval(each: Interval | None) -> Any:
         return None if each is None else [each.estimate, each.low, each.high]
 
@@ -146,7 +184,8 @@ def _row(text: str, found: Replayed) -> dict[str, Any]:
         "samples": interval(found.mean("samples")),
         "tokens": interval(found.mean("tokens")),
         "escalated": interval(found.mean("escalated")),
-        "saved": found.saved,
+        "saved": None if saving is None else saving.saved,
+        "saving": None if saving is None else asdict(saving),
     }
 
 
@@ -168,7 +207,7 @@ def _time_row(text: str, found: Timeline) -> dict[str, Any]:
     }
 
 
-def _print(rows: list[Any], timelines: list[Any]) -> None:
+def _print(rows: list[_Row], timelines: list[Any], baseline: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -182,19 +221,20 @@ def _print(rows: list[Any], timelines: list[Any]) -> None:
     if not console.is_terminal:
         console = Console(width=140)
     table = Table("policy", box=None)
-    for name in ("accuracy %", "samples", "tokens", "saved %", "escalated %"):
+    for name in ("accuracy %", "samples", "tokens", "saved", "no answer %"):
         table.add_column(name, justify="right")
-    for text, found in rows:
-        saved = "–" if found.saved is None else f"{100 * found.saved:.1f}"
+    for text, found, saving in rows:
+        saved = "–" if saving is None or saving.saved is None else saved_in_words(saving.saved)
         table.add_row(
             text,
             said(found.mean("correct"), 100),
             said(found.mean("samples")),
             said(found.mean("tokens")),
-            saved,
+            f"[red]{saved}[/red]" if saved.startswith("costs") else saved,
             said(found.mean("escalated"), 100),
         )
     console.print(table)
+    console.print(_against(baseline, rows))
     if not timelines:
         return
     timed = Table("policy", box=None)

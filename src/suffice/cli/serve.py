@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from suffice.cli.prices import BaselineOption, PriceOption, prices_of
+
 if TYPE_CHECKING:
     from suffice.backends.protocol import Backend
     from suffice.gateway.config import GatewayConfig
@@ -89,6 +91,8 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    price: PriceOption = None,
+    baseline: BaselineOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
     """Serve OpenAI's API, spending just enough per request. Without an upstream it serves
@@ -101,6 +105,7 @@ def serve(
 
     try:
         from suffice.gateway.arms import Arms
+        from suffice.gateway.baselines import Baselines
         from suffice.gateway.desk import desk_of
         from suffice.gateway.served import check_served
         from suffice.gateway.server import run
@@ -111,10 +116,11 @@ def serve(
     read = partial(
         settings_of, config, upstream=upstream, policy=policy, model=model,
         answer_format=answer_format, scorer=scorer, host=host, port=port, workers=workers,
-        ledger=ledger,
+        ledger=ledger, price=price, baseline=baseline,
     )  # fmt: skip
     settings = read()
     Arms(settings)  # what options got wrong is said before anything is opened
+    Baselines(settings)
     if model_here is not None and settings.upstreams:
         raise InputError("--embedded takes the place of upstreams: give one or the other")
     # The workers of one gateway are counted together.
@@ -144,6 +150,8 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
     given = {name: value for name, value in options.items() if value is not None}
     url = given.pop("ledger", None) or settings.ledger.url or _usual_ledger()
     given["ledger"] = replace(settings.ledger, url=url)
+    prices = prices_of(given.pop("price", None))
+    given["prices"] = prices.over(settings.prices)
     urls = given.pop("upstream", None)
     if urls:
         given["upstreams"] = tuple(UpstreamConfig(url=url) for url in urls)
@@ -212,6 +220,7 @@ def _smollm2(tell: Any) -> Sequence[Backend]:
 
 
 def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None, *, keyed: bool) -> None:
+    from suffice.gateway.baselines import baseline_in_words, price_notes
     from suffice.ledger.database import shown
 
     names = [u.name or u.url for u in settings.upstreams] or [b.name for b in backends or ()]
@@ -221,6 +230,9 @@ def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None, *, keyed
     what = "no prompts, no outputs" if texts == "none" else f"keeps {texts}, redacted"
     typer.echo(f"upstreams: {', '.join(names)}")
     typer.echo(f"policy: {settings.policy or 'none (passed through); suffice/<policy> as model'}")
+    typer.echo(f"saved is against: {baseline_in_words(settings)}")
+    for note in price_notes(settings):
+        typer.echo(note)
     if settings.port:  # else the log says which free one it is
         typer.echo(f"OpenAI base URL: http://{settings.host}:{settings.port}/v1")
         typer.echo(f"dashboard: http://{settings.host}:{settings.port}/")

@@ -9,6 +9,7 @@ from typing import Literal
 from suffice.core.coverage import Coverage, Exit
 from suffice.core.errors import InputError
 from suffice.core.requests import ToolCall
+from suffice.core.savings import Promise, Saving
 from suffice.core.thinking import Thinking
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
@@ -158,6 +159,7 @@ class SampleRecord:
     purpose: str
     status: SampleStatus
     usage: Usage
+    plain: bool = True  # drawn of the request as it came, but for model and think block
     thinking: Thinking | None = None
     mode_bias_nats: float | None = None  # what the effort added to the log odds of thinking
     answer: str | None = None
@@ -182,10 +184,11 @@ class Outcome:
     records: tuple[SampleRecord, ...]  # by sample number
     elapsed_s: float
     overhead_s: float  # elapsed time not spent waiting for a backend or the reader
-    baseline_samples: int  # what the uniform version of the policy would have run
     escalated: bool = False  # the policy gave up; the completion is its best so far
     exit: Exit | None = None  # how it ended; None: the policy has one way, or the budget ended it
     certificate: Coverage | None = None  # None: no certificate is in play
+    saving: Saving | None = None  # against the baseline; None: not compared, or not known
+    promised: Promise | None = None  # of the certificate that covers it
 
     @property
     def samples_run(self) -> int:
@@ -198,28 +201,23 @@ class Outcome:
         return sum(record.status == "cancelled" for record in self.records)
 
     @property
+    def accepted_usage(self) -> Usage:
+        """What the accepted sample alone took."""
+        found = (record.usage for record in self.records if record.sample == self.sample)
+        return next(found, self.completion.usage)
+
+    @property
     def tokens_by_sample(self) -> tuple[tuple[int, int], ...]:
         """(sample, completion tokens) pairs."""
         return tuple((record.sample, record.usage.completion_tokens) for record in self.records)
 
     @property
-    def baseline_tokens(self) -> float | None:
-        """Completion tokens that the uniform baseline would have drawn; None if none finished.
-
-        Assumes that samples never drawn would have been as long as those that finished.
-        """
-        lengths = [
-            record.usage.completion_tokens
-            for record in self.records
-            if record.status == "finished" and record.purpose == "answer"
-        ]
-        return self.baseline_samples * sum(lengths) / len(lengths) if lengths else None
-
-    @property
     def saved(self) -> float | None:
-        """Share of the uniform baseline's completion tokens not spent; negative if overspent."""
-        baseline = self.baseline_tokens
-        return 1.0 - self.usage.completion_tokens / baseline if baseline else None
+        """Share of the baseline's cost that was saved; negative: more was spent than it would have.
+
+        None where the baseline would have done the same, or its cost is not known.
+        """
+        return None if self.saving is None else self.saving.saved
 
     @property
     def votes(self) -> tuple[tuple[str, int], ...]:

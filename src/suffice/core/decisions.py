@@ -165,11 +165,6 @@ class Policy(Protocol[S]):
         ...
 
     @property
-    def baseline_samples(self) -> int:
-        """Samples of the uniform strategy that this one is compared with."""
-        ...
-
-    @property
     def waits_for_ends(self) -> bool:
         """Whether it acts on ends of samples only, in every state."""
         ...

@@ -16,16 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from suffice.core.completions import Cost, Usage
 from suffice.core.errors import InputError, UnknownName
+from suffice.core.savings import CostUnit
 
 NOTATION = "MODEL=PROMPT/COMPLETION[/CACHED] in USD per million tokens"
 # Stands for every model that has no price of its own.
 EVERY_OTHER = "*"
-
-CostUnit = Literal["usd", "tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,11 @@ def format_count(value: float, digits: int = 3) -> str:
     return _significant(value, digits)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 sample`, `4 samples`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def format_bytes(value: float, digits: int = 3) -> str:
     """`32.0 KiB`, `1.92 GiB`: bytes with a binary suffix."""
     for suffix, scale in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

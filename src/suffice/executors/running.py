@@ -40,6 +40,7 @@ class Launch:
     purpose: Purpose
     final: bool
     preface: str = ""
+    plain: bool = True  # the request as it came, but for model and think block
 
     @property
     def begun(self) -> str:
@@ -207,6 +208,7 @@ class Running:
             purpose=self.launch.purpose,
             status="cancelled" if self.status == "running" else self.status,
             usage=self.measured_usage,
+            plain=self.launch.plain,
             thinking=self.launch.thinking,
             mode_bias_nats=self.mode_bias_nats,
             answer=self.answer,

@@ -219,7 +219,6 @@ class Session:
             records=records,
             elapsed_s=now_s - self._began_s,
             overhead_s=overhead_s,
-            baseline_samples=self.policy.baseline_samples,
             escalated=isinstance(decision, Escalate),
             exit=decision.exit,
             certificate=decision.certificate,
@@ -319,6 +318,9 @@ class Session:
         if action.messages is not None:
             request = replace(request, messages=action.messages)
         thinking = action.thinking if action.thinking is not None else request.thinking
+        plain = not (action.messages or action.prefill or action.preface or action.stop) and (
+            action.temperature is None and sampling.max_tokens == base.max_tokens
+        )
 
         def launch(number: int, granted: int | None) -> Launch:
             drawn = sampling
@@ -336,6 +338,7 @@ class Session:
                 preface=action.preface,
                 purpose=action.purpose,
                 final=action.final,
+                plain=plain,
             )
 
         return launch

@@ -34,11 +34,16 @@ class Job:
     choices: int
     score: Score | None = None
     happened: Callable[[int, live.Event], None] | None = None  # told of every event of each choice
+    compare: Callable[[Outcome], Outcome] | None = None  # adds what the baseline would cost
 
     @property
     def model(self) -> str:
         """The model that the question goes to."""
         return self.request.model
+
+    def compared(self, outcome: Outcome) -> Outcome:
+        """The outcome beside what the baseline would have cost."""
+        return outcome if self.compare is None else self.compare(outcome)
 
     def choice(self, index: int) -> Request:
         """The request of one choice: the same question with seeds of its own."""
@@ -128,7 +133,7 @@ async def _outcome(job: Job, index: int) -> Outcome:
     async with aclosing(job.events(index)) as events:
         async for event in events:
             if isinstance(event, live.Settled):
-                return event.outcome
+                return job.compared(event.outcome)
     raise RuntimeError("the executor ended without an outcome")
 
 
@@ -138,24 +143,29 @@ async def _choice(
     """Chunk objects of one choice. A sample that is known to be the answer is shown as it comes;
     otherwise the accepted one is replayed, piece by piece, once it is known."""
     seen: dict[int, list[Chunk]] = {}
+    models: dict[int, str] = {}
     shown: int | None = None
     async with aclosing(job.events(index)) as events:
         async for event in events:
             match event:
                 case live.Launched(launch=launch):
                     first = [Chunk(text=launch.prefill)] if launch.prefill else []
-                    seen[launch.sample] = first
+                    seen[launch.sample], models[launch.sample] = first, launch.model
                 case live.Streamed(sample=sample, chunk=chunk, final=final):
                     seen[sample].append(chunk)
                     if final and shown in (None, sample):
-                        if shown is None and renderer.ask.chat:
-                            yield renderer.role(index)
+                        if shown is None:
+                            renderer = renderer.answered_by(models[sample])
+                            if renderer.ask.chat:
+                                yield renderer.role(index)
                         shown = sample
                         for piece in _take(seen[sample]):
                             yield renderer.piece(index, piece)
-                case live.Settled(outcome=outcome):
+                case live.Settled(outcome=settled):
+                    outcome = job.compared(settled)
                     found.append(outcome)
                     if shown is None:
+                        renderer = renderer.answered_by(outcome.completion.model)
                         if renderer.ask.chat:
                             yield renderer.role(index)
                         for piece in replay(outcome, seen.get(outcome.sample, [])):

@@ -7,6 +7,10 @@
 The request's own `suffice.policy` comes before all of these, and `bypass` as a policy passes
 through. A request that wishes for a budget, effort, target or answer format is not passed through:
 the upstream would not honour it.
+
+Who asks for a model is answered by that model, or by one that the operator lets answer for it
+([models] may_answer_for). An operator's policy that asks others too is for suffice/…: a request for
+the model is then passed through.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from suffice.gateway.protocol import SufficeFields
 from suffice.gateway.watches import Watches
 from suffice.policies.auto import Auto
 from suffice.policies.fixed import Single
+from suffice.policies.models import models_of
 from suffice.policies.registry import POLICIES, build_policy, parse_policy
 
 NAMESPACE = "suffice/"
@@ -45,6 +50,7 @@ class Arm:
 
     policy: AnyPolicy | None
     model: str | None
+    asked: str | None = None  # the model that the client named; None: it named suffice/…
 
 
 class Arms:
@@ -88,6 +94,13 @@ class Arms:
         found = [*self._tables.values(), self._default]
         return list({id(policy): policy for policy in found if isinstance(policy, Guard)}.values())
 
+    def named(self) -> list[tuple[str, AnyPolicy]]:
+        """The operator's policies by name, the one for all requests included."""
+        found = dict(self._tables)
+        if self._default is not None and self._config.policy is not None:
+            found.setdefault(self._config.policy, self._default)
+        return list(found.items())
+
     def model_names(self) -> list[str]:
         """Names under `suffice/` that a client may ask for as a model."""
         wanting = _NEEDS_MORE if self.score is None else _NEEDS_MORE - {"best_of_n"}
@@ -101,6 +114,7 @@ class Arms:
         """
         inside = model.startswith(NAMESPACE)
         target = wishes.model or (self._config.model if inside else model)
+        asked = wishes.model or (None if inside else model)
         wished = _given(wishes, "budget", "effort", "target", "answer_format")
         if wishes.policy == BYPASS:
             if wished:
@@ -108,7 +122,7 @@ class Arms:
                     f"{wished[0]}: bypass passes a request on as it is, and the upstream would not "
                     "honour it; name a policy, or leave it out"
                 )
-            return Arm(policy=None, model=target)
+            return Arm(policy=None, model=target, asked=asked)
         if isinstance(wishes.policy, str):
             policy: AnyPolicy | None = self._named(wishes.policy, price)
         elif wishes.policy is not None:
@@ -117,11 +131,29 @@ class Arms:
             policy = self._of_model(model, price)
         else:
             policy = self._operators(price)
+        if asked is not None and not inside and policy is not None:
+            policy = self._allowed(policy, asked, wishes)
         if policy is None and wished:
             policy = self.plain
         if policy is not None and wishes.target is not None:
             policy = aimed(policy, wishes.target)
-        return Arm(policy=policy, model=target)
+        return Arm(policy=policy, model=target, asked=asked)
+
+    def _allowed(self, policy: AnyPolicy, asked: str, wishes: SufficeFields) -> AnyPolicy | None:
+        """The policy if all its models may answer for `asked`; the operator's own: None if not.
+
+        Raises InputError for one that the request itself names.
+        """
+        allows = self._config.models.allows
+        others = [model for model in models_of(policy) if not allows(model, asked)]
+        if not others:
+            return policy
+        if wishes.policy is None:
+            return None
+        raise InputError(
+            f"policy: {policy.name} asks {', '.join(others)}, and the request is for {asked}: "
+            f"name {NAMESPACE}{AUTO} as model, or have the operator allow it (may_answer_for)"
+        )
 
     def extractor(self, request: Request) -> Extract | None:
         """What finds the comparable answer of this request's samples, None for free-form text."""

@@ -126,7 +126,9 @@ async def _forward(
             await _pass_stream(client, backend, response, headers, most_bytes)
         else:
             data = await _whole(response, backend, most_bytes)
-            call.usage = _usage_in(data, backend.name, response.content_type)
+            value = _object_in(data, backend.name, response.content_type)
+            call.usage = usage_of(value.get("usage"))
+            call.answered_by = model_of(value) or call.target
             await client.answer(200, data, response.content_type, headers)
     finally:
         response.close()
@@ -146,8 +148,14 @@ async def _whole(response: HttpResponse, backend: OpenAIBackend, most_bytes: int
     return b"".join(pieces)
 
 
-def _usage_in(data: bytes, upstream: str, content_type: str) -> Usage | None:
-    """Usage of a whole answer. Raises MalformedStream if it is none."""
+def model_of(value: Mapping[str, Any]) -> str | None:
+    """The model that an upstream says has answered."""
+    model = value.get("model")
+    return model if isinstance(model, str) and model else None
+
+
+def _object_in(data: bytes, upstream: str, content_type: str) -> dict[str, Any]:
+    """A whole answer. Raises MalformedStream if it is none."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -157,7 +165,7 @@ def _usage_in(data: bytes, upstream: str, content_type: str) -> Usage | None:
             f"{upstream} answered 200 with {content_type or 'no content type'} that is no JSON "
             f"object: {_shown(data)}"
         )
-    return usage_of(value.get("usage"))
+    return value
 
 
 async def _pass_stream(
@@ -195,6 +203,8 @@ async def _pass_stream(
         last += events.end()
     finally:
         call.usage, call.pieces = events.usage, events.count
+        if events.count:
+            call.answered_by = events.model or call.target
         if events.error:
             call.error = "upstream_error"
     if not client.began:
@@ -222,6 +232,7 @@ class WholeEvents:
         self.broken: MalformedStream | None = None  # what follows is no event of an answer
         self.error = False  # an error event of the upstream's own has come
         self.usage: Usage | None = None
+        self.model: str | None = None  # who answers, by the first event that says so
         self.count = 0
 
     def feed(self, piece: bytes) -> bytes:
@@ -282,6 +293,8 @@ class WholeEvents:
             if not isinstance(event, dict):
                 raise self._malformed(data)
             self.count += 1
+            if self.model is None:
+                self.model = model_of(event)
             if event.get("error"):
                 self.error = True
             for choice in event.get("choices") or ():

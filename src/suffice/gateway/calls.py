@@ -49,13 +49,14 @@ class Call:
     body: bytes = b""
     value: dict[str, Any] = field(default_factory=dict)
     model: str = ""  # as the client wrote it
-    target: str = ""  # the upstream's model that answers
+    target: str = ""  # the upstream's model that a policy asks where it names none
     arm: str = ""  # the policy's name, or "bypass"
     stream: bool = False
     budget: Budget | None = None  # a hook may bound in `authorize` what a policy spends
     priority: int = 0  # smaller goes first, as in vLLM; a hook may change it in `authorize`
     # How it was answered.
     upstream: str | None = None
+    answered_by: str | None = None  # the model whose answer was sent, as its upstream calls it
     retries: int = 0
     cache: str | None = None  # "hit" or "miss" where the cache was asked
     status: int = 0  # 0: nothing was sent; 499: the client left before anything was

@@ -18,7 +18,7 @@ from suffice.backends.upstream_url import address_of, checked_url
 from suffice.core.completions import Budget
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_toml
-from suffice.core.prices import TokenPrice
+from suffice.core.prices import Prices
 from suffice.core.settings import STRICT, About
 from suffice.core.thinking import ModeTokens
 from suffice.gateway.config_problems import (
@@ -90,23 +90,11 @@ class UpstreamConfig(UpstreamSettings):
     """
 
     api_key: str | None = field(default=None, repr=False)
-    cost: TokenPrice | OwnModel | None = None
+    cost: OwnModel | None = None  # of its models, for FLOPs and GPU-seconds
     mode_tokens: ModeTokens | None = None  # its model chooses by them whether it thinks
 
     def __post_init__(self) -> None:
         checked_url(self.url)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceTable:
-    """USD per million tokens of a hosted model."""
-
-    __pydantic_config__ = STRICT
-    prompt_usd: Annotated[float, Ge(0), About("of prompt tokens", example=0.5)]
-    completion_usd: Annotated[float, Ge(0), About("of completion tokens", example=1.5)]
-    cached_usd: Annotated[
-        float | None, Ge(0), About("of prompt tokens found in a cache; else as others", example=0.1)
-    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +131,6 @@ class UpstreamTable(UpstreamSettings):
     api_key_env: Annotated[
         str | None, About("environment variable of its key", example="UPSTREAM_API_KEY")
     ] = None
-    usd_per_million_tokens: Annotated[
-        PriceTable | None,
-        About(
-            "price of a hosted model (cached_usd: of tokens found in its cache)",
-            example={"prompt_usd": 0.5, "completion_usd": 1.5, "cached_usd": 0.1},
-        ),
-    ] = None
     shape: Annotated[
         str | None,
         About("model of one's own, for FLOPs and seconds", example="meta-llama/Llama-3.2-1B"),
@@ -181,6 +162,49 @@ class BudgetTable:
         float | None, Ge(0), About("then it answers with what it has", example=60)
     ] = None
     usd: Annotated[float | None, Ge(0), About("spent at most", example=0.5)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineTable:
+    """`[baseline]`: what answers are compared with, in one of two ways."""
+
+    __pydantic_config__ = STRICT
+    policy: Annotated[
+        str | None,
+        About("what you run today, with its model", example="single@Qwen/Qwen3-32B"),
+    ] = None
+    model: Annotated[
+        str | None, About("or only its model, asked once per request", example="Qwen/Qwen3-32B")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.policy is not None and self.model is not None:
+            raise ValueError("give policy or model, not both: model = M is policy = single@M")
+        return self
+
+    @property
+    def text(self) -> str | None:
+        """The policy, as `--baseline` takes it; None: it follows from the request."""
+        return f"single@{self.model}" if self.model is not None else self.policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsConfig:
+    """`[models]`: which model may answer a request for another. None may by default."""
+
+    __pydantic_config__ = STRICT
+    may_answer_for: Annotated[
+        dict[str, tuple[str, ...]],
+        About(
+            "a model, and those whose requests a policy may let it answer",
+            example={"Qwen/Qwen3-8B": ["Qwen/Qwen3-32B"]},
+        ),
+    ] = field(default_factory=dict, hash=False)
+
+    def allows(self, answering: str, asked: str) -> bool:
+        """Whether a request for `asked` may be answered by `answering`."""
+        return answering == asked or asked in self.may_answer_for.get(answering, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +242,7 @@ class SharedSettings:
     allowed_hosts: Annotated[
         tuple[str, ...], About("names besides loopback's, while no keys are asked for")
     ] = ()
+    models: ModelsConfig = field(default_factory=ModelsConfig)
     traffic: TrafficConfig = field(default_factory=TrafficConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
@@ -234,21 +259,32 @@ class GatewayConfig(SharedSettings):
     what `suffice/<policy>` runs on, by default the first upstream's first. `policies` are tables
     of the operator's own, as `suffice.policies.registry.build_policy` reads them. `budget` bounds
     every request that a policy answers; requests can only lower it. `scorer`: see
-    suffice.executors.scorer.
+    suffice.executors.scorer. `baseline` is the policy that answers are compared with; None: see
+    suffice.gateway.baselines.
     """
 
     upstreams: tuple[UpstreamConfig, ...] = ()
     budget: Budget = DEFAULT_BUDGET
+    baseline: str | None = None
+    prices: Prices = field(default_factory=Prices)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigFile(SharedSettings):
-    """The file's form: upstreams with prices and the names of secrets in the environment."""
+    """The file's form: prices as text, and the names of secrets in the environment."""
 
     __pydantic_config__ = STRICT
     upstream: tuple[UpstreamTable, ...] = ()
+    prices: Annotated[
+        dict[str, str],
+        About(
+            "PROMPT/COMPLETION[/CACHED] in USD per million tokens, by model; * is every other",
+            example={"Qwen/Qwen3-32B": "0.4/1.6/0.1"},
+        ),
+    ] = field(default_factory=dict)
+    baseline: BaselineTable = field(default_factory=BaselineTable)
     budget: BudgetTable = field(default_factory=BudgetTable)
     ledger: LedgerTable = field(default_factory=LedgerTable)
     policies: Annotated[
@@ -303,6 +339,7 @@ def config_from(
     problems += _doubles(file.upstream, lines)
     url = tried(_from_environment, file.ledger.url_env, at=("ledger", "url_env"))
     ledger = tried(file.ledger.config, url, at=("ledger", "redact"))
+    prices = tried(Prices.of_table, file.prices, at=("prices",))
     policies = {
         name: tried(policy_table, folder / table, at=("policies", name))
         if isinstance(table, str)
@@ -325,6 +362,8 @@ def config_from(
         **{**shared, "policy": policy},
         upstreams=tuple(each for each in upstreams if each is not None),
         budget=Budget(**asdict(file.budget)),
+        baseline=file.baseline.text,
+        prices=prices or Prices(),
         ledger=ledger,
         policies={name: table for name, table in policies.items() if table is not None},
     )
@@ -345,7 +384,7 @@ def _upstream(table: UpstreamTable) -> UpstreamConfig:
     return UpstreamConfig(
         **{each.name: getattr(table, each.name) for each in fields(UpstreamSettings)},
         api_key=key,
-        cost=_cost(table),
+        cost=_own_model(table),
         mode_tokens=_mode_tokens(table.mode_tokens),
     )
 
@@ -376,13 +415,9 @@ def _mode_tokens(given: ModeTokensTable | None) -> ModeTokens | None:
         raise InputError(f"mode_tokens: {error}") from None
 
 
-def _cost(table: UpstreamTable) -> TokenPrice | OwnModel | None:
+def _own_model(table: UpstreamTable) -> OwnModel | None:
     if (table.shape is None) != (table.hardware is None):
         raise InputError("needs both shape and hardware to count FLOPs and GPU-seconds, or neither")
-    if table.usd_per_million_tokens is not None:
-        if table.shape is not None:
-            raise InputError("has a price and a shape; keep one")
-        return TokenPrice(**asdict(table.usd_per_million_tokens))
     if table.shape is None or table.hardware is None:
         return None
     serving = Serving(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, is_dataclass
 from typing import Any
 
@@ -15,7 +16,19 @@ HEAD = """\
 # variable. `suffice config check` says what is wrong, with its line; `kill -HUP` reads it again.
 """
 # Tables that everyone looks at come first, limits that few change last.
-_FIRST = ("upstream", "budget", "policies", "ledger", "keys", "auto", "log", "traces")
+_FIRST = (
+    "upstream",
+    "prices",
+    "baseline",
+    "models",
+    "budget",
+    "policies",
+    "ledger",
+    "keys",
+    "auto",
+    "log",
+    "traces",
+)
 _WIDTH = 40
 
 
@@ -23,11 +36,12 @@ def template() -> str:
     """The file's text."""
     lines = [HEAD]
     settings = settings_of(ConfigFile)
-    lines += [_line(each) for each in settings if _table(each) is None and each.name != "policies"]
+    free = {"policies": _policies, "prices": _free}
+    lines += [_line(each) for each in settings if _table(each) is None and each.name not in free]
     order = {name: place for place, name in enumerate(_FIRST)}
     for each in sorted(settings, key=lambda s: order.get(s.name, len(_FIRST))):
-        if each.name == "policies":
-            lines += ["", *_policies(each)]
+        if each.name in free:
+            lines += ["", *free[each.name](each)]
         elif (table := _table(each)) is not None:
             lines += _section(each.name, table, many=isinstance(each.default, tuple))
     return "\n".join(lines) + "\n"
@@ -53,6 +67,12 @@ def _policies(setting: Setting) -> list[str]:
     return lines
 
 
+def _free(setting: Setting) -> list[str]:
+    """A table whose keys are names of the operator's own."""
+    lines = [f"[{setting.name}]", f"# {setting.about.doc}"]
+    return lines + [f"# {_key(k)} = {value(v)}" for k, v in setting.about.example.items()]
+
+
 def _line(setting: Setting) -> str:
     unset = setting.default is None or setting.default is MISSING
     shown = f"{setting.name} = {value(setting.about.example if unset else setting.default)}"
@@ -70,12 +90,18 @@ def value(given: Any) -> str:
         escaped = given.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
     if isinstance(given, dict):
-        return f"{{ {', '.join(f'{key} = {value(inner)}' for key, inner in given.items())} }}"
+        inside = ", ".join(f"{_key(key)} = {value(inner)}" for key, inner in given.items())
+        return f"{{ {inside} }}" if inside else "{}"
     if isinstance(given, tuple | list):
         return f"[{', '.join(map(value, given))}]"
     if isinstance(given, int):
         return f"{given:_}" if given >= 100_000 else str(given)
     return f"{given:g}" if given == int(given) and given < 1e6 else repr(given)
+
+
+def _key(name: str) -> str:
+    """A key, in quotes where TOML wants them."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else value(name)
 
 
 def _size(setting: Setting) -> str:

@@ -18,10 +18,13 @@ _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _TABLE = re.compile(rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(rf"^\s*({_DOTTED})\s*=\s*(.*)$")
-# Where a key of another name belongs: secrets are read from the environment, never from a file.
-_SECRETS = {
+# Where a key of another name belongs: secrets are read from the environment, never from a file, and
+# some keys of earlier versions have moved.
+_ELSEWHERE = {
     "api_key": "a key does not belong into a file: name its environment variable in api_key_env",
     "password": "a password does not belong into a file: name the URL's variable in url_env",
+    "usd_per_million_tokens": "is gone: prices are by model, in a table of their own: [prices], "
+    '"MODEL" = "PROMPT/COMPLETION[/CACHED]" in USD per million tokens',
 }
 
 
@@ -67,8 +70,8 @@ def _said(found: Any, table: type) -> str:
     kind, given = found["type"], found.get("input")
     if kind == "unexpected_keyword_argument":
         key = str(found["loc"][-1])
-        if key in _SECRETS:
-            return _SECRETS[key]
+        if key in _ELSEWHERE:
+            return _ELSEWHERE[key]
         allowed = [each.name for each in fields(_table_at(table, found["loc"][:-1]))]
         close = get_close_matches(key, allowed, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""

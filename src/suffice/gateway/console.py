@@ -295,6 +295,7 @@ class Console:
             "total": queries.total_of(arms),
             "series": queries.series(reader, now_s - length_s, now_s, step_s),
             "latency": queries.latency_since(reader, now_s - length_s),
+            "certificates": queries.certificates_since(reader, now_s - length_s),
             "keys": queries.keys_since(reader, now_s - length_s) if self._desk.doors.ring else [],
             "recent": queries.recent(reader, RECENT),
         }

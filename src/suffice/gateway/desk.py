@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute
 from suffice.core.completions import Budget, Cost, Usage
 from suffice.executors.live import Event
 from suffice.gateway.calls import Call, Hook
-from suffice.gateway.config import GatewayConfig
+from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.gateway.doors import LOOPBACK, Doors, admit, visitor_of
 from suffice.gateway.entries import entry_of, output_text, prompt_text, usage_of
 from suffice.gateway.errors import Refusal
@@ -42,6 +42,7 @@ from suffice.ledger.rows import Batch, Entry, TextRow, Told, UsageSource
 from suffice.ledger.shared import SharedNumbers
 from suffice.ledger.store import Store
 from suffice.ledger.writer import Writer
+from suffice.throughput.pricing import OwnModel, cost_model
 
 logger = logging.getLogger("suffice.gateway")
 
@@ -103,6 +104,7 @@ class Desk(Hook):
         self._costs = _costs(config)
         self._keys_version: int | None = None
         self._published: tuple[float, str] = (0.0, "")
+        self._promised: set[str] = set()  # certificates whose promise was handed to the ledger
         self._shown_busy = False  # what was published last had calls in it
         self.writer = Writer(
             self.store,
@@ -173,8 +175,9 @@ class Desk(Hook):
             if getattr(config, name) != getattr(self.config, name):
                 logger.warning("%s has changed: it takes effect after a restart", name)
         self.config = replace(
-            self.config, upstreams=config.upstreams, auto=config.auto, keys=config.keys
-        )
+            self.config, upstreams=config.upstreams, auto=config.auto, keys=config.keys,
+            prices=config.prices,
+        )  # fmt: skip
         self._costs = _costs(config)
         self.price_of_auto = LambdaPrice(config.auto, self.numbers)
         self.doors.required = config.keys.required
@@ -254,13 +257,14 @@ class Desk(Hook):
     def _cost(self, call: Call, usage: Usage | None) -> Cost:
         if call.outcomes:
             return sum((outcome.cost for outcome in call.outcomes), Cost())
-        price = self._costs.get(call.upstream or "") or self._costs.get(call.target)
-        if price is None and len(self._costs) == 1 and len(self.config.upstreams) == 1:
-            (price,) = self._costs.values()
-        if price is None or usage is None:
-            return Cost(tokens=0 if usage is None else usage.total_tokens)
-        found: Cost = price.cost(usage)
-        return found
+        if usage is None:
+            return Cost()
+        # A policy whose client left has no upstream on the call; with one there is no choice.
+        upstreams = self.config.upstreams
+        name = call.upstream or (name_of(upstreams[0]) if len(upstreams) == 1 else "")
+        model = call.target
+        own = self._costs.get(name)
+        return cost_model({} if own is None else {model: own}, self.config.prices)(model, usage)
 
     # --- in the ledger's thread
 
@@ -305,6 +309,9 @@ class Desk(Hook):
             batch.watches[watch.certificate], void = watch.take()
             if void is not None:
                 batch.voided[watch.certificate] = void
+            if watch.promise is not None and watch.certificate not in self._promised:
+                batch.promises[watch.certificate] = watch.promise
+                self._promised.add(watch.certificate)
         # Nobody should go on showing calls that are over, not even for the usual second.
         over = self._shown_busy and not self.live
         if self.in_memory or (batch.at_s - self._published[0] < PUBLISH_S and not over):
@@ -357,13 +364,14 @@ class Desk(Hook):
         }
 
 
-def _costs(config: GatewayConfig) -> dict[str, Any]:
-    """What tokens cost, by the name that the upstream has in a call."""
-    return {
-        upstream.name or upstream.url.split("://", 1)[-1]: upstream.cost
-        for upstream in config.upstreams
-        if upstream.cost is not None
-    }
+def _costs(config: GatewayConfig) -> dict[str, OwnModel]:
+    """The models of one's own, by the name that their upstream has in a call."""
+    return {name_of(each): each.cost for each in config.upstreams if each.cost is not None}
+
+
+def name_of(upstream: UpstreamConfig) -> str:
+    """The upstream's name in calls and metrics."""
+    return upstream.name or upstream.url.split("://", 1)[-1]
 
 
 def desk_of(config: GatewayConfig) -> tuple[Hook, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -21,13 +21,15 @@ from suffice.backends.openai import OpenAIBackend
 from suffice.backends.pool import BackendPool, Placement
 from suffice.backends.router import Affinity
 from suffice.backends.sse import DONE
-from suffice.core.completions import Budget, CostModel, Usage
+from suffice.core.completions import Budget, CostModel, Outcome, Usage
 from suffice.core.errors import InputError, SufficeError
-from suffice.core.prices import TokenPrice
+from suffice.core.requests import Request
+from suffice.executors.baseline import compare
 from suffice.executors.live import Settled
 from suffice.gateway.answer import Job, frames, outcomes, tighter
 from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.attended import Ending, stopping
+from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
 from suffice.gateway.bypass import outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
@@ -47,6 +49,7 @@ from suffice.gateway.render import Renderer
 from suffice.gateway.stream import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.traffic import Places
 from suffice.gateway.watches import Watches
+from suffice.policies.models import models_of
 from suffice.throughput.pricing import OwnModel, cost_model
 
 logger = logging.getLogger("suffice.gateway")
@@ -62,20 +65,43 @@ class Service:
         self.config = config
         self.pool = pool
         self.arms = Arms(config, watches)
+        self.baselines = Baselines(config)
+        self.lengths = Lengths()
         self.places = Places(config.traffic)
         self.cache = AnswerCache(config.traffic.cache)
         self._costs: tuple[int, CostModel] | None = None
 
     def cost_model(self) -> CostModel:
         """What tokens cost on the upstreams that can be reached."""
-        known: dict[str, TokenPrice | OwnModel] = {}
+        known: dict[str, OwnModel] = {}
         for backend, upstream in zip(self.pool.backends, self.config.upstreams, strict=False):
             if upstream.cost is not None:
                 # One that is down, and has never told, will not cost anything either.
                 known |= dict.fromkeys(self.pool.served_by(backend.name), upstream.cost)
         if self._costs is None or self._costs[0] != len(known):
-            self._costs = (len(known), cost_model(known))
+            self._costs = (len(known), cost_model(known, self.config.prices))
         return self._costs[1]
+
+    def comparison(
+        self, arm: Arm, question: Request, cost_model: CostModel
+    ) -> Callable[[Outcome], Outcome]:
+        """What holds an outcome of `question` against the baseline and a certificate's promise."""
+        policy = arm.policy or self.arms.plain
+        baseline = self.baselines.of(asked=arm.asked, target=question.model, policy=policy)
+
+        def compared(outcome: Outcome) -> Outcome:
+            saving = compare(
+                outcome,
+                question,
+                baseline,
+                cost_model=cost_model,
+                relative=relative_prices(policy),
+                length_of=partial(self.lengths.of, policy=policy),
+            )
+            self.lengths.learn(outcome, baseline, saving)
+            return replace(outcome, saving=saving, promised=promise_of(policy, outcome))
+
+        return compared
 
 
 class Completions:
@@ -226,7 +252,9 @@ class Completions:
             data = orjson.dumps(renderer.whole(call.outcomes))
             await client.answer(200, data, JSON, headers(call.outcomes))
             return
-        known = ours(arm=job.policy.name, model=header_text(job.model))
+        known = ours(arm=job.policy.name)
+        if len(asks := models_of(job.policy)) < 2:  # else it is not known yet who will answer
+            known |= ours(model=header_text(asks[0] if asks else job.model))
         with client.keep_alive(config.keep_alive_s, known):
             async with aclosing(frames(job, renderer, call.outcomes)) as events:
                 async for event in events:
@@ -243,6 +271,7 @@ class Completions:
         answer_format = None if wanted == "text" else wanted
         question = replace(ask.request, model=call.target, answer_format=answer_format)
         hooks, policy = self._hooks, arm.policy or service.arms.plain
+        costs = service.cost_model()
         guard = policy if isinstance(policy, Guard) else None
 
         def happened(choice: int, event: Any) -> None:
@@ -259,9 +288,10 @@ class Completions:
             budget=tighter(tighter(ask.budget, config.budget), call.budget or Budget()),
             extract=service.arms.extractor(question),
             score=service.arms.score,
-            cost_model=service.cost_model(),
+            cost_model=costs,
             choices=ask.n,
             happened=happened if hooks or guard else None,
+            compare=service.comparison(arm, question, costs),
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from suffice.core.completions import Cost, Outcome, SampleRecord, Usage
+from suffice.core.savings import together
 from suffice.gateway.calls import Call
 from suffice.gateway.races import Race
 from suffice.ledger.rows import Ending, Entry, RequestRow, SampleRow, TextRow, UsageSource
@@ -57,8 +58,10 @@ def entry_of(
     """The rows of `call`; `answers` says whether what samples answered may be kept."""
     outcomes = call.outcomes
     first = outcomes[0] if outcomes else None
-    baselines = [outcome.baseline_tokens for outcome in outcomes]
-    known = [tokens for tokens in baselines if tokens is not None]
+    ending = ending_of(call)
+    saving = None
+    if ending == "answered":
+        saving = together(outcome.saving for outcome in outcomes)
     usage_told = usage or Usage()
     standing = first.certificate if first else None
     request = RequestRow(
@@ -66,10 +69,10 @@ def entry_of(
         started_s=call.began_unix_s,
         endpoint=call.path,
         model=_short(call.model),
-        served_model=_short(call.target),
+        served_model=_short(first.completion.model if first else call.answered_by),
         arm=(first.arm if first else call.arm) or None,
         key_id=call.principal,
-        ending=ending_of(call),
+        ending=ending,
         status=call.status or None,
         error_code=call.error,
         stream=int(call.stream),
@@ -81,7 +84,6 @@ def entry_of(
         usage_source=None if usage is None else source,
         samples=_total(outcomes, lambda o: o.samples_run),
         samples_cancelled=_total(outcomes, lambda o: o.samples_cancelled),
-        baseline_tokens=sum(known) if known and len(known) == len(baselines) else None,
         confidence=first.confidence if first else None,
         escalated=int(any(o.escalated for o in outcomes)) if outcomes else None,
         accepted_sample=first.sample if first else None,
@@ -97,6 +99,12 @@ def entry_of(
         overhead_s=sum(o.overhead_s for o in outcomes) if outcomes else None,
         lambda_price=price,
         trace_id=call.notes.get("trace_id"),
+        baseline=None if saving is None else saving.baseline,
+        compared_cost=None if saving is None else saving.cost,
+        baseline_cost=None if saving is None else saving.baseline_cost,
+        cost_unit=None if saving is None else saving.unit,
+        saving_basis=None if saving is None else saving.basis,
+        saving_method=None if saving is None else saving.method,
     )
     samples = tuple(
         _sample(call.id, choice, record, answers=answers)

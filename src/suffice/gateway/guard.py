@@ -42,11 +42,6 @@ class Guard(Choice):
         """The certified policy, and what answers once its certificate is void."""
         return (self.policy, self.policy.safe)
 
-    @property
-    def baseline_samples(self) -> int:
-        """The policy's."""
-        return self.policy.baseline_samples
-
     def choose(self, request: Request) -> tuple[int, str]:
         """The safe arm once the certificate is void, with the reason.
 

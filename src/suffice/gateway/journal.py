@@ -7,6 +7,7 @@ import logging
 import time
 from typing import Any
 
+from suffice.core.savings import saved_in_words
 from suffice.gateway.sections import LogConfig
 from suffice.ledger.rows import RequestRow
 
@@ -17,8 +18,8 @@ requests_log = logging.getLogger("suffice.requests")
 _FIELDS = (
     "id", "endpoint", "model", "served_model", "arm", "key_id", "ending", "status", "error_code",
     "stream", "prompt_tokens", "completion_tokens", "usage_source", "samples", "samples_cancelled",
-    "baseline_tokens", "confidence", "escalated", "usd", "first_byte_s", "elapsed_s",
-    "overhead_s", "trace_id",
+    "baseline", "compared_cost", "baseline_cost", "cost_unit", "saving_basis", "confidence",
+    "escalated", "usd", "first_byte_s", "elapsed_s", "overhead_s", "trace_id",
 )  # fmt: skip
 
 
@@ -77,8 +78,8 @@ class _Text:
         parts = [row.id, row.endpoint, str(row.status or row.ending), row.arm or "-"]
         if row.completion_tokens is not None:
             parts.append(f"{row.completion_tokens} tokens")
-        if row.baseline_tokens:
-            parts.append(f"saved {1 - (row.completion_tokens or 0) / row.baseline_tokens:.0%}")
+        if row.saved is not None:
+            parts.append(saved_in_words(row.saved))
         if row.error_code:
             parts.append(row.error_code)
         return " ".join([*parts, f"{row.elapsed_s:.3f} s"])

@@ -35,12 +35,22 @@ class LambdaPrice:
         if self._config.spend_target is None:
             return
         for outcome in outcomes:
-            baseline = outcome.baseline_tokens
-            if outcome.arm != Auto.name or not baseline:
+            spent = samples_worth(outcome)
+            if outcome.arm != Auto.name or spent is None:
                 continue
-            spent = outcome.usage.completion_tokens * outcome.baseline_samples / baseline
             # The step is taken from price 1, where it is never cut off at 0; the sum is, later.
             control = SpendControl(
                 target=self._config.spend_target, price=1.0, rate=self._config.rate
             )
             self._numbers.move(NAME, control.after(spent).price - 1.0)
+
+
+def samples_worth(outcome: Outcome) -> float | None:
+    """Completion tokens in units of the mean sample that ended by itself; None if none did."""
+    lengths = [
+        record.usage.completion_tokens
+        for record in outcome.records
+        if record.status == "finished" and record.purpose == "answer"
+    ]
+    total = sum(lengths)
+    return outcome.usage.completion_tokens * len(lengths) / total if total else None

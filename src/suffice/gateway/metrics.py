@@ -25,13 +25,17 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "requests": ("suffice_requests", ("arm", "ending", "status"), "Requests that are over."),
     "errors": ("suffice_errors", ("code",), "Error objects sent, by code."),
     "tokens": ("suffice_tokens", ("arm", "kind"), "Tokens of all samples."),
-    "baseline_tokens": (
-        "suffice_baseline_tokens", ("arm",),
-        "Completion tokens that the uniform version of each policy would have drawn.",
+    "compared": (
+        "suffice_compared", ("arm", "basis"),
+        "Answers compared with the baseline, by how its cost is known.",
     ),
-    "baselined_tokens": (
-        "suffice_baselined_tokens", ("arm",),
-        "Completion tokens drawn where a baseline is known; the difference is saved.",
+    "compared_cost": (
+        "suffice_compared_cost", ("arm", "unit"),
+        "Cost of the answers compared with the baseline, in USD or weighted tokens.",
+    ),
+    "baseline_cost": (
+        "suffice_baseline_cost", ("arm", "unit"),
+        "What the baseline would have cost for them; one minus the ratio is saved.",
     ),
     "samples": ("suffice_samples", ("status", "purpose"), "Samples sent to engines."),
     "usd": ("suffice_cost_usd", ("arm",), "Money, where prices are known."),

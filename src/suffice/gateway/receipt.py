@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from suffice.core.completions import Outcome, SampleRecord, Usage
+from suffice.core.completions import Cost, Outcome, SampleRecord, Usage
+from suffice.core.savings import Promise, Saving, together
 
 PREFIX = "x-suffice-"
 
 
-def receipt(outcome: Outcome) -> dict[str, Any]:
-    """The receipt of one outcome; None where something is not known."""
+def receipt(outcomes: Sequence[Outcome], *, first: int = 0) -> dict[str, Any]:
+    """The receipt of one or several choices, the first of which has the number `first`.
+
+    One form for all: sums over the choices, what cannot be summed of the first, and every choice
+    by itself in `choices`. None where something is not known.
+    """
+    saving = together(outcome.saving for outcome in outcomes)
     return {
-        "arm": outcome.arm,
+        "arm": outcomes[0].arm,
+        **_verdict(outcomes[0]),
+        "samples_run": sum(outcome.samples_run for outcome in outcomes),
+        "samples_cancelled": sum(outcome.samples_cancelled for outcome in outcomes),
+        **_saved(saving, outcomes[0].promised),
+        "samples": [
+            {"choice": first + number, **_sample(record)}
+            for number, outcome in enumerate(outcomes)
+            for record in outcome.records
+        ],
+        "usage": usage_json(_sum(outcome.usage for outcome in outcomes)),
+        "accepted_usage": usage_json(_sum(outcome.accepted_usage for outcome in outcomes)),
+        "cost": asdict(sum((outcome.cost for outcome in outcomes), Cost())),
+        "elapsed_ms": round(max(outcome.elapsed_s for outcome in outcomes) * 1e3, 3),
+        "overhead_ms": round(sum(outcome.overhead_s for outcome in outcomes) * 1e3, 3),
+        "choices": [
+            {
+                "index": first + number,
+                **_verdict(outcome),
+                "saved": outcome.saved,
+                "usage": usage_json(outcome.usage),
+                "accepted_usage": usage_json(outcome.accepted_usage),
+            }
+            for number, outcome in enumerate(outcomes)
+        ],
+    }
+
+
+def _verdict(outcome: Outcome) -> dict[str, Any]:
+    """Why a choice was accepted."""
+    return {
         "why": outcome.why,
         "model": outcome.completion.model,
         "confidence": outcome.confidence,
@@ -22,28 +58,34 @@ def receipt(outcome: Outcome) -> dict[str, Any]:
         "exit": outcome.exit,
         "certificate": None if outcome.certificate is None else asdict(outcome.certificate),
         "accepted_sample": outcome.sample,
-        "samples_run": outcome.samples_run,
-        "samples_cancelled": outcome.samples_cancelled,
-        "baseline_samples": outcome.baseline_samples,
-        "saved": outcome.saved,
         "votes": dict(outcome.votes),
-        "samples": [_sample(record) for record in outcome.records],
-        "usage": usage_json(outcome.usage),
-        "cost": asdict(outcome.cost),
-        "elapsed_ms": round(outcome.elapsed_s * 1e3, 3),
-        "overhead_ms": round(outcome.overhead_s * 1e3, 3),
     }
 
 
-def receipts(outcomes: Sequence[Outcome]) -> dict[str, Any] | list[dict[str, Any]]:
-    """The receipt of the only choice, or those of all."""
-    made = [receipt(outcome) for outcome in outcomes]
-    return made[0] if len(made) == 1 else made
+def _saved(saving: Saving | None, promised: Promise | None) -> dict[str, Any]:
+    """Saved against the baseline, how that is known, and what the certificate promises."""
+    baseline = None if saving is None else saving.baseline
+    return {
+        "saved": None if saving is None else saving.saved,
+        "saving": None if saving is None else asdict(saving),
+        "promised": None if promised is None else promise_json(promised, baseline),
+    }
+
+
+def promise_json(promised: Promise, baseline: str | None) -> dict[str, Any]:
+    """A promise, and whether what is seen against `baseline` can be held against it."""
+    return asdict(promised) | {"comparable": promised.comparable(baseline)}
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    return sum(usages, Usage())
 
 
 def headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """The receipt's main figures; those of the first choice where they cannot be summed."""
     first = outcomes[0]
+    saving = together(outcome.saving for outcome in outcomes)
+    saved = None if saving is None else saving.saved
     figures: dict[str, object] = {
         "arm": first.arm,
         "why": first.why,
@@ -52,7 +94,9 @@ def headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
         "samples": sum(outcome.samples_run for outcome in outcomes),
         "samples-cancelled": sum(outcome.samples_cancelled for outcome in outcomes),
         "completion-tokens": sum(outcome.usage.completion_tokens for outcome in outcomes),
-        "saved": None if first.saved is None else f"{first.saved:.4f}",
+        "saved": None if saved is None else f"{saved:.4f}",
+        "baseline": None if saving is None or saved is None else saving.baseline,
+        "saved-basis": None if saving is None or saved is None else saving.basis,
         "overhead-ms": f"{sum(outcome.overhead_s for outcome in outcomes) * 1e3:.2f}",
     }
     return {
@@ -87,6 +131,8 @@ def _sample(record: SampleRecord) -> dict[str, Any]:
         "model": record.model,
         "purpose": record.purpose,
         "status": record.status,
+        "prompt_tokens": record.usage.prompt_tokens,
+        "cached_tokens": record.usage.cached_tokens,
         "completion_tokens": record.usage.completion_tokens,
         "answer": record.answer,
         "confidence": record.confidence,

@@ -15,7 +15,7 @@ from suffice.backends.tool_calls import tool_call_json
 from suffice.backends.wire import logprob_json
 from suffice.core.completions import Completion, Extras, Outcome, TokenLogprob, Usage
 from suffice.gateway.protocol import Ask
-from suffice.gateway.receipt import receipts, usage_json
+from suffice.gateway.receipt import receipt, usage_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Renderer:
     ask: Ask
     id: str
     created: int
-    model: str
+    model: str  # who answers; until that is known, what was asked for
 
     @classmethod
     def of(cls, ask: Ask) -> Renderer:
@@ -38,16 +38,21 @@ class Renderer:
             model=ask.request.model,
         )
 
+    def answered_by(self, model: str) -> Renderer:
+        """The renderer of a choice, once it is known which model answers it."""
+        return self if model in ("", self.model) else replace(self, model=model)
+
     def whole(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The response object of a request that does not stream."""
         usage = sum((outcome.usage for outcome in outcomes), Usage())
         extras = outcomes[0].completion.extras
+        named = self.answered_by(outcomes[0].completion.model)
         return {
-            **self._head("chat.completion" if self.ask.chat else "text_completion"),
+            **named._head("chat.completion" if self.ask.chat else "text_completion"),
             **({} if extras is None else orjson.loads(extras.response_json)),
             "choices": [self._choice(i, o.completion) for i, o in enumerate(outcomes)],
             "usage": usage_json(usage),
-            "suffice": receipts(outcomes),
+            "suffice": receipt(outcomes),
         }
 
     def role(self, index: int) -> dict[str, Any]:
@@ -75,13 +80,14 @@ class Renderer:
             last = self._chunk(index, {}, finish_reason=reason)
         else:
             last = self._text_chunk(index, "", None, finish_reason=reason)
-        return last | {"suffice": receipts([outcome])}
+        return last | {"suffice": receipt([outcome], first=index)}
 
     def usage(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The chunk without choices that ends a stream which asked for its usage."""
         usage = sum((outcome.usage for outcome in outcomes), Usage())
         kind = "chat.completion.chunk" if self.ask.chat else "text_completion"
-        return {**self._head(kind), "choices": [], "usage": usage_json(usage)}
+        named = self.answered_by(outcomes[0].completion.model)
+        return {**named._head(kind), "choices": [], "usage": usage_json(usage)}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

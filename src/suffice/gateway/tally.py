@@ -46,13 +46,15 @@ class Tally:
             self._counters(entry, arm)
             bucket = int(row.started_s // BUCKET_S) * BUCKET_S
             sums = self._traffic.setdefault((bucket, arm), [0.0] * len(TRAFFIC))
-            baseline = row.baseline_tokens
+            differs = row.saving_basis not in (None, "same")
+            usd = row.cost_unit == "usd"
+            costs = row.compared_cost, row.baseline_cost
             for place, value in enumerate(
                 (
                     1, row.ending == "failed", row.ending == "left", row.prompt_tokens,
-                    row.completion_tokens, baseline,
-                    None if baseline is None else row.completion_tokens,
-                    row.samples, row.samples_cancelled, row.usd, row.elapsed_s,
+                    row.completion_tokens, row.samples, row.samples_cancelled, row.usd,
+                    row.elapsed_s, differs, row.saving_basis == "estimated",
+                    *(costs if usd else (None, None)), *((None, None) if usd else costs),
                 )
             ):  # fmt: skip
                 if value:
@@ -76,9 +78,11 @@ class Tally:
         ]
         if row.error_code is not None:
             found.append((("errors", "code", row.error_code), 1))
-        if row.baseline_tokens is not None:
-            found.append((("baseline_tokens", "arm", arm), row.baseline_tokens))
-            found.append((("baselined_tokens", "arm", arm), row.completion_tokens))
+        if row.saving_basis is not None:
+            at = ("arm", arm, "unit", str(row.cost_unit))
+            found.append((("baseline_cost", *at), row.baseline_cost))
+            found.append((("compared_cost", *at), row.compared_cost))
+            found.append((("compared", "arm", arm, "basis", row.saving_basis), 1))
         found.extend(
             (("samples", "status", sample.status, "purpose", sample.purpose), 1)
             for sample in entry.samples

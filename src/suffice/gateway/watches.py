@@ -30,6 +30,7 @@ class SharedWatch:
 
     def __init__(self, policy: Certified) -> None:
         self.certificate = policy.guarantee.id
+        self.promise = policy.promise  # what it says will be saved
         self._lock = threading.Lock()
         self._fresh_watch = Watch(monitors=policy.monitors)
         self._watch = self._fresh_watch

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from suffice.core.errors import InputError, MissingExtra
-from suffice.ledger.rows import COLUMNS, RequestRow, SampleRow
+from suffice.ledger.rows import COLUMNS, RequestRow, SampleRow, saved_of
 from suffice.ledger.store import Store
 
 PAGE = 2000
@@ -41,8 +41,9 @@ def _attach(store: Store, page: list[dict[str, Any]]) -> None:
     by_id = {one["id"]: one for one in page}
     names = COLUMNS[SampleRow]
     for one in page:
-        one |= {"sample_rows": [], "score": None, "score_source": None, "prompt": None,
-                "output": None}  # fmt: skip
+        saved = saved_of(one["compared_cost"], one["baseline_cost"], one["saving_basis"])
+        one |= {"saved": saved, "sample_rows": [], "score": None, "score_source": None,
+                "prompt": None, "output": None}  # fmt: skip
     ids = list(by_id)
     for start in range(0, len(ids), 500):  # SQLite bounds the number of parameters
         some = tuple(ids[start : start + 500])
@@ -127,7 +128,8 @@ def _schema(pa: Any) -> Any:
     ]  # fmt: skip
     columns = [(name, kind(text)) for name, text in RequestRow.__annotations__.items()]
     columns += [
-        ("sample_rows", pa.list_(pa.struct(sample))), ("score", pa.float64()),
+        ("saved", pa.float64()), ("sample_rows", pa.list_(pa.struct(sample))),
+        ("score", pa.float64()),
         ("score_source", pa.string()), ("prompt", pa.string()), ("output", pa.string()),
     ]  # fmt: skip
     return pa.schema(columns)

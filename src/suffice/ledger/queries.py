@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from suffice.core.savings import CostUnit, Promise, share_saved
 from suffice.ledger.bins import quantile_s
-from suffice.ledger.rows import COLUMNS, RequestRow, SampleRow
+from suffice.ledger.rows import COLUMNS, RequestRow, SampleRow, saved_of
 from suffice.ledger.schema import BUCKET_S, TRAFFIC
 from suffice.ledger.store import Store
 
@@ -56,10 +58,12 @@ def _judged(store: Store, since_s: float) -> dict[str, tuple[int, float]]:
 
 
 def _sums(values: Sequence[float | None]) -> Json:
+    """Sums by name, and what was saved: in money where any was compared in money, else tokens."""
     one: Json = {name: float(v or 0) for name, v in zip(TRAFFIC, values, strict=True)}
-    baseline = one["baseline_tokens"]
-    one["saved"] = 1.0 - one["baselined_tokens"] / baseline if baseline else None
-    one["saved_tokens"] = baseline - one["baselined_tokens"] if baseline else None
+    unit: CostUnit = "usd" if one["baseline_usd"] else "tokens"
+    cost, baseline = one[f"compared_{unit}"], one[f"baseline_{unit}"]
+    one["saved"] = share_saved(cost, baseline) if one["compared"] else None
+    one |= {"cost_unit": unit, "compared_cost": cost, "baseline_cost": baseline}
     return one
 
 
@@ -79,9 +83,11 @@ def series(store: Store, since_s: float, until_s: float, step_s: int) -> list[Js
     found = []
     for at in range(first, int(until_s) + 1, step):
         arms = by_step.get(at, {})
-        one = _sums([sum(column) for column in zip(*arms.values(), strict=True)] or [0] * 11)
+        one = _sums(
+            [sum(column) for column in zip(*arms.values(), strict=True)] or [0] * len(TRAFFIC)
+        )
         one["at_s"] = at
-        one["arms"] = {arm: sums[0] for arm, sums in arms.items()}
+        one["arms"] = {arm: of_arm[0] for arm, of_arm in arms.items()}
         for phase, counts in times.get(at, {}).items():
             one[f"{phase}_p50_s"] = quantile_s(counts, 0.5)
             one[f"{phase}_p95_s"] = quantile_s(counts, 0.95)
@@ -126,6 +132,7 @@ def recent(store: Store, limit: int) -> list[Json]:
     by_id: dict[str, Json] = {one["id"]: one for one in found}
     for one in found:
         one["sample_rows"], one["score"] = [], None
+        one["saved"] = saved_of(one["compared_cost"], one["baseline_cost"], one["saving_basis"])
     if by_id:
         marks = ", ".join("?" * len(by_id))
         names = COLUMNS[SampleRow]
@@ -141,6 +148,42 @@ def recent(store: Store, limit: int) -> list[Json]:
             tuple(by_id),
         ):
             by_id[request_id]["score"] = score
+    return found
+
+
+def certificates_since(store: Store, since_s: float) -> list[Json]:
+    """What requests that a certificate covered cost beside the baseline, by certificate and unit.
+
+    `seen` is what was saved since then, `promised` what the policy file says of the same: they are
+    comparable if the baseline is the file's own.
+    """
+    rows = store.database.execute(
+        "SELECT certificate, baseline, cost_unit, COUNT(*), SUM(compared_cost), "
+        "SUM(baseline_cost), SUM(CASE WHEN saving_basis = 'estimated' THEN 1 ELSE 0 END) "
+        "FROM requests WHERE certificate_status = 'valid' AND baseline_cost IS NOT NULL AND "
+        "started_s >= ? GROUP BY certificate, baseline, cost_unit ORDER BY 4 DESC",
+        (since_s,),
+    )
+    promises = {
+        certificate: Promise(
+            baseline=baseline, saved=saved, low=low, high=high, confidence=confidence, unit=unit
+        )
+        for certificate, baseline, saved, low, high, confidence, unit in store.database.execute(
+            "SELECT certificate, baseline, saved, low, high, confidence, unit FROM promises"
+        )
+    }
+    found = []
+    for certificate, baseline, unit, n, cost, baseline_cost, estimated in rows:
+        promise = promises.get(certificate)
+        seen = {
+            "saved": share_saved(cost, baseline_cost), "baseline": baseline, "unit": unit,
+            "requests": int(n), "cost": cost, "baseline_cost": baseline_cost,
+            "estimated": int(estimated),
+        }  # fmt: skip
+        promised = None
+        if promise is not None:
+            promised = asdict(promise) | {"comparable": promise.comparable(baseline)}
+        found.append({"certificate": certificate, "seen": seen, "promised": promised})
     return found
 
 

@@ -6,11 +6,19 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from suffice.core.coverage import CertificateStatus, Exit
+from suffice.core.savings import Basis, CostUnit, Method, Promise, share_saved
 
 # answered: complete; failed: an error instead, or after a part of it; left: the client went away.
 Ending = Literal["answered", "failed", "left"]
 # Where the token counts come from: the engine's usage, or counted events and bytes.
 UsageSource = Literal["engine", "estimated"]
+
+
+def saved_of(cost: float | None, baseline_cost: float | None, basis: str | None) -> float | None:
+    """What a row's costs say was saved; None where the baseline would have done the same."""
+    if cost is None or baseline_cost is None or basis == "same":
+        return None
+    return share_saved(cost, baseline_cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +44,6 @@ class RequestRow:
     usage_source: UsageSource | None = None
     samples: int | None = None
     samples_cancelled: int | None = None
-    baseline_tokens: float | None = None  # completion tokens of the uniform version of the policy
     confidence: float | None = None
     escalated: int | None = None
     accepted_sample: int | None = None
@@ -52,6 +59,18 @@ class RequestRow:
     exit: Exit | None = None  # how the policy ended
     certificate: str | None = None  # id of the one in play, and how it stands to this request
     certificate_status: CertificateStatus | None = None
+    # Compared with the baseline (suffice.core.savings): None where nothing was.
+    baseline: str | None = None
+    compared_cost: float | None = None
+    baseline_cost: float | None = None
+    cost_unit: CostUnit | None = None
+    saving_basis: Basis | None = None
+    saving_method: Method | None = None
+
+    @property
+    def saved(self) -> float | None:
+        """Share of the baseline's cost that was saved; None where it would have done the same."""
+        return saved_of(self.compared_cost, self.baseline_cost, self.saving_basis)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +203,7 @@ class Batch:
     process: tuple[str, str] | None = None  # this process's name and its state as JSON
     watches: dict[str, dict[int, float]] = field(default_factory=dict)  # by certificate, by cell
     voided: dict[str, str] = field(default_factory=dict)  # certificates, and why
+    promises: dict[str, Promise] = field(default_factory=dict)  # certificates, and what they say
 
     @property
     def rows(self) -> int:
@@ -197,7 +217,7 @@ class Batch:
         """Whether there is anything to write."""
         return bool(
             self.entries or self.feedback or self.traffic or self.used or self.moved
-            or self.process or self.voided or any(self.watches.values())
+            or self.process or self.voided or self.promises or any(self.watches.values())
         )  # fmt: skip
 
 

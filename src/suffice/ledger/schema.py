@@ -13,12 +13,18 @@ TRAFFIC = (
     "left_early",
     "prompt_tokens",
     "completion_tokens",
-    "baseline_tokens",  # where a baseline is known, with the tokens spent there beside it
-    "baselined_tokens",
     "samples",
     "samples_cancelled",
     "usd",
     "elapsed_s",
+    # Answers that were compared with the baseline: how many did something else than it would have,
+    # for how many of those its cost was estimated, and both costs in either unit.
+    "compared",
+    "estimated",
+    "compared_usd",
+    "baseline_usd",
+    "compared_tokens",
+    "baseline_tokens",
 )
 BUCKET_S = 10
 
@@ -47,9 +53,13 @@ _FIRST = (
     "CREATE INDEX feedback_at ON feedback (at_s)",
     "CREATE TABLE batches (id {text} PRIMARY KEY, at_s {real} NOT NULL)",
     "CREATE INDEX batches_at ON batches (at_s)",
-    "CREATE TABLE traffic (bucket_s {int} NOT NULL, arm {text} NOT NULL, "
-    + ", ".join(f"{name} {{real}} NOT NULL" for name in TRAFFIC)
-    + ", PRIMARY KEY (bucket_s, arm))",
+    """CREATE TABLE traffic (
+        bucket_s {int} NOT NULL, arm {text} NOT NULL, requests {real} NOT NULL,
+        failed {real} NOT NULL, left_early {real} NOT NULL, prompt_tokens {real} NOT NULL,
+        completion_tokens {real} NOT NULL, baseline_tokens {real} NOT NULL,
+        baselined_tokens {real} NOT NULL, samples {real} NOT NULL,
+        samples_cancelled {real} NOT NULL, usd {real} NOT NULL, elapsed_s {real} NOT NULL,
+        PRIMARY KEY (bucket_s, arm))""",
     """CREATE TABLE latency (
         bucket_s {int} NOT NULL, phase {text} NOT NULL, bin {int} NOT NULL, count {int} NOT NULL,
         PRIMARY KEY (bucket_s, phase, bin))""",
@@ -83,5 +93,39 @@ _EXITS = tuple(
     for name in ("exit", "certificate", "certificate_status")
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WATCHES, _EXITS)
+# What was held against a policy's own maximum goes: nobody would have run that. What is kept
+# instead are both costs of a comparison with the baseline.
+_SAVINGS = (
+    "ALTER TABLE requests DROP COLUMN baseline_tokens",
+    *(
+        f"ALTER TABLE requests ADD COLUMN {name}"
+        for name in (
+            "baseline {text}",
+            "compared_cost {real}",
+            "baseline_cost {real}",
+            "cost_unit {text}",
+            "saving_basis {text}",
+            "saving_method {text}",
+        )
+    ),
+    "ALTER TABLE traffic DROP COLUMN baseline_tokens",
+    "ALTER TABLE traffic DROP COLUMN baselined_tokens",
+    *(
+        f"ALTER TABLE traffic ADD COLUMN {name} {{real}} NOT NULL DEFAULT 0"
+        for name in (
+            "compared", "estimated", "compared_usd", "baseline_usd", "compared_tokens",
+            "baseline_tokens",
+        )
+    ),
+)  # fmt: skip
+
+# What a policy file promises to save, so that it stands beside what was seen without the file.
+_PROMISES = (
+    """CREATE TABLE promises (
+        certificate {text} PRIMARY KEY, baseline {text} NOT NULL, saved {real} NOT NULL,
+        low {real} NOT NULL, high {real} NOT NULL, confidence {real} NOT NULL, unit {text} NOT NULL)
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WATCHES, _EXITS, _SAVINGS, _PROMISES)
 VERSION = len(MIGRATIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 from suffice.core.errors import InputError
@@ -58,6 +59,10 @@ _WATCH = (
     "ON CONFLICT (certificate, cell) DO UPDATE SET value = watches.value + excluded.value"
 )
 _VOIDED = "INSERT INTO voided (certificate, at_s, why) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_PROMISE = (
+    "INSERT INTO promises (certificate, baseline, saved, low, high, confidence, unit) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
 _SURPLUS = (
     "DELETE FROM requests WHERE id IN (SELECT id FROM requests "
     "ORDER BY started_s DESC, id DESC LIMIT 1000000000 OFFSET ?) RETURNING id"
@@ -138,6 +143,8 @@ class Store:
             many(_WATCH, watched)
         for certificate, why in sorted(batch.voided.items()):
             self.database.execute(_VOIDED, (certificate, batch.at_s, why))
+        for certificate, said in sorted(batch.promises.items()):
+            self.database.execute(_PROMISE, (certificate, *astuple(said)))
         if batch.process is not None:
             self.database.execute(_PROCESS, (batch.process[0], batch.at_s, batch.process[1]))
 

@@ -50,11 +50,6 @@ class AdaptiveConsistency(PoolPolicy):
         if self.criterion not in ("beta", "dirichlet"):
             raise InputError(f"criterion must be beta or dirichlet, got {self.criterion!r}")
 
-    @property
-    def baseline_samples(self) -> int:
-        """Samples of self-consistency with the same cap."""
-        return self.max_samples
-
     def opening(self) -> tuple[Pool, Actions]:
         return self._draw(Pool(), ())
 
@@ -108,11 +103,6 @@ class EarlyStopping(PoolPolicy):
         at_least("window", self.window, 2)
         is_count("max_samples", self.max_samples, self.window)
 
-    @property
-    def baseline_samples(self) -> int:
-        """Samples of self-consistency with the same cap."""
-        return self.max_samples
-
     def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.window)
 
@@ -147,11 +137,6 @@ class Agreement(PoolPolicy):
 
     def __post_init__(self) -> None:
         is_count("number of models", len(self.models), 2)
-
-    @property
-    def baseline_samples(self) -> int:
-        """One sample of each model."""
-        return len(self.models)
 
     def alone(self) -> tuple[Pool, Actions]:
         """One sample of the last model."""

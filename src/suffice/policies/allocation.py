@@ -134,11 +134,6 @@ class DifficultyBinned(PoolPolicy):
         for extra in self.more:
             is_count("more", extra, 0)
 
-    @property
-    def baseline_samples(self) -> int:
-        """What the hungriest bin draws."""
-        return self.pilot + max(self.more)
-
     def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.pilot)
 

@@ -73,11 +73,6 @@ class Auto(Choice):
         """The arms' policies."""
         return tuple(arm.policy for arm in self.arms)
 
-    @property
-    def baseline_samples(self) -> int:
-        """What the hungriest arm is compared with."""
-        return max(arm.policy.baseline_samples for arm in self.arms)
-
     def pick(self, request: Request) -> int:
         """Arm for `request`; the cheapest among equals. Free-form text gets the cheapest arm."""
         costs = [arm.cost for arm in self.arms]

@@ -98,11 +98,6 @@ class Cascade(Composed):
         """The rungs' policies."""
         return tuple(rung.policy for rung in self.rungs)
 
-    @property
-    def baseline_samples(self) -> int:
-        """The last rung alone."""
-        return self.rungs[-1].policy.baseline_samples
-
     def start(self, request: Request) -> tuple[Climb, Actions]:
         return self._enter(Climb(request=request), ())
 

@@ -6,7 +6,7 @@ writes the policy, `suffice calibrate` makes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -21,7 +21,9 @@ from suffice.core.decisions import (
     SampleFinished,
     Trigger,
 )
+from suffice.core.prices import Prices
 from suffice.core.requests import Request
+from suffice.core.savings import Promise
 from suffice.core.serial import stored
 from suffice.policies.cascade import Cascade, Rung
 from suffice.policies.drift import Monitor
@@ -142,14 +144,14 @@ class Certified(Choice):
     samplers: tuple[AnyPolicy | None, ...] = ()  # by cluster: a sampler of its own, without a gate
     models: tuple[str, ...] = ()  # what the arms run on: what the certificate is about
     monitors: tuple[Monitor, ...] = ()  # what a watch holds traffic against
+    promise: Promise | None = None
+    prices: Prices = field(default_factory=Prices)  # that the promise is counted in
+    # Completion tokens that the baseline drew, in the mean over the certifying questions that were
+    # answered without it: what is not known of such an answer in service.
+    unasked_tokens: float | None = None
 
     name: ClassVar[str] = "certified"
     paper: ClassVar[str] = "2110.01052"
-
-    @property
-    def baseline_samples(self) -> int:
-        """The safe arm's."""
-        return self.safe.baseline_samples
 
     @cached_property
     def parts(self) -> tuple[AnyPolicy, ...]:

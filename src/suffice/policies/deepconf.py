@@ -69,11 +69,6 @@ class DeepConfOffline(PoolPolicy):
         if self.window is not None:
             at_least("window", self.window, 1)
 
-    @property
-    def baseline_samples(self) -> int:
-        """A plain vote over as many."""
-        return self.samples
-
     def alone(self) -> tuple[Pool, Actions]:
         """One sample, with its token confidences."""
         return one_sample(top_logprobs=TOP_LOGPROBS)
@@ -161,11 +156,6 @@ class DeepConfOnline(BasePolicy):
         is_share("consensus", self.consensus)
         is_count("parallel", self.parallel, 1)
         at_least("largest_window", self.largest_window, 1)
-
-    @property
-    def baseline_samples(self) -> int:
-        """A plain vote over as many."""
-        return self.max_samples
 
     def start(self, request: Request) -> tuple[Online, Actions]:
         if request.answer_format is None:

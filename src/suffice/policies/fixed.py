@@ -23,7 +23,6 @@ class Single(WholeSamples):
     name: ClassVar[str] = "single"
     paper: ClassVar[str] = "the baseline"
     needs: ClassVar[frozenset[Need]] = frozenset()
-    baseline_samples: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if self.effort is not None:
@@ -57,11 +56,6 @@ class SelfConsistency(PoolPolicy):
     def __post_init__(self) -> None:
         is_count("samples", self.samples, 1)
 
-    @property
-    def baseline_samples(self) -> int:
-        """Samples of the uniform vote: its own."""
-        return self.samples
-
     def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.samples)
 
@@ -94,11 +88,6 @@ class BestOfN(WholeSamples):
         is_count("samples", self.samples, 1)
         if self.wave is not None:
             is_count("wave", self.wave, 1)
-
-    @property
-    def baseline_samples(self) -> int:
-        """Samples without early acceptance."""
-        return self.samples
 
     def start(self, request: Request) -> tuple[Pool, Actions]:
         # Without comparable answers there is nothing to sum over: scores alone decide.

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.files import read_json, write_json
+from suffice.core.prices import Prices
 from suffice.core.requests import Sampling
+from suffice.core.savings import Promise
 from suffice.policies.certified import Certified, Exits, Guarantee
 from suffice.policies.drift import Monitor
 from suffice.policies.predictor import EVIDENCE_NAMES, Head, Predictor
@@ -285,7 +287,7 @@ def sealed(file: PolicyFile) -> PolicyFile:
 
 def certified_policy(file: PolicyFile, parse: Parse) -> Certified:
     """The policy that a file describes; `parse` reads its arms."""
-    certificate = file.certificate
+    certificate, saving = file.certificate, file.certificate.expected.saving
     return Certified(
         cheap=parse(file.option),
         safe=parse(file.baseline),
@@ -304,10 +306,47 @@ def certified_policy(file: PolicyFile, parse: Parse) -> Certified:
             method=certificate.target.method,
         ),
         models=file.models,
+        promise=Promise(
+            baseline=file.baseline,
+            saved=saving.estimate,
+            low=saving.low,
+            high=saving.high,
+            confidence=saving.confidence,
+            unit=certificate.expected.cost_unit,
+        ),
+        prices=Prices.of_table(file.about.prices, where="about.prices"),
+        unasked_tokens=unasked_tokens(file),
         monitors=tuple(
             Monitor(quantity=each.quantity, low=each.low, high=each.high) for each in file.monitors
         ),
     )
+
+
+def unasked_tokens(file: PolicyFile) -> float | None:
+    """Completion tokens of the baseline where the certified policy did not ask it, in the mean.
+
+    Formula: (mean over all questions - mean of what the certified policy drew of the baseline's
+    models) / share answered without the baseline. None where the option asks those models too, or
+    the recording counts no tokens.
+    """
+    rows = {each.role: each for each in file.costs}
+    stopped = file.certificate.expected.stopped
+    if not {"baseline", "certified", "option"} <= rows.keys() or stopped <= 0.0:
+        return None
+    models = {each.model for each in rows["baseline"].by_model}
+    if models & {each.model for each in rows["option"].by_model}:
+        return None
+    everywhere = _drawn(rows["baseline"], models)
+    asked = _drawn(rows["certified"], models)
+    if everywhere is None or asked is None:
+        return None
+    return max(0.0, everywhere - asked) / stopped
+
+
+def _drawn(cost: OptionCost, models: set[str]) -> float | None:
+    """Completion tokens of some models per request; None where one is not counted."""
+    drawn = [each.completion_tokens for each in cost.by_model if each.model in models]
+    return None if None in drawn else float(sum(tokens or 0.0 for tokens in drawn))
 
 
 def predictor_of(table: PredictorTable, centroids: Any) -> Predictor:

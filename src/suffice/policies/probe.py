@@ -62,7 +62,6 @@ class AnswerStability(BasePolicy):
     name: ClassVar[str] = "answer_stability"
     paper: ClassVar[str] = "2412.20993"
     needs: ClassVar[frozenset[Need]] = frozenset({"prefill"})
-    baseline_samples: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         at_least("k", self.k, 1)

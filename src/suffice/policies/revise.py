@@ -62,11 +62,6 @@ class SequentialRevision(WholeSamples):
         """A scorer where scores select."""
         return frozenset({"score"}) if self.select == "score" else frozenset()
 
-    @property
-    def baseline_samples(self) -> int:
-        """All attempts, drawn in parallel."""
-        return self.revisions + 1
-
     def start(self, request: Request) -> tuple[Chain, Actions]:
         pool, actions = Pool(alone=request.answer_format is None).launch(1)
         return Chain(pool=pool, messages=request.messages), actions

@@ -27,11 +27,6 @@ class ShortMAtK(PoolPolicy):
         if self.m > self.k:
             raise InputError(f"m must be at most k = {self.k}, got {self.m}")
 
-    @property
-    def baseline_samples(self) -> int:
-        """A vote over all k."""
-        return self.k
-
     def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.k)
 

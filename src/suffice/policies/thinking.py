@@ -115,7 +115,6 @@ class BudgetForcing(BasePolicy):
     name: ClassVar[str] = "budget_forcing"
     paper: ClassVar[str] = "2501.19393"
     needs: ClassVar[frozenset[Need]] = frozenset({"prefill"})
-    baseline_samples: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         at_least("budget", self.budget, 1)

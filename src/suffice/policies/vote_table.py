@@ -59,11 +59,6 @@ class VoteTable(PoolPolicy):
         return len(self.answer)
 
     @property
-    def baseline_samples(self) -> int:
-        """A plain vote over as many."""
-        return self.max_samples
-
-    @property
     def text(self) -> str:
         """The policy as `--policy` takes it, without a model."""
         rows = f"vote_table:answer={'+'.join(self.answer)}"

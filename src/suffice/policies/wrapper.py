@@ -52,11 +52,6 @@ class Wrapper(Composed):
         """The inner policy's."""
         return self.inner.name
 
-    @property
-    def baseline_samples(self) -> int:
-        """The inner policy's."""
-        return self.inner.baseline_samples
-
     def start(self, request: Request) -> tuple[Any, Actions]:
         state, actions = self.inner.start(request)
         return state, self.told(actions)

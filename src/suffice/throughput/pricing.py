@@ -8,13 +8,13 @@ price gives money.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from suffice.architecture.counts import decode_flops, prefill_flops
 from suffice.architecture.shape import Shape
 from suffice.core.completions import Cost, CostModel, Usage
-from suffice.core.prices import TokenPrice
+from suffice.core.prices import Prices, TokenPrice
 from suffice.throughput.analytic import predict
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
@@ -62,11 +62,19 @@ class OwnModel:
         return devices * prefill_s, devices / found.decode_tokens_per_s
 
 
-def cost_model(by_model: Mapping[str, TokenPrice | OwnModel]) -> CostModel:
-    """Cost of `(model, usage)`; only tokens are known of a model that is not in `by_model`."""
+def cost_model(
+    by_model: Mapping[str, TokenPrice | OwnModel], prices: Prices | None = None
+) -> CostModel:
+    """Cost of `(model, usage)`; only tokens are known of a model that is not in `by_model`.
+
+    Money is that of `prices` where they know the model.
+    """
+    given = prices or Prices()
 
     def cost(model: str, usage: Usage) -> Cost:
         known = by_model.get(model)
-        return Cost(tokens=usage.total_tokens) if known is None else known.cost(usage)
+        found = Cost(tokens=usage.total_tokens) if known is None else known.cost(usage)
+        price = given.of(model)
+        return found if price is None else replace(found, usd=price.usd(usage))
 
     return cost

@@ -149,15 +149,29 @@ function drawTraffic(state) {
   }));
 }
 
-function drawTokens(state) {
-  const { series } = state;
-  const most = nice(Math.max(1, ...series.map((s) => Math.max(s.baseline_tokens, s.baselined_tokens))));
-  plot("tokens", series, most, count, ({ drawn, x, y }) => {
+// What was saved against the baseline: a share, or how many times as much was spent.
+function against(saved) {
+  if (saved === null || saved === undefined) return "–";
+  if (saved >= 0) return percent(saved);
+  return `costs ${(1 - saved).toFixed(1 - saved >= 1.95 ? 1 : 2)}×`;
+}
+
+const spentMore = (saved) => (saved !== null && saved !== undefined && saved < 0 ? "over" : null);
+
+const inUnit = (unit) => (unit === "usd" ? dollars : count);
+
+function drawCosts(state) {
+  const { series, total } = state;
+  const unit = total.cost_unit, amount = inUnit(unit);
+  byId("costs-caption").textContent = `${unit === "usd" ? "USD" : "Weighted tokens"}, of answers compared with the baseline`;
+  const costs = series.map((step) => [step[`compared_${unit}`], step[`baseline_${unit}`]]);
+  const most = nice(Math.max(1e-9, ...costs.flat()));
+  plot("costs", series, most, amount, ({ drawn, x, y }) => {
     series.forEach((step, place) => {
-      const spent = step.baselined_tokens;
-      const saved = Math.max(0, step.baseline_tokens - spent);
-      bars(drawn, x, y, `${clock(step.at_s, true)}: ${count(spent)} spent, ${count(saved)} saved`, place,
-        [[spent, "var(--blue)"], [saved, "var(--save)"]]);
+      const [spent, baseline] = costs[place];
+      const over = Math.max(0, spent - baseline), saved = Math.max(0, baseline - spent);
+      bars(drawn, x, y, `${clock(step.at_s, true)}: ${amount(spent)} spent, the baseline ${amount(baseline)}`, place,
+        [[spent - over, "var(--blue)"], [over, "var(--red)"], [saved, "var(--save)"]]);
     });
   });
 }
@@ -189,8 +203,15 @@ function drawLatency(state) {
 
 // --- the parts of the page
 
-function card(label, value, note, good) {
-  return el("div", { class: good ? "card good" : "card" }, el("span", {}, label), value, el("em", { title: note }, note));
+function comparedNote(total) {
+  if (total.saved === null) return "nothing differed from the baseline";
+  const amount = inUnit(total.cost_unit);
+  const guessed = total.estimated ? `, ${percent(total.estimated / total.compared)} estimated` : "";
+  return `${amount(total.compared_cost)} of ${amount(total.baseline_cost)}${guessed}`;
+}
+
+function card(label, value, note, good, bad) {
+  return el("div", { class: `card${good ? " good" : ""}${bad ? " bad" : ""}` }, el("span", {}, label), value, el("em", { title: note }, note));
 }
 
 function big(text, unit) {
@@ -206,13 +227,12 @@ function drawCards(state) {
   const tokens = total.prompt_tokens + total.completion_tokens;
   put("cards",
     card("Requests", big(count(total.requests), `${(total.requests / length).toFixed(2)}/s`), failed),
-    card("Tokens saved", big(percent(total.saved)),
-      total.saved === null ? "no policy with a baseline ran" : `${count(total.saved_tokens)} of ${count(total.baseline_tokens)}`, total.saved > 0),
+    card("Saved vs baseline", big(against(total.saved)), comparedNote(total), total.saved > 0, total.saved < 0),
     card("Judged right", big(percent(total.score, 1)), total.judged ? `${count(total.judged)} judged by feedback` : "no feedback yet"),
     card("Latency", big(seconds(times.p50_s), "median"),
       `p95 ${seconds(times.p95_s)}` + (overhead === undefined || overhead === null ? "" : `, ours ${seconds(overhead)}`)),
     card(total.usd ? "Cost" : "Tokens", big(total.usd ? dollars(total.usd) : count(tokens)),
-      `${count(total.completion_tokens)} drawn, ${count(total.prompt_tokens)} read`),
+      `${count(total.completion_tokens)} completion, ${count(total.prompt_tokens)} prompt`),
     card("In flight", big(count(state.running)),
       state.lambda_steered ? `λ ${state.lambda.toFixed(4)}, target ${state.spend_target}` : `λ ${(state.lambda || 0).toPrecision(2)}, fixed`));
 }
@@ -261,7 +281,7 @@ function drawArms(state) {
       cell(tag(arm.arm === "none" ? "" : arm.arm), { class: "l" }),
       el("td", { class: "l" }, el("span", { class: "share" }, fill), percent(arm.requests / all)),
       cell(count(arm.requests)),
-      cell(percent(arm.saved)),
+      cell(against(arm.saved), { class: spentMore(arm.saved), title: `${count(arm.compared)} compared, ${count(arm.estimated)} of them estimated` }),
       cell(percent(arm.score, 1), { title: `${arm.judged} judged` }),
       cell(seconds(arm.requests ? arm.elapsed_s / arm.requests : null)));
   });
@@ -306,12 +326,11 @@ function drawRecent(state) {
   if (!state.recent.length) return put("recent", el("tbody", {}, el("tr", {}, el("td", { class: "empty" }, "No requests yet. Send one to /v1/chat/completions."))));
   const rows = [];
   for (const row of state.recent) {
-    const saved = row.baseline_tokens ? 1 - row.completion_tokens / row.baseline_tokens : null;
     const line = el("tr", { class: "open-able", tabindex: 0, "data-id": row.id, "aria-expanded": String(opened.has(row.id)) },
       cell(clock(row.started_s, true), { class: "l" }), cell(tag(row.arm), { class: "l" }),
       cell(row.served_model || row.model || "–", { class: "l" }), cell(dots(row), { class: "l" }),
       cell(row.completion_tokens === null ? "–" : (row.usage_source === "estimated" ? "≈" : "") + count(row.completion_tokens)),
-      cell(percent(saved)), cell(row.confidence === null ? "–" : row.confidence.toFixed(2)),
+      cell(against(row.saved), { class: spentMore(row.saved), title: row.baseline ? `against ${row.baseline}, ${row.saving_basis}` : null }), cell(row.confidence === null ? "–" : row.confidence.toFixed(2)),
       cell(seconds(row.elapsed_s)), cell(judged(row)),
       row.why ? cell(row.why, { class: "l why", title: row.why }) : cell(outcome(row), { class: "l why" }));
     rows.push(line);
@@ -345,7 +364,7 @@ function draw(state) {
   if (!state.series) return;
   drawCards(state);
   drawTraffic(state);
-  drawTokens(state);
+  drawCosts(state);
   drawLatency(state);
   drawLive(state);
   drawArms(state);

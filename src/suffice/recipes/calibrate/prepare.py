@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.evals.traces import TraceSet
+from suffice.policies.models import models_of
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import LEAST_TO_FIT, CalibrateConfig
 from suffice.recipes.calibrate.play import Recorded, TokenWeights
@@ -40,24 +41,6 @@ def usable_weights(traces: TraceSet, weights: TokenWeights) -> TokenWeights:
     """The weights, by sample where any token count is missing."""
     missing = bool(np.isnan(traces.completion_tokens).any())
     return TokenWeights(weights.weights, by_sample=weights.by_sample or missing)
-
-
-def models_of(policy: AnyPolicy) -> tuple[str, ...]:
-    """Models that a parsed policy names, in order of appearance; empty: it takes the request's."""
-    found: list[str] = []
-
-    def look(part: object) -> None:
-        model = getattr(part, "model", None)
-        if isinstance(model, str):
-            found.append(model)
-        found.extend(str(name) for name in getattr(part, "models", ()) or ())
-        if getattr(part, "inner", None) is not None:
-            look(part.inner)  # type: ignore[attr-defined]
-        for rung in getattr(part, "rungs", ()):
-            look(rung.policy)
-
-    look(policy)
-    return tuple(dict.fromkeys(found))
 
 
 def arm_of(text: str, traces: TraceSet) -> tuple[str, AnyPolicy, tuple[str, ...]]:

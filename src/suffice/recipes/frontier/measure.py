@@ -9,11 +9,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.core.completions import CostModel, Usage
+from suffice.core.completions import CostModel
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NoAnswer
 from suffice.executors.play import play
 from suffice.recipes.replay.source import Source
+from suffice.recipes.replay.spent import Spent, spent_of
 
 FloatArray = NDArray[np.float64]
 
@@ -94,9 +95,6 @@ def _sum(values: Sequence[float | None]) -> float:
     )  # fmt: skip
 
 
-Spent = list[tuple[str, Usage]]
-
-
 def _played(
     policy: AnyPolicy, source: Source, question: int, seed: tuple[int, int]
 ) -> tuple[bool, Spent]:
@@ -105,29 +103,9 @@ def _played(
     try:
         outcome, _, _ = play(policy, source.request(question), drawer)
     except NoAnswer:
-        return False, []
+        return False, ()
     right = source.traces.correct[drawer.rows[outcome.sample]]
     if np.isnan(right):
         name = source.traces.questions[question].name
         raise InputError(f"a sample of question {name!r} has no verdict (column correct)")
-    return bool(right), _cached([(record.model, record.usage) for record in outcome.records])
-
-
-def _cached(spent: Spent) -> Spent:
-    """The same with prompts found in the cache from a model's second sample on."""
-    seen: set[str] = set()
-    found: Spent = []
-    for model, usage in spent:
-        cached = usage.prompt_tokens if model in seen else 0
-        seen.add(model)
-        found.append(
-            (
-                model,
-                Usage(
-                    prompt_tokens=usage.prompt_tokens,
-                    completion_tokens=usage.completion_tokens,
-                    cached_tokens=cached,
-                ),
-            )
-        )
-    return found
+    return bool(right), spent_of(outcome.records)

@@ -16,10 +16,11 @@ from suffice.evals.routing import non_decreasing_hull
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
 from suffice.evals.traces import TraceSet
+from suffice.policies.models import models_of
 from suffice.policies.policy_file import certified_policy, check_models, read_policy_file
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.play import Recorded
-from suffice.recipes.calibrate.prepare import arm_of, complete, models_of
+from suffice.recipes.calibrate.prepare import arm_of, complete
 from suffice.recipes.frontier.measure import AXES, Measured, measure
 from suffice.recipes.replay.source import Source
 

@@ -11,11 +11,14 @@ import numpy as np
 from suffice.core.completions import Budget, CostModel, count_tokens_only
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NoAnswer
+from suffice.core.prices import Prices
+from suffice.core.savings import Saving
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import clustered_mean
 from suffice.evals.traces import FloatArray, TraceSet
 from suffice.executors.play import Span, play
 from suffice.recipes.replay.source import Source
+from suffice.recipes.replay.spent import Spent, saving_of, spent_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,6 @@ class Answered(NamedTuple):
     samples: int
     cancelled: int
     tokens: int
-    baseline_tokens: float  # of the uniform strategy, NaN if no sample finished
     escalated: bool
     confidence: float  # NaN where the policy gave none
     usd: float
@@ -50,6 +52,7 @@ class Answered(NamedTuple):
     prompt_tokens: int
     ticks: int
     spans: tuple[Span, ...]  # by sample: when it ran, in ticks
+    spent: Spent = ()  # by sample: model and usage
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -73,14 +76,13 @@ class Replayed:
         kept = [q for q, keep in zip(questions, known, strict=True) if keep]
         return clustered_mean(values[known], kept, seed=seed)
 
-    @property
-    def saved(self) -> float | None:
-        """Share of the uniform strategy's completion tokens not drawn."""
-        baseline, tokens = self.column("baseline_tokens"), self.column("tokens")
-        known = ~np.isnan(baseline)
-        if not known.any() or not baseline[known].sum():
-            return None
-        return float(1.0 - tokens[known].sum() / baseline[known].sum())
+    def saving(self, baseline: Replayed, *, text: str, prices: Prices) -> Saving | None:
+        """What was spent beside the same requests under `baseline`, which `text` names.
+
+        None where that cannot be compared (suffice.recipes.replay.spent).
+        """
+        own, other = ([each.spent for each in side.requests] for side in (self, baseline))
+        return saving_of(own, other, text=text, prices=prices)
 
 
 def replay_traces(
@@ -136,7 +138,7 @@ def answer(
         )
     except NoAnswer:
         nan = float("nan")
-        return Answered(question, draw, 0.0, 0, 0, 0, nan, True, nan, nan, nan, 0, 0, ())
+        return Answered(question, draw, 0.0, 0, 0, 0, True, nan, nan, nan, 0, 0, ())
     row = drawer.rows[outcome.sample]
     nothing = float("nan")
     return Answered(
@@ -146,7 +148,6 @@ def answer(
         samples=outcome.samples_run,
         cancelled=outcome.samples_cancelled,
         tokens=outcome.usage.completion_tokens,
-        baseline_tokens=outcome.baseline_tokens or nothing,
         escalated=outcome.escalated,
         confidence=nothing if outcome.confidence is None else outcome.confidence,
         usd=nothing if outcome.cost.usd is None else outcome.cost.usd,
@@ -154,4 +155,5 @@ def answer(
         prompt_tokens=max((record.usage.prompt_tokens for record in outcome.records), default=0),
         ticks=ticks,
         spans=spans,
+        spent=spent_of(outcome.records),
     )

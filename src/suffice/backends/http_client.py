@@ -6,19 +6,26 @@ Written for many short exchanges and long streams at once. Proxies are taken fro
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from suffice.backends.http_connection import Connection, HttpResponse, said
+from suffice.backends.http_connection import MOST_BYTES, Connection, HttpResponse, said
 from suffice.backends.http_proxy import authorization, connect_through, header_lines, proxy_of
 from suffice.backends.upstream_url import checked_url
 from suffice.core.errors import UpstreamDisconnected, UpstreamRefused, UpstreamTimeout
 
+logger = logging.getLogger("suffice.backends")
+
 # uvicorn, and with it vLLM, closes idle connections after 5 s; using one at that moment fails.
 IDLE_S = 4.0
 MOST_IDLE = 512
+# Connections to one upstream at once, unless it is told otherwise.
+MOST_OPEN = 2048
+# An aborted socket is closed in the next turn of the event loop; this is for one that hangs.
+CLOSE_S = 2.0
 
 
 class HttpClient:
@@ -32,7 +39,10 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         connect_s: float,
         tls: ssl.SSLContext | None = None,
+        most_open: int = MOST_OPEN,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
+        """At most `most_open` connections at once, and `most_bytes` of one answer."""
         parts = urlsplit(checked_url(url))
         assert parts.hostname is not None
         self.name = name
@@ -48,8 +58,14 @@ class HttpClient:
         if through and self._proxy is not None:
             fixed |= authorization(self._proxy)
         self._fixed = header_lines({**fixed, **(headers or {})})
+        self.most_bytes = most_bytes
+        self._most_open = most_open
         self._idle: deque[Connection] = deque()
+        self._trimmer: asyncio.TimerHandle | None = None
         self._open: set[Connection] = set()
+        self._places = 0  # connections that are open or being opened
+        self._turns: deque[asyncio.Future[None]] = deque()  # of requests that wait for a place
+        self._closed = False
 
     async def send(
         self,
@@ -70,7 +86,10 @@ class HttpClient:
         if body is not None:
             lines += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         data = f"{lines}\r\n".encode("latin-1") + (body or b"")
-        idle = self._take_idle()
+        if self._turns or (not self._idle and self._places >= self._most_open):
+            idle = await self._turn(first_byte_s)
+        else:
+            idle = self._take_idle()
         if idle is not None:
             try:
                 return await idle.exchange(data, first_byte_s)
@@ -82,19 +101,46 @@ class HttpClient:
         return await connection.exchange(data, first_byte_s)
 
     async def aclose(self) -> None:
-        """Close every connection, and wait until they are."""
+        """Close every connection, and wait until they are; none is opened any more."""
+        self._closed = True
+        self._stop_trimming()
         ends = [connection.lost for connection in self._open]
         for connection in tuple(self._open):
             connection.abort()
+        while self._turns:
+            self._wake_one()
         if ends:
-            await asyncio.wait(ends)
+            _, left = await asyncio.wait(ends, timeout=CLOSE_S)
+            if left:
+                logger.warning(
+                    "%d connections to %s are not closed %g s after they were cut",
+                    len(left), self.name, CLOSE_S,
+                )  # fmt: skip
 
     def give_back(self, connection: Connection) -> None:
-        """Keep a connection whose answer is complete for the next request."""
+        """Keep a connection whose answer is complete for the next request, for IDLE_S."""
         self._idle.append(connection)
-        oldest_s = connection.idle_since_s - IDLE_S
-        while self._idle[0].idle_since_s < oldest_s or len(self._idle) > MOST_IDLE:
+        while len(self._idle) > MOST_IDLE:
             self._idle.popleft().abort()
+        if self._turns:
+            self._wake_one()
+        elif self._trimmer is None:
+            self._trimmer = connection.loop.call_later(IDLE_S, self._trim, connection.loop)
+
+    def _trim(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close what has lain idle for too long, and look again when the next one will have."""
+        self._trimmer = None
+        oldest_s = loop.time() - IDLE_S
+        while self._idle and self._idle[0].idle_since_s <= oldest_s:
+            self._idle.popleft().abort()
+        if self._idle:
+            wait_s = self._idle[0].idle_since_s - oldest_s
+            self._trimmer = loop.call_later(wait_s, self._trim, loop)
+
+    def _stop_trimming(self) -> None:
+        if self._trimmer is not None:
+            self._trimmer.cancel()
+            self._trimmer = None
 
     def opened(self, connection: Connection) -> None:
         """Count a connection."""
@@ -102,9 +148,23 @@ class HttpClient:
 
     def forget(self, connection: Connection) -> None:
         """A connection is closed."""
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.discard(connection)
+            self._leave()
         if connection.idle_since_s and connection in self._idle:
             self._idle.remove(connection)
+
+    def _leave(self) -> None:
+        self._places -= 1
+        if self._turns:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
     def _take_idle(self) -> Connection | None:
         if not self._idle:
@@ -116,34 +176,71 @@ class HttpClient:
         for stale in (newest, *self._idle):
             stale.abort()
         self._idle.clear()
+        self._stop_trimming()
         return None
 
+    async def _turn(self, limit_s: float) -> Connection | None:
+        """An idle connection, or None when there is room for a new one; the first come first."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._turns.append(turn)
+        try:
+            async with asyncio.timeout(limit_s):
+                while True:
+                    await turn
+                    idle = self._take_idle()
+                    if idle is not None or self._places < self._most_open or self._closed:
+                        return idle
+                    turn = loop.create_future()  # another one was faster
+                    self._turns.appendleft(turn)
+        except TimeoutError:
+            raise UpstreamTimeout(
+                f"{self.name}: all {self._most_open} connections to it were busy for {limit_s:g} s"
+            ) from None
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._wake_one()  # what became free is for the next one
+            raise
+
     async def _connect(self) -> Connection:
+        if self._closed:
+            raise UpstreamRefused(f"{self.name} is not asked any more: its client is closed")
         loop = asyncio.get_running_loop()
         connection = Connection(self, loop)
+        self._places += 1
         try:
             async with asyncio.timeout(self._connect_s):
-                if self._proxy is not None:
-                    await connect_through(
-                        self._proxy, connection,
-                        host=self._host, port=self._port, tls=self._tls,
-                    )  # fmt: skip
-                else:
-                    await loop.create_connection(
-                        lambda: connection, self._host, self._port, ssl=self._tls
-                    )
+                await self._open_socket(connection, loop)
         except TimeoutError:
-            connection.abort()
+            self._drop(connection)
             limit_s = self._connect_s
             raise UpstreamTimeout(
                 f"{self.name} did not accept a connection within {limit_s:g} s"
             ) from None
         except ssl.SSLError as error:
-            connection.abort()
+            self._drop(connection)
             raise UpstreamRefused(f"{self.name}: no TLS connection: {said(error)}") from None
         except OSError as error:
-            connection.abort()
+            self._drop(connection)
             raise UpstreamRefused(
                 f"{self.name} refuses the connection: is the server running? ({said(error)})"
             ) from None
+        except BaseException:  # cancellation: raised again, nothing is left behind
+            self._drop(connection)
+            raise
         return connection
+
+    async def _open_socket(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        if self._proxy is not None:
+            await connect_through(
+                self._proxy, connection, host=self._host, port=self._port, tls=self._tls
+            )
+        else:
+            await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._tls)
+
+    def _drop(self, connection: Connection) -> None:
+        """Forget a connection that will not be used, however far it has come."""
+        was_open = connection in self._open
+        connection.discard()
+        if not was_open:
+            self._leave()

@@ -25,6 +25,9 @@ except ImportError as error:  # the core install is light
 # Above this many unread bytes the socket is not read any further.
 HIGH_WATER_BYTES = 256 * 2**10
 LARGEST_HEAD_BYTES = 64 * 2**10
+# Of an answer's body, unless the client is told otherwise; of one with an error status.
+MOST_BYTES = 256 * 2**20
+MOST_ERROR_BYTES = 2**20
 
 
 class Owner(Protocol):
@@ -33,6 +36,11 @@ class Owner(Protocol):
     @property
     def name(self) -> str:
         """The upstream's, in messages."""
+        ...
+
+    @property
+    def most_bytes(self) -> int:
+        """Of one answer's body."""
         ...
 
     def opened(self, connection: Connection) -> None:
@@ -103,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._clean_end = False
+        self._discarded = False
         self._reset()
 
     def _reset(self) -> None:
@@ -113,6 +122,10 @@ class Connection(asyncio.Protocol):
         self._has_head = False
         self._until_close = False
         self._complete = False
+        self._keeps_alive = True
+        self._other_size = 0  # bytes since the last piece of the body
+        self._body_size = 0
+        self._most_bytes = MOST_BYTES
         self._pieces: list[bytes] = []
         self._size = 0
         self._error: BackendError | None = None
@@ -143,6 +156,8 @@ class Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             await self._wait(silence_s)
+        if self._error is not None and self._body_size > self._most_bytes:
+            raise self._error  # what came before is not worth having
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._pieces = []
@@ -157,7 +172,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         alive = transport is not None and not transport.is_closing()
         whole = self._complete and not self._until_close and not self._size
-        if alive and whole and self._keeps_alive:
+        if alive and whole and self._keeps_alive and self._error is None:
             self.idle_since_s = self.loop.time()
             self.client.give_back(self)
         else:
@@ -200,22 +215,30 @@ class Connection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def _fail(self, error: BackendError) -> None:
-        if self._error is None and not self._complete:
+        if self._error is None and (not self._complete or self._body_size > self._most_bytes):
             self._error = error
         self.abort()
         self._wake()
 
     # What the event loop tells it.
 
+    def discard(self) -> None:
+        """Close it, and be done with it: uvloop ends a cancelled connect without a word."""
+        self._discarded = True
+        self.abort()
+        self._gone()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
+        if self._discarded:
+            cast("asyncio.Transport", transport).abort()
+            return
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self.client.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed: an answer that is not complete by now never will be."""
         self._transport = None
-        self.client.forget(self)
         if self._until_close and self._clean_end and self._has_head:
             self._complete = True
         elif not self._complete:
@@ -225,6 +248,11 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._wake()
+        self._gone()
+
+    def _gone(self) -> None:
+        self._transport = None
+        self.client.forget(self)
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -240,54 +268,79 @@ class Connection(asyncio.Protocol):
             return
         if self._error is not None:
             return
+        if self._complete:
+            self._keeps_alive = False  # more than the answer: nobody knows to what
+            return
         self.answered = True
+        self._other_size += len(data)
         if not self._has_head:
             self._head_size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail(MalformedStream(f"{self.client.name} wants to change the protocol"))
-            return
-        except httptools.HttpParserError as error:
-            self._fail(MalformedStream(f"{self.client.name} does not speak HTTP: {said(error)}"))
-            return
-        if not self._has_head and self._head_size > LARGEST_HEAD_BYTES:
-            self._fail(
-                MalformedStream(
-                    f"{self.client.name} sent more than {LARGEST_HEAD_BYTES} bytes of headers"
-                )
-            )
+        wrong = self._parse(data)
+        if wrong is not None:
+            self._fail(MalformedStream(f"{self.client.name} {wrong}"))
             return
         if self._size > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
 
+    def _parse(self, data: bytes) -> str | None:
+        """What is wrong with the answer, None if nothing is."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return "wants to change the protocol"
+        except httptools.HttpParserError as error:
+            return f"does not speak HTTP: {said(error)}"
+        if self._body_size > self._most_bytes:
+            kind = "answer" if self._status < 300 else "error"
+            return f"sent more than {self._most_bytes} bytes, the limit of one {kind}"
+        if not self._has_head and self._head_size > LARGEST_HEAD_BYTES:
+            return f"sent more than {LARGEST_HEAD_BYTES} bytes of headers"
+        if self._has_head and self._other_size > LARGEST_HEAD_BYTES and not self._complete:
+            return (
+                f"sent more than {LARGEST_HEAD_BYTES} bytes that are no part of its answer "
+                "(trailers, chunk extensions)"
+            )
+        return None
+
     # What the parser tells it.
 
     def on_message_begin(self) -> None:
         """An answer begins, or one that precedes it (100 Continue)."""
-        self._headers = {}
+        if self._complete:
+            self._keeps_alive = False
+        else:
+            self._headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        if not self._has_head:  # trailers are of no use to anyone here
+        if not (self._has_head or self._complete):  # trailers are of no use to anyone here
             self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self._complete:
+            return  # of a second answer, to nothing
         self._status = self._parser.get_status_code()
         if self._status < 200:
             return  # 100 Continue and early hints: the answer is still to come
         self._has_head = True
+        most_bytes = self.client.most_bytes
+        self._most_bytes = most_bytes if self._status < 300 else min(most_bytes, MOST_ERROR_BYTES)
         self._keeps_alive = self._parser.should_keep_alive()
         bounded = "content-length" in self._headers or "transfer-encoding" in self._headers
         self._until_close = not bounded and self._status not in (204, 304)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, out of its chunked form."""
-        self._pieces.append(body)
-        self._size += len(body)
+        if self._complete:
+            return
+        self._other_size = 0
+        self._body_size += len(body)
+        if self._body_size <= self._most_bytes:
+            self._pieces.append(body)
+            self._size += len(body)
 
     def on_message_complete(self) -> None:
         """The answer is whole."""

@@ -21,8 +21,8 @@ import orjson
 
 from suffice.backends.address import Address
 from suffice.backends.chunk_reader import ChunkReader
-from suffice.backends.http_client import HttpClient
-from suffice.backends.http_connection import HttpResponse
+from suffice.backends.http_client import MOST_OPEN, HttpClient
+from suffice.backends.http_connection import MOST_BYTES, HttpResponse
 from suffice.backends.probe import listed_models, probe
 from suffice.backends.protocol import Capabilities, Chunk, ModelCard
 from suffice.backends.sse import SseOverflow, SseParser
@@ -49,6 +49,8 @@ from suffice.core.thinking import ModeTokens, Thinking, mode_bias
 
 # After its last event a stream has only its end to send; no server is waited for longer than this.
 DRAIN_S = 0.1
+# Nobody means a longer Retry-After than this; inf and nan are no times either.
+LONGEST_RETRY_AFTER_S = 7 * 86400.0
 # Telling what it serves takes a server no time; one that hangs must not hold a question up.
 LIST_S = 10.0
 
@@ -91,6 +93,8 @@ class OpenAIBackend:
         declared: Capabilities | None = None,
         mode_tokens: ModeTokens | None = None,
         tls: ssl.SSLContext | None = None,
+        most_connections: int = MOST_OPEN,
+        most_bytes: int = MOST_BYTES,
         base_path: str | None = None,
         api_key_header: str | None = None,
         serves: Sequence[str] = (),
@@ -99,7 +103,8 @@ class OpenAIBackend:
         model chooses by them whether it thinks, which no probe can find; `tls` is what certificates
         are checked by, the system's by default. `base_path` stands for /v1 as it is; the key goes
         into `api_key_header` instead of `Authorization: Bearer`; a server that lists no models
-        `serves` these.
+        `serves` these. At most `most_connections` are open at once, and an answer has at most
+        `most_bytes`.
         """  # fmt: skip
         self.address = Address.of(base_url, base_path=base_path)
         self._name = name or self.address.name
@@ -110,6 +115,8 @@ class OpenAIBackend:
             headers=_key_headers(api_key, api_key_header),
             connect_s=self.timeouts.connect_s,
             tls=tls,
+            most_open=most_connections,
+            most_bytes=most_bytes,
         )
         self._mode_tokens = mode_tokens
         self._serves = tuple(serves)
@@ -390,14 +397,14 @@ def rejection(
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header, which may also be a date."""
+    """Seconds of a Retry-After header, which may also be a date; None if it makes no sense."""
     if retry_after is None:
         return None
     try:
-        return max(0.0, float(retry_after))
+        wait_s = float(retry_after)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
+        try:
+            wait_s = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError, OSError):
+            return None
+    return max(0.0, wait_s) if wait_s <= LONGEST_RETRY_AFTER_S else None

@@ -248,6 +248,8 @@ def _backend(config: GatewayConfig, number: int) -> Backend:
         name=upstream.name,
         api_key=upstream.api_key,
         mode_tokens=upstream.mode_tokens,
+        most_connections=upstream.max_connections,
+        most_bytes=config.traffic.max_response_bytes,
         timeouts=Timeouts(
             connect_s=upstream.connect_s,
             first_byte_s=upstream.first_byte_s,

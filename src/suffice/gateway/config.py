@@ -61,6 +61,9 @@ class UpstreamSettings:
     name: Annotated[
         str | None, About("in messages and metrics; else host and port", example="vllm-0")
     ] = None
+    max_connections: Annotated[
+        int, Ge(1), About("connections to it at once; more requests wait for one")
+    ] = 2048
     connect_s: Annotated[float, Gt(0), About("to open a connection")] = 5.0
     first_byte_s: Annotated[
         float, Gt(0), About("silence before a stream; queueing and prefill are in it")

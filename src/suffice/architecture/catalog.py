@@ -7,12 +7,21 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from suffice.architecture.hf_config import shape_from_config
+from suffice.architecture.model import Model
+from suffice.architecture.reading import model_from_config
 from suffice.architecture.shape import Shape
 from suffice.core.errors import ConfigError, InputError, UnknownName
 from suffice.core.files import read_json
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Reader(Protocol[T_co]):
+    def __call__(self, config: Mapping[str, Any], *, name: str | None = None) -> T_co: ...
 
 
 @cache
@@ -28,31 +37,57 @@ def catalog() -> Mapping[str, Mapping[str, Any]]:
 
 
 @cache
+def served() -> Mapping[str, Mapping[str, Any]]:
+    """Further embedded models, which a search does not vary: experts, latent attention, hybrids."""
+    text = files("suffice.architecture").joinpath("data/models.json").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = json.loads(text)
+    return found
+
+
+@cache
+def configs() -> Mapping[str, Mapping[str, Any]]:
+    """Every embedded config by Hugging Face id."""
+    return {**catalog(), **served()}
+
+
+@cache
 def _names() -> Mapping[str, str]:
-    short = [name.rsplit("/", 1)[1].lower() for name in catalog()]
-    unique = {s: n for s, n in zip(short, catalog(), strict=True) if short.count(s) == 1}
-    return {**{name.lower(): name for name in catalog()}, **unique}
+    short = [name.rsplit("/", 1)[1].lower() for name in configs()]
+    unique = {s: n for s, n in zip(short, configs(), strict=True) if short.count(s) == 1}
+    return {**{name.lower(): name for name in configs()}, **unique}
 
 
 def load_shape(source: str | Path) -> Shape:
     """Shape of an embedded model (`meta-llama/Llama-3.2-1B`), a `config.json` or its folder.
 
-    Letters' case and the owner before the slash may be left out. Raises UnknownName, ConfigError
-    or UnsupportedModel.
+    Letters' case and the owner before the slash may be left out. Raises UnknownName, ConfigError,
+    or UnsupportedModel for one whose layers are not dense and alike: see `load_model`.
     """
+    return _load(source, shape_from_config)
+
+
+def load_model(source: str | Path) -> Model:
+    """Model of any architecture: an embedded one by name, a `config.json` or its folder.
+
+    Raises UnknownName, ConfigError or UnsupportedModel.
+    """
+    return _load(source, model_from_config)
+
+
+def _load(source: str | Path, read: _Reader[T]) -> T:
     known = _names().get(str(source).lower())
     if known is not None and not Path(source).exists():
-        return shape_from_config(catalog()[known], name=known)
+        return read(configs()[known], name=known)
     path = Path(source)
     if path.is_dir():
         path = path / "config.json"
     if path.exists() or path.suffix == ".json":
         config = read_json(path, what="model config")
         try:
-            return shape_from_config(config, name=None)
+            return read(config, name=None)
         except (ConfigError, InputError) as error:
             raise type(error)(f"{str(source)!r}: {error}") from None
     raise UnknownName.of(
-        "model", str(source), catalog(),
+        "model", str(source), configs(),
         "— `suffice shapes` lists what is embedded; a path to a config.json works too",
     )  # fmt: skip

@@ -1,11 +1,15 @@
-"""`suffice shapes`: what is embedded, and the exact counts of one shape."""
+"""`suffice shapes`: what is embedded, and the exact counts of one model."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from suffice.architecture.model import Model
+    from suffice.architecture.shape import Shape
 
 NEEDED_WIDTH = 128
 _COLUMNS = (
@@ -13,6 +17,7 @@ _COLUMNS = (
 )  # fmt: skip
 # What a terminal of 80 columns has room for.
 _COLUMNS_WHERE_NARROW = ("model", "hidden", "MLP", "heads/KV")
+_KV_BYTES = {"bf16": 2.0, "fp8": 1.0, "int4": 0.5}
 
 
 def shapes(
@@ -27,63 +32,126 @@ def shapes(
     config: Annotated[
         bool, typer.Option("--config", help="Print the loadable config.json.")
     ] = False,
+    families: Annotated[
+        bool, typer.Option("--families", help="List the model types that can be read.")
+    ] = False,
 ) -> None:
-    """List embedded shapes, or count one: parameters by part, r, x, FLOPs and bytes.
+    """List embedded models, or count one: parameters by part, cache and state, FLOPs and bytes.
 
     Example: [bold]suffice shapes Llama-3.2-1B[/bold]
     """
-    from suffice.architecture.catalog import load_shape
+    from suffice.architecture.catalog import load_model, load_shape
+    from suffice.architecture.families import BUILDERS
     from suffice.architecture.hf_config import config_from_shape
     from suffice.core.quantities import parse_integer
 
+    if families:
+        typer.echo("\n".join(sorted(BUILDERS)))
+        return
     if source is None:
         _print_catalogue(as_json)
         return
-    shape = load_shape(source)
     if config:
-        typer.echo(json.dumps(config_from_shape(shape), indent=2))
+        typer.echo(json.dumps(config_from_shape(load_shape(source)), indent=2))
         return
-    facts = _facts(shape, parse_integer(context, what="--context"))
+    tokens = parse_integer(context, what="--context")
+    facts = _facts(load_model(source), _shape_or_none(source), tokens)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:
-        _print_facts(str(shape), facts)
+        _print_facts(facts)
 
 
-def _facts(shape: Any, context: int) -> dict[str, Any]:
+def _shape_or_none(source: str) -> Shape | None:
+    from suffice.architecture.catalog import load_shape
+    from suffice.core.errors import UnsupportedModel
+
+    try:
+        return load_shape(source)
+    except UnsupportedModel:
+        return None
+
+
+def _facts(model: Model, shape: Shape | None, context: int) -> dict[str, Any]:
     from suffice.architecture import counts
+    from suffice.architecture import model_counts as of_model
+    from suffice.architecture.model import describe_layers
+    from suffice.architecture.weight_format import uniform_format
 
-    parts = counts.parameter_counts(shape)
-    return {
-        "name": shape.name,
-        "model_type": shape.model_type,
+    parts = of_model.parameters(model)
+    facts: dict[str, Any] = {
+        "name": model.name,
+        "model_type": model.model_type,
+        "hidden_size": model.hidden_size,
+        "num_hidden_layers": model.layers,
+        "vocab_size": model.vocab_size,
+        "layers": describe_layers(model),
         "parameters_total": parts.total,
-        "parameters_non_embedding": parts.non_embedding,
-        "parameters_by_part": {
-            "embedding": parts.embedding,
-            "attention": parts.attention,
-            "mlp": parts.mlp,
-            "norms": parts.norms,
-            "biases": parts.biases,
-            "lm_head": parts.lm_head,
-        },
-        "mlp_to_attention_ratio_r": float(counts.mlp_to_attention_ratio(shape)),
-        "aspect_x": float(counts.aspect(shape)),
-        "gqa": shape.gqa,
-        "context_tokens": context,
-        "decode_flops_per_token": {
-            "matmul": counts.decode_flops(shape, context, "matmul", lm_head=False),
-            "paper": counts.decode_flops(shape, context, "paper", lm_head=False),
-        },
-        "prefill_flops": counts.prefill_flops(shape, context, "matmul"),
-        "kv_bytes_per_token": {
-            dtype: float(counts.kv_cache_bytes_per_token(shape, dtype))
-            for dtype in ("bf16", "fp8", "int4")
-        },
-        "weight_bytes": {
-            dtype: float(counts.weight_bytes(shape, dtype)) for dtype in ("bf16", "fp8", "int4")
-        },
+        "parameters_active": parts.active,
+        "parameters_draft": parts.draft,
     }
+    if shape is not None:
+        dense = counts.parameter_counts(shape)
+        facts |= {
+            "intermediate_size": shape.intermediate_size,
+            "num_attention_heads": shape.num_attention_heads,
+            "num_key_value_heads": shape.num_key_value_heads,
+            "head_dim": shape.head_dim,
+            "parameters_non_embedding": dense.non_embedding,
+            "parameters_by_part": {
+                "embedding": dense.embedding,
+                "attention": dense.attention,
+                "mlp": dense.mlp,
+                "norms": dense.norms,
+                "biases": dense.biases,
+                "lm_head": dense.lm_head,
+            },
+            "mlp_to_attention_ratio_r": float(counts.mlp_to_attention_ratio(shape)),
+            "aspect_x": float(counts.aspect(shape)),
+            "gqa": shape.gqa,
+        }
+    else:
+        facts["parameters_by_part"] = {
+            "embedding": parts.embedding,
+            "attention": parts.mixing,
+            "mlp": parts.mlp,
+            "experts": parts.experts,
+            "other": parts.rest,
+            "lm_head": parts.lm_head,
+        }
+    flops: dict[str, int] = {"matmul": of_model.decode_flops(model, context)}
+    if shape is not None:
+        flops = {
+            convention: counts.decode_flops(shape, context, convention, lm_head=False)
+            for convention in ("matmul", "paper")
+        }
+    per_token = of_model.cached_values_per_token(model)
+    growing = of_model.growing_values_per_token(model)
+    facts |= {
+        "context_tokens": context,
+        "decode_flops_per_token": flops,
+        "prefill_flops": of_model.prefill_flops(model, context),
+        "kv_bytes_per_token": {dtype: size * per_token for dtype, size in _KV_BYTES.items()},
+        "kv_bytes_per_token_beyond_windows": {
+            dtype: size * growing for dtype, size in _KV_BYTES.items()
+        },
+        "kv_bytes_of_sequence": {
+            dtype: of_model.sequence_bytes(model, context, size)
+            for dtype, size in _KV_BYTES.items()
+        },
+        "state_bytes_of_sequence": of_model.STATE_VALUE_BYTES * of_model.state_values(model),
+        "weight_format": str(model.weights),
+        "weight_bytes": {
+            **{
+                dtype: of_model.weight_bytes(model, uniform_format(dtype))
+                for dtype in ("bf16", "fp8", "int4")
+            },
+            "as stored": of_model.weight_bytes(model, model.weights),
+        },
+        "left_out": list(model.left_out),
+        "notes": of_model.notes_on(model, context),
+    }
+    return facts
 
 
 def _print_catalogue(as_json: bool) -> None:
@@ -91,12 +159,15 @@ def _print_catalogue(as_json: bool) -> None:
     from rich.table import Table
 
     from suffice.architecture import counts
-    from suffice.architecture.catalog import catalog, load_shape
+    from suffice.architecture.catalog import catalog, load_model, load_shape, served
     from suffice.core.quantities import format_bytes, format_count
 
     loaded = {name: load_shape(name) for name in catalog()}
+    others = {name: load_model(name) for name in served()}
     if as_json:
-        typer.echo(json.dumps({name: _facts(s, 4096) for name, s in loaded.items()}, indent=2))
+        listed = {n: _facts(load_model(n), s, 4096) for n, s in loaded.items()}
+        listed |= {n: _facts(model, None, 4096) for n, model in others.items()}
+        typer.echo(json.dumps(listed, indent=2))
         return
     console = Console()
     if not console.is_terminal:  # a pipe has no width to fit into
@@ -122,30 +193,83 @@ def _print_catalogue(as_json: bool) -> None:
         }
         table.add_row(*(row[column] for column in columns))
     console.print(table)
+    _print_served(console, others)
 
 
-def _print_facts(title: str, facts: dict[str, Any]) -> None:
+def _print_served(console: Any, others: dict[str, Model]) -> None:
+    from rich.table import Table
+
+    from suffice.architecture import model_counts
+    from suffice.architecture.model import describe_layers
+    from suffice.core.quantities import format_bytes, format_count
+
+    wide = console.width >= NEEDED_WIDTH
+    table = Table(title="Further models: for `suffice shapes NAME` and `suffice size`")
+    columns = ("model", "total", "active", "KV at 4K") + (("layers",) if wide else ())
+    for column in columns:
+        justify: Any = "left" if column in ("model", "layers") else "right"
+        table.add_column(column, justify=justify, no_wrap=column != "layers")
+    for name, model in others.items():
+        parts = model_counts.parameters(model)
+        row = (
+            name,
+            format_count(parts.total),
+            format_count(parts.active),
+            format_bytes(model_counts.sequence_bytes(model, 4096, 2.0)),
+            describe_layers(model),
+        )
+        table.add_row(*row[: len(columns)])
+    console.print(table)
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from suffice.core.quantities import format_bytes, format_count
 
+    title = f"{facts['name'] or facts['model_type']}: {facts['layers']}"
     table = Table(title=title, show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("parameters", f"{facts['parameters_total']:,}")
-    table.add_row("N (attention + MLP matrices)", f"{facts['parameters_non_embedding']:,}")
-    for part, value in facts["parameters_by_part"].items():
-        table.add_row(f"  {part}", f"{value:,}")
-    table.add_row("r = MLP / attention", f"{facts['mlp_to_attention_ratio_r']:.4f}")
-    table.add_row("x = d / √N", f"{facts['aspect_x']:.5f}")
-    table.add_row("query heads per KV head", str(facts["gqa"]))
+    for label, text in _parameter_rows(facts):
+        table.add_row(label, text)
     context = facts["context_tokens"]
     for convention, flops in facts["decode_flops_per_token"].items():
         table.add_row(f"decode FLOPs/token at {context} ({convention})", format_count(flops, 4))
     table.add_row(f"prefill FLOPs of {context} tokens", format_count(facts["prefill_flops"], 4))
+    for dtype, value in facts["kv_bytes_of_sequence"].items():
+        table.add_row(f"KV cache of one sequence at {context}, {dtype}", format_bytes(value))
+    beyond = facts["kv_bytes_per_token_beyond_windows"]
     for dtype, value in facts["kv_bytes_per_token"].items():
-        table.add_row(f"KV cache per token, {dtype}", format_bytes(value))
+        table.add_row(f"  a token adds, {dtype}", format_bytes(value))
+        if beyond[dtype] != value:
+            table.add_row(f"  once windows are full, {dtype}", format_bytes(beyond[dtype]))
+    if facts["state_bytes_of_sequence"]:
+        state = format_bytes(facts["state_bytes_of_sequence"])
+        table.add_row("  of it recurrent state, 32 bits", state)
     for dtype, value in facts["weight_bytes"].items():
-        table.add_row(f"weights, {dtype}", format_bytes(value))
-    Console().print(table)
+        label = f"as stored ({facts['weight_format']})" if dtype == "as stored" else dtype
+        table.add_row(f"weights, {label}", format_bytes(value))
+    console = Console()
+    console.print(table)
+    for note in facts["notes"]:
+        console.print(f"- {note}", highlight=False)
+
+
+def _parameter_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("parameters", f"{facts['parameters_total']:,}")]
+    if facts["parameters_by_part"].get("experts"):
+        rows.append(("  active per token", f"{facts['parameters_active']:,}"))
+    if "parameters_non_embedding" in facts:
+        rows.append(("N (attention + MLP matrices)", f"{facts['parameters_non_embedding']:,}"))
+    for part, value in facts["parameters_by_part"].items():
+        if value:
+            rows.append((f"  {part}", f"{value:,}"))
+    if facts["parameters_draft"]:
+        rows.append(("beside them: token prediction", f"{facts['parameters_draft']:,}"))
+    if "aspect_x" in facts:
+        rows.append(("r = MLP / attention", f"{facts['mlp_to_attention_ratio_r']:.4f}"))
+        rows.append(("x = d / √N", f"{facts['aspect_x']:.5f}"))
+        rows.append(("query heads per KV head", str(facts["gqa"])))
+    return rows

@@ -1,0 +1,30 @@
+"""What each model family's layers are made of."""
+
+from suffice.architecture.families import (
+    encoder_style,
+    gemma,
+    hybrid,
+    latent,
+    newest,
+    older,
+    recurrent,
+    sparse,
+    sparse_windows,
+    uniform,
+)
+from suffice.architecture.families.registry import BUILDERS, OWN_DEFAULTS
+
+__all__ = [
+    "BUILDERS",
+    "OWN_DEFAULTS",
+    "encoder_style",
+    "gemma",
+    "hybrid",
+    "latent",
+    "newest",
+    "older",
+    "recurrent",
+    "sparse",
+    "sparse_windows",
+    "uniform",
+]

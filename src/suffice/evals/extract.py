@@ -19,11 +19,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
 from suffice.core.completions import Completion
 from suffice.core.errors import InputError, UnknownName
+from suffice.evals.boxes import last_boxed
+from suffice.evals.choice_answers import choice_answer
+from suffice.evals.number_answers import Answer, number_answer
+from suffice.evals.numerals import canonical, whole
+from suffice.evals.units import CURRENCIES
 
 Extractor = Callable[[Completion], str | None]
 
@@ -31,20 +35,6 @@ Extractor = Callable[[Completion], str | None]
 # it, since what is right and which votes agree depends on it.
 VERSION: Final = 2
 
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+\u2212]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d*|\.\d+)?"
-    r"(?:(?<=[\d.])[eE][-+]?\d+)?"
-)
-_LETTER = (
-    r"\b[^A-Za-z\n]{0,12}(?i:is\b|[:=])?\s*"
-    r"(?:[\[*\"']*([A-J])\b(?!['’])|[\[*\"']*\(([A-Ja-j])\))"
-)
-# "Answer: C. Option D is wrong": what is called the answer comes before what is called an option.
-_ANSWERED = re.compile("(?i:answer)" + _LETTER)
-_OPTED = re.compile("(?i:choice|option)" + _LETTER)
-_MARKED = re.compile(r"\(([A-J])\)|\*\*([A-J])\*\*|\[([A-J])\]|\\boxed\{(?:\\text\{)?([A-J])\}")
-_ALONE = re.compile(r"^\s*([A-J])\s*(?:[.):\n]|$)")
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _JSON_START = re.compile(r"\{\s*[\"}]|\[")
 # Each failed attempt may read the rest of the text again: so many characters in all, then no more.
 MOST_READ_AGAIN = 2_000_000
@@ -64,67 +54,39 @@ def extractor(answer_format: str | None) -> Extractor | None:
 
 
 def boxed(completion: Completion) -> str | None:
-    """Content of the last \\boxed{…}, braces matched, outer spaces and dollar signs dropped."""
+    """Content of the last \\boxed{…} as text, outer spaces and dollar signs dropped."""
     return last_boxed(completion.text)
 
 
-def last_boxed(text: str) -> str | None:
-    """Content of the last complete \\boxed{…} of a text; an unfinished one is skipped.
-
-    One pass, so that a degenerate sample full of unfinished boxes costs no more than another.
-    """
-    opened: list[int | None] = []  # where each open brace's content starts, None if not a box
-    start, end = -1, -1
-    for match in _BRACES.finditer(text):
-        if match[0] != "}":
-            opened.append(match.end() if len(match[0]) > 1 else None)
-        elif opened:
-            began = opened.pop()
-            if began is not None and began > start:
-                start, end = began, match.start()
-    return (_plain(text[start:end]) or None) if start >= 0 else None
-
-
 def number(completion: Completion) -> str | None:
-    """The last number of the text, in one spelling."""
-    text = completion.text
-    inside = last_boxed(text)
-    for source in (inside, text):
-        found = [match[0] for match in _NUMBER.finditer(source or "")]
-        if found:
-            return canonical_number(found[-1])
-    return None
+    """The number that the text answers with, in one spelling per value."""
+    return _spelled(number_answer(completion.text))
+
+
+def percent_number(completion: Completion) -> str | None:
+    """The same for a question that asks in percent: there 25% and 25 are one answer."""
+    found = number_answer(completion.text)
+    return _spelled(found._replace(value=found.value * 100) if found.percent and found.value is not None else found)
+
+
+def _spelled(found: Answer) -> str | None:
+    return None if found.value is None else canonical(found.value)
 
 
 def math_answer(completion: Completion) -> str | None:
-    """The last box, else the last number."""
+    """The last box, else the number that the text answers with."""
     return last_boxed(completion.text) or number(completion)
 
 
 def canonical_number(text: str) -> str | None:
-    """One spelling per value: no thousands separators, no trailing zeros, no exponent."""
-    try:
-        value = Decimal(text.replace(",", "").replace("\u2212", "-"))
-    except InvalidOperation:
-        return None
-    if value == 0:
-        return "0"
-    if value.adjusted() > 400 + len(text) or value.adjusted() < -400 - len(text):
-        return None  # spelling it out would fill memory
-    # Every digit counts: the default context would round to 28 of them.
-    exact = Context(prec=max(1, len(text)), Emax=MAX_EMAX, Emin=MIN_EMIN)
-    return format(value.normalize(exact), "f")
+    """The one spelling of a text that is one number and nothing else; None if it is not."""
+    found = whole(text)
+    return None if found is None or found.unit.measures not in ("", *CURRENCIES) else canonical(found.value)
 
 
 def choice(completion: Completion) -> str | None:
-    """The last choice letter (A to J) that the text commits to."""
-    text = completion.text
-    for pattern in (_ANSWERED, _OPTED, _MARKED):
-        found = list(pattern.finditer(text))
-        if found:
-            return next(group for group in found[-1].groups() if group).upper()
-    first = _ALONE.match(text)
-    return first[1] if first else None
+    """The choices that the text commits to: a letter, or several in order."""
+    return choice_answer(completion.text)
 
 
 def json_answer(completion: Completion) -> str | None:
@@ -206,11 +168,6 @@ def regex_extractor(pattern: str) -> Extractor:
         return (groups[0] if groups else found[0]).strip() or None
 
     return by_regex
-
-
-def _plain(text: str) -> str:
-    """Spaces and dollar signs around dropped, runs of spaces made one."""
-    return re.sub(r"\s+", " ", text.strip().strip("$").strip())
 
 
 EXTRACTORS: dict[str, Extractor] = {

@@ -1,0 +1,252 @@
+"""The one number that a text answers with: the box, else what an anchor announces, else the last.
+
+A box, or an anchor's sentence, that holds digits which are not one number (12:30, 2√3, 3 and 4)
+answers with no number: it is never cut to its last digits, nor is another part of the text taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from suffice.evals.answer_anchors import anchored, told
+from suffice.evals.boxes import last_boxed
+from suffice.evals.number_spelling import plain
+from suffice.evals.number_words import first_words, value_of
+from suffice.evals.numerals import Numeral, decimal_comma, find, whole
+
+# An anchor announces what stands close behind it.
+_NEAR_CHARACTERS = 80
+_SENTENCE_CHARACTERS = 600
+_END = re.compile(r"[.!?](?=\s|\Z)|\n\s*\n|(?<=\S)\n(?=\S)")
+_SUMMED = re.compile(
+    r"\b(?:sum|product|difference|quotient|adding|multiply\w*|subtract\w*|divid\w*|follows|"
+    r"found by|obtained|from|given by|times|plus|minus)\b",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(r"(?<!difference )(?<!ratio )\bbetween\s\Z", re.IGNORECASE)
+# "2 hours and 30 minutes", "3 and 4": no one number.
+_AND_ANOTHER = re.compile(r"(?:\s[^\W\d_]+){0,2},?\s(?:and|und|et|y|e)\s", re.IGNORECASE)
+_SPACED_SIGN = re.compile(r"\A[*$]{0,4}-\s(?=[$€£]?\.?\d)")
+_GIVES = re.compile(r"\s?(?:=|\bequals\b|\bis\b|\bgives\b|\bmakes\b|\bor\b)", re.IGNORECASE)
+_SECONDARY = re.compile(
+    r"(?:\bnot|\binstead of|\brather than|\bas opposed to|\bstep|\bsteps|\bequation|\beq\.|\bfigure|"
+    r"\btable|\bquestion|\bproblem|\bexercise|\bpart|\bcase|\bexample|\bsection|\bchapter|\bpage|"
+    r"\bline|\bmethod|\bversion|\bnot just|\bnot only|\[|(?<!#)#)\s?[-$]?\Z",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(
+    r"\s*(?:let me know|would you like|feel free|if you (?:want|need|have|would|like)|i hope|hope|"
+    r"note(?: that)?:?\b|p\.?s\b|do you|please let)",
+    re.IGNORECASE,
+)
+_ITEM = re.compile(r"(?:^|\n)[ \t]*(?:\(?\d{1,3}[.)]|-)[ \t]+(?=\S)")
+_CORRECTED = re.compile(
+    r"\b(?:wait|actually|correction|hold on|let me re-?(?:check|do|compute|calculate|consider)|"
+    r"i made an? (?:mistake|error)|scratch that|oops)\b",
+    re.IGNORECASE,
+)
+_SUBTOTAL = re.compile(
+    r"\b(?:total|sum|altogether|in all|insgesamt|en total|in totale|итого)\b[^.!?\n\d=:]{0,40}?"
+    r"(?:\b(?:is|are|comes to|becomes|equals|ist|es|est|è)\b|[:=])",
+    re.IGNORECASE,
+)
+
+
+_BRACKET = re.compile(r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]")
+_THAT_IS = re.compile(r"(?<=[\d\w]),?\s(?:i\.\s?e\.|e\.\s?g\.|that is,)[^.!?\n]{0,200}", re.IGNORECASE)
+_NUMBER_BEFORE = re.compile(r"\d[*$%]{0,3}(?:\s[^\W\d_]+){0,3}\s?\Z")
+
+
+class Answer(NamedTuple):
+    """What was found; `value` None where the answer is not one number."""
+
+    value: Fraction | None
+    percent: bool = False  # written with a percent sign
+
+
+NOTHING = Answer(None)
+
+
+def number_answer(text: str) -> Answer:
+    """The number that a text answers with."""
+    if len(text) <= _NEAR_CHARACTERS and (entire := whole(text)) is not None:
+        return Answer(entire.value, _percent(text))
+    box = last_boxed(text)
+    if box is not None and (inside := _of_box(box)) is not None:
+        return inside
+    text = plain(told(text))
+    comma = decimal_comma(text)
+    for behind in anchored(text):
+        found = _announced(behind, comma=comma)
+        if found is not None:
+            return found
+    return _last(text, comma=comma)
+
+
+def _of_box(content: str) -> Answer | None:
+    """The number of a box; None if it holds no digit and no number word."""
+    text = plain(content)
+    text = re.sub(r"\s*\([^()\d]*[^\W\d_]{2}[^()]*\)\s*\Z", "", text) or text
+    if not any(character.isdigit() for character in text):
+        words = value_of(text)
+        return None if words is None else Answer(words)
+    text = re.sub(r"\A\s*[^\W\d_]{2,20}\s*:\s*", "", text)
+    left, equals, right = text.rpartition("=")
+    if equals and not (re.search(r"[,;]|\band\b|\bor\b", left) and re.search(r"\d", left)):
+        text = right
+    said = whole(text)
+    if said is not None:
+        return Answer(said.value, _percent(text))
+    found = list(find(text))
+    if len(found) == 1 and found[0].value is not None and not re.search(r"[\\^√π=<>±:!]", text):
+        return Answer(found[0].value, _percent(text))
+    return NOTHING
+
+
+def _announced(behind: str, *, comma: bool) -> Answer | None:
+    """The number right behind an anchor; None if what follows is no number at all."""
+    behind = behind[: _NEAR_CHARACTERS + _SENTENCE_CHARACTERS]
+    behind = _SPACED_SIGN.sub("-", behind, count=1)
+    sentence = _sentence(behind)
+    found = [each for each in find(sentence, comma=comma) if not _second(sentence, each)]
+    if not found or found[0].start > _NEAR_CHARACTERS:
+        words = None if found else first_words(sentence[:_NEAR_CHARACTERS])
+        return None if words is None else Answer(words)
+    if re.search(r"\b(?:yes|no|true|false)\b", sentence[: found[0].start], re.IGNORECASE):
+        return None
+    corrected = _CORRECTED.search(behind, len(sentence))
+    if corrected is not None and any(n.value is not None for n in find(behind[corrected.end() :], comma=comma)):
+        return None
+    at = 0
+    summed = _SUMMED.search(sentence, 0, found[0].start) is not None
+    if len(found) > 1 and not summed and (
+        _BETWEEN.search(sentence, 0, found[0].start)
+        or _AND_ANOTHER.fullmatch(sentence, found[0].end, found[1].start)
+    ):
+        return NOTHING
+    chosen = _through(sentence, found, len(found) - 1 if summed else 0)
+    return NOTHING if chosen is None else _answer(sentence, chosen)
+
+
+def _through(text: str, found: Sequence[Numeral], at: int) -> Numeral | None:
+    """Past a sum to what it comes to: 2 + 3 = 5; None if it stays a sum."""
+    summed = False
+    while found[at].operand or found[at].value is None:
+        if found[at].value is None and not found[at].operand and not summed:
+            later = at + 1 < len(found) and "=" in text[found[at].end : found[at + 1].start]
+            if not later:
+                return None
+        summed = True
+        if at + 1 >= len(found):
+            return None
+        between = text[found[at].end : found[at + 1].start]
+        at += 1
+        if "=" in between and not found[at].operand and found[at].value is not None:
+            return found[at]
+    if summed:  # a sum without an equals sign: "2 + 3, which is 5" is one, "2 + 3 boxes" is not
+        between = text[found[at - 1].end : found[at].start]
+        return found[at] if _GIVES.search(between) else None
+    words = re.compile(
+        r"\s(?:times|plus|minus|divided by|multiplied by|added to)\s", re.IGNORECASE
+    ).match(text, found[at].end)
+    if words is not None and at + 1 < len(found):
+        return _last_of(found[at + 1 :]) if len(found) > at + 2 else None
+    return found[at]
+
+
+def _last_of(found: Sequence[Numeral]) -> Numeral | None:
+    good = [each for each in found if each.value is not None and not each.operand]
+    return good[-1] if good else None
+
+
+def _sentence(text: str) -> str:
+    """Up to the first end of a sentence that has a digit or a word in it."""
+    for end in _END.finditer(text):
+        if re.search(r"\w", text[: end.start()]):
+            return text[: end.start() + 1]
+    return text
+
+
+def _second(text: str, numeral: Numeral) -> bool:
+    """Whether a number is said beside the point: "not 8", "step 3", "[1]"."""
+    return _SECONDARY.search(text, max(0, numeral.start - 16), numeral.start) is not None
+
+
+def _last(text: str, *, comma: bool) -> Answer:
+    """The last number of a text that is not beside the point; else the last there is."""
+    aside = _asides(text)
+    spare: Numeral | None = None
+    chosen: Numeral | None = None
+    pointer = 0
+    for each in find(text, comma=comma):
+        if each.value is None or each.operand:
+            continue
+        while pointer < len(aside) and aside[pointer][1] <= each.start:
+            pointer += 1
+        within = pointer < len(aside) and aside[pointer][0] <= each.start
+        if within or _second(text, each):
+            spare = each
+        else:
+            chosen = each
+    if chosen is None:
+        return NOTHING if spare is None else _answer(text, spare)
+    return _answer(text, _of_its_sentence(text, chosen, comma=comma))
+
+
+def _of_its_sentence(
+    text: str, chosen: Numeral, *, comma: bool
+) -> Numeral:
+    """Where the last number's sentence says "the total is", the number that follows that."""
+    begin = max(text.rfind(mark, 0, chosen.start) for mark in (". ", "\n", "! ", "? ")) + 1
+    begin = max(begin, chosen.start - _SENTENCE_CHARACTERS)
+    totals = list(_SUBTOTAL.finditer(text, begin, chosen.start))
+    if not totals:
+        return chosen
+    start = totals[-1].end()
+    if re.search(r"[=+×*÷]|\s[-/x]\s", text[start : chosen.start]):
+        return chosen  # a sum: its last number is what it comes to
+    sentence = text[start : chosen.end]
+    found = [each for each in find(sentence, comma=comma) if not _second(sentence, each)]
+    if not found or found[0].start > 24:
+        return chosen
+    first = _through(sentence, found, 0)
+    if first is None:
+        return chosen
+    return first._replace(start=first.start + start, end=first.end + start)
+
+
+def _asides(text: str) -> list[tuple[int, int]]:
+    """Spans that are beside the point: bracketed remarks, list numbers, closing courtesies."""
+    spans = [(m.start(), m.end()) for m in _BRACKET.finditer(text) if _remark(text, m)]
+    spans += [(m.start(), m.end()) for m in _THAT_IS.finditer(text)]
+    spans += [(m.start(), m.end()) for m in _ITEM.finditer(text)]
+    start = 0
+    for end in [*(m.end() for m in _END.finditer(text)), len(text)]:
+        if _ASIDE.match(text, start, end):
+            spans.append((start, end))
+        start = end
+    merged: list[tuple[int, int]] = []
+    for begin, stop in sorted(spans):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((begin, stop))
+    return merged
+
+
+def _remark(text: str, bracket: re.Match[str]) -> bool:
+    """Whether a bracket is beside the point: (see step 3), 48 boxes (12 each); not (12 cm)."""
+    if re.match(r"[(\[]\s*[^\W\d_]", bracket[0]) is not None:
+        return True
+    return _NUMBER_BEFORE.search(text, max(0, bracket.start() - 40), bracket.start()) is not None
+
+
+def _answer(text: str, numeral: Numeral) -> Answer:
+    return Answer(numeral.value, _percent(text[numeral.start : numeral.end]))
+
+
+def _percent(text: str) -> bool:
+    return re.search(r"%|percent|per cent|prozent|百分|процент|pour ?cent|por ci?ento", text, re.I) is not None

@@ -241,7 +241,8 @@ async def _answer(
         view = View(policy.name, request.model)
         events = executor.stream(
             policy, request, pool, budget=budget, score=score,
-            extract=answer_extractor(request.answer_format), cost_model=compare.prices,
+            extract=answer_extractor(request.answer_format, asked=request.asked),
+            cost_model=compare.prices,
         )  # fmt: skip
         outcome: Outcome | None = None
         moving = Live(view, console=console, refresh_per_second=12, transient=True)

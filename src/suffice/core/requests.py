@@ -133,3 +133,9 @@ class Request(Memo):
     priority: int | None = None
     extra_json: str = "{}"  # request fields that suffice does not model, passed on
     completion_only: bool = False  # True: `/v1/completions`, the prompt is messages[0]'s text
+
+    @property
+    def asked(self) -> str:
+        """Text of the last user turn; of the last turn of any kind if there is none."""
+        users = [turn.text for turn in self.messages if turn.role == "user"]
+        return users[-1] if users else self.messages[-1].text if self.messages else ""

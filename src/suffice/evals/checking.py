@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,8 +17,16 @@ from typing import Any, NamedTuple
 from suffice.core.completions import Completion, Usage
 from suffice.core.errors import InputError
 from suffice.core.requests import ToolCall
+from suffice.evals.answers.boxes import last_boxed, trimmed
+from suffice.evals.answers.choices import choice_of
 from suffice.evals.equivalence import MathVerifier, shared_verifier
-from suffice.evals.extract import canonical_number, extractor, tool
+from suffice.evals.extract import (
+    canonical_number,
+    extractor,
+    json_answer,
+    speaks_of_percent,
+    tool,
+)
 
 logger = logging.getLogger("suffice.evals")
 
@@ -34,34 +43,67 @@ Check = Callable[[Completion], Verdict]
 
 
 def check_of(
-    answer_format: str | None, reference: str | None, *, verifier: MathVerifier | None = None
+    answer_format: str | None,
+    reference: str | None,
+    *,
+    asked: str | None = None,
+    verifier: MathVerifier | None = None,
 ) -> Check:
     """Check of `reference` for an answer format; free-form text is compared as it is.
 
-    `math` compares by value, and answers of equal value get one spelling (extra `math`).
+    `asked` is the question, see `suffice.evals.extract.extractor`. `math` compares by value, and
+    answers of equal value get one spelling (extra `math`). Raises InputError for a reference that
+    the format cannot be compared with: one that is not one number, not one choice, not JSON.
     """
     if reference is None:
-        return unchecked(answer_format)
+        return unchecked(answer_format, asked=asked)
     if answer_format == "math":
-        return _MathCheck(reference, verifier or shared_verifier())
+        return _MathCheck(last_boxed(reference) or reference, verifier or shared_verifier())
     if answer_format == "tool":
         return tool_check(_possible_calls(reference))
-    extract = extractor(answer_format)
+    extract = extractor(answer_format, asked=asked)
     if extract is None:
         plain = " ".join(reference.split()).casefold()
         return lambda said: _same(" ".join(said.text.split()).casefold(), plain)
-    # The reference in the extractor's own spelling: "1,000" and "1000.0" are one number.
-    due = extract(_said(reference))
-    if answer_format == "number":
-        due = canonical_number(reference.strip()) or due
-    if due is None:
-        due = reference.strip()
+    assert answer_format is not None
+    due = due_answer(answer_format, reference, asked=asked)
     return lambda said: _same(extract(said), due)
 
 
-def unchecked(answer_format: str | None) -> Check:
+def due_answer(answer_format: str, reference: str, *, asked: str | None = None) -> str:
+    """A reference in the extractor's own spelling: "1,000" and "1000.0" are one number.
+
+    Raises InputError where the whole reference is not an answer of the format.
+    """
+    shown = repr(reference if len(reference) <= 80 else reference[:77] + "…")
+    inside = last_boxed(reference) or reference
+    if answer_format == "number":
+        percent = asked is not None and speaks_of_percent(asked)
+        found = canonical_number(inside, percent=percent)
+        remedy = "write the number alone, or use checker math (values, units) or text"
+        what = "one number"
+    elif answer_format == "choice":
+        found = choice_of(inside)
+        what, remedy = "a choice letter, or several", "write B or AC, or use checker text"
+    elif answer_format == "json":
+        found = json_answer(_said(reference))
+        what, remedy = "a JSON object or array", "or use checker text"
+    elif answer_format.startswith("regex:"):
+        matched = re.fullmatch(answer_format.removeprefix("regex:"), reference.strip())
+        groups = [each for each in (matched.groups() if matched else ()) if each is not None]
+        return (groups[0] if groups else reference).strip()
+    else:
+        return trimmed(inside)
+    if found is None:
+        raise InputError(
+            f"answer {shown} is not {what}, which checker {answer_format} compares: {remedy}"
+        )
+    return found
+
+
+def unchecked(answer_format: str | None, *, asked: str | None = None) -> Check:
     """Extracts the answer; right or wrong stays unknown."""
-    extract = extractor(answer_format)
+    extract = extractor(answer_format, asked=asked)
     return lambda said: Verdict(None if extract is None else extract(said), None)
 
 

@@ -304,7 +304,7 @@ def _item(question: Question, where: str) -> Item:
     try:
         messages_from_json(question.messages_json)
         extractor(question.answer_format)
-        check = check_of(question.answer_format, question.reference)
+        check = check_of(question.answer_format, question.reference, asked=question.prompt)
     except InputError as error:
         raise type(error)(f"{where}: {error}") from None
     return Item(question=question, check=check)

@@ -1,4 +1,8 @@
-"""Whether two answers are the same: exact match, or mathematical equivalence within a time limit.
+"""Whether two answers are the same: the one notion of equality, for votes and for checking.
+
+Numbers are compared exactly, as fractions, with their units: 1/2 = 0.5 = 50 %, 1 m = 100 cm; 12 cm
+is not 12 m, 0.333 is not 1/3. Times, ratios and lists of digits are compared as text. What is left
+are expressions: math-verify compares them, if it is there, within a time limit, unrounded.
 
 math-verify calls SymPy, which can run for ever on a hostile expression and cannot be interrupted
 from a thread: it runs in a process of its own, which is killed at the limit.
@@ -9,19 +13,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import re
 import threading
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from suffice.core.completions import Completion
 from suffice.core.errors import InputError, MissingExtra
+from suffice.evals.answers.numerals import Quantity, whole
+from suffice.evals.answers.spelling import plain
+from suffice.evals.answers.units import NONE
 from suffice.evals.extract import Extractor, extractor, math_answer
 
 LIMIT_S = 2.0
+# Of numerical comparison: what differs within them is told apart nowhere, what does not is equal.
+DIGITS = 60
 # Loading SymPy takes seconds; that is not the answer's fault.
 START_S = 60.0
 # SymPy's time grows without bound with the text; nobody's final answer is this long.
@@ -29,6 +39,65 @@ LONGEST_CHARACTERS = 500
 # Requests share one worker: after so many comparisons of one request beyond the limit, the rest of
 # its answers compare as text, so that a hostile request cannot hold up the others for long.
 MOST_TIMEOUTS = 2
+
+_INFINITE = dict.fromkeys(("∞", "+∞", "oo", "inf", "infinity", "infty", "+infinity"), "∞")
+_INFINITE |= dict.fromkeys(("-∞", "-oo", "-inf", "-infinity"), "-∞")
+# A time or a ratio (12:30, 2:3), a date, a range of digits: algebra would read something else.
+_LITERAL = re.compile(r"\d:\d|\d/\d+/\d|\d-\d+-\d")
+
+
+def equal(a: str | None, b: str | None) -> bool:
+    """Whether two answers are the same; nothing equals a missing one.
+
+    Symmetric. Transitive wherever both sides are numbers; a number without a unit also equals the
+    same number with one. Without math-verify (extra `math`) expressions are compared as text.
+    """
+    if a is None or b is None:
+        return False
+    found = decided(a, b)
+    if found is None:
+        found = shared_verifier().compare(a, b) if find_spec("math_verify") else False
+    return bool(found)
+
+
+def decided(a: str, b: str) -> bool | None:
+    """Whether two answers are the same, None where that takes algebra."""
+    if a == b:
+        return True
+    left, right = _read(a), _read(b)
+    if left.key == right.key:
+        return True
+    if left.number is not None and right.number is not None:
+        return _same_quantity(left.number, right.number)
+    if left.literal or right.literal or max(len(a), len(b)) > LONGEST_CHARACTERS:
+        return False
+    return None
+
+
+class _Read(NamedTuple):
+    """An answer as it is compared."""
+
+    key: str  # as text: spaces and LaTeX's layout aside
+    number: Quantity | None
+    literal: bool  # compared as text alone: a time, a ratio, a word
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> _Read:
+    number = whole(text)
+    key = re.sub(r"\s+", "", plain(text)).strip("$.")
+    if key.isalpha() and len(key) > 1:
+        key = key.casefold()
+    key = _INFINITE.get(key.lower(), key)
+    return _Read(key, number, number is None and (_LITERAL.search(key) is not None or "∞" in key))
+
+
+def _same_quantity(a: Quantity, b: Quantity) -> bool:
+    if NONE in (a.unit, b.unit):
+        return a.value == b.value
+    if a.unit.measures != b.unit.measures:
+        return False
+    return a.value * a.unit.factor == b.value * b.unit.factor
 
 
 def exact(a: str | None, b: str | None) -> bool:
@@ -69,12 +138,11 @@ class MathVerifier:
 
     def compare(self, a: str, b: str) -> bool | None:
         """Like `equal`, but None where the limit was passed."""
-        if a == b:
-            return True
-        if max(len(a), len(b)) > LONGEST_CHARACTERS:
-            return False
+        found = decided(a, b)
+        if found is not None:
+            return found
         with self._lock:
-            return self._ask(a, b)
+            return self._ask(*sorted((a, b)))
 
     def _ask(self, a: str, b: str) -> bool | None:
         pipe = self._worker()
@@ -182,13 +250,15 @@ def shared_verifier() -> MathVerifier:
     return MathVerifier()
 
 
-def answer_extractor(answer_format: str | None) -> Extractor | MathExtractor | None:
+def answer_extractor(
+    answer_format: str | None, *, asked: str | None = None
+) -> Extractor | MathExtractor | None:
     """What finds the comparable answers of one request; None for free-form text.
 
     Like `suffice.evals.extract.extractor`, but `math` compares by value. Raises MissingExtra.
     """
     if answer_format != "math":
-        return extractor(answer_format)
+        return extractor(answer_format, asked=asked)
     if find_spec("math_verify") is None:
         raise MissingExtra.of("math-verify", "math", "answer format math")
     return MathExtractor(shared_verifier())
@@ -201,15 +271,34 @@ def _serve(pipe: Connection) -> None:
     except ImportError:
         pipe.send(False)
         return
+    from sympy import Basic, Float, Rational, UnevaluatedExpr  # noqa: PLC0415
+
     logging.disable(logging.WARNING)  # it warns that its own limit is off: ours is the parent
     pipe.send(True)
     targets = (LatexExtractionConfig(), ExprExtractionConfig())
+    hundredth = Rational(1, 100)
+
+    def exactly(value: Any) -> Any:
+        """Decimals as the fractions that they are, so that nothing is rounded to be equal."""
+        if not isinstance(value, Basic):
+            return value
+        changed: dict[Any, Any] = {each: Rational(str(each)) for each in value.atoms(Float)}
+        changed |= {
+            each: hundredth for each in value.atoms(UnevaluatedExpr) if each.args == (hundredth,)
+        }
+        return value.xreplace(changed) if changed else value
 
     @lru_cache(maxsize=256)
     def parsed(text: str) -> Any:
         # No limit of its own: it would need signals, and the parent kills us anyway.
         wrapped = text if "$" in text else f"${text}$"
-        return parse(wrapped, extraction_config=targets, parsing_timeout=None)
+        return [
+            exactly(each)
+            for each in parse(wrapped, extraction_config=targets, parsing_timeout=None)
+        ]
+
+    def same(left: Any, right: Any) -> bool:
+        return bool(verify(left, right, numeric_precision=DIGITS, timeout_seconds=None))
 
     while True:
         try:
@@ -217,4 +306,5 @@ def _serve(pipe: Connection) -> None:
         except EOFError:
             return
         left, right = parsed(a), parsed(b)
-        pipe.send(bool(left and right and verify(left, right, timeout_seconds=None)))
+        # Both ways, since "x = 5" answers 5 but 5 does not say x = 5: equality is symmetric.
+        pipe.send(bool(left and right and same(left, right) and same(right, left)))

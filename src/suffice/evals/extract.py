@@ -4,14 +4,16 @@ An extractor gives None where it finds nothing, which casts no vote. Free-form t
 extractor: it is never voted on.
 
     boxed          the last \\boxed{…}, as text
-    number         the last number; 1,000 = 1000 = 1000.0 = 1e3, 50% = 50; a fraction is two
-    math           the last box, else the last number, as text (suffice.evals.equivalence makes
-                   answers of equal value one)
-    choice         the last choice letter that the text commits to: answer: B, else option B,
-                   else (B), **B**
+    number         the one number that the text answers with, by value: 1,000 = 1000.0 = 1e3,
+                   3/4 = 0.75, 50% = 0.5; where the question speaks of percent, 50% = 50
+    math           the last box, else the number, as text (suffice.evals.equivalence makes answers
+                   of equal value one)
+    choice         the choice letters that the text commits to: B, or several in order: AC
     json           the last JSON object or array, keys sorted, numbers by value
     tool           the tool calls, order and spelling of their JSON arguments aside
     regex:PATTERN  the last match's first group (the whole match without groups)
+
+How numbers and choices are found: suffice.evals.answers.numbers, suffice.evals.answers.choices.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from typing import Any, Final
 
 from suffice.core.completions import Completion
 from suffice.core.errors import InputError, UnknownName
-from suffice.evals.boxes import last_boxed
-from suffice.evals.choice_answers import choice_answer
-from suffice.evals.number_answers import Answer, number_answer
-from suffice.evals.numerals import canonical, whole
-from suffice.evals.units import CURRENCIES
+from suffice.evals.answers.boxes import last_boxed
+from suffice.evals.answers.choices import choice_answer
+from suffice.evals.answers.numbers import PERCENT_WORDS, Answer, number_answer, written_in_percent
+from suffice.evals.answers.numerals import canonical, whole
+from suffice.evals.answers.units import MONEY, NONE
 
 Extractor = Callable[[Completion], str | None]
 
@@ -41,8 +43,11 @@ MOST_READ_AGAIN = 2_000_000
 _FENCE = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)```", re.DOTALL)
 
 
-def extractor(answer_format: str | None) -> Extractor | None:
-    """The extractor that `answer_format` names; None for free-form text (None or "text")."""
+def extractor(answer_format: str | None, *, asked: str | None = None) -> Extractor | None:
+    """The extractor that `answer_format` names; None for free-form text (None or "text").
+
+    `asked` is the question: where it speaks of percent, the percent sign of a number is its unit.
+    """
     if answer_format is None or answer_format == "text":
         return None
     if answer_format.startswith("regex:"):
@@ -50,7 +55,15 @@ def extractor(answer_format: str | None) -> Extractor | None:
     if answer_format not in EXTRACTORS:
         known = [*EXTRACTORS, "regex:PATTERN", "text"]
         raise UnknownName.of("answer format", answer_format, known, f"(known: {', '.join(known)})")
+    if answer_format == "number" and asked is not None and speaks_of_percent(asked):
+        return percent_number
     return EXTRACTORS[answer_format]
+
+
+def speaks_of_percent(question: str) -> bool:
+    """Whether a question asks in percent, or may: 25% and 25 then are one answer to it."""
+    low = question.lower()
+    return any(word in low for word in PERCENT_WORDS)
 
 
 def boxed(completion: Completion) -> str | None:
@@ -65,8 +78,7 @@ def number(completion: Completion) -> str | None:
 
 def percent_number(completion: Completion) -> str | None:
     """The same for a question that asks in percent: there 25% and 25 are one answer."""
-    found = number_answer(completion.text)
-    return _spelled(found._replace(value=found.value * 100) if found.percent and found.value is not None else found)
+    return _spelled(number_answer(completion.text).in_percent)
 
 
 def _spelled(found: Answer) -> str | None:
@@ -78,10 +90,17 @@ def math_answer(completion: Completion) -> str | None:
     return last_boxed(completion.text) or number(completion)
 
 
-def canonical_number(text: str) -> str | None:
-    """The one spelling of a text that is one number and nothing else; None if it is not."""
+def canonical_number(text: str, *, percent: bool = False) -> str | None:
+    """The one spelling of a text that is one number and nothing else; None if it is not.
+
+    A sign of money is no more than decoration; other units are not a number alone. `percent`: the
+    question asks in percent, so that 25% is 25.
+    """
     found = whole(text)
-    return None if found is None or found.unit.measures not in ("", *CURRENCIES) else canonical(found.value)
+    if found is None or found.unit not in (NONE, *MONEY):
+        return None
+    signed = Answer(found.value, written_in_percent(text))
+    return _spelled(signed.in_percent if percent else signed)
 
 
 def choice(completion: Completion) -> str | None:

@@ -32,7 +32,7 @@ def extractor_of(request: Request) -> Extract | None:
     wanted = request.answer_format
     if wanted is not None and wanted.startswith(PREFIX):
         return linear_regex(wanted.removeprefix(PREFIX))
-    return answer_extractor(wanted)
+    return answer_extractor(wanted, asked=request.asked)
 
 
 def check_answer_format(wanted: str) -> None:

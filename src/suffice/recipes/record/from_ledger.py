@@ -142,23 +142,24 @@ def _samples(record: Record, answer_format: str | None) -> Iterator[_Said]:
         for row in record["sample_rows"]
         if row["purpose"] == "answer" and row["status"] == "finished"
     ]
+    asked = Question(dataset="ledger", name="", messages_json=_messages(record["prompt"])).prompt
     if not record["sample_rows"]:  # passed through: the request was its own sample
         text = passed_text(record["output"])
         model = record["served_model"] or record["model"]
         if text is not None and model:
-            yield _Said(model, _extracted(text, answer_format), text, True, record)
+            yield _Said(model, _extracted(text, answer_format, asked), text, True, record)
         return
     for row in rows:
         accepted = row["sample"] == record["accepted_sample"]
         text = record["output"] if accepted else ""
         answer = row["answer"]
         if answer is None and accepted:
-            answer = _extracted(text, answer_format)
+            answer = _extracted(text, answer_format, asked)
         yield _Said(row["model"], answer, text, accepted, row)
 
 
-def _extracted(text: str, answer_format: str | None) -> str | None:
-    extract = extractor(answer_format)
+def _extracted(text: str, answer_format: str | None, asked: str) -> str | None:
+    extract = extractor(answer_format, asked=asked)
     if extract is None:
         return None
     return extract(Completion(text=text, finish_reason="stop", usage=Usage()))

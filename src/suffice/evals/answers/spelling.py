@@ -42,22 +42,24 @@ class _Characters(dict[int, str]):
 
 
 def _one(character: str) -> str:
-    if character in _APART:
-        return _APART[character]
-    if character.isspace():
-        return "\n" if character in "\u2028\u2029\u0085" else " "
     digit = unicodedata.decimal(character, None)
-    if digit is not None:
-        return str(digit)
     form = unicodedata.decomposition(character)
-    if form.startswith("<super>"):
+    if character in _APART:
+        found = _APART[character]
+    elif character.isspace():
+        found = "\n" if character in "\u2028\u2029\u0085" else " "
+    elif digit is not None:
+        found = str(digit)
+    elif form.startswith("<super>"):
         raised = unicodedata.normalize("NFKC", character).replace("\u2212", "-")
-        return "".join(_RAISED + each for each in raised)
-    if form.startswith("<fraction>"):
-        return _VULGAR + unicodedata.normalize("NFKC", character).replace("\u2044", "/")
-    if form.startswith(("<wide>", "<sub>", "<font>")):  # full-width, subscript, mathematical
-        return unicodedata.normalize("NFKC", character)
-    return character
+        found = "".join(_RAISED + each for each in raised)
+    elif form.startswith("<fraction>"):
+        found = _VULGAR + unicodedata.normalize("NFKC", character).replace("\u2044", "/")
+    elif form.startswith(("<wide>", "<sub>", "<font>")):  # full-width, subscript, mathematical
+        found = unicodedata.normalize("NFKC", character)
+    else:
+        found = character
+    return found
 
 
 _CHARACTERS = _Characters()
@@ -141,5 +143,7 @@ def _repeated(match: re.Match[str]) -> str:
     """0.1\\overline{6} as a fraction."""
     whole, once, again = match.groups()
     shift = 10 ** len(once)
-    value = Fraction(int(whole + once), shift) + Fraction(int(again), shift * (10 ** len(again) - 1))
+    value = Fraction(int(whole + once), shift) + Fraction(
+        int(again), shift * (10 ** len(again) - 1)
+    )
     return f"{value.numerator}/{value.denominator}"

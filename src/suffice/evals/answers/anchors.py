@@ -8,24 +8,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_TAG = re.compile(r"<(?:final_)?answer>(.{0,2000}?)</(?:final_)?answer>", re.IGNORECASE | re.DOTALL)
+_OPENED = ("<answer>", "<final_answer>")
+# So much behind an anchor is looked at.
+_WINDOW = 1000
 _HASHES = re.compile(r"^[ \t>*]*#{4}(?!#)[ \t]*(?=\S)", re.MULTILINE)
 _FENCE = re.compile(r"```[^\n`]*\n.*?(?:```|\Z)", re.DOTALL)
 
 # In lower case. Words that are part of others ("answer" of "the answer") are found by the shorter.
 _FINAL = (
     "final answer", "final result", "endgültige antwort", "respuesta final", "réponse finale",
-    "risposta finale", "resposta final", "окончательный ответ", "最终答案", "最終答案", "最終的な答え",
-    "최종 답", "최종 정답", "jawaban akhir", "nihai cevap",
+    "risposta finale", "resposta final", "окончательный ответ", "最终答案", "最終答案",
+    "最終的な答え", "최종 답", "최종 정답", "jawaban akhir", "nihai cevap",
 )  # fmt: skip
 _ANSWER = (
     "answer", "ans", "antwort", "respuesta", "réponse", "reponse", "risposta", "resposta",
     "antwoord", "svar", "vastaus", "odpowiedź", "odpowiedz", "odpověď", "odpoveď", "ответ",
-    "відповідь", "отговор", "одговор", "odgovor", "răspuns", "válasz", "απάντηση", "cevap", "yanıt",
-    "jawaban", "đáp án", "câu trả lời", "lösung", "solución", "soluzione", "solução", "答案", "答え",
-    "答：", "答:", "正解", "解答", "回答", "正确选项", "正確選項", "故选", "故選", "应选", "應選", "因此选",
-    "所以选", "所以選", "选择", "選擇", "选", "選", "선택", "정답", "답은", "답:", "답：", "الإجابة", "الاجابة", "الجواب",
-    "پاسخ", "جواب", "תשובה", "उत्तर", "উত্তর", "คำตอบ", "பதில்",
+    "відповідь", "отговор", "одговор", "odgovor", "răspuns", "válasz", "απάντηση", "cevap",
+    "yanıt", "jawaban", "đáp án", "câu trả lời", "lösung", "solución", "soluzione", "solução",
+    "答案", "答え", "答：", "答:", "正解", "解答", "回答", "正确选项", "正確選項",
+    "故选", "故選", "应选", "應選", "因此选", "所以选", "所以選", "选择", "選擇", "选", "選",
+    "선택", "정답", "답은", "답:", "답：", "الإجابة", "الاجابة", "الجواب", "پاسخ", "جواب",
+    "תשובה", "उत्तर", "উত্তর", "คำตอบ", "பதில்",
 )  # fmt: skip
 # Weaker: what stands behind them is often, not always, the last word.
 _RESULT = (
@@ -71,17 +74,28 @@ def told(text: str) -> str:
 
 def anchored(text: str) -> Iterator[str]:
     """What follows each place at which the text says that its answer comes, best place first."""
-    for tag in reversed(list(_TAG.finditer(text))):
-        yield tag[1]
-    hashes = [match.end() for match in _HASHES.finditer(text)]
-    if hashes:
-        yield text[hashes[-1] :]
     low = _lower(text)
+    tagged = _tagged(text, low)
+    if tagged is not None:
+        yield tagged
+    hashes = [match.end() for match in _HASHES.finditer(text)] if "####" in text else []
+    if hashes:
+        yield text[hashes[-1] : hashes[-1] + _WINDOW]
     for words in KINDS:
         for place in sorted({place for word in words for place in _ends(low, word)}, reverse=True):
             link = _LINK.match(text, place)
             if link is not None:
-                yield text[link.end() :]
+                yield text[link.end() : link.end() + _WINDOW]
+
+
+def _tagged(text: str, low: str) -> str | None:
+    """Inside the last <answer>…</answer>."""
+    end = max(low.rfind("</answer>"), low.rfind("</final_answer>"))
+    for opened in _OPENED:
+        start = low.rfind(opened, 0, end) if end > 0 else -1
+        if start >= 0:
+            return text[start + len(opened) : end]
+    return None
 
 
 def _ends(low: str, word: str) -> Iterator[int]:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from suffice.evals.answer_anchors import anchored, told
-from suffice.evals.boxes import last_boxed
-from suffice.evals.number_spelling import plain
-from suffice.evals.number_words import first_words, value_of
-from suffice.evals.numerals import Numeral, decimal_comma, find, whole
+from suffice.evals.answers.anchors import anchored, told
+from suffice.evals.answers.boxes import last_boxed
+from suffice.evals.answers.numerals import Numeral, decimal_comma, find, whole
+from suffice.evals.answers.spelling import plain
+from suffice.evals.answers.words import first_words, value_of
 
 # An anchor announces what stands close behind it.
 _NEAR_CHARACTERS = 80
@@ -32,9 +32,9 @@ _AND_ANOTHER = re.compile(r"(?:\s[^\W\d_]+){0,2},?\s(?:and|und|et|y|e)\s", re.IG
 _SPACED_SIGN = re.compile(r"\A[*$]{0,4}-\s(?=[$€£]?\.?\d)")
 _GIVES = re.compile(r"\s?(?:=|\bequals\b|\bis\b|\bgives\b|\bmakes\b|\bor\b)", re.IGNORECASE)
 _SECONDARY = re.compile(
-    r"(?:\bnot|\binstead of|\brather than|\bas opposed to|\bstep|\bsteps|\bequation|\beq\.|\bfigure|"
-    r"\btable|\bquestion|\bproblem|\bexercise|\bpart|\bcase|\bexample|\bsection|\bchapter|\bpage|"
-    r"\bline|\bmethod|\bversion|\bnot just|\bnot only|\[|(?<!#)#)\s?[-$]?\Z",
+    r"(?:\b(?:not|not just|not only|instead of|rather than|as opposed to|steps?|equation|eq\.|"
+    r"figure|table|question|problem|exercise|part|case|example|section|chapter|page|line|method|version)|"
+    r"\[|(?<!#)#)\s?[-$]?\Z",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
@@ -56,8 +56,17 @@ _SUBTOTAL = re.compile(
 
 
 _BRACKET = re.compile(r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]")
-_THAT_IS = re.compile(r"(?<=[\d\w]),?\s(?:i\.\s?e\.|e\.\s?g\.|that is,)[^.!?\n]{0,200}", re.IGNORECASE)
+_THAT_IS = re.compile(
+    r"(?<=[\d\w]),?\s(?:i\.\s?e\.|e\.\s?g\.|that is,)[^.!?\n]{0,200}", re.IGNORECASE
+)
 _NUMBER_BEFORE = re.compile(r"\d[*$%]{0,3}(?:\s[^\W\d_]+){0,3}\s?\Z")
+
+
+# What a percent sign or its name looks like, in answers and in questions.
+PERCENT_WORDS = (
+    "%", "％", "٪", "percent", "per cent", "prozent", "procent", "pourcent", "pour cent", "porcent",
+    "por ciento", "por cento", "per cento", "процент", "百分", "パーセント", "퍼센트",
+)  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -66,6 +75,13 @@ class Answer(NamedTuple):
     value: Fraction | None
     percent: bool = False  # written with a percent sign
 
+    @property
+    def in_percent(self) -> Answer:
+        """The same with the percent sign as a unit: 25% is 25."""
+        if self.value is None or not self.percent:
+            return self
+        return Answer(self.value * 100)
+
 
 NOTHING = Answer(None)
 
@@ -73,7 +89,7 @@ NOTHING = Answer(None)
 def number_answer(text: str) -> Answer:
     """The number that a text answers with."""
     if len(text) <= _NEAR_CHARACTERS and (entire := whole(text)) is not None:
-        return Answer(entire.value, _percent(text))
+        return Answer(entire.value, written_in_percent(text))
     box = last_boxed(text)
     if box is not None and (inside := _of_box(box)) is not None:
         return inside
@@ -99,10 +115,10 @@ def _of_box(content: str) -> Answer | None:
         text = right
     said = whole(text)
     if said is not None:
-        return Answer(said.value, _percent(text))
+        return Answer(said.value, written_in_percent(text))
     found = list(find(text))
     if len(found) == 1 and found[0].value is not None and not re.search(r"[\\^√π=<>±:!]", text):
-        return Answer(found[0].value, _percent(text))
+        return Answer(found[0].value, written_in_percent(text))
     return NOTHING
 
 
@@ -117,14 +133,19 @@ def _announced(behind: str, *, comma: bool) -> Answer | None:
         return None if words is None else Answer(words)
     if re.search(r"\b(?:yes|no|true|false)\b", sentence[: found[0].start], re.IGNORECASE):
         return None
-    corrected = _CORRECTED.search(behind, len(sentence))
-    if corrected is not None and any(n.value is not None for n in find(behind[corrected.end() :], comma=comma)):
+    corrected = _CORRECTED.search(behind, found[0].end)
+    if corrected is not None and any(
+        n.value is not None for n in find(behind[corrected.end() :], comma=comma)
+    ):
         return None
-    at = 0
     summed = _SUMMED.search(sentence, 0, found[0].start) is not None
-    if len(found) > 1 and not summed and (
-        _BETWEEN.search(sentence, 0, found[0].start)
-        or _AND_ANOTHER.fullmatch(sentence, found[0].end, found[1].start)
+    if (
+        len(found) > 1
+        and not summed
+        and (
+            _BETWEEN.search(sentence, 0, found[0].start)
+            or _AND_ANOTHER.fullmatch(sentence, found[0].end, found[1].start)
+        )
     ):
         return NOTHING
     chosen = _through(sentence, found, len(found) - 1 if summed else 0)
@@ -181,7 +202,9 @@ def _last(text: str, *, comma: bool) -> Answer:
     spare: Numeral | None = None
     chosen: Numeral | None = None
     pointer = 0
+    last: Numeral | None = None
     for each in find(text, comma=comma):
+        last = each
         if each.value is None or each.operand:
             continue
         while pointer < len(aside) and aside[pointer][1] <= each.start:
@@ -191,14 +214,14 @@ def _last(text: str, *, comma: bool) -> Answer:
             spare = each
         else:
             chosen = each
+    if last is not None and last.operand and not text[last.end :].strip(" =+-*/×÷\n"):
+        return NOTHING
     if chosen is None:
         return NOTHING if spare is None else _answer(text, spare)
     return _answer(text, _of_its_sentence(text, chosen, comma=comma))
 
 
-def _of_its_sentence(
-    text: str, chosen: Numeral, *, comma: bool
-) -> Numeral:
+def _of_its_sentence(text: str, chosen: Numeral, *, comma: bool) -> Numeral:
     """Where the last number's sentence says "the total is", the number that follows that."""
     begin = max(text.rfind(mark, 0, chosen.start) for mark in (". ", "\n", "! ", "? ")) + 1
     begin = max(begin, chosen.start - _SENTENCE_CHARACTERS)
@@ -245,8 +268,10 @@ def _remark(text: str, bracket: re.Match[str]) -> bool:
 
 
 def _answer(text: str, numeral: Numeral) -> Answer:
-    return Answer(numeral.value, _percent(text[numeral.start : numeral.end]))
+    return Answer(numeral.value, written_in_percent(text[numeral.start : numeral.end]))
 
 
-def _percent(text: str) -> bool:
-    return re.search(r"%|percent|per cent|prozent|百分|процент|pour ?cent|por ci?ento", text, re.I) is not None
+def written_in_percent(text: str) -> bool:
+    """Whether a number's own text has a percent sign or its name."""
+    low = text.lower()
+    return any(word in low for word in PERCENT_WORDS)

@@ -8,14 +8,34 @@ from fractions import Fraction
 _SMALL = {
     word: number
     for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen".split()
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+        ]
     )
 }
 _TENS = {
     word: 10 * number
     for number, word in enumerate(
-        "twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2
+        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
     )
 }
 _LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -43,26 +63,27 @@ def value_of(text: str) -> Fraction | None:
     words = [word for word in _WORD.findall(text.lower()) if word != "and"]
     if not words or len(words) > 16:
         return None
-    if words[-1] in _PARTS:
-        above = value_of(" ".join(words[:-1])) if words[:-1] not in ([], ["a"]) else Fraction(1)
-        return None if above is None else above / _PARTS[words[-1]]
+    if words[-1] not in _PARTS:
+        return _cardinal(words)
+    above = Fraction(1) if words[:-1] in ([], ["a"]) else _cardinal(words[:-1])
+    return None if above is None else above / _PARTS[words[-1]]
+
+
+def _cardinal(words: list[str]) -> Fraction | None:
     total = group = 0
     last = 10**15  # what may still be added must be smaller
     for word in words:
-        if word in _SMALL or word in _TENS:
-            value = _SMALL.get(word, _TENS.get(word, 0))
-            if value >= last or (value == 0 and len(words) > 1):
-                return None
-            group += value
-            last = 10 if word in _TENS else 1
+        value = _SMALL.get(word, _TENS.get(word))
+        fits = False
+        if value is not None:
+            fits = value < last and (value > 0 or len(words) == 1)
+            group, last = group + value, 10 if word in _TENS else 1
         elif word == "hundred":
-            if not 0 < group < 100:
-                return None
+            fits = 0 < group < 100
             group, last = group * 100, 100
         elif word in _LARGE:
-            if not group or (total and total < _LARGE[word]):
-                return None
+            fits = group > 0 and (total == 0 or total >= _LARGE[word])
             total, group, last = total + group * _LARGE[word], 0, 1000
-        else:
+        if not fits:
             return None
     return Fraction(total + group)

@@ -25,11 +25,9 @@ def last_boxed(text: str) -> str | None:
             began = opened.pop()
             if began is not None and began > start:
                 start, end = began, match.start()
-    bare = None
-    for bare in _BARE.finditer(text):
-        pass
-    if bare is not None and bare.start() > start:
-        return bare[1].rstrip(".,;:!?)") or None
+    bare = list(_BARE.finditer(text))
+    if bare and bare[-1].start() > start:
+        return bare[-1][1].rstrip(".,;:!?)") or None
     return (trimmed(text[start:end]) or None) if start >= 0 else None
 
 

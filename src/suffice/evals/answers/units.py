@@ -71,13 +71,37 @@ _OTHERS = (
 _UNITS |= {name: Unit(name, Fraction(1)) for name in _OTHERS.split() if name not in _UNITS}
 _PIECE = re.compile(r"([^\W\d_]+|[°$€£¥₹¢]C?F?)\.?(?: ?\^ ?\{? ?(-?\d) ?\}?|(-?\d))?")
 # Words that join a second thing to the number.
-_JOINING = frozenset("and or to by of is are not plus minus times x vs y und oder et ou".split())
+_JOINING = frozenset(
+    [
+        "and",
+        "or",
+        "to",
+        "by",
+        "of",
+        "is",
+        "are",
+        "not",
+        "plus",
+        "minus",
+        "times",
+        "x",
+        "vs",
+        "y",
+        "und",
+        "oder",
+        "et",
+        "ou",
+    ]
+)
 _MOST_CHARACTERS = 60  # longer words behind a number are a sentence
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
-# What money is measured in; its sign is dropped where a number alone is asked for.
-CURRENCIES = frozenset(f"{name}^1" for name in ("dollars", "euros", "pounds sterling", "yen", "rupees"))
 NONE = Unit("", Fraction(1))
+# Whole units of money: their signs are dropped where a number alone is asked for.
+MONEY = tuple(
+    Unit(f"{name}^1", Fraction(1))
+    for name in ("dollars", "euros", "pounds sterling", "yen", "rupees")
+)
 
 
 def one_letter(name: str) -> bool:
@@ -107,7 +131,9 @@ def unit_of(text: str) -> Unit | None:
             return None
         for piece in pieces:
             name, exponent = piece[1], piece[2] or piece[3]
-            if name.lower() in _JOINING or (len(name) == 1 and name.isascii() and not is_unit(name)):
+            if name.lower() in _JOINING or (
+                len(name) == 1 and name.isascii() and not is_unit(name)
+            ):
                 return None
             if name.lower() in _POWERS and not exponent:
                 power = _POWERS[name.lower()]

@@ -1,0 +1,1 @@
+"""What a text answers with: numbers, units, choice letters, boxes."""

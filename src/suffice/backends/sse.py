@@ -1,19 +1,28 @@
 """Server-sent events from bytes as they arrive, however the network cuts them.
 
-A push parser: `feed` takes any piece of the stream and returns the events that it completed,
-`flush` ends the stream. The events depend on the concatenated bytes only, never on the cuts.
+`EventSplitter` cuts a stream into whole events and keeps every byte, for who passes them on;
+`SseParser` reads what they say. Both see the same events: a line ends with LF, CR LF or CR, an event
+with an empty line. What comes out depends on the concatenated bytes only, never on the cuts.
 The format is the WHATWG HTML standard, section 9.2 (event stream interpretation).
 """
 
 from __future__ import annotations
 
-import codecs
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from suffice.core.errors import SufficeError
 
 # A chunk of a chat completion is a few kB; with 20 top log-probabilities for a few tokens, tens.
 LARGEST_EVENT_BYTES = 8 * 2**20
+
+_END_OF_LINE = rb"(?:\r\n|\n|\r(?!\n))"
+_EMPTY_LINE = re.compile(_END_OF_LINE * 2)
+_LINES = re.compile(rb"\r\n|\n|\r")
+# An empty line is four bytes at most; so many from before may be the beginning of one.
+_OVERLAP = 3
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SseOverflow(SufficeError, ValueError):
@@ -28,22 +37,105 @@ class ServerSentEvent:
     event: str = "message"
 
 
+class EventSplitter:
+    """Cuts a byte stream after the last event that is whole; the rest waits for more."""
+
+    __slots__ = ("_largest", "_pieces", "_size", "_tail")
+
+    def __init__(self, *, largest_event_bytes: int = LARGEST_EVENT_BYTES) -> None:
+        self._largest = largest_event_bytes
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._tail = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """The bytes of all events that `piece` completes. Raises SseOverflow."""
+        seen = self._tail + piece
+        end = _last_end(seen)
+        if end is None:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            self._tail = seen[-_OVERLAP:]
+            whole = b""
+        else:
+            self._pieces.append(piece)
+            data = b"".join(self._pieces) if len(self._pieces) > 1 else piece
+            cut = len(data) - len(seen) + end
+            whole, rest = data[:cut], data[cut:]
+            self._pieces, self._size, self._tail = [rest], len(rest), rest[-_OVERLAP:]
+        if self._size > self._largest:
+            raise self._overflow()
+        return whole
+
+    def rest(self) -> bytes:
+        """What the end of the stream left without its empty line."""
+        rest = b"".join(self._pieces)
+        self._pieces, self._size, self._tail = [], 0, b""
+        return rest
+
+    def check(self, block: bytes) -> None:
+        """Raise SseOverflow if a whole event is too large."""
+        if len(block) > self._largest:
+            raise self._overflow()
+
+    def _overflow(self) -> SseOverflow:
+        return SseOverflow(
+            f"an event of the stream exceeds {self._largest} bytes; "
+            "the server is not sending server-sent events"
+        )
+
+
+def blocks(whole: bytes) -> Iterator[tuple[bytes, int]]:
+    """The events in what `EventSplitter.feed` gave, each with where it ends in there."""
+    at = 0
+    if b"\r" not in whole:
+        for block in whole.split(b"\n\n")[:-1]:
+            at += len(block) + 2
+            yield block, at
+        return
+    for gap in _EMPTY_LINE.finditer(whole):
+        yield whole[at : gap.start()], gap.end()
+        at = gap.end()
+
+
+def event_in(block: bytes) -> ServerSentEvent | None:
+    """What an event says; None if it has no data (comments, keep-alives)."""
+    if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
+        return ServerSentEvent(data=block[6:].decode(errors="replace"))
+    data: list[bytes] = []
+    event = b""
+    for line in _LINES.split(block.removeprefix(_BYTE_ORDER_MARK)):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            event = value.removeprefix(b" ")
+        # A leading colon is a comment; id and retry serve reconnection, which a generation cannot
+        # use.
+    if not data:
+        return None
+    return ServerSentEvent(
+        data=b"\n".join(data).decode(errors="replace"),
+        event=event.decode(errors="replace") or "message",
+    )
+
+
 class SseParser:
     """Turns a byte stream into events. Not reusable after `flush`."""
 
     def __init__(self, *, largest_event_bytes: int = LARGEST_EVENT_BYTES) -> None:
-        self._largest = largest_event_bytes
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode
-        self._line: list[str] = []
-        self._line_size = 0
-        self._ended_with_cr = False
-        self._data: list[str] = []
-        self._data_size = 0
-        self._event = ""
+        self._splitter = EventSplitter(largest_event_bytes=largest_event_bytes)
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Events that `chunk` completes, in order. Raises SseOverflow."""
-        return self._take(self._decode(chunk))
+        whole = self._splitter.feed(chunk)
+        found = []
+        for block, _ in blocks(whole):
+            self._splitter.check(block)
+            event = event_in(block)
+            if event is not None:
+                found.append(event)
+        return found
 
     def flush(self) -> list[ServerSentEvent]:
         """The event that the end of the stream cut short, if it has data.
@@ -51,59 +143,19 @@ class SseParser:
         The standard drops it; servers that end with `data: [DONE]` and no blank line exist, and a
         caller that parses the data sees for itself whether it is whole.
         """
-        events = self._take(self._decode(b"", final=True))
-        if self._line:
-            self._end_line(events)
-        self._dispatch(events)
-        return events
+        event = event_in(self._splitter.rest())
+        return [] if event is None else [event]
 
-    def _take(self, text: str) -> list[ServerSentEvent]:
-        events: list[ServerSentEvent] = []
-        if self._ended_with_cr and text:
-            text = text.removeprefix("\n")
-            self._ended_with_cr = False
-        self._ended_with_cr = self._ended_with_cr or text.endswith("\r")
-        # Splitting on these three only: str.splitlines also cuts at U+2028 and others, which JSON
-        # strings may hold.
-        pieces = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        for number, piece in enumerate(pieces):
-            if number:
-                self._end_line(events)
-            if piece:
-                self._line.append(piece)
-                self._line_size += len(piece)
-                self._check_size()
-        return events
 
-    def _end_line(self, events: list[ServerSentEvent]) -> None:
-        line = "".join(self._line)
-        self._line, self._line_size = [], 0
-        if not line:
-            self._dispatch(events)
-            return
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            self._data.append(value)
-            self._data_size += len(value)
-            self._check_size()
-        elif field == "event":
-            self._event = value
-        # A leading colon is a comment (keep-alive); id and retry serve reconnection, which a
-        # generation cannot use.
-
-    def _dispatch(self, events: list[ServerSentEvent]) -> None:
-        if self._data:
-            event = ServerSentEvent(data="\n".join(self._data), event=self._event or "message")
-            events.append(event)
-        self._data, self._data_size, self._event = [], 0, ""
-
-    def _check_size(self) -> None:
-        if self._line_size + self._data_size > self._largest:
-            raise SseOverflow(
-                f"an event of the stream exceeds {self._largest} characters; "
-                "the server is not sending server-sent events"
-            )
+def _last_end(data: bytes) -> int | None:
+    """Where the last empty line of `data` ends."""
+    if b"\r" not in data:
+        at = data.rfind(b"\n\n")
+        return None if at < 0 else at + 2
+    end = None
+    for gap in _EMPTY_LINE.finditer(data):
+        end = gap.end()
+    return end
 
 
 def encode_event(data: str) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.core.errors import BackendError, MalformedStream, UpstreamDisconnected
-from suffice.gateway.bypass import WholeEvents
+from suffice.gateway.event_validator import EventValidator
 
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "a\n\nb"}, "finish_reason": None}]}
 LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -21,8 +21,8 @@ def event(value: object, gap: str = "\n") -> bytes:
     return f"data: {json.dumps(value)}{gap}{gap}".encode()
 
 
-def fed(stream: bytes, cuts: list[int]) -> tuple[bytes, WholeEvents]:
-    events = WholeEvents("up")
+def fed(stream: bytes, cuts: list[int]) -> tuple[bytes, EventValidator]:
+    events = EventValidator("up")
     at, found = 0, b""
     for cut in [*sorted(cuts), len(stream)]:
         found += events.feed(stream[at:cut]) if cut > at else b""
@@ -34,7 +34,7 @@ def fed(stream: bytes, cuts: list[int]) -> tuple[bytes, WholeEvents]:
 
 @given(
     values=st.lists(st.sampled_from([CHUNK, USAGE, LAST, None]), max_size=6),
-    gap=st.sampled_from(["\n", "\r\n"]),
+    gap=st.sampled_from(["\n", "\r\n", "\r"]),
     cuts=st.lists(st.integers(0, 700), max_size=12),
 )
 def test_the_same_bytes_come_out_however_they_are_cut(
@@ -92,17 +92,17 @@ def test_text_that_looks_like_an_end_is_none() -> None:
     "data", [b"{this is not JSON}", b"[1]", b'{"choices": [3]}', b'{"choices": 7}', b"\xff\xfe"]
 )
 def test_what_is_no_chunk_is_malformed(data: bytes) -> None:
-    events = WholeEvents("up")
+    events = EventValidator("up")
     good = event(CHUNK)
     assert events.feed(good + b"data: " + data + b"\n\n" + good) == good
     assert isinstance(events.broken, MalformedStream)
 
 
 def test_an_event_without_end_is_too_large() -> None:
-    events = WholeEvents("up")
+    events = EventValidator("up")
     fed_bytes = 0
     while events.broken is None:
         fed_bytes += 100_000
         assert events.feed(b"data: " + b"x" * 100_000) == b""
         assert fed_bytes < 10_000_000
-    assert "larger than" in str(events.broken)
+    assert "exceeds 8388608 bytes" in str(events.broken)

@@ -68,7 +68,13 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
 def config_for(*urls: str, patience_s: float = 0.6, **settings: Any) -> GatewayConfig:
     settings.setdefault("keep_alive_s", 0.1)
     upstreams = tuple(
-        UpstreamConfig(url=url, connect_s=1.0, first_byte_s=patience_s, silence_s=patience_s)
+        UpstreamConfig(
+            url=url,
+            connect_s=1.0,
+            first_byte_s=patience_s,
+            silence_s=patience_s,
+            answer_s=patience_s,
+        )
         for url in urls
     )
     return GatewayConfig(upstreams=upstreams, **settings)

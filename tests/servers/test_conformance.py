@@ -225,11 +225,10 @@ def test_a_wish_for_an_answer_format_is_not_passed_by(shared_stack: Any) -> None
 @pytest.mark.parametrize(
     "call",
     [
-        lambda client: client.embeddings.create(model="fake", input="x"),
-        lambda client: client.responses.create(model="fake", input="x"),
-        lambda client: client.moderations.create(input="x"),
-        lambda client: client.images.generate(prompt="x"),
         lambda client: client.files.list(),
+        lambda client: client.files.create(file=b"x", purpose="batch"),
+        lambda client: client.fine_tuning.jobs.create(model="fake", training_file="x"),
+        lambda client: client.vector_stores.create(name="x"),
         lambda client: client.chat.completions.list(),
     ],
 )

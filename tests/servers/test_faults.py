@@ -26,7 +26,7 @@ from tests.servers.faults import FAULTS, Fault
 
 QUESTION = b'{"model": "fake", "stream": true, "messages": [{"role": "user", "content": "x"}]}'
 ABLE = Capabilities(models=("fake",))
-QUICK = Timeouts(connect_s=2.0, first_byte_s=0.8, silence_s=0.8)
+QUICK = Timeouts(connect_s=2.0, first_byte_s=0.8, silence_s=0.8, answer_s=0.8)
 
 
 def config(**traffic: Any) -> GatewayConfig:

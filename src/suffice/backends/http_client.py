@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from suffice.backends.http_connection import MOST_BYTES, Connection, HttpResponse, said
 from suffice.backends.http_proxy import authorization, connect_through, header_lines, proxy_of
 from suffice.backends.upstream_url import checked_url
-from suffice.core.errors import UpstreamDisconnected, UpstreamRefused, UpstreamTimeout
+from suffice.core.errors import UpstreamDisconnected, UpstreamRefused, UpstreamUnreachable
 
 logger = logging.getLogger("suffice.backends")
 
@@ -74,6 +74,7 @@ class HttpClient:
         *,
         first_byte_s: float,
         headers: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
     ) -> HttpResponse:
         """Status and headers of a POST of `body` (None: a GET); the rest is read from it.
 
@@ -84,7 +85,7 @@ class HttpClient:
         if headers:
             lines += header_lines(headers)
         if body is not None:
-            lines += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            lines += f"content-type: {content_type}\r\ncontent-length: {len(body)}\r\n"
         data = f"{lines}\r\n".encode("latin-1") + (body or b"")
         if self._turns or (not self._idle and self._places >= self._most_open):
             idle = await self._turn(first_byte_s)
@@ -214,7 +215,7 @@ class HttpClient:
         except TimeoutError:
             self._drop(connection)
             limit_s = self._connect_s
-            raise UpstreamTimeout(
+            raise UpstreamUnreachable(
                 f"{self.name} did not accept a connection within {limit_s:g} s"
             ) from None
         except ssl.SSLError as error:

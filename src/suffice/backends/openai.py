@@ -269,12 +269,16 @@ class OpenAIBackend:
         query: str = "",
         first_byte_s: float | None = None,
         headers: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
     ) -> HttpResponse:
         """Like `open`, for a caller who reads piece by piece and closes the answer himself."""
         limit_s = self.timeouts.first_byte_s if first_byte_s is None else first_byte_s
         asked = self.address.path(path, query)
         try:
-            return await self._client.send(asked, content, first_byte_s=limit_s, headers=headers)
+            return await self._client.send(
+                asked, content,
+                first_byte_s=limit_s, headers=headers, content_type=content_type,
+            )  # fmt: skip
         except UpstreamRefused:
             self._found.clear()  # what answers there next may be another engine
             self._takes_stream_options = None

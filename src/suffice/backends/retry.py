@@ -22,6 +22,7 @@ from suffice.core.errors import (
     UpstreamRefused,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamUnreachable,
 )
 from suffice.core.settings import STRICT, About
 
@@ -64,8 +65,16 @@ class Attempts(Generic[T]):
     """
 
     def __init__(
-        self, upstreams: Sequence[T], config: RetryConfig, *, rng: random.Random | None = None
+        self,
+        upstreams: Sequence[T],
+        config: RetryConfig,
+        *,
+        streamed: bool = True,
+        rng: random.Random | None = None,
     ) -> None:
+        """An answer that is not `streamed` is not asked for again after a time-out: whatever was
+        silent for so long was at work, and another upstream would begin it anew."""
+        self._streamed = streamed
         self._config = config
         self._left = list(upstreams)
         self._again: list[T] = []
@@ -86,7 +95,7 @@ class Attempts(Generic[T]):
         Raises the error that describes the whole if nothing is left to try.
         """
         current = self._left.pop(0)
-        here, elsewhere = _worth(error)
+        here, elsewhere = _worth(error, self._streamed)
         if not (here or elsewhere):
             raise error
         self._worst = _more_telling(self._worst, error)
@@ -106,14 +115,18 @@ class Attempts(Generic[T]):
         return wait_s
 
 
-def _worth(error: BackendError) -> tuple[bool, bool]:
+def _worth(error: BackendError, streamed: bool) -> tuple[bool, bool]:
     """Whether to try again on the same upstream, and whether on another."""
     match error:
         case UpstreamRejected(status=status):
             return status in _TRANSIENT, status in _TRANSIENT or status in _ELSEWHERE
         case UpstreamRefused() | UpstreamDisconnected():
             return True, True
-        case UpstreamTimeout() | MalformedStream():
+        case UpstreamUnreachable():
+            return False, True
+        case UpstreamTimeout():
+            return False, streamed
+        case MalformedStream():
             return False, True  # it has cost its time once already; it will not learn to speak
         case _:
             return False, False

@@ -1,8 +1,8 @@
 """Server-sent events from bytes as they arrive, however the network cuts them.
 
 `EventSplitter` cuts a stream into whole events and keeps every byte, for who passes them on;
-`SseParser` reads what they say. Both see the same events: a line ends with LF, CR LF or CR, an event
-with an empty line. What comes out depends on the concatenated bytes only, never on the cuts.
+`SseParser` reads what they say. Both see the same events: a line ends with LF, CR LF or CR, an
+event with an empty line. What comes out depends on the concatenated bytes only, never on the cuts.
 The format is the WHATWG HTML standard, section 9.2 (event stream interpretation).
 """
 

@@ -13,6 +13,7 @@ SufficeError
 ├── BackendError        (RuntimeError)   an upstream engine failed while it served a request
 │   ├── UpstreamRefused (ConnectionError)  no connection
 │   ├── UpstreamTimeout (TimeoutError)     it hangs
+│   │   └── UpstreamUnreachable                before it has taken the connection
 │   ├── UpstreamDisconnected (ConnectionError)  it died in the middle of a stream
 │   ├── MalformedStream                  it sent what is not valid server-sent events or JSON
 │   ├── UpstreamRejected                 it answered with an error status
@@ -93,6 +94,10 @@ class UpstreamRefused(BackendError, ConnectionError):
 
 class UpstreamTimeout(BackendError, TimeoutError):
     """The upstream sent nothing for too long."""
+
+
+class UpstreamUnreachable(UpstreamTimeout):
+    """The upstream did not take the connection in time: it has seen nothing of the request."""
 
 
 class UpstreamDisconnected(BackendError, ConnectionError):

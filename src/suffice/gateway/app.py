@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from suffice.backends.discovery import cards_of
@@ -23,7 +23,17 @@ from suffice.core.errors import BackendError, SufficeError, UnknownName
 from suffice.gateway.attended import Ending
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.endpoint import CHAT, TEXT, Completions, Service
+from suffice.gateway.cors import with_cors
+from suffice.gateway.endpoint import Completions, Service
+from suffice.gateway.endpoints import (
+    AT_ROOT,
+    CHAT,
+    MESSAGES,
+    PASSED_ON,
+    RESPONSES,
+    TEXT,
+    endpoint_of,
+)
 from suffice.gateway.errors import error_response
 from suffice.gateway.openapi import description
 from suffice.gateway.watches import Watches
@@ -32,6 +42,10 @@ from suffice.gateway.watches import Watches
 HEALTH_TIMEOUT_S = 2.0
 # Upstreams are asked this often at most, however often we are.
 STATE_S = 1.0
+# Endpoints of engines that are described; others under /v1 are passed on too.
+SERVED = (CHAT, TEXT, RESPONSES, MESSAGES, *PASSED_ON, *AT_ROOT)
+_ENGINES = frozenset(SERVED)
+_WITHOUT_V1 = ("/models",)
 
 
 def create_app(
@@ -59,10 +73,9 @@ def create_app(
                 await hook.stop()
 
     app = _App(
-        gateway.completions,
+        gateway,
         routes=[
-            Route(CHAT, gateway.completions, methods=["POST"]),
-            Route(TEXT, gateway.completions, methods=["POST"]),
+            *(Route(path, gateway.completions, methods=["POST"]) for path in SERVED),
             Route("/v1/models", gateway.models, methods=["GET"]),
             Route("/v1/models/{id:path}", gateway.model, methods=["GET"]),
             Route("/health", gateway.health, methods=["GET"]),
@@ -78,18 +91,61 @@ def create_app(
 
 
 class _App(Starlette):
-    """Starlette, past which the two paths that matter for speed go straight to their endpoint."""
+    """Starlette, past which calls to engines' endpoints go straight to where they are answered."""
 
-    def __init__(self, completions: Completions, **options: Any) -> None:
+    def __init__(self, gateway: Gateway, **options: Any) -> None:
         super().__init__(**options)
-        self._completions = completions
+        self._gateway = gateway
+        self._cors = gateway.service.config.cors
+        self._outer = with_cors(self._inner, self._cors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["path"] in (CHAT, TEXT) and scope["method"] == "POST":
-            await self._completions(scope, receive, send)
-        else:
+        if self._cors is not self._gateway.service.config.cors:  # read anew
+            self._cors = self._gateway.service.config.cors
+            self._outer = with_cors(self._inner, self._cors)
+        await self._outer(scope, receive, send)
+
+    async def _inner(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+            return
+        path = scope["path"]
+        if path.endswith("/") and path != "/":
+            path = scope["path"] = path.rstrip("/") or "/"
+        endpoint = endpoint_of(path)
+        if endpoint is not None and endpoint.path not in _ENGINES and self._is_own(scope):
+            endpoint = None
+        if endpoint is not None and scope["method"] == "POST":
+            await self._gateway.completions(scope, receive, send)
+            return
+        if endpoint is not None:
+            scope["path"] = endpoint.path
+        elif path in _WITHOUT_V1:
+            scope["path"] = f"/v1{path}"
+        if scope["method"] == "OPTIONS":
+            await self._options(scope)(scope, receive, send)
+            return
+        await super().__call__(scope, receive, send)
+
+    def _is_own(self, scope: Scope) -> bool:
+        """Whether a path is one of the gateway's, such as /v1/feedback."""
+        return any(route.matches(scope)[0] is not Match.NONE for route in self.routes)
+
+    def _options(self, scope: Scope) -> Response:
+        """What may be done with a path; pages of other origins are `with_cors`'s business."""
+        methods: set[str] = set()
+        for route in self.routes:
+            match, _ = route.matches({**scope, "method": "GET"})
+            if match is not Match.NONE and isinstance(route, Route):
+                methods |= route.methods or set()
+        if endpoint_of(scope["path"]) is not None:
+            methods.add("POST")
+        if not methods:
+            return _not_found(scope["method"], scope["path"])
+        return Response(
+            status_code=204, headers={"allow": ", ".join(sorted({*methods, "OPTIONS"}))}
+        )
 
 
 class Gateway:
@@ -283,13 +339,19 @@ async def _crashed(request: Request, error: Exception) -> Response:
 
 async def _no_such_path(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
+    return _not_found(request.method, request.url.path, status, getattr(error, "headers", None))
+
+
+def _not_found(
+    method: str, path: str, status: int = 404, headers: Mapping[str, str] | None = None
+) -> Response:
     message = (
-        f"{request.method} {request.url.path} is not served: "
-        f"POST {CHAT}, POST {TEXT}, GET /v1/models, GET /health, GET /ready are"
+        f"{method} {path} is not served: POST {CHAT}, {TEXT}, {RESPONSES}, {MESSAGES} and "
+        "engines' other endpoints are, GET /v1/models, /health, /ready too"
     )
     return JSONResponse(
         {"error": {"message": message, "type": "invalid_request_error", "param": None,
                    "code": "not_found"}},
         status_code=status,
-        headers=getattr(error, "headers", None),
+        headers=headers,
     )  # fmt: skip

@@ -2,15 +2,17 @@
 
 `n`, tools, images, log-probabilities and fields that neither side of us has heard of work because
 nobody here changes them. What comes back is checked for being whole and JSON: an answer that was
-cut short, or is something else than an answer, becomes an error, never half an answer.
+cut short, or is something else than an answer, becomes an error, never half an answer. On endpoints
+whose answers are not known here (audio, say) any type passes, and only its wholeness is checked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -21,32 +23,47 @@ from suffice.backends.pool import Placement
 from suffice.backends.protocol import Backend
 from suffice.backends.retry import Attempts
 from suffice.backends.router import Lease
-from suffice.backends.sse import LARGEST_EVENT_BYTES
-from suffice.backends.wire import usage_of
-from suffice.core.completions import Usage
 from suffice.core.errors import (
     BackendError,
     MalformedStream,
-    UpstreamDisconnected,
     UpstreamRejected,
+    UpstreamTimeout,
 )
+from suffice.gateway.answer_facts import model_of, usage_in
+from suffice.gateway.endpoints import Kind
 from suffice.gateway.errors import retry_after
+from suffice.gateway.event_validator import EventValidator, shown
+from suffice.gateway.headers import HeaderLists
 from suffice.gateway.receipt import header_text
 from suffice.gateway.stream import Client, ours
 
-_END = re.compile(rb"^data: ?\[DONE\][ \r]*$", re.MULTILINE)
-_GAP = re.compile(rb"\n\n|\r\n\r\n")
-_GAPS = (b"\n\n", b"\r\n\r\n")
 _NOT_ALLOWED = (401, 403)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """What is sent on for a call."""
+
+    path: str
+    kind: Kind
+    body: bytes
+    content_type: str = "application/json"
+    query: str = ""
+    headers: Mapping[str, str]
+    lists: HeaderLists
+    most_bytes: int  # of the answer
 
 
 class Verdict(UpstreamRejected):
     """An upstream's answer with an error status, kept to be passed on as it is."""
 
-    def __init__(self, error: UpstreamRejected, body: bytes, content_type: str) -> None:
+    def __init__(
+        self, error: UpstreamRejected, body: bytes, content_type: str, headers: Mapping[str, str]
+    ) -> None:
         super().__init__(str(error), status=error.status, retry_after_s=error.retry_after_s)
         self.body = body
         self.content_type = content_type
+        self.headers = headers  # those that pass
 
     @property
     def is_for_the_client(self) -> bool:
@@ -71,76 +88,92 @@ def outgoing(body: bytes, value: dict[str, Any]) -> bytes:
 
 
 async def pass_through(
-    client: Client,
-    placed: Placement,
-    backends: Sequence[OpenAIBackend],
-    body: bytes,
-    *,
-    most_bytes: int,
+    client: Client, placed: Placement, backends: Sequence[OpenAIBackend], sent: Outgoing
 ) -> None:
     """Forward a call to the first of `backends` that answers it, and its answer to the client."""
-    call, pool = client.call, placed.pool
-    ordered: list[Backend] = placed.order(call.target, backends)
-    attempts = Attempts(ordered, pool.retry)
     try:
-        while True:
-            backend = attempts.upstream
-            assert isinstance(backend, OpenAIBackend)
-            lease = placed.begin(backend, ordered)
-            try:
-                await _forward(client, backend, body, most_bytes, lease)
-            except BackendError as error:
-                pool.failed(backend, error)
-                if client.began:
-                    raise
-                wait_s = attempts.failed(error)
-                call.retries = attempts.retries
-            else:
-                return
-            finally:
-                lease.end()
-            if wait_s:
-                await asyncio.sleep(wait_s)
+        await forward(client, placed, backends, sent)
     except Verdict as verdict:
         if client.began or not verdict.is_for_the_client:
             raise
-        call.error = "upstream_rejected"
-        headers = {**retry_after(verdict), **ours(arm="bypass")}
+        client.call.error = "upstream_rejected"
+        headers = {**verdict.headers, **retry_after(verdict), **ours(arm="bypass")}
         await client.answer(verdict.status, verdict.body, verdict.content_type, headers)
 
 
-async def _forward(
-    client: Client, backend: OpenAIBackend, body: bytes, most_bytes: int, lease: Lease
+async def forward(
+    client: Client, placed: Placement, backends: Sequence[OpenAIBackend], sent: Outgoing
 ) -> None:
-    call = client.call
+    """The same, but an upstream's verdict on the request is raised."""
+    call, pool = client.call, placed.pool
+    ordered: list[Backend] = placed.order(call.target, backends)
+    attempts = Attempts(ordered, pool.retry, streamed=call.stream)
+    while True:
+        backend = attempts.upstream
+        assert isinstance(backend, OpenAIBackend)
+        lease = placed.begin(backend, ordered)
+        try:
+            await _forward(client, backend, sent, lease)
+        except BackendError as error:
+            pool.failed(backend, error)
+            if client.began:
+                raise
+            wait_s = attempts.failed(error)
+            call.retries = attempts.retries
+        else:
+            return
+        finally:
+            lease.end()
+        if wait_s:
+            await asyncio.sleep(wait_s)
+
+
+async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease: Lease) -> None:
+    call, limits = client.call, backend.timeouts
     call.upstream = backend.name
-    response = await backend.send(call.path, body)
+    until_s = time.monotonic() + limits.answer_s
+    response = await backend.send(
+        sent.path,
+        sent.body,
+        query=sent.query,
+        first_byte_s=limits.first_byte_s if call.stream else limits.answer_s,
+        headers=sent.headers,
+        content_type=sent.content_type,
+    )
     try:
         lease.first_byte()
-        if response.status != 200:
-            data = await _whole(response, backend, most_bytes)
+        headers = sent.lists.client(response.headers, call.request_id)
+        if not 200 <= response.status < 300:
+            data = await _whole(response, backend, sent.most_bytes, until_s)
             error = rejection(backend.name, response.status, data, response.headers)
-            raise Verdict(error, data, response.content_type or "application/octet-stream")
-        headers = ours(arm="bypass", upstream=header_text(backend.name))
-        if call.stream:
-            await _pass_stream(client, backend, response, headers, most_bytes)
+            kind = response.content_type or "application/octet-stream"
+            raise Verdict(error, data, kind, headers)
+        headers |= ours(arm="bypass", upstream=header_text(backend.name))
+        media = response.content_type.split(";", 1)[0].strip().lower()
+        if call.stream or (sent.kind == "other" and media == "text/event-stream"):
+            await _pass_stream(client, backend, response, headers, sent)
+        elif sent.kind == "other" and not media.endswith("json"):
+            await _pass_bytes(client, backend, response, headers, sent)
         else:
-            data = await _whole(response, backend, most_bytes)
-            value = _object_in(data, backend.name, response.content_type)
-            call.usage = usage_of(value.get("usage"))
+            data = await _whole(response, backend, sent.most_bytes, until_s)
+            value = _object_in(data, backend.name, response.content_type, sent.kind)
+            call.usage = usage_in(value)
             call.answered_by = model_of(value) or call.target
-            await client.answer(200, data, response.content_type, headers)
+            await client.answer(response.status, data, response.content_type, headers)
     finally:
         response.close()
 
 
-async def _whole(response: HttpResponse, backend: OpenAIBackend, most_bytes: int) -> bytes:
-    data = await response.read(backend.timeouts.first_byte_s)
+async def _whole(
+    response: HttpResponse, backend: OpenAIBackend, most_bytes: int, until_s: float
+) -> bytes:
+    """A whole body, by the time at which the answer is due."""
+    data = await _read(response, backend, until_s)
     if len(data) == response.length:
         return data  # as good as always: it came in one piece
     pieces, size = [data], len(data)
     while data and size <= most_bytes:
-        data = await response.read(backend.timeouts.silence_s)
+        data = await _read(response, backend, until_s)
         pieces.append(data)
         size += len(data)
     if size > most_bytes:
@@ -148,24 +181,54 @@ async def _whole(response: HttpResponse, backend: OpenAIBackend, most_bytes: int
     return b"".join(pieces)
 
 
-def model_of(value: Mapping[str, Any]) -> str | None:
-    """The model that an upstream says has answered."""
-    model = value.get("model")
-    return model if isinstance(model, str) and model else None
+async def _read(response: HttpResponse, backend: OpenAIBackend, until_s: float) -> bytes:
+    left_s = until_s - time.monotonic()
+    try:
+        return await response.read(max(0.001, left_s))
+    except UpstreamTimeout:
+        limit_s = backend.timeouts.answer_s
+        raise UpstreamTimeout(
+            f"{backend.name} did not give its whole answer within {limit_s:g} s (answer_s)"
+        ) from None
 
 
-def _object_in(data: bytes, upstream: str, content_type: str) -> dict[str, Any]:
+def _object_in(data: bytes, upstream: str, content_type: str, kind: Kind) -> dict[str, Any]:
     """A whole answer. Raises MalformedStream if it is none."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
         value = None
-    if not isinstance(value, dict):
-        raise MalformedStream(
-            f"{upstream} answered 200 with {content_type or 'no content type'} that is no JSON "
-            f"object: {_shown(data)}"
-        )
-    return value
+    if isinstance(value, dict):
+        return value
+    if kind == "other" and value is not None:
+        return {}  # a list of numbers, say: not ours to judge
+    raise MalformedStream(
+        f"{upstream} answered 200 with {content_type or 'no content type'} that is no JSON "
+        f"object: {shown(data)}"
+    )
+
+
+async def _pass_bytes(
+    client: Client,
+    backend: OpenAIBackend,
+    response: HttpResponse,
+    headers: Mapping[str, str],
+    sent: Outgoing,
+) -> None:
+    """An answer of any other type, piece by piece."""
+    length = {} if response.length is None else {"content-length": str(response.length)}
+    silence_s = backend.timeouts.answer_s
+    kind = response.content_type or "application/octet-stream"
+    while piece := await response.read(silence_s):
+        if not client.began:
+            await client.start(response.status, kind, {**length, **headers})
+        silence_s = backend.timeouts.silence_s
+        await client.write(piece)
+        if client.call.sent_bytes > sent.most_bytes:
+            raise _too_large(backend.name, sent.most_bytes)
+    if not client.began:
+        await client.start(response.status, kind, {**length, **headers})
+    await client.end()
 
 
 async def _pass_stream(
@@ -173,16 +236,17 @@ async def _pass_stream(
     backend: OpenAIBackend,
     response: HttpResponse,
     headers: Mapping[str, str],
-    most_bytes: int,
+    sent: Outgoing,
 ) -> None:
     call, timeouts = client.call, backend.timeouts
     if "event-stream" not in response.content_type.lower():
-        data = await _whole(response, backend, most_bytes)
+        until_s = time.monotonic() + timeouts.first_byte_s
+        data = await _whole(response, backend, sent.most_bytes, until_s)
         raise MalformedStream(
             f"{backend.name} answered with {response.content_type or 'no content type'} where "
-            f"server-sent events were asked for: {_shown(data)}"
+            f"server-sent events were asked for: {shown(data)}"
         )
-    events = WholeEvents(backend.name)
+    events = EventValidator(backend.name, sent.kind)
     silence_s = timeouts.first_byte_s
     last = b""
     try:
@@ -198,8 +262,8 @@ async def _pass_stream(
                 await client.write(whole)
             if events.broken is not None:
                 raise events.broken
-            if call.sent_bytes > most_bytes:
-                raise _too_large(backend.name, most_bytes)
+            if call.sent_bytes > sent.most_bytes:
+                raise _too_large(backend.name, sent.most_bytes)
         last += events.end()
     finally:
         call.usage, call.pieces = events.usage, events.count
@@ -216,114 +280,7 @@ async def _pass_stream(
                 pass
 
 
-class WholeEvents:
-    """Whole and valid events of a stream that is passed on byte for byte; the rest waits.
-
-    Should the upstream die now, the client must not be left to parse half an event; and should it
-    end without having said so, the client must not take what came for all there is.
-    """
-
-    def __init__(self, upstream: str) -> None:
-        self._upstream = upstream
-        self._rest = b""
-        self._open: set[int] = set()
-        self._closed: set[int] = set()
-        self.done = False  # [DONE] has come
-        self.broken: MalformedStream | None = None  # what follows is no event of an answer
-        self.error = False  # an error event of the upstream's own has come
-        self.usage: Usage | None = None
-        self.model: str | None = None  # who answers, by the first event that says so
-        self.count = 0
-
-    def feed(self, piece: bytes) -> bytes:
-        """The events that `piece` completes; none will come any more once `broken` is set."""
-        data = self._rest + piece if self._rest else piece
-        ends = [at + len(gap) for gap in _GAPS if (at := data.rfind(gap)) >= 0]
-        cut = max(ends, default=0)
-        whole, self._rest = data[:cut], data[cut:]
-        if len(self._rest) > LARGEST_EVENT_BYTES:
-            self.broken = MalformedStream(
-                f"{self._upstream} sent an event larger than {LARGEST_EVENT_BYTES} bytes"
-            )
-        return self._checked(whole) if whole else whole
-
-    def end(self) -> bytes:
-        """What is left when the stream ends. Raises UpstreamDisconnected if it ended too early."""
-        rest, self._rest = self._rest, b""
-        if rest.strip() and not self.done:
-            if _END.match(rest.strip()):
-                self.done = True
-                return rest.rstrip() + b"\n\n"
-            raise self._too_early()
-        finished = self._closed and self._closed == self._open
-        if not (self.done or finished or self.error):
-            raise self._too_early()
-        return b""
-
-    def _checked(self, whole: bytes) -> bytes:
-        last = _END.search(whole) if b"[DONE]" in whole else None
-        if last is not None:  # nothing after it is of any meaning
-            self.done = True
-            ends = b"\r\n\r\n" if b"\r" in whole else b"\n\n"
-            whole = whole[: last.end()].rstrip() + ends
-        at = 0
-        for gap in _GAP.finditer(whole):
-            block = whole[at : gap.start()]
-            try:
-                if block.startswith(b"data: {") and b"\n" not in block:
-                    self._look(block[6:])
-                elif block:
-                    self._look_closely(block)
-            except MalformedStream as error:
-                self.broken = error
-                return whole[:at]  # what came before it is good
-            at = gap.end()
-        return whole
-
-    def _look_closely(self, block: bytes) -> None:
-        """An event written in an unusual way: comments, names, several lines of data."""
-        found = [line[5:] for line in block.splitlines() if line.startswith(b"data:")]
-        data = b"\n".join(found).strip()
-        if data and data != b"[DONE]":
-            self._look(data)
-
-    def _look(self, data: bytes) -> None:
-        try:
-            event = orjson.loads(data)
-            if not isinstance(event, dict):
-                raise self._malformed(data)
-            self.count += 1
-            if self.model is None:
-                self.model = model_of(event)
-            if event.get("error"):
-                self.error = True
-            for choice in event.get("choices") or ():
-                index = choice.get("index", 0)
-                self._open.add(index)
-                if choice.get("finish_reason"):
-                    self._closed.add(index)
-            usage = event.get("usage")
-            if usage:
-                self.usage = usage_of(usage) or self.usage
-        except (orjson.JSONDecodeError, AttributeError, TypeError):
-            raise self._malformed(data) from None
-
-    def _malformed(self, data: bytes) -> MalformedStream:
-        return MalformedStream(
-            f"{self._upstream} sent an event that is no chunk of an answer: {_shown(data)}"
-        )
-
-    def _too_early(self) -> UpstreamDisconnected:
-        return UpstreamDisconnected(
-            f"{self._upstream} ended the stream before the answer was complete"
-        )
-
-
 def _too_large(upstream: str, most_bytes: int) -> MalformedStream:
     return MalformedStream(
         f"{upstream} sent more than {most_bytes} bytes, the gateway's limit of one answer"
     )
-
-
-def _shown(data: bytes) -> str:
-    return repr(data[:80].decode(errors="replace"))

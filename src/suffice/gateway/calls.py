@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute
 
 from suffice.core.completions import Budget, Outcome, Usage
 from suffice.executors.live import Event
+from suffice.gateway.endpoints import Endpoint
 
 if TYPE_CHECKING:
     from suffice.gateway.config import GatewayConfig
@@ -39,9 +40,12 @@ class Call:
     """What is known of one call so far; times are seconds since it began, None until they come."""
 
     path: str
+    endpoint: Endpoint | None = None  # of an engine; None: one of the gateway's own
+    query: str = ""  # what goes upstream of the client's query parameters
     headers: Sequence[tuple[bytes, bytes]] = ()  # names in lower case
     client: str | None = None  # address that the connection came from
     id: str = field(default_factory=lambda: f"req-{_IDS.getrandbits(96):024x}")
+    own_id: str | None = None  # what the client calls it, if that can be kept
     began_unix_s: float = field(default_factory=time.time)
     began_s: float = field(default_factory=time.perf_counter)
     principal: str | None = None  # whose key it is; set by the hook that checks keys
@@ -72,6 +76,11 @@ class Call:
     first_byte_s: float | None = None
     ended_s: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)  # hooks' own
+
+    @property
+    def request_id(self) -> str:
+        """What client and engines know it by."""
+        return self.own_id or self.id
 
     def header(self, name: str) -> str | None:
         """The first header of that name (in lower case), None without one."""

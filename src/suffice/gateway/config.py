@@ -29,6 +29,8 @@ from suffice.gateway.config_problems import (
     problem_at,
     problems_of,
 )
+from suffice.gateway.cors import CorsConfig
+from suffice.gateway.headers import HeadersConfig
 from suffice.gateway.sections import (
     AutoConfig,
     KeysConfig,
@@ -248,6 +250,8 @@ class SharedSettings:
     models: ModelsConfig = field(default_factory=ModelsConfig)
     traffic: TrafficConfig = field(default_factory=TrafficConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    headers: HeadersConfig = field(default_factory=HeadersConfig)
+    cors: CorsConfig = field(default_factory=CorsConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
     log: LogConfig = field(default_factory=LogConfig)
     traces: TracesConfig = field(default_factory=TracesConfig)

@@ -19,11 +19,12 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
+from suffice.backends.address import Address
 from suffice.core.completions import Budget, Cost, Usage
 from suffice.executors.live import Event
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
-from suffice.gateway.doors import LOOPBACK, Doors, admit, visitor_of
+from suffice.gateway.doors import LOOPBACK, Doors, admit, origins_of, visitor_of
 from suffice.gateway.entries import entry_of, output_text, prompt_text, usage_of
 from suffice.gateway.errors import Refusal
 from suffice.gateway.journal import log_request
@@ -54,7 +55,6 @@ PUBLISH_S = 1.0
 FULL_RETRY_S = 5.0
 # The workers of one gateway share this name; whoever starts several sets it before.
 GROUP = "SUFFICE_GROUP"
-COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,7 @@ class Desk(Hook):
             required=config.keys.required,
             local=config.host in LOOPBACK,
             allowed_hosts=config.allowed_hosts,
+            origins=config.cors.origins,
         )
         self.live: dict[str, Call] = {}
         self.name = f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}"
@@ -181,6 +182,7 @@ class Desk(Hook):
         self._costs = _costs(config)
         self.price_of_auto = LambdaPrice(config.auto, self.numbers)
         self.doors.required = config.keys.required
+        self.doors.origins = origins_of(config.cors.origins)
 
     # --- a call, from its first byte to its last
 
@@ -188,7 +190,7 @@ class Desk(Hook):
         """Let the call in, or raise Refusal."""
         visitor = visitor_of(call.headers)
         key = self.doors.enter(visitor)
-        if call.path not in COMPLETIONS:
+        if call.endpoint is None:
             return
         if self.config.ledger.when_full == "refuse" and self.writer.full:
             raise Refusal(
@@ -227,7 +229,7 @@ class Desk(Hook):
 
     def ended(self, call: Call) -> None:
         """Settle with the key and queue the rows."""
-        if call.path not in COMPLETIONS:
+        if call.endpoint is None:
             return
         notes = call.notes
         if "entered" not in notes:
@@ -371,7 +373,7 @@ def _costs(config: GatewayConfig) -> dict[str, OwnModel]:
 
 def name_of(upstream: UpstreamConfig) -> str:
     """The upstream's name in calls and metrics."""
-    return upstream.name or upstream.url.split("://", 1)[-1]
+    return upstream.name or Address.of(upstream.url, base_path=upstream.base_path).name
 
 
 def desk_of(config: GatewayConfig) -> tuple[Hook, ...]:

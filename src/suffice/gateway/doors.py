@@ -23,26 +23,42 @@ class Visitor:
     host: str | None = None
     origin: str | None = None
     traceparent: str | None = None
+    api_key: str | None = None  # where Anthropic's and Azure's clients put it
 
 
 def visitor_of(headers: Sequence[tuple[bytes, bytes]]) -> Visitor:
     """One walk over the headers; the first of each name counts."""
     found: dict[bytes, str] = {}
-    for name, value in headers:
+    for given, value in headers:
+        name = b"x-api-key" if given == _AZURE else given
         if name in _WANTED and name not in found:
             found[name] = value.decode("latin-1")
     return Visitor(*(found.get(name) for name in _WANTED))
 
 
-_WANTED = (b"authorization", b"host", b"origin", b"traceparent")
+_WANTED = (b"authorization", b"host", b"origin", b"traceparent", b"x-api-key")
+_AZURE = b"api-key"
+
+
+def origins_of(named: Sequence[str]) -> frozenset[str]:
+    """Origins as browsers write them."""
+    return frozenset(origin.rstrip("/").lower() for origin in named)
 
 
 class Doors:
     """Checks keys and origins; the ring of keys is replaced when it changes."""
 
-    def __init__(self, *, required: bool | None, local: bool, allowed_hosts: Sequence[str]) -> None:
-        """`local`: the gateway listens on loopback only."""
+    def __init__(
+        self,
+        *,
+        required: bool | None,
+        local: bool,
+        allowed_hosts: Sequence[str],
+        origins: Sequence[str] = (),
+    ) -> None:
+        """`local`: the gateway listens on loopback only; `origins` of pages that may ask it."""
         self.required = required
+        self.origins = origins_of(origins)
         self._local = local
         self._hosts = {*LOOPBACK, *allowed_hosts}
         self.ring = Ring()
@@ -58,11 +74,13 @@ class Doors:
             self._check_origin(visitor)
             return None
         scheme, _, text = (visitor.authorization or "").partition(" ")
-        key = self.ring.find(text.strip()) if scheme.lower() == "bearer" else None
+        if scheme.lower() != "bearer":
+            text = visitor.api_key or ""
+        key = self.ring.find(text.strip())
         if key is None:
             raise Refusal(
-                "a key is needed: send Authorization: Bearer sk-suffice-…"
-                if not visitor.authorization
+                "a key is needed: send Authorization: Bearer sk-suffice-… (or x-api-key)"
+                if not (visitor.authorization or visitor.api_key)
                 else "this key is unknown or revoked",
                 status=401,
                 code="invalid_api_key",
@@ -97,7 +115,9 @@ class Doors:
                 f"host {visitor.host!r} is not this gateway; allowed_hosts can add it",
                 status=403, code="wrong_host", kind="permission_error",
             )  # fmt: skip
-        if visitor.origin is not None and _name_of(visitor.origin) not in self._hosts:
+        if visitor.origin is None or visitor.origin.lower() in self.origins:
+            return
+        if _name_of(visitor.origin) not in self._hosts:
             raise Refusal(
                 f"origin {visitor.origin!r} may not use this gateway; allowed_hosts can add it",
                 status=403, code="wrong_origin", kind="permission_error",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -30,12 +30,16 @@ from suffice.gateway.answer import Job, frames, outcomes, tighter
 from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.attended import Ending, stopping
 from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
-from suffice.gateway.bypass import outgoing, pass_through
+from suffice.gateway.bypass import Outgoing, outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.conversation import affinity_of
+from suffice.gateway.endpoints import CHAT, endpoint_of, query_upstream
 from suffice.gateway.guard import Guard, is_void
+from suffice.gateway.headers import REQUEST_ID, HeaderLists, request_id_of
+from suffice.gateway.multipart import is_form
+from suffice.gateway.passed_on import not_served, understand
 from suffice.gateway.protocol import (
     Ask,
     parse_chat,
@@ -54,9 +58,6 @@ from suffice.throughput.pricing import OwnModel, cost_model
 
 logger = logging.getLogger("suffice.gateway")
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-
 
 class Service:
     """What all calls share; a reload puts another one in its place."""
@@ -67,6 +68,7 @@ class Service:
         self.arms = Arms(config, watches)
         self.baselines = Baselines(config)
         self.lengths = Lengths()
+        self.headers = HeaderLists.of(config.headers)
         self.places = Places(config.traffic)
         self.cache = AnswerCache(config.traffic.cache)
         self._costs: tuple[int, CostModel] | None = None
@@ -119,11 +121,15 @@ class Completions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call, whatever happens."""
         address = scope.get("client")
+        endpoint = endpoint_of(scope["path"])
         call = Call(
-            path=scope["path"],
+            path=scope["path"] if endpoint is None else endpoint.path,
+            endpoint=endpoint,
+            query=query_upstream(scope.get("query_string", b"")),
             headers=scope["headers"],
             client=address[0] if address else None,
         )
+        call.own_id = request_id_of(call.header(REQUEST_ID))
         client = Client(
             call,
             receive,
@@ -179,7 +185,11 @@ class Completions:
                 await self._answer(service, client, arm)
 
     async def _understand(self, service: Service, call: Call) -> Arm:
+        if call.endpoint is None or call.endpoint.kind == "other":
+            return await understand(call, service.pool)
         value = call.value = parse_json(call.body)
+        if call.endpoint.model is not None:
+            value.setdefault("model", call.endpoint.model)
         model = value.get("model")
         if not isinstance(model, str) or not model:
             raise InputError("model: name an upstream's model, suffice/auto or suffice/<policy>")
@@ -227,15 +237,19 @@ class Completions:
 
     async def _answer(self, service: Service, client: Client, arm: Arm) -> None:
         call = client.call
-        able = await service.pool.serving(call.target)  # an unknown model is an answer of its own
-        alone = len(service.pool.backends) == 1
-        placed = service.pool.placed(Affinity() if alone else affinity_of(call))
+        pool = service.pool
+        # An unknown model is an answer of its own; some endpoints ask for none.
+        able = await pool.serving(call.target) if call.target else pool.backends
+        alone = len(pool.backends) == 1
+        headers = service.headers.upstream(call.headers, call.request_id)
+        placed = pool.placed(Affinity() if alone else affinity_of(call), headers=headers)
         if arm.policy is None:
             http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
             if http:
-                limit = service.config.traffic.max_response_bytes
-                await pass_through(client, placed, http, _body(call), most_bytes=limit)
+                await pass_through(client, placed, http, _outgoing(service, call, headers))
                 return
+        if call.endpoint is None or call.endpoint.kind == "other":
+            raise not_served(call)
         await self._run(service, client, arm, placed)
 
     async def _run(self, service: Service, client: Client, arm: Arm, placed: Placement) -> None:
@@ -295,8 +309,22 @@ class Completions:
         )
 
 
-def _body(call: Call) -> bytes:
+def _outgoing(service: Service, call: Call, headers: Mapping[str, str]) -> Outgoing:
     """What goes upstream: the very bytes, unless the model's name or our field is in them."""
-    if call.model == call.target:
-        return outgoing(call.body, call.value)
-    return outgoing(b"", {**call.value, "model": call.target, "suffice": None})
+    assert call.endpoint is not None
+    kind = call.header("content-type") or JSON
+    named_by_path = call.endpoint.model is not None
+    if is_form(kind) or not (named_by_path or (call.model and call.model != call.target)):
+        body = call.body if is_form(kind) else outgoing(call.body, call.value)
+    else:
+        body = outgoing(b"", {**call.value, "model": call.target, "suffice": None})
+    return Outgoing(
+        path=call.endpoint.path,
+        kind=call.endpoint.kind,
+        body=body,
+        content_type=kind if is_form(kind) else JSON,
+        query=call.query,
+        headers=headers,
+        lists=service.headers,
+        most_bytes=service.config.traffic.max_response_bytes,
+    )

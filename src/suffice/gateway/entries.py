@@ -38,6 +38,8 @@ def usage_of(call: Call, race: Race | None, body_bytes: int) -> tuple[Usage | No
         # A policy whose client left: what its samples drew was drawn.
         prompt = race.prompt_tokens or len(race.racers) * (body_bytes // BYTES_PER_TOKEN)
         return Usage(prompt_tokens=prompt, completion_tokens=race.tokens), "estimated"
+    if call.endpoint is not None and call.endpoint.kind == "other":
+        return None, "estimated"  # sound, pictures, vectors: bytes tell nothing of tokens
     if call.status in (200, LEFT) and (call.pieces or call.sent_bytes) and call.cache != "hit":
         drawn = call.pieces or call.sent_bytes // BYTES_PER_TOKEN
         prompt = body_bytes // BYTES_PER_TOKEN

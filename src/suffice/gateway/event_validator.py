@@ -16,7 +16,7 @@ from suffice.backends.sse import EventSplitter, SseOverflow, blocks, event_in
 from suffice.core.completions import Usage
 from suffice.core.errors import MalformedStream, UpstreamDisconnected
 from suffice.gateway.endpoints import Kind
-from suffice.gateway.usage_forms import usage_in
+from suffice.gateway.answer_facts import model_of, usage_in
 
 _DONE = b"data: [DONE]"
 
@@ -24,8 +24,15 @@ _DONE = b"data: [DONE]"
 class Completeness(Protocol):
     """How the events of one endpoint tell that the answer is whole."""
 
-    over: bool  # nothing of any meaning can follow
-    enough: bool  # the stream may end here
+    @property
+    def over(self) -> bool:
+        """Nothing of any meaning can follow."""
+        ...
+
+    @property
+    def enough(self) -> bool:
+        """The stream may end here."""
+        ...
 
     def see(self, event: dict[str, Any]) -> None:
         """Another event. Raises AttributeError or TypeError if it has not the form of one."""
@@ -98,6 +105,7 @@ class EventValidator:
         self.broken: MalformedStream | None = None  # what follows is no event of an answer
         self.error = False  # an error event of the upstream's own has come
         self.usage: Usage | None = None
+        self.model: str | None = None  # who answers, by the first event that says so
         self.count = 0
 
     def feed(self, piece: bytes) -> bytes:
@@ -158,12 +166,16 @@ class EventValidator:
             if not isinstance(event, dict):
                 raise self._malformed(data)
             self.count += 1
-            if event.get("error"):
+            if self.model is None:
+                self.model = model_of(event)
+            if event.get("error") or event.get("type") == "error":
                 self.error = True
             self._complete.see(event)
             if "usage" in event or "response" in event or "message" in event:
                 self.usage = _later(self.usage, usage_in(event))
         except (orjson.JSONDecodeError, AttributeError, TypeError):
+            if isinstance(self._complete, _Any):
+                return  # whatever it is, it is not ours to judge
             raise self._malformed(data) from None
         self.done = self.done or self._complete.over
 

@@ -91,9 +91,7 @@ class HeaderLists:
             frozenset((*TO_CLIENT, *map(str.lower, config.to_client))),
         )
 
-    def upstream(
-        self, headers: Sequence[tuple[bytes, bytes]], request_id: str
-    ) -> dict[str, str]:
+    def upstream(self, headers: Sequence[tuple[bytes, bytes]], request_id: str) -> dict[str, str]:
         """A client's headers as an engine gets them, with the request's id."""
         found = {REQUEST_ID: request_id}
         for raw, value in headers:

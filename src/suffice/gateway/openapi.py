@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import suffice
+from suffice.gateway.endpoints import AT_ROOT, MESSAGES, PASSED_ON, RESPONSES
 from suffice.gateway.protocol import ChatBody, CompletionBody
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -80,6 +81,8 @@ def description(more: Sequence[Described] = ()) -> dict[str, Any]:
         "paths": {
             "/v1/chat/completions": {"post": _completion("ChatBody", "chat")},
             "/v1/completions": {"post": _completion("CompletionBody", "completion")},
+            **{path: {"post": _passed_on(path)} for path in (RESPONSES, MESSAGES)},
+            **{path: {"post": _passed_on(path)} for path in (*PASSED_ON, *AT_ROOT)},
             "/v1/models": {
                 "get": get("Models", "what can be asked for", "401", "403", "502", "504")
             },
@@ -137,6 +140,22 @@ def _completion(body: str, name: str) -> dict[str, Any]:
         "operationId": f"create_{name}",
         "requestBody": {"required": True, "content": {"application/json": schema}},
         "responses": {"200": found, **errors(*_ERRORS)},
+    }
+
+
+def _passed_on(path: str) -> dict[str, Any]:
+    """An endpoint whose bodies are those of the engine that serves the model."""
+    schema = {"schema": {
+        "type": "object", "properties": {"model": _TEXT}, "additionalProperties": True,
+    }}  # fmt: skip
+    content = {"application/json": schema}
+    if path.startswith("/v1/audio/t") or path.startswith("/v1/images/edits"):
+        content["multipart/form-data"] = schema
+    good = {"description": "the engine's answer", "content": {"*/*": {"schema": {}}}}
+    return {
+        "operationId": "post" + path.replace("/", "_"),
+        "requestBody": {"required": True, "content": content},
+        "responses": {"200": good, **errors(*_ERRORS)},
     }
 
 

@@ -94,8 +94,10 @@ class Client:
         call.first_byte_s = call.elapsed_s()
         raw = [
             (b"content-type", content_type.encode("latin-1")),
-            (b"x-request-id", call.id.encode()),
+            (b"x-request-id", call.request_id.encode()),
         ]
+        if call.own_id is not None:  # the gateway's own is unique: what the ledger has it under
+            raw.append((b"x-suffice-id", call.id.encode()))
         if self.is_stream:
             raw.append((b"cache-control", b"no-cache"))
         for name, value in (headers or {}).items():

@@ -76,6 +76,8 @@ class Seen:
     headers: list[dict[str, str]] = field(default_factory=list)
     probes: list[Json] = field(default_factory=list)  # one-token questions of a gateway
     gets: list[str] = field(default_factory=list)  # paths
+    others: list[Asked] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)  # of completions, as they were written
     connections: int = 0
     running: int = 0
     finished: int = 0
@@ -84,6 +86,19 @@ class Seen:
 
 
 Script = Callable[[int, Json], Reply]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request to another path than those of completions."""
+
+    path: str  # with its query
+    headers: dict[str, str]
+    body: bytes
+
+
+# What is answered to it: status, type and body; None for a path that it does not have.
+Others = Callable[[Asked], tuple[int, str, bytes] | None]
 
 
 class _ClientLeft(ConnectionError):
@@ -97,9 +112,18 @@ class FakeEngine(ThreadedServer):
     """
 
     def __init__(
-        self, script: Script | Reply, *, talents: Talents | None = None, port: int = 0
+        self,
+        script: Script | Reply,
+        *,
+        talents: Talents | None = None,
+        others: Others | None = None,
+        headers: dict[str, str] | None = None,
+        port: int = 0,
     ) -> None:
+        """`others` answers what is no completion; `headers` go with every whole answer."""
         super().__init__(port=port)
+        self._others = others
+        self._headers = headers or {}
         self._script: Script = script if callable(script) else lambda number, body: script
         self.talents = talents or Talents()
         self.seen = Seen()
@@ -122,8 +146,13 @@ class FakeEngine(ThreadedServer):
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         if method == "GET":
             return await self._get(path, writer)
-        if path not in ("/v1/chat/completions", "/v1/completions"):
-            return await _send_json(writer, 404, {"detail": "Not Found"})
+        if not path.partition("?")[0].endswith("/completions"):
+            other = Asked(path=path, headers=headers, body=body)
+            self.seen.others.append(other)
+            found = self._others(other) if self._others is not None else None
+            status, kind, data = found or (404, "application/json", b'{"detail":"Not Found"}')
+            return await _send(writer, status, data, kind, self._headers)
+        self.seen.paths.append(path)
         asked: Json = json.loads(body)
         fault = self._refusal(asked)
         if fault is not None:
@@ -143,7 +172,7 @@ class FakeEngine(ThreadedServer):
         self.seen.gets.append(path)
         if path == "/metrics" and self.talents.metrics is not None:
             return await _send(writer, 200, self.talents.metrics.encode(), "text/plain")
-        if path == "/v1/models":
+        if path.partition("?")[0].endswith("/models"):
             cards = [
                 {"id": m, "object": "model", "owned_by": "fake",
                  "max_model_len": self.talents.context_tokens}
@@ -188,7 +217,7 @@ class FakeEngine(ThreadedServer):
                 for _ in reply.tokens:
                     await _pause(reply.delay_s, gone)
                     self.seen.tokens += 1
-                await _send_json(writer, 200, self._whole(asked, reply))
+                await _send_json(writer, 200, self._whole(asked, reply), self._headers)
             else:
                 await self._stream(asked, reply, gone, writer)
         except ConnectionError:
@@ -208,7 +237,10 @@ class FakeEngine(ThreadedServer):
         self, asked: Json, reply: Reply, gone: asyncio.Task[bytes], writer: asyncio.StreamWriter
     ) -> None:
         kind = "application/json" if reply.misdeed == "not_a_stream" else "text/event-stream"
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+        more = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
+        head = (
+            f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{more}transfer-encoding: chunked\r\n\r\n"
+        )
         writer.write(head.encode())
         pieces = [(t, True) for t in reply.reasoning] + [(t, False) for t in reply.tokens]
         limit = asked.get("max_tokens") or asked.get("max_completion_tokens") or len(pieces)
@@ -361,12 +393,21 @@ async def _misbehave(
             return False
 
 
-async def _send_json(writer: asyncio.StreamWriter, status: int, value: Json) -> bool:
-    return await _send(writer, status, json.dumps(value).encode(), "application/json")
+async def _send_json(
+    writer: asyncio.StreamWriter, status: int, value: Json, headers: dict[str, str] | None = None
+) -> bool:
+    return await _send(writer, status, json.dumps(value).encode(), "application/json", headers)
 
 
-async def _send(writer: asyncio.StreamWriter, status: int, body: bytes, kind: str) -> bool:
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n"
+async def _send(
+    writer: asyncio.StreamWriter,
+    status: int,
+    body: bytes,
+    kind: str,
+    headers: dict[str, str] | None = None,
+) -> bool:
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n{more}"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     await writer.drain()
     return True

@@ -1,4 +1,6 @@
-"""Usage in the forms that endpoints give it, as OpenAI's chat completions have it.
+"""What an answer says of itself: usage and model, in the forms of every endpoint.
+
+Usage becomes what OpenAI's chat completions have:
 
 | endpoint | form |
 |---|---|
@@ -30,6 +32,15 @@ def usage_in(value: Mapping[str, Any]) -> Usage | None:
             units = meta.get(name)
             if isinstance(units, Mapping) and _has(units, "input_tokens", "output_tokens"):
                 return usage_of(chat_usage(units))
+    return None
+
+
+def model_of(value: Mapping[str, Any]) -> str | None:
+    """The model that an answer, or an event of one, says has answered."""
+    for place in (value, value.get("response"), value.get("message")):
+        model = place.get("model") if isinstance(place, Mapping) else None
+        if isinstance(model, str) and model:
+            return model
     return None
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from suffice.backends.address import Address
 from suffice.core.errors import InputError
+from suffice.gateway.answer_facts import usage_in
 from suffice.gateway.cors import CorsConfig
 from suffice.gateway.endpoints import Endpoint, endpoint_of, query_upstream
 from suffice.gateway.headers import UPSTREAM_ID, HeaderLists, HeadersConfig, request_id_of
 from suffice.gateway.multipart import fields_of, is_form
-from suffice.gateway.answer_facts import usage_in
 
 CHAT = "/v1/chat/completions"
 
@@ -203,10 +204,8 @@ def test_a_file_named_like_a_field_is_none() -> None:
 
 @given(st.binary(max_size=400))
 def test_any_body_can_be_a_form(body: bytes) -> None:
-    try:
+    with suppress(InputError):
         fields_of(b"--x" + body, "multipart/form-data; boundary=x")
-    except InputError:
-        pass
 
 
 # --- usage

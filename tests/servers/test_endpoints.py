@@ -40,11 +40,9 @@ def others(asked: Asked) -> tuple[int, str, bytes] | None:
         return 200, "audio/mpeg", SOUND
     if path == "/v1/audio/transcriptions":
         assert SOUND in asked.body
-        return (
-            200,
-            "application/json",
-            b'{"text": "hello", "usage": {"type": "tokens", "input_tokens": 14, "output_tokens": 2, "total_tokens": 16}}',
-        )
+        usage = {"type": "tokens", "input_tokens": 14, "output_tokens": 2, "total_tokens": 16}
+        said = {"text": "hello", "usage": usage}
+        return 200, "application/json", json.dumps(said).encode()
     value = json.loads(asked.body)
     answers: dict[str, Any] = {
         "/v1/embeddings": embeddings,
@@ -165,7 +163,7 @@ def test_a_path_may_be_written_otherwise(tools: Any, path: str) -> None:
 
 
 def test_azures_client(tools: Any) -> None:
-    with stack(tools) as (url, engine, _):
+    with stack(tools) as (url, _, _):
         client = openai.AzureOpenAI(
             azure_endpoint=url, api_key="k", api_version="2024-10-21", max_retries=0
         )

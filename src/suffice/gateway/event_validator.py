@@ -15,8 +15,8 @@ import orjson
 from suffice.backends.sse import EventSplitter, SseOverflow, blocks, event_in
 from suffice.core.completions import Usage
 from suffice.core.errors import MalformedStream, UpstreamDisconnected
-from suffice.gateway.endpoints import Kind
 from suffice.gateway.answer_facts import model_of, usage_in
+from suffice.gateway.endpoints import Kind
 
 _DONE = b"data: [DONE]"
 

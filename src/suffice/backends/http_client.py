@@ -195,7 +195,7 @@ class HttpClient:
                     turn = loop.create_future()  # another one was faster
                     self._turns.appendleft(turn)
         except TimeoutError:
-            raise UpstreamTimeout(
+            raise UpstreamUnreachable(
                 f"{self.name}: all {self._most_open} connections to it were busy for {limit_s:g} s"
             ) from None
         except asyncio.CancelledError:

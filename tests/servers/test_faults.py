@@ -35,17 +35,21 @@ def config(**traffic: Any) -> GatewayConfig:
     return GatewayConfig(traffic=TrafficConfig(**traffic), max_body_bytes=32 * 2**20)
 
 
-def backend(url: str, tls: ssl.SSLContext | None = None) -> OpenAIBackend:
-    return OpenAIBackend(url, timeouts=QUICK, declared=ABLE, tls=tls)
+def backend(
+    url: str, tls: ssl.SSLContext | None = None, most_bytes: int = faults.LIMIT_BYTES
+) -> OpenAIBackend:
+    return OpenAIBackend(url, timeouts=QUICK, declared=ABLE, tls=tls, most_bytes=most_bytes)
 
 
 @contextmanager
 def behind(
     tools: Any, steps: Steps, settings: GatewayConfig | None = None
 ) -> Iterator[tuple[str, ScriptedServer]]:
+    settings = settings or config()
+    most_bytes = settings.traffic.max_response_bytes
     with (
         ScriptedServer(steps) as server,
-        tools.serving_bounded(settings or config(), [backend(server.url)]) as url,
+        tools.serving_bounded(settings, [backend(server.url, most_bytes=most_bytes)]) as url,
     ):
         yield url, server
 
@@ -83,7 +87,8 @@ def read_stream(text: str) -> str:
             ending = f"then {code if isinstance(code, str) else 'its own error'}"
         for choice in event.get("choices", ()):
             said += choice["delta"].get("content") or ""
-    return f"“{said}”, {ending}"
+    shown = said if len(said) < 100 else f"{said[:2]}…"
+    return f"“{shown}”, {ending}"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
@@ -99,6 +104,49 @@ def test_upstream_faults(tools: Any, fault: Fault) -> None:
         policy = "suffice/single"
         assert ask(url, model=policy, stream=True) == (fault.policy_stream or fault.seen_stream)
         assert ask(url, model=policy, stream=False) == (fault.policy_whole or fault.seen_whole)
+
+
+@pytest.mark.parametrize(
+    "said", ["inf", "nan", "-inf", "1e308", "-1", "Fri, 31 Dec 9999 23:59:59 GMT"]
+)
+@pytest.mark.parametrize("model", ["fake", "suffice/single"])
+def test_a_retry_after_that_is_no_time_is_not_passed_on(tools: Any, said: str, model: str) -> None:
+    steps = [plain(b'{"error":{"message":"no"}}', status=429, extra=f"retry-after: {said}\r\n")]
+    with behind(tools, lambda body: steps) as (url, _):
+        found = ask(url, model=model, stream=False)
+    assert found.startswith("429")
+    assert found.removeprefix("429, its own error").removeprefix("429 upstream_rejected") in (
+        "", ", Retry-After 1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [
+        ("text/html", "application/json"),
+        ("application/xhtml+xml; charset=utf-8", "application/json"),
+        ("image/svg+xml", "application/json"),
+        ("application/json; charset=\xff", "application/json"),
+        ("Application/JSON; charset=utf-8", "Application/JSON; charset=utf-8"),
+        ("application/problem+json", "application/problem+json"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_no_browser_runs_what_an_upstream_sends(
+    tools: Any, kind: str, seen: str, status: int
+) -> None:
+    body = faults.WHOLE if status == 200 else b'{"error":{"message":"<script>x</script>"}}'
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+    with behind(tools, lambda _: [head.encode("latin-1") + body]) as (url, _):
+        answer = httpx2.post(
+            f"{url}/v1/chat/completions", json={"model": "fake", "messages": []}, timeout=10.0
+        )
+        others = [httpx2.get(f"{url}{path}") for path in ("/health", "/v1/models", "/nothing")]
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == seen
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+    for other in others:
+        assert other.headers.get_list("x-content-type-options") == ["nosniff"]
 
 
 def test_an_upstream_that_refuses(tools: Any) -> None:

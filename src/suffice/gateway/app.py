@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,12 +37,20 @@ from suffice.gateway.endpoints import (
 )
 from suffice.gateway.errors import error_response
 from suffice.gateway.openapi import description
+from suffice.gateway.safe_headers import without_sniffing
 from suffice.gateway.watches import Watches
+
+logger = logging.getLogger("suffice.gateway")
 
 # A health check that waits for a hanging upstream is no health check.
 HEALTH_TIMEOUT_S = 2.0
 # Upstreams are asked this often at most, however often we are.
 STATE_S = 1.0
+# To close every upstream, and to write what the ledger waits for, when the process ends.
+CLOSE_S = 4.0
+# Between two looks whether upstreams that a reload has replaced are still used.
+UNUSED_S = 0.5
+STOP_S = 12.0
 # Endpoints of engines that are described; others under /v1 are passed on too.
 SERVED = (CHAT, TEXT, RESPONSES, MESSAGES, *PASSED_ON, *AT_ROOT)
 _ENGINES = frozenset(SERVED)
@@ -68,9 +77,9 @@ def create_app(
         try:
             yield
         finally:
-            await gateway.aclose()
+            await ended(gateway.aclose(), CLOSE_S, "the upstreams' connections")
             for hook in reversed(hooks):
-                await hook.stop()
+                await ended(hook.stop(), STOP_S, "the ledger")
 
     app = _App(
         gateway,
@@ -88,6 +97,17 @@ def create_app(
     )
     app.state.gateway = gateway
     return app
+
+
+async def ended(work: Awaitable[None], limit_s: float, what: str) -> None:
+    """Wait for an end, but not for ever: what comes after it has to have its turn."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await work
+    except TimeoutError:
+        logger.error("%s did not end within %g s", what, limit_s)
+    except Exception:  # a bug of ours: the log has it, and the end goes on
+        logger.exception("%s did not end as it should", what)
 
 
 class _App(Starlette):
@@ -124,9 +144,9 @@ class _App(Starlette):
         elif path in _WITHOUT_V1:
             scope["path"] = f"/v1{path}"
         if scope["method"] == "OPTIONS":
-            await self._options(scope)(scope, receive, send)
+            await self._options(scope)(scope, receive, without_sniffing(send))
             return
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, without_sniffing(send))
 
     def _is_own(self, scope: Scope) -> bool:
         """Whether a path is one of the gateway's, such as /v1/feedback."""
@@ -158,7 +178,8 @@ class Gateway:
         self._hooks = tuple(hooks)
         self._own_backends = backends
         self._started = int(time.time())
-        self._old: list[BackendPool] = []
+        self._old: list[Service] = []  # replaced by a reload, with calls that still run on them
+        self._closing: set[asyncio.Task[None]] = set()
         self._states: tuple[float, dict[str, str]] = (0.0, {})
         self._asking = asyncio.Lock()
         self._watches = Watches()
@@ -178,21 +199,37 @@ class Gateway:
         Raises ConfigError, and then nothing has changed. Address and workers stay as they are.
         """
         before = self.service.config
-        same = (config.upstreams, config.routing, config.traffic.retry) == (
-            before.upstreams, before.routing, before.traffic.retry,
-        )  # fmt: skip
+        same = _of_pool(config) == _of_pool(before)
         pool = self.service.pool if same else self._pool(config)
-        service = Service(config, pool, self._watches)
+        old, self.completions.service = self.service, Service(config, pool, self._watches)
         if not same:
-            self._old.append(self.service.pool)  # closed at the end: calls may still run on it
-        self.completions.service = service
+            self._retire(old)
         for hook in self._hooks:
             hook.apply(config)
 
+    def _retire(self, old: Service) -> None:
+        """Close upstreams that no further call will use, when the last one has ended."""
+        self._old.append(old)
+        try:
+            task = asyncio.get_running_loop().create_task(self._close_unused())
+        except RuntimeError:
+            return  # nothing is being served: they are closed at the end
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close_unused(self) -> None:
+        while self._old:
+            for service in [each for each in self._old if not each.calls]:
+                self._old.remove(service)
+                await service.pool.aclose()
+            await asyncio.sleep(UNUSED_S)
+
     async def aclose(self) -> None:
         """Close every upstream."""
-        for pool in (*self._old, self.service.pool):
-            await pool.aclose()
+        for task in tuple(self._closing):
+            task.cancel()
+        for service in (*self._old, self.service):
+            await service.pool.aclose()
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`: the upstreams' models, then what suffice makes of them."""
@@ -290,6 +327,12 @@ class Gateway:
                 states = {b.name: state for b, state in zip(backends, found, strict=True)}
                 self._states = (time.monotonic(), states)
             return states
+
+
+def _of_pool(config: GatewayConfig) -> tuple[Any, ...]:
+    """What a pool is made of: while it is the same, so is the pool."""
+    traffic = config.traffic
+    return config.upstreams, config.routing, traffic.retry, traffic.max_response_bytes
 
 
 def backends_of(config: GatewayConfig) -> list[Backend]:

@@ -71,7 +71,7 @@ class Verdict(UpstreamRejected):
 
         Its verdict on our key is not: the client has no such key.
         """
-        if self.status in _NOT_ALLOWED:
+        if self.status in _NOT_ALLOWED or not 400 <= self.status <= 599:
             return False
         try:
             value = orjson.loads(self.body)

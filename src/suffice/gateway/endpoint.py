@@ -71,6 +71,7 @@ class Service:
         self.headers = HeaderLists.of(config.headers)
         self.places = Places(config.traffic)
         self.cache = AnswerCache(config.traffic.cache)
+        self.calls = 0  # that are being answered with it
         self._costs: tuple[int, CostModel] | None = None
 
     def cost_model(self) -> CostModel:
@@ -171,18 +172,25 @@ class Completions:
             await hook.admit(call)
         call.body = await client.body(scope)
         service = self.service
-        async with client.attended():
-            arm = await self._understand(service, call)
-            for hook in self._hooks:
-                await hook.authorize(call)
-            key = service.cache.key_of(call, void=is_void(arm.policy))
-            if key is not None and await self._from_cache(service, client, key):
-                return
-            if key is not None:
-                # Before the client can ask again, so that the same question finds it.
-                client.when_whole = partial(self._keep, service, call, key)
-            async with service.places.taken(call):
-                await self._answer(service, client, arm)
+        service.calls += 1
+        try:
+            async with client.attended():
+                await self._answer_by(service, call, client)
+        finally:
+            service.calls -= 1
+
+    async def _answer_by(self, service: Service, call: Call, client: Client) -> None:
+        arm = await self._understand(service, call)
+        for hook in self._hooks:
+            await hook.authorize(call)
+        key = service.cache.key_of(call, void=is_void(arm.policy))
+        if key is not None and await self._from_cache(service, client, key):
+            return
+        if key is not None:
+            # Before the client can ask again, so that the same question finds it.
+            client.when_whole = partial(self._keep, service, call, key)
+        async with service.places.taken(call):
+            await self._answer(service, client, arm)
 
     async def _understand(self, service: Service, call: Call) -> Arm:
         if call.endpoint is None or call.endpoint.kind == "other":

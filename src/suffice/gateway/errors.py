@@ -72,7 +72,8 @@ def describe(error: SufficeError) -> tuple[int, dict[str, Any]]:
     if isinstance(error, UpstreamRejected):
         # The upstream's verdict on the request is passed on; its verdict on our key is not the
         # client's to act upon.
-        status = 502 if error.status in (401, 403) or error.status < 400 else error.status
+        known = 400 <= error.status <= 599
+        status = error.status if known and error.status not in (401, 403) else 502
         kind = "invalid_request_error" if status < 500 else "upstream_error"
         return status, _envelope(message, kind, "upstream_rejected")
     for kind_of, status, kind, code in _TABLE:
@@ -90,7 +91,9 @@ def error_response(error: SufficeError) -> JSONResponse:
 def retry_after(error: SufficeError) -> dict[str, str]:
     """The Retry-After header of an error that names a time."""
     wait_s = getattr(error, "retry_after_s", None)
-    return {} if wait_s is None else {"retry-after": str(max(1, math.ceil(wait_s)))}
+    if wait_s is None or not math.isfinite(wait_s):
+        return {}
+    return {"retry-after": str(max(1, math.ceil(wait_s)))}
 
 
 def _envelope(message: str, kind: str, code: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ then gets an error of its own. A second signal ends the waiting. SIGHUP reads th
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -47,6 +48,8 @@ Reload = Callable[[], GatewayConfig]
 
 # After the time for calls in flight is over: to send what they learn.
 GRACE_S = 5.0
+# And for all that follows, the ledger's last rows included; what hangs then is not waited for.
+END_S = 25.0
 # How long the ledger's thread may hold up an answer; Python's own 5 ms are seen at the 99th
 # percentile.
 SWITCH_S = 0.0005
@@ -147,10 +150,12 @@ class Server(uvicorn.Server):
         super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the end; a second one hurries it."""
+        """The first signal begins the end, which has an end; a second one hurries it."""
         ending = self.gateway.ending
         if ending.draining:
             ending.cut()
+        else:
+            LastResort(self.gateway.service.config.traffic.drain_s + END_S).start()
         ending.drain()
         super().handle_exit(sig, frame)
 
@@ -174,6 +179,8 @@ class Server(uvicorn.Server):
         timer = asyncio.get_running_loop().call_later(drain_s, ending.cut)
         try:
             await super().shutdown(sockets)
+            if self.force_exit:  # uvicorn leaves this out then, and rows would be lost
+                await self.lifespan.shutdown()
         finally:
             timer.cancel()
 
@@ -189,6 +196,25 @@ class Server(uvicorn.Server):
             self.connections.limits = settings.traffic
             self.connections.most = most_connections(settings.traffic, raised_file_limit())
             logger.info("settings read anew")
+
+
+class LastResort(threading.Thread):
+    """Ends the process if it has not ended by itself in time, and shows what it hangs on."""
+
+    def __init__(self, after_s: float) -> None:
+        super().__init__(name="suffice-last-resort", daemon=True)
+        self._after_s = after_s
+
+    def run(self) -> None:
+        """Wait; a process that ends in time ends this thread too."""
+        time.sleep(self._after_s)
+        logger.critical(
+            "not ended %g s after the signal: it is ended now, the threads' stacks follow",
+            self._after_s,
+        )
+        faulthandler.dump_traceback(all_threads=True)
+        sys.stderr.flush()
+        os._exit(1)
 
 
 class Supervisor:
@@ -252,7 +278,7 @@ class Supervisor:
                 os.kill(process.pid, number)
 
     def _end(self) -> None:
-        until_s = time.monotonic() + self._settings.traffic.drain_s + 2 * GRACE_S
+        until_s = time.monotonic() + self._settings.traffic.drain_s + END_S + GRACE_S
         for process in self._processes:
             # Also where a signal was passed on: one that started meanwhile has not had it.
             if process.is_alive():

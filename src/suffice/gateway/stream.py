@@ -21,6 +21,7 @@ from suffice.gateway.calls import Call, Hook
 from suffice.gateway.errors import describe, retry_after
 from suffice.gateway.receipt import PREFIX
 from suffice.gateway.request_body import read_body
+from suffice.gateway.safe_headers import NOSNIFF, safe_status, safe_type
 from suffice.gateway.traffic import TrafficConfig
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
@@ -89,12 +90,14 @@ class Client:
         """Send status and headers."""
         call = self.call
         self.began = True
+        content_type, status = safe_type(content_type), safe_status(status)
         self.is_stream = content_type.startswith("text/event-stream")
         call.status = status
         call.first_byte_s = call.elapsed_s()
         raw = [
             (b"content-type", content_type.encode("latin-1")),
             (b"x-request-id", call.request_id.encode()),
+            NOSNIFF,
         ]
         if call.own_id is not None:  # the gateway's own is unique: what the ledger has it under
             raw.append((b"x-suffice-id", call.id.encode()))
@@ -151,6 +154,7 @@ class Client:
     ) -> None:
         """Send a whole answer."""
         call = self.call
+        content_type = safe_type(content_type, body)
         await self.start(
             status, content_type, {"content-length": str(len(body)), **(headers or {})}
         )

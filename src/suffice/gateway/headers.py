@@ -31,9 +31,9 @@ TO_UPSTREAM = (
     "anthropic-beta",
     "idempotency-key",
 )
-# To the client, and all that begin with one of the prefixes.
+# To the client, and all that begin with one of the prefixes. Retry-After is read, and sent on if it
+# is a time (`suffice.gateway.errors.retry_after`).
 TO_CLIENT = (
-    "retry-after",
     "retry-after-ms",
     "x-should-retry",
     "openai-processing-ms",

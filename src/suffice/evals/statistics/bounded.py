@@ -1,7 +1,7 @@
 """P-values for the mean of bounded losses: Hoeffding, Hoeffding-Bentkus, and betting.
 
-Losses lie in [0, 1]; the null is "the mean is `limit` or more". Needed where a loss is not 0 or 1:
-a question's mean over several replays, or a graded score.
+The null is "the mean is `limit` or more". Needed where a loss is not 0 or 1: a question's mean over
+several samples, or a graded score. Losses lie in [0, 1]; `mean_p_value` takes them in [-1, 1].
 """
 
 from __future__ import annotations
@@ -13,6 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr
 
 from suffice.core.errors import InputError
+from suffice.evals.statistics.binomial import check_confidence
+
+FloatArray = NDArray[np.float64]
+
+# Bets start from "the two answers hardly differ", which counts as much as four questions.
+PRIOR_VARIANCE = 0.005
+PRIOR_QUESTIONS = 4.0
+# Share of the largest bet that no value can ruin: a single 1 leaves a fiftieth of the wealth.
+BOLDEST = 0.98
 
 
 def hoeffding_p_value(mean: float, n: int, limit: float) -> float:
@@ -63,3 +72,52 @@ def betting_p_value(losses: ArrayLike, limit: float, alpha: float = 0.05) -> flo
     bets = np.minimum(np.minimum(size, kelly), 0.75 / (1.0 - limit))
     wealth = np.exp(np.cumsum(np.log1p(-bets * (x - limit))))
     return float(min(1.0, 1.0 / wealth.max()))
+
+
+def mean_p_value(values: ArrayLike, limit: float, alpha: float = 0.05) -> float:
+    """1 / largest wealth of a bettor who bets that the mean of values in [-1, 1] is below `limit`.
+
+    Formula: wealth = Π (1 - λ_i (x_i - limit)), λ_i = sqrt(2 ln(1/α) / (n σ²_{i-1})) but at most
+    0.98 / (1 - limit), σ²_{i-1} the variance of the values before i, regularised by a prior. Under
+    the null a non-negative supermartingale from 1, so that p <= α has probability at most α
+    (Ville). Bets are tuned to the number of values, which must be fixed beforehand, as must their
+    order. Wealth never falls as `limit` grows (λ depends on it by its cap alone), so what is shown
+    at one limit is shown at every larger one.
+    Reference: 2010.09686, equations 15 and 24 with theorem 3; confseq's `betting_mart` with
+    `lambda_predmix_eb(fixed_n=n)` on (x + 1) / 2, from which only the prior departs.
+    """
+    return math.exp(-float(_log_wealth(_bounded(values), limit, alpha).max(initial=0.0)))
+
+
+def mean_upper_bound(values: ArrayLike, confidence: float) -> float:
+    """Smallest mean in [-1, 1] that the values exclude at `confidence`, to 1e-6; 1 if none."""
+    x, alpha = _bounded(values), 1.0 - check_confidence(confidence)
+
+    def shown(limit: float) -> bool:
+        return float(_log_wealth(x, limit, alpha).max()) >= -math.log(alpha)
+
+    low, high = -1.0, 1.0
+    if not shown(1.0 - 1e-9):
+        return 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if shown(middle) else (middle, high)
+    return high
+
+
+def _log_wealth(x: FloatArray, limit: float, alpha: float) -> FloatArray:
+    """Log wealth after every value."""
+    n, i = x.size, np.arange(1, x.size + 1)
+    means = np.cumsum(x) / (i + PRIOR_QUESTIONS)
+    spread = PRIOR_QUESTIONS * PRIOR_VARIANCE + np.cumsum((x - means) ** 2)
+    before = np.append(PRIOR_VARIANCE, (spread / (i + PRIOR_QUESTIONS))[:-1])
+    bets = np.minimum(np.sqrt(2.0 * math.log(1.0 / alpha) / (n * before)), BOLDEST / (1.0 - limit))
+    found: FloatArray = np.cumsum(np.log1p(-bets * (x - limit)))
+    return found
+
+
+def _bounded(values: ArrayLike) -> FloatArray:
+    x: FloatArray = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or x.size == 0 or not (np.abs(x) <= 1.0 + 1e-12).all():
+        raise InputError("values must lie between -1 and 1, and there must be some")
+    return np.clip(x, -1.0, 1.0)

@@ -29,6 +29,35 @@ def fixed_sequence(p_values: Iterable[float], alpha: float) -> int:
     return shown
 
 
+def chains_shown(
+    chains: Sequence[Callable[[int], float]], lengths: Sequence[int], shares: Sequence[float],
+    alpha: float,
+) -> tuple[int, ...]:  # fmt: skip
+    """How many settings of each of several paths are shown, all together at `alpha`.
+
+    `chains[c](i)` is the p-value of setting i of path c. Every path is a fixed sequence, tested at
+    its share of alpha; a path that is shown to its end leaves its level to the others, in
+    proportion to their shares. Smaller p-values never show less.
+    Reference: Bretz, Maurer, Brannath and Posch 2009 (graphical procedures), the graph in which
+    each setting hands its level to the next and the last to the heads of the other paths.
+    """
+    shown = [0] * len(chains)
+    open_chains = set(range(len(chains)))
+    moved = True
+    while moved and open_chains:
+        moved = False
+        whole = sum(shares[c] for c in open_chains)
+        for c in sorted(open_chains):
+            level = alpha * shares[c] / whole
+            while shown[c] < lengths[c] and chains[c](shown[c]) <= level:
+                shown[c] += 1
+        ended = {c for c in open_chains if shown[c] == lengths[c]}
+        if ended:
+            open_chains -= ended
+            moved = True
+    return tuple(shown)
+
+
 def bonferroni(p_values: Sequence[float], alpha: float) -> tuple[bool, ...]:
     """Which settings are shown together, each tested at alpha / m: valid in any order."""
     return tuple(p_value <= alpha / len(p_values) for p_value in p_values)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from recorded import ROUTED_STRONG, ROUTED_WEAK, as_models, routellm, zeroeval
+from suffice.recipes.calibrate.arms import Candidate, Proposal, Safe, Table
 
 from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.traces import TraceSet
@@ -22,7 +23,6 @@ from suffice.policies import prompt_features
 from suffice.policies.models import models_of
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate import fit
-from suffice.recipes.calibrate.arms import Candidate, Proposal, Safe, Table
 from suffice.recipes.calibrate.certify import Step, shown_steps
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.families import lay_path

@@ -40,11 +40,14 @@ def serve(guarded: Guard, script, *, request):
 def test_receipt_names_the_certificate_and_its_status():
     outcome = play(guard(), says(a="4", b="4", big="5"), request=ask(SUM)).outcome
     told = receipt([outcome])
-    assert told["certificate"] == {"id": "abc", "status": "valid", "reason": ""}
+    assert told["certificate"] == {
+        "id": "abc", "status": "valid", "not_covered": None, "reason": "",
+    }  # fmt: skip
     assert told["exit"] == "accepted"
     assert "at most 1 points lost at 95 %" in outcome.why
     free = receipt([play(guard(), says(a="4", b="4", big="5"), request=FREE_FORM).outcome])
     assert free["certificate"]["status"] == "not covered"
+    assert free["certificate"]["not_covered"] == "free_form"
     assert free["exit"] == "safe"
     alone = receipt([play(Single(), ["4"]).outcome])
     assert (alone["certificate"], alone["exit"]) == (None, None)

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from suffice.cli.main import app
 from suffice.core.errors import ConfigError
+from suffice.core.prices import Prices
 from suffice.gateway.config import GatewayConfig, UpstreamConfig, load_config
 from suffice.gateway.served import check_served
 from suffice.policies.policy_file import write_policy_file
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.play import TokenWeights
 from suffice.recipes.calibrate.run import calibrate
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents
 from tests.recipes.known_traces import make
@@ -23,8 +23,7 @@ from tests.recipes.known_traces import make
 def policy(tmp_path_factory):
     """A policy file about the models small and large."""
     config = CalibrateConfig(
-        max_drop=0.08, clusters=2, dimensions=64, steps=6,
-        weights=TokenWeights((("large", 10.0),)),
+        max_drop=0.08, groups=2, dimensions=64, prices=Prices.parse(["small=0/1", "large=0/10"]),
     )  # fmt: skip
     path = tmp_path_factory.mktemp("policy") / "certified.json"
     write_policy_file(path, calibrate(make(240), config).file)
@@ -79,7 +78,9 @@ def test_config_check_and_serve_ask_the_upstreams(policy, tmp_path, models):
 
 def toml_of(table) -> str:
     """A table's entries, nested ones inline; what is null is left out, as TOML has no null."""
-    return "".join(f"{name} = {inline(value)}\n" for name, value in table.items())
+    return "".join(
+        f"{name} = {inline(value)}\n" for name, value in table.items() if value is not None
+    )
 
 
 def inline(value) -> str:

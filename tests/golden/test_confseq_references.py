@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def test_wealth_is_that_of_confseq(case):
 def test_a_larger_limit_is_never_harder_to_show(case):
     limits = np.linspace(0.001, 0.9, 60)
     p_values = [mean_p_value(case["values"], limit) for limit in limits]
-    assert all(a >= b - 1e-12 for a, b in zip(p_values, p_values[1:], strict=False))
+    assert all(a >= b - 1e-12 for a, b in pairwise(p_values))
     bound = mean_upper_bound(case["values"], 0.95)
     if bound < 1.0:
         assert mean_p_value(case["values"], bound) <= 0.05

@@ -42,11 +42,12 @@ def policy_table(cheap: str, safe: str, *, model: str, most_harm: float = 0.02) 
             id="",
             statement="",
             data=Data(
-                digest="", datasets=("made",), questions=200, fit_questions=100,
-                certify_questions=100, seed=0,
+                digest="", datasets=("made",), questions=200, recorded=200, fit_questions=100,
+                certify_questions=100, plays=1, seed=0, tries=1,
             ),
             target=Target(
-                max_drop=0.01, confidence=0.95, loss="harm", method="fst", scope="overall"
+                max_drop=0.01, confidence=0.95, loss="harm", method="fst", test="binomial",
+                scope="overall",
             ),
             tested=TESTED,
             path_steps=1,

@@ -10,6 +10,7 @@ import pytest
 
 from suffice.core.coverage import EARLY
 from suffice.core.errors import InputError, NothingFeasible, UnknownName
+from suffice.core.prices import Prices
 from suffice.evals.trace_files import trace_set
 from suffice.evals.traces import Question, Trace, messages_json
 from suffice.policies.policy_file import (
@@ -19,18 +20,29 @@ from suffice.policies.policy_file import (
     read_policy_file,
 )
 from suffice.policies.registry import build_policy, parse_policy
-from suffice.recipes.calibrate.arms import Table
 from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.file import option_of
+from suffice.recipes.calibrate.fitted import split_questions
+from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.options import Unplayable, played
 from suffice.recipes.calibrate.output import write_calibration
-from suffice.recipes.calibrate.play import Recorded, TokenWeights, play
-from suffice.recipes.calibrate.prepare import split_questions
-from suffice.recipes.calibrate.run import calibrate
+from suffice.recipes.calibrate.play import Recorded, play_one, played_by_executor
+from suffice.recipes.calibrate.run import calibrate, survey
 from suffice.recipes.calibrate.tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.votes import count_votes
 from tests.recipes.known_traces import make
 
-WEIGHTS = TokenWeights((("large", 10.0),))
-QUICK = {"dimensions": 64, "steps": 8, "weights": WEIGHTS}
+PRICES = Prices.parse(["small=0/1", "large=0/10"])
+QUICK = {"dimensions": 64, "prices": PRICES}
+
+
+def ground_of(traces, **options) -> Ground:
+    return Ground.of(traces, CalibrateConfig(max_drop=0.1, **options))
+
+
+def executed(policy, traces, ground: Ground):
+    """Any policy, played by the executor on every question and play of a ground."""
+    return played_by_executor(policy, Recorded(traces), ground.plays)
 
 
 @pytest.fixture(scope="module")
@@ -38,36 +50,52 @@ def traces():
     return make(400, small=(0.95, 0.4))
 
 
+CONFIG = CalibrateConfig(max_drop=0.04, groups=2, **QUICK)
+
+
 @pytest.fixture(scope="module")
 def found(traces):
-    return calibrate(traces, CalibrateConfig(max_drop=0.04, clusters=2, **QUICK))
+    return calibrate(traces, CONFIG)
 
 
 def test_certificate_says_what_was_tested(traces, found):
     certificate = found.file.certificate
     assert certificate.data.digest == traces.digest
-    assert certificate.data.fit_questions + certificate.data.certify_questions == 400
+    assert certificate.data.questions == certificate.data.recorded == 400
     assert certificate.tested.upper_bound <= 0.04
     assert certificate.expected.saving.estimate > 0.3
-    assert certificate.tested.n == sum(c.tested.n for c in found.file.groups)
+    assert certificate.tested.n == sum(group.tested.n for group in found.file.groups)
     assert "single@large" in certificate.statement
-    assert certificate.predictor.ece < 0.1
+    assert certificate.target.test == "paired"  # one sample of each question was recorded
 
 
-def test_policy_played_on_the_certifying_questions_is_what_was_certified(traces, found):
-    """The thresholds, the predictor and the cascade give what the arithmetic promised."""
+@pytest.mark.parametrize("rules", [{}, {"options": ("single@small",)}, {"fitted": False}])
+def test_policy_played_on_the_certifying_questions_is_what_was_certified(traces, rules):
+    """Thresholds, predictor and cascade give live what the arithmetic promised."""
+    config = replace(CONFIG, **rules)
+    found = calibrate(traces, config)
+    ground = Ground.of(traces, config)
     policy = certified_policy(found.file, parse_policy)
-    config = CalibrateConfig(max_drop=0.04, clusters=2, **QUICK)
-    table = Table.of(traces, WEIGHTS)
-    split = split_questions(traces, table.questions, config)
-    seen = play(policy, Recorded(traces), split.certify, weights=WEIGHTS)
-    safe = play(parse_policy("single@large"), Recorded(traces), split.certify, weights=WEIGHTS)
+    index = np.arange(400)
+    if found.file.certificate.data.fit_questions:
+        index = split_questions(ground).certify
+    seen = executed(policy, traces, ground).at(index)
+    baseline = executed(parse_policy("single@large"), traces, ground).at(index)
     tested = found.file.certificate.tested
-    assert int((safe.correct & ~seen.correct).sum()) == tested.harmed
-    assert int((~safe.correct & seen.correct).sum()) == tested.helped
-    assert sum(taken in EARLY for taken in seen.exit) == tested.stopped
-    saved = 1 - seen.cost.sum() / safe.cost.sum()
+    assert int((baseline.correct & ~seen.correct).sum()) == tested.harmed
+    assert int((~baseline.correct & seen.correct).sum()) == tested.helped
+    assert int(seen.early.sum()) == tested.stopped
+    saved = 1 - ground.cost(seen).sum() / ground.cost(baseline).sum()
     assert saved == pytest.approx(found.file.certificate.expected.saving.estimate, abs=1e-9)
+    costs = {row.role: row for row in found.file.costs}
+    assert costs["certified"].cost == pytest.approx(ground.cost(seen).mean(), rel=1e-9)
+    assert costs["baseline"].cost == pytest.approx(ground.cost(baseline).mean(), rel=1e-9)
+    by_model = {each.model: each for each in costs["certified"].by_model}
+    asked = seen.spending["large"]
+    assert by_model["large"].samples == pytest.approx(asked.samples.mean(), abs=1e-4)
+    assert by_model["large"].completion_tokens == pytest.approx(
+        asked.completion_tokens.mean(), abs=1e-3
+    )
 
 
 def test_file_round_trip_and_seal(found, tmp_path):
@@ -84,7 +112,7 @@ def test_file_round_trip_and_seal(found, tmp_path):
     with pytest.raises(InputError, match=r"--policy policy\.json|file"):
         build_policy({"policy": "certified", "file": str(path)})
     table = json.loads(path.read_text())
-    table["groups"][0]["accept"] = 0.01
+    table["certificate"]["target"]["max_drop"] = 0.001
     with pytest.raises(InputError, match="was changed after its certificate"):
         policy_file_of(table)
     table["surprise"] = 1
@@ -94,112 +122,164 @@ def test_file_round_trip_and_seal(found, tmp_path):
         check_models(found.file, ("tiny", "small"), "the gateway")
 
 
-def test_scope_cluster_bounds_every_cluster_and_falls_back(traces):
-    config = CalibrateConfig(max_drop=0.06, scope="cluster", clusters=2, **QUICK)
+def test_scope_group_bounds_every_group_and_falls_back(traces):
+    config = replace(CONFIG, max_drop=0.06, scope="group")
     file = calibrate(traces, config).file
-    assert "in every cluster" in file.certificate.statement
-    for cluster in file.groups:
-        closed = cluster.accept is None and cluster.hopeless is None
-        assert bool(cluster.fallback) == closed
+    assert "in every question group" in file.certificate.statement
+    for group in file.groups:
+        closed = group.accept is None and group.hopeless is None
+        assert bool(group.fallback) == closed
         if not closed:
-            assert cluster.tested.upper_bound <= 0.06
-    tight = CalibrateConfig(max_drop=0.025, scope="cluster", clusters=2, **QUICK)
+            assert group.tested.upper_bound <= 0.06
     try:
-        file = calibrate(traces, tight).file
+        file = calibrate(traces, replace(config, max_drop=0.025)).file
     except NothingFeasible:
         return
-    assert any("are needed" in cluster.fallback for cluster in file.groups)
+    assert any("are needed" in group.fallback for group in file.groups)
 
 
 def test_crc_is_labelled_as_a_bound_in_expectation(traces):
-    file = calibrate(traces, CalibrateConfig(max_drop=0.04, method="crc", **QUICK)).file
+    file = calibrate(traces, replace(CONFIG, method="crc")).file
     assert "on average" in file.certificate.statement
     assert file.certificate.tested.upper_bound is None
     n, harmed = file.certificate.tested.n, file.certificate.tested.harmed
     assert (harmed + 1) / (n + 1) <= 0.04
 
 
-def test_sampler_path_certifies_stopping_rules_of_one_model():
-    pool = make(240, samples=10, small=(0.9, 0.45), models=("one", "two"))
-    only = trace_set([trace for trace in pool if trace.model == "one"])
-    config = CalibrateConfig(
-        max_drop=0.08, safe="self_consistency:samples=10@one", dimensions=64, steps=8
+def one_model(n=240, rates=(0.9, 0.45), samples=10):
+    pool = make(n, samples=samples, small=rates, models=("one", "two"))
+    return trace_set([trace for trace in pool if trace.model == "one"])
+
+
+def test_one_models_vote_is_the_baseline_and_is_certified_to_stop_early():
+    """No fitting rows, no predictor: every question certifies."""
+    only = one_model()
+    file = calibrate(only, CalibrateConfig(max_drop=0.08)).file
+    assert file.baseline == "self_consistency:samples=10@one"
+    assert file.groups[0].sampler.startswith("adaptive_consistency")
+    assert file.predictor is None
+    assert (file.certificate.data.fit_questions, file.certificate.data.certify_questions) == (
+        0,
+        240,
     )
-    file = calibrate(only, config).file
-    samplers = [cluster.sampler for cluster in file.groups]
-    assert any(samplers)
+    assert file.certificate.target.test == "means"
     assert file.certificate.expected.saving.estimate > 0.2
+    ground = ground_of(only)
     policy = certified_policy(file, parse_policy)
-    outcome = play(policy, Recorded(only), range(20))
-    assert outcome.samples.mean() < 10
+    assert executed(policy, only, ground).spending["one"].samples[:20].mean() < 10
 
 
 def test_a_vote_that_is_always_right_is_settled_earlier():
     """Nothing is to be told apart there, and everything beyond the first votes is to be saved."""
-    pool = make(240, samples=10, small=(0.97, 0.97), models=("one", "two"))
-    only = trace_set([trace for trace in pool if trace.model == "one"])
-    safe = "self_consistency:samples=10@one"
-    config = CalibrateConfig(max_drop=0.05, safe=safe, dimensions=64, steps=8)
-    assert play(parse_policy(safe), Recorded(only), range(240)).correct.all()
-    file = calibrate(only, config).file
-    assert file.certificate.tested.harmed == 0
+    only = one_model(rates=(0.97, 0.97))
+    assert ground_of(only).played("self_consistency:samples=10@one").correct.all()
+    file = calibrate(only, CalibrateConfig(max_drop=0.05)).file
     assert file.certificate.expected.saving.estimate > 0.5
-    early = play(certified_policy(file, parse_policy), Recorded(only), range(240))
-    assert early.samples.mean() < 5
-    assert early.correct.mean() > 0.95
+    assert file.certificate.tested.upper_bound <= 0.05
+
+
+PLAYED = [
+    "single@small",
+    "self_consistency:samples=7@small",
+    "adaptive_consistency:threshold=.9,max_samples=10@small",
+    "two_sided:threshold=.97,hopeless=.3,patience=4,max_samples=10@small",
+    "vote_table:answer=-+2,escalate=-+11@small > single@large",
+    "vote_table:answer=-+-+3,escalate=-+11+22@small > single@large",
+    "adaptive_consistency:threshold=.95,max_samples=6,accept=.95@small > single@large",
+    "single:accept=.6@small > single@large",
+    "agreement:models=small+large",
+    "single:accept=.9@small > adaptive_consistency:max_samples=3,accept=.99@large",
+]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("text", PLAYED)
+def test_options_in_arrays_equal_the_policy_played(text, silent):
+    made = make(40, samples=10, small=(0.8, 0.2))
+    if silent:  # samples without an answer, of either model
+        made = trace_set(
+            replace(trace, answer=None) if hash((trace.question.name, trace.sample)) % 3 else trace
+            for trace in made
+        )
+    ground = ground_of(made, baseline="single@large")
+    ours = played(parse_policy(text), ground.plays, "small")
+    theirs = executed(parse_policy(text), made, ground)
+    for name in ("correct", "answered", "early"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+    for model, spent in theirs.spending.items():
+        for name in ("samples", "prompt_tokens", "cached_tokens", "completion_tokens"):
+            mine = getattr(ours.spending[model], name)
+            if text.startswith("agreement") and silent:
+                assert (mine >= getattr(spent, name)).all()  # cancelled samples are counted
+            else:
+                np.testing.assert_array_equal(mine, getattr(spent, name), err_msg=name)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "adaptive_consistency:threshold=.9,max_samples=10",
-        "two_sided:threshold=.97,hopeless=.3,patience=4,max_samples=10",
-        "self_consistency:samples=10",
+        "agreement:models=small+large > self_consistency:samples=5@large",
+        "single:accept=.9@small > adaptive_consistency:max_samples=3@small > single@large",
+        "adaptive_consistency:criterion=dirichlet,max_samples=5@small",
     ],
 )
-def test_votes_in_arrays_equal_the_policy_played(text):
-    traces = make(40, samples=10, small=(0.8, 0.2))
-    votes = count_votes(traces, "small", range(40), 10)
-    policy = parse_policy(f"{text}@small")
-    seen = play(policy, Recorded(traces), range(40))
-    rules = {"adaptive": (0.9, None, 4), "two_side": (0.97, 0.3, 4), "self_con": (2.0, None, 4)}
-    ours = votes.outcomes(votes.stop(*rules[text[:8]]))
-    np.testing.assert_array_equal(seen.samples, ours.samples)
-    np.testing.assert_array_equal(seen.correct, ours.correct)
-    np.testing.assert_array_equal(seen.tokens, ours.tokens)
+def test_what_arrays_cannot_do_the_executor_plays(text):
+    made = make(12, samples=10)
+    ground = ground_of(made, baseline="single@large")
+    with pytest.raises(Unplayable):
+        played(parse_policy(text), ground.plays, "small")
+    assert ground.played(text).correct.shape == (12, 4)  # fewer plays: it takes longer
+
+
+def test_rules_without_what_stands_behind_them():
+    assert option_of("single:accept=0.9@a/b > single@c") == "single@a/b"
+    text = "adaptive_consistency:threshold=0.9,max_samples=8,accept=0.9@m > single@c"
+    assert option_of(text) == "adaptive_consistency:threshold=0.9,max_samples=8@m"
+    assert option_of("adaptive_consistency:accept=0.9,max_samples=8@m > single@c") == (
+        "adaptive_consistency:max_samples=8@m"
+    )
+    assert option_of("single@m") == "single@m"
 
 
 def test_refusals():
     few = make(150)
-    with pytest.raises(InputError, match=r"too few for any certificate.*299 flawless"):
-        calibrate(few, CalibrateConfig(max_drop=0.01))
-    with pytest.raises(InputError, match="99 flawless"):
-        calibrate(few, CalibrateConfig(max_drop=0.01, method="crc"))
-    sure = make(200, small=(1.0, 1.0))
-    with pytest.raises(InputError, match="one class"):
-        calibrate(sure, CalibrateConfig(max_drop=0.1, cheap=("single@small",)))
+    with pytest.raises(InputError, match=r"too few for any certificate.*takes 299"):
+        calibrate(few, CalibrateConfig(max_drop=0.01, fitted=False))
+    with pytest.raises(InputError, match="takes 99"):
+        calibrate(make(60), CalibrateConfig(max_drop=0.01, method="crc", fitted=False))
     with pytest.raises(InputError, match="never right"):
         hopeless = make(200, large=(0.0, 0.0))
-        calibrate(hopeless, CalibrateConfig(max_drop=0.1, safe="single@large"))
+        calibrate(hopeless, CalibrateConfig(max_drop=0.1, baseline="single@large"))
     with pytest.raises(InputError, match="names no model"):
-        calibrate(few, CalibrateConfig(max_drop=0.1, safe="single"))
+        calibrate(few, CalibrateConfig(max_drop=0.1, baseline="single"))
     with pytest.raises(InputError, match="needs huge, which the traces do not hold"):
-        calibrate(few, CalibrateConfig(max_drop=0.1, safe="single@huge"))
+        calibrate(few, CalibrateConfig(max_drop=0.1, baseline="single@huge"))
     with pytest.raises(UnknownName):
-        calibrate(few, CalibrateConfig(max_drop=0.1, safe="singel@large"))
-    mixed = trace_set([*make(100), *make(100, dataset="other")])
+        calibrate(few, CalibrateConfig(max_drop=0.1, baseline="singel@large"))
+    mixed = trace_set([*make(100), *make(100, dataset="other", seed=1)])
     with pytest.raises(InputError, match=r"mix 2 data sets \(made, other\)"):
         calibrate(mixed, CalibrateConfig(max_drop=0.1))
     with pytest.raises(InputError, match="crc"):
         CalibrateConfig(max_drop=0.1, method="crc", loss="drop")
     with pytest.raises(InputError, match=r"1% is 0\.01"):
         CalibrateConfig(max_drop=1.0)
+    with pytest.raises(InputError, match=r"large has no price.*--price large="):
+        calibrate(few, CalibrateConfig(max_drop=0.1, prices=Prices.parse(["small=1/1"])))
+    with pytest.raises(InputError, match="lower its cap, or record more"):
+        calibrate(few, CalibrateConfig(max_drop=0.1, baseline="self_consistency:samples=5@large"))
+
+
+def test_a_model_that_is_always_right_needs_no_thresholds():
+    """There is nothing to tell apart, and nothing to lose: it answers alone."""
+    sure = make(200, small=(1.0, 1.0))
+    file = calibrate(sure, CalibrateConfig(max_drop=0.02, options=("single@small",), **QUICK)).file
+    assert file.certificate.expected.saving.estimate > 0.8
 
 
 def test_unshown_targets_are_refused_with_the_counts():
     useless = make(300, small=(0.5, 0.5), large=(0.97, 0.97), informative=False)
-    config = CalibrateConfig(max_drop=0.03, cheap=("single@small",), **QUICK)
-    with pytest.raises(NothingFeasible, match=r"nothing is certified|saves anything"):
+    config = CalibrateConfig(max_drop=0.03, options=("single@small",), **QUICK)
+    with pytest.raises(NothingFeasible, match=r"loses \d+ and gains \d+ of|saves anything"):
         calibrate(useless, config)
 
 
@@ -214,26 +294,25 @@ def test_unjudged_samples_are_refused():
         for model in ("small", "large")
     )
     with pytest.raises(InputError, match="has no verdict"):
-        calibrate(traces, CalibrateConfig(max_drop=0.1, safe="single@large"))
+        calibrate(traces, CalibrateConfig(max_drop=0.1, baseline="single@large"))
 
 
-SINGLES = {"safe": "single@large", "cheap": ("single@small",)}
+SINGLES = {"baseline": "single@large", "options": ("single@small",)}
 
 
-@pytest.mark.parametrize("silent", ["small", "large"])
-def test_verdicts_without_any_answers_are_refused(silent):
-    traces = trace_set(
-        replace(trace, answer=None) if trace.model == silent else trace for trace in make(300)
-    )
-    with pytest.raises(InputError, match=f"on single@{silent} but not one answer"):
-        calibrate(traces, CalibrateConfig(max_drop=0.04, **SINGLES, **QUICK))
+def test_verdicts_without_answers_are_compared_by_being_right():
+    """A router's set: nothing of the answers is known, and one step of a cascade needs none."""
+    traces = trace_set(replace(trace, answer=None) for trace in make(300, small=(0.99, 0.99)))
+    file = calibrate(traces, CalibrateConfig(max_drop=0.05, **SINGLES, **QUICK)).file
+    assert file.certificate.expected.saving.estimate > 0.8
+    assert file.about.answer_formats == ("number",)
 
 
-def test_a_safe_arm_that_is_right_without_an_answer_is_not_taken_for_wrong():
-    """Its rights are lost to a wrong cheap answer, whether it is asked (nothing to compare) or not.
+def test_a_baseline_that_is_right_without_an_answer_is_not_taken_for_wrong():
+    """Its rights are lost to a wrong option, whether it is asked (nothing to compare) or not.
 
-    The safe arm is right on 97 % and shows a comparable answer on a tenth of the questions; the
-    cheap one is right on 70 %. Every setting that opens loses 20 points or more.
+    The baseline is right on 97 % and shows a comparable answer on a tenth of the questions; the
+    option is right on 70 %. Every setting that opens loses 20 points or more.
     """
     made = make(400, small=(0.7, 0.7), large=(0.97, 0.97))
     traces = trace_set(
@@ -242,7 +321,7 @@ def test_a_safe_arm_that_is_right_without_an_answer_is_not_taken_for_wrong():
         else trace
         for trace in made
     )
-    config = CalibrateConfig(max_drop=0.04, clusters=1, **SINGLES, **QUICK)
+    config = CalibrateConfig(max_drop=0.04, groups=1, **SINGLES, **QUICK)
     with pytest.raises(NothingFeasible):
         calibrate(traces, config)
 
@@ -255,66 +334,92 @@ def test_rights_without_answers_are_counted_as_played():
         else trace
         for trace in made
     )
-    config = CalibrateConfig(max_drop=0.12, clusters=1, **SINGLES, **QUICK)
-    table = Table.of(traces, WEIGHTS)
-    split = split_questions(traces, table.questions, config)
-    file = calibrate(traces, config).file
-    seen = play(certified_policy(file, parse_policy), Recorded(traces), split.certify)
-    safe = play(parse_policy("single@large"), Recorded(traces), split.certify)
-    lost = int((safe.correct & ~seen.correct).sum())
-    asked_in_vain = np.array([taken == "safe" for taken in seen.exit]) & ~safe.answered
-    assert (safe.correct & ~seen.correct)[asked_in_vain].any()
+    config = CalibrateConfig(max_drop=0.12, groups=1, **SINGLES, **QUICK)
+    found = calibrate(traces, config)
+    ground = Ground.of(traces, config)
+    file = found.file
+    index = np.arange(400)
+    if file.certificate.data.fit_questions:
+        index = split_questions(ground).certify
+    policy = certified_policy(file, parse_policy)
+    seen = executed(policy, traces, ground).at(index)
+    baseline = executed(parse_policy("single@large"), traces, ground).at(index)
+    lost = int((baseline.correct & ~seen.correct).sum())
+    asked_in_vain = ~seen.early & ~baseline.answered
+    assert (baseline.correct & ~seen.correct)[asked_in_vain].any()
     assert file.certificate.tested.harmed == lost
 
 
 def both_models(n: int = 200, samples: int = 10):
-    """A small model's vote with a strong model's single answers behind it."""
+    """A small model's vote with a large model's single answers behind it."""
     pool = make(n, samples=samples, small=(0.9, 0.35), large=(0.98, 0.95))
     return trace_set([t for t in pool if t.model == "small" or t.sample == 0])
 
 
-@pytest.mark.parametrize("strong", ["", " > single@large"])
-def test_tables_in_arrays_equal_the_table_played(strong):
+@pytest.mark.parametrize("large", ["", " > single@large"])
+def test_tables_in_arrays_equal_the_table_played(large):
     traces = both_models(60)
     votes = count_votes(traces, "small", range(60), 10)
-    behind = play(parse_policy("single@large"), Recorded(traces), range(60))
-    arm = Strong(right=behind.correct, answered=behind.answered, cost=behind.cost)
+    ground = ground_of(traces, baseline="single@large", test="paired")
+    single = ground.played("single@large")
+    # Questions of the ground are in an order of their own.
+    names = [traces.questions[c[0]].name for c in ground.questions.copies]
+    order = np.array([names.index(question.name) for question in traces.questions])
+    behind = single.at(order)
+    strong = Strong(
+        right=behind.correct[:, 0], answered=behind.answered[:, 0], cost=np.full(60, 1.0)
+    )
     reference = votes.right[:, -1].astype(float)
-    for price in (400.0, 4000.0):
-        table = fit_table((votes,), reference, price, arm if strong else None)
+    costs = (np.broadcast_to(np.arange(1.0, 11.0), (60, 10)),)
+    for price in (10.0, 100.0):
+        table = fit_table((votes,), costs, reference, price, strong if large else None)
         stop, given = stops_of(table, votes)
-        seen = play(parse_policy(f"{table.text}@small{strong}"), Recorded(traces), range(60))
-        np.testing.assert_array_equal(seen.samples, stop + given)
-        ours = np.where(given, behind.correct, votes.outcomes(stop).correct)
-        np.testing.assert_array_equal(seen.correct, ours)
-        assert given.any() == bool(strong)
+        policy = parse_policy(f"{table.text}@small{large}")
+        seen = executed(policy, traces, ground).at(order)
+        drawn = sum(spent.samples[:, 0] for spent in seen.spending.values())
+        np.testing.assert_array_equal(drawn, stop + given)
+        ours = np.where(given, behind.correct[:, 0], votes.right_after(stop))
+        np.testing.assert_array_equal(seen.correct[:, 0], ours)
+        assert given.any() == bool(large)
 
 
-def test_a_vote_with_a_strong_arm_behind_it_is_certified_at_no_loss():
+def test_a_vote_with_a_large_model_behind_it_is_certified_at_no_loss():
     traces = both_models(260)
     config = CalibrateConfig(
-        max_drop=0.05, safe="self_consistency:samples=10@small", strong="single@large",
-        clusters=1, dimensions=64, steps=8, weights=TokenWeights((("large", 5.0),)),
+        max_drop=0.05, baseline="self_consistency:samples=10@small", large="single@large",
+        groups=1, dimensions=64, prices=Prices.parse(["small=0/1", "large=0/5"]),
     )  # fmt: skip
     file = calibrate(traces, config).file
     assert file.models == ("small", "large")
-    assert all(cluster.sampler.endswith(" > single@large") for cluster in file.groups)
+    assert all(group.sampler.endswith(" > single@large") for group in file.groups)
     got = file.certificate.expected
     assert got.saving.low > 0.1
-    assert got.accuracy > got.baseline_accuracy  # a vote of ten is no match for the strong arm
-    seen = play(certified_policy(file, parse_policy), Recorded(traces), range(260))
+    assert got.accuracy > got.baseline_accuracy  # a vote of ten is no match for the large model
+    ground = Ground.of(traces, config)
+    seen = executed(certified_policy(file, parse_policy), traces, ground)
     assert seen.correct.mean() > 0.8
-    with pytest.raises(InputError, match="stands behind a vote"):
-        calibrate(traces, replace(config, safe="single@large"))
 
 
 def test_a_table_prefers_answers_where_questions_are_cheap_to_lose():
     traces = both_models(120)
     votes = count_votes(traces, "small", range(120), 10)
     reference = votes.right[:, -1].astype(float)
+    costs = (np.broadcast_to(np.arange(1.0, 11.0), (120, 10)),)
     drawn = [
-        stops_of(fit_table((votes,), reference, price), votes)[0].mean()
-        for price in (1e6, 2000.0, 200.0, 1e-3)
+        stops_of(fit_table((votes,), costs, reference, price), votes)[0].mean()
+        for price in (1e6, 60.0, 5.0, 1e-3)
     ]
     assert drawn == sorted(drawn, reverse=True)
     assert drawn[-1] == 1.0
+
+
+def test_exits_of_the_executor_are_those_of_the_arrays(traces):
+    ground = ground_of(traces, baseline="single@large")
+    policy = parse_policy("single:accept=.8@small > single@large")
+    found = [
+        play_one(policy, Recorded(traces), int(question),
+                 lambda model: ground.plays.rows(model)[0, 0].tolist())
+        for question in ground.plays.asked(0)[:1]
+    ]  # fmt: skip
+    assert found[0].exit in {*EARLY, "safe"}
+    assert survey(traces, replace(CONFIG, fitted=False)).choice is not None

@@ -71,8 +71,8 @@ def test_served_judged_and_calibrated(tools: Any, tmp_path: Path) -> None:
         assert any(right) == (i % 10 != 0)
     assert (traces.completion_tokens > 0).all()
     config = CalibrateConfig(
-        max_drop=0.05, safe=f"self_consistency:samples={SAMPLES}@fake",
-        cheap=("adaptive_consistency:max_samples=3@fake",), clusters=1, dimensions=64, steps=6,
+        max_drop=0.05, baseline=f"self_consistency:samples={SAMPLES}@fake",
+        options=("adaptive_consistency:max_samples=3@fake",),
     )  # fmt: skip
     certificate = calibrate(traces, config).file.certificate
     assert certificate.expected.saving.low > 0.2  # the third sample is rarely needed

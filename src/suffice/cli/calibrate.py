@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from suffice.cli.prices import PriceOption, WeightOption, prices_of
+
 if TYPE_CHECKING:
     from suffice.policies.policy_file import PolicyFile
+    from suffice.recipes.calibrate.run import Survey
 
 
 def calibrate(
@@ -17,61 +20,79 @@ def calibrate(
         list[Path], typer.Argument(help="Trace files (Parquet).", show_default=False)
     ],
     max_drop: Annotated[
-        str, typer.Option("--max-drop", help="Largest loss of accuracy: 1% or 0.01.")
+        str, typer.Option("--max-drop", help="Accuracy limit: largest loss, in points (2%).")
     ] = "1%",
     confidence: Annotated[
-        str, typer.Option("--confidence", help="At which it must be shown: 95% or 0.95.")
+        str, typer.Option("--confidence", help="How sure it must be: 95% or 0.95.")
     ] = "95%",
-    method: Annotated[
-        str, typer.Option("--method", help="fst (at a confidence) or crc (in expectation).")
-    ] = "fst",
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            help="What you run today, e.g. single@large. Default: one call of the dearest or "
+            "largest model; with one model recorded, a vote over its samples.",
+            show_default=False,
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            help="What may answer in its place, e.g. single@small or agreement:models=a+b; may be "
+            "repeated. Default: everything sensible.",
+            show_default=False,
+        ),
+    ] = None,
+    large: Annotated[
+        str | None,
+        typer.Option(
+            "--large",
+            help="Where the baseline is a vote: whom an unsettled vote may be handed to, e.g. "
+            "single@large.",
+            show_default=False,
+        ),
+    ] = None,
+    price: PriceOption = None,
     loss: Annotated[
         str | None,
         typer.Option(
             "--loss",
-            help="drop (of accuracy, net) or harm (questions that only the safe arm gets right).",
+            help="drop (accuracy lost, net) or harm (answers that only the baseline gets right).",
             show_default=False,
         ),
     ] = None,
+    method: Annotated[
+        str, typer.Option("--method", help="fst (at a confidence) or crc (in expectation).")
+    ] = "fst",
+    test: Annotated[
+        str,
+        typer.Option(
+            "--test",
+            help="means (of each question's samples), paired (one sample of each), or auto: by how "
+            "often questions were sampled.",
+        ),
+    ] = "auto",
     scope: Annotated[
-        str, typer.Option("--scope", help="overall, or cluster: the bound in every cluster.")
+        str, typer.Option("--scope", help="overall, or group: the bound in every question group.")
     ] = "overall",
-    safe_arm: Annotated[
-        str | None,
-        typer.Option(
-            "--safe-arm",
-            help="The standard, e.g. single@large; by default a vote of the most accurate model.",
-            show_default=False,
-        ),
-    ] = None,
-    cheap: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cheap",
-            help="An arm that may answer early, e.g. agreement:models=a+b; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    strong: Annotated[
-        str | None,
-        typer.Option(
-            "--strong",
-            help="Arm that unsettled votes of the safe arm may be handed to, e.g. single@large.",
-            show_default=False,
-        ),
-    ] = None,
-    clusters: Annotated[
+    groups: Annotated[
         int | None,
-        typer.Option("--clusters", help="Of prompts; by the data's size.", show_default=False),
-    ] = None,
-    weight: Annotated[
-        list[str] | None,
         typer.Option(
-            "--weight",
-            help="Cost of a model's token, MODEL=NUMBER; may be repeated.",
+            "--groups", help="Question groups; by the number of questions.", show_default=False
+        ),
+    ] = None,
+    fitted: Annotated[
+        bool | None,
+        typer.Option(
+            "--fitted/--no-fitted",
+            help="Try rules that are fitted on a third of the questions, or do not.",
             show_default=False,
         ),
     ] = None,
+    ceiling: Annotated[
+        bool,
+        typer.Option("--ceiling", help="Only show how much any vote or router could gain at all."),
+    ] = False,
     mixed: Annotated[
         bool, typer.Option("--mixed", help="The traces mix data sets on purpose.")
     ] = False,
@@ -80,45 +101,117 @@ def calibrate(
         Path | None,
         typer.Option("--report", help="Folder for page and figures.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the split and the fit.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Order of samples and split; part of the certificate.")
+    ] = 0,
+    tries: Annotated[
+        int,
+        typer.Option(
+            "--tries",
+            help="Calibrations of these questions that you will make in all, named before the "
+            "first: they share the error probability.",
+        ),
+    ] = 1,
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new-questions", help="Leave out questions that an earlier calibration has tested."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+    safe_arm: Annotated[str | None, typer.Option("--safe-arm", hidden=True)] = None,
+    cheap: Annotated[list[str] | None, typer.Option("--cheap", hidden=True)] = None,
+    strong: Annotated[str | None, typer.Option("--strong", hidden=True)] = None,
+    clusters: Annotated[int | None, typer.Option("--clusters", hidden=True)] = None,
+    weight: WeightOption = None,
 ) -> None:
-    """Find the cheapest policy whose accuracy is shown to be near the safe arm's.
+    """Find the cheapest rule that is shown to lose no more than a limit against what you run today.
 
-    Example: [bold]suffice calibrate --max-drop 2% --confidence 95% --safe-arm single@large
-    traces.parquet --out policy.json[/bold], then [bold]suffice serve --policy policy.json[/bold].
+    Example: [bold]suffice calibrate --max-drop 2% --baseline single@large --price small=.1/.2
+    --price large=1/2 traces.parquet --out policy.json[/bold], then
+    [bold]suffice serve --policy policy.json[/bold].
     """
     from suffice.evals.trace_files import read_traces
     from suffice.recipes.calibrate.config import CalibrateConfig
     from suffice.recipes.calibrate.output import write_calibration
-    from suffice.recipes.calibrate.play import TokenWeights
-    from suffice.recipes.calibrate.run import calibrate as run
+    from suffice.recipes.calibrate.run import calibration_of, survey
+    from suffice.recipes.calibrate.tries import new_questions, noted
 
+    del weight  # refused, with what to write instead
+    if scope == "cluster":
+        scope = "group"
     choices: Any = {
         "method": one_of("--method", method, ("fst", "crc")),
+        "test": one_of("--test", test, ("auto", "paired", "means")),
         "loss": None if loss is None else one_of("--loss", loss, ("drop", "harm")),
-        "scope": one_of("--scope", scope, ("overall", "cluster")),
+        "scope": one_of("--scope", scope, ("overall", "group")),
     }
     config = CalibrateConfig(
         max_drop=share("--max-drop", max_drop),
         confidence=share("--confidence", confidence),
-        safe=safe_arm,
-        cheap=tuple(cheap or ()),
-        strong=strong,
-        clusters=clusters,
+        baseline=baseline or safe_arm,
+        options=tuple(option or cheap or ()),
+        large=large or strong,
+        groups=groups or clusters,
+        fitted=fitted,
         seed=seed,
-        weights=TokenWeights(tuple(named_number("--weight", each) for each in weight or ())),
+        tries=tries,
+        prices=prices_of(price),
         mixed=mixed,
         **choices,
     )
-    found = run(read_traces(traces), config)
-    written = write_calibration(found, out, report)
+    recorded = read_traces(traces)
+    if ceiling:
+        from suffice.cli.ceiling import show_ceiling
+
+        show_ceiling(recorded, config, as_json=as_json)
+        return
+    if new:
+        recorded = new_questions(out, recorded)
+    found = survey(recorded, config)
+    noted(out, found)
+    if not as_json:
+        show_survey(found)
+    calibration = calibration_of(found)
+    written = write_calibration(calibration, out, report)
     if as_json:
-        table = found.file.certificate.model_dump(mode="json")
+        table = calibration.file.certificate.model_dump(mode="json")
         typer.echo(json.dumps(table, indent=2, ensure_ascii=False))
         return
-    show(found.file)
+    show(calibration.file)
     typer.echo(f"wrote {', '.join(map(str, written))}")
+
+
+def show_survey(found: Survey) -> None:
+    """Print baseline, the table limit -> saved, and plain rules beside it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffice.recipes.calibrate.output import (
+        ONLY_THE_BOUND,
+        baseline_line,
+        limit_rows,
+        only_the_bound,
+        plain_rows,
+    )
+
+    console = Console()
+    console.print(f"[bold]baseline[/bold] {baseline_line(found)}", highlight=False)
+    for warning in found.warnings:
+        console.print(f"[yellow]note[/yellow] {warning}", highlight=False)
+    table = Table("accuracy limit", "saved", "right", "cheapest rule that is shown", box=None)
+    for row in limit_rows(found):
+        table.add_row(*row)
+    console.print(table)
+    if found.plain:
+        plain = Table("plain rule, nothing certified", "saved", "points lost", "right", box=None)
+        for row in plain_rows(found):
+            plain.add_row(*row)
+        console.print(plain)
+    if only_the_bound(found):
+        console.print(ONLY_THE_BOUND, highlight=False)
+    for remedy in found.advice.remedies:
+        console.print(f"[bold]what would help[/bold] {remedy.said}", highlight=False)
 
 
 def show(file: PolicyFile) -> None:
@@ -126,22 +219,21 @@ def show(file: PolicyFile) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from suffice.recipes.calibrate.output import cluster_rows
+    from suffice.recipes.calibrate.output import group_rows
 
     console = Console()
     certificate, got = file.certificate, file.certificate.expected
-    console.print(f"[bold]certificate {certificate.id}[/bold]  {file.option} > {file.baseline}")
+    console.print(f"[bold]certificate {certificate.id}[/bold]  {file.option}, else {file.baseline}")
     console.print(certificate.statement)
     saving = got.saving
     console.print(
         f"saves [bold]{100 * saving.estimate:.1f} %[/bold] "
-        f"[{100 * saving.low:.1f}, {100 * saving.high:.1f}] of {got.cost_unit}; accuracy "
-        f"{100 * got.accuracy:.1f} %, safe arm {100 * got.baseline_accuracy:.1f} %, "
-        f"cheap arm {100 * got.option_accuracy:.1f} %",
+        f"[{100 * saving.low:.1f}, {100 * saving.high:.1f}] of the baseline's {got.cost_unit}; "
+        f"right: {100 * got.accuracy:.1f} %, baseline {100 * got.baseline_accuracy:.1f} %",
         markup=True,
     )
-    table = Table("cluster", "rule", "n", "early", "harmed", "helped", "bound", box=None)
-    for row in cluster_rows(file):
+    table = Table("questions", "rule", "n", "without baseline", "lost", "won", "bound", box=None)
+    for row in group_rows(file):
         table.add_row(*row)
     console.print(table)
 
@@ -164,17 +256,3 @@ def one_of(option: str, text: str, known: tuple[str, ...]) -> str:
     if text not in known:
         raise InputError(f"{option} must be {' or '.join(known)}, got {text!r}")
     return text
-
-
-def named_number(option: str, text: str) -> tuple[str, float]:
-    """NAME=NUMBER."""
-    from suffice.core.errors import InputError
-
-    name, equals, number = text.rpartition("=")
-    try:
-        value = float(number)
-    except ValueError:
-        value = -1.0
-    if not equals or not name or not value >= 0.0:
-        raise InputError(f"{option} {text!r}: write MODEL=NUMBER with a number of 0 or more")
-    return name, value

@@ -7,7 +7,7 @@ sentence `why` beside them is for people: no code reads it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 # accepted  ended early because it was sure enough: an earlier step of a cascade, a settled vote
 # hopeless  ended early because more would hardly have helped
@@ -16,6 +16,33 @@ Exit = Literal["accepted", "hopeless", "safe"]
 EARLY: frozenset[Exit] = frozenset({"accepted", "hopeless"})
 
 CertificateStatus = Literal["valid", "void", "not covered"]
+
+# What a request can differ in from those that a certificate is about; `cascade`: the certified
+# policy was one step of another.
+NotCovered = Literal[
+    "free_form",
+    "answer_format",
+    "extraction_version",
+    "system_prompt",
+    "template",
+    "turns",
+    "content",
+    "tools",
+    "response_format",
+    "endpoint",
+    "thinking",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "stop",
+    "max_tokens",
+    "extra_field",
+    "cascade",
+]
+NOT_COVERED: tuple[NotCovered, ...] = get_args(NotCovered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,4 +57,5 @@ class Coverage:
 
     id: str
     status: CertificateStatus
+    not_covered: NotCovered | None = None  # what the request differs in
     reason: str = ""  # for people: why it is void, or why the request is not covered

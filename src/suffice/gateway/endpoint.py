@@ -295,6 +295,11 @@ class Completions:
         hooks, policy = self._hooks, arm.policy or service.arms.plain
         costs = service.cost_model()
         guard = policy if isinstance(policy, Guard) else None
+        if guard is not None:
+            # The policy file is enough: what neither request nor operator says, it does.
+            question = guard.filled(question)
+            if wanted == "text":
+                question = replace(question, answer_format=None)
 
         def happened(choice: int, event: Any) -> None:
             for hook in hooks:

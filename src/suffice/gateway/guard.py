@@ -12,6 +12,7 @@ from suffice.core.completions import Outcome
 from suffice.core.coverage import EARLY, Coverage
 from suffice.core.decisions import Actions, Answer, AnyPolicy, Escalate
 from suffice.core.requests import Request
+from suffice.evals.extract import VERSION as EXTRACTION_VERSION
 from suffice.gateway.watches import SharedWatch, Watches
 from suffice.policies.certified import Certified, stamped
 from suffice.policies.drift import Observation
@@ -30,7 +31,8 @@ class Guard(Choice):
         """The policy guarded if it is certified, else itself."""
         if not isinstance(policy, Certified):
             return policy
-        return cls(policy=policy, monitor=watches.of(policy))
+        read = replace(policy, extraction_version=EXTRACTION_VERSION)
+        return cls(policy=read, monitor=watches.of(policy))
 
     @property
     def name(self) -> str:
@@ -60,6 +62,10 @@ class Guard(Choice):
             self._noted(action) if isinstance(action, Answer | Escalate) else action
             for action in actions
         )
+
+    def filled(self, request: Request) -> Request:
+        """The request with what it leaves open as the certificate's questions were asked."""
+        return self.policy.subject.filled(request)
 
     def observe(self, outcome: Outcome) -> None:
         """Feed the monitor with an answer that the certificate covers."""

@@ -195,7 +195,9 @@ class Cascade(Composed):
         # What is certified of a policy is not so of a cascade that has it for a rung.
         inside = verdict.certificate
         if inside is not None:
-            inside = replace(inside, status="not covered", reason="one rung of a cascade")
+            inside = replace(
+                inside, status="not covered", not_covered="cascade", reason="one step of a cascade"
+            )
         return {"exit": ended, "certificate": inside}
 
     def _usable(self, state: Climb, sample: int | None) -> bool:

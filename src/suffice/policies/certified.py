@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from suffice.core.coverage import Coverage, Exit
+from suffice.core.coverage import Coverage, Exit, NotCovered
 from suffice.core.decisions import (
     Action,
     Actions,
@@ -21,6 +21,7 @@ from suffice.core.decisions import (
     SampleFinished,
     Trigger,
 )
+from suffice.core.errors import InputError
 from suffice.core.prices import Prices
 from suffice.core.requests import Request
 from suffice.core.savings import Promise
@@ -29,6 +30,7 @@ from suffice.policies.cascade import Cascade, Rung
 from suffice.policies.drift import Monitor
 from suffice.policies.predictor import Predictor
 from suffice.policies.prompt_features import prompt_of
+from suffice.policies.subject import Subject, said
 from suffice.policies.wrapper import Choice, Chosen, Wrapper
 
 _SHOWN: dict[Exit | None, str] = {
@@ -139,8 +141,11 @@ class Certified(Choice):
     cheap: AnyPolicy
     safe: AnyPolicy
     clusters: tuple[Exits, ...]
-    predictor: Predictor
     guarantee: Guarantee
+    predictor: Predictor | None = None  # None: one rule for all questions
+    subject: Subject = field(default_factory=Subject)  # what the certificate is about
+    # Of the rules that read answers here; None: as when it was calibrated.
+    extraction_version: int | None = None
     samplers: tuple[AnyPolicy | None, ...] = ()  # by cluster: a sampler of its own, without a gate
     models: tuple[str, ...] = ()  # what the arms run on: what the certificate is about
     monitors: tuple[Monitor, ...] = ()  # what a watch holds traffic against
@@ -166,17 +171,20 @@ class Certified(Choice):
         return all(part.waits_for_ends for part in self.parts)
 
     def choose(self, request: Request) -> tuple[int, str]:
-        """The prompt's cluster; the note says why the request is not covered, empty if it is."""
-        if request.answer_format is None:
-            return len(self.clusters), "free-form text"
-        return self.predictor.cluster(prompt_of(request)), ""
+        """The prompt's cluster; the note says what is not covered, empty if everything is."""
+        differs = self.subject.differs(request, extraction_version=self.extraction_version)
+        if differs is not None:
+            return len(self.clusters), differs
+        return 0 if self.predictor is None else self.predictor.cluster(prompt_of(request)), ""
 
     def told(self, state: Chosen, actions: Actions) -> Actions:
         """The actions, every verdict with its facts."""
+        differs = cast(NotCovered, state.note) if state.note else None
         standing = Coverage(
             id=self.guarantee.id,
-            status="not covered" if state.note else "valid",
-            reason=state.note,
+            status="valid" if differs is None else "not covered",
+            not_covered=differs,
+            reason="" if differs is None else said(differs),
         )
         return stamped(actions, standing, safe=self.parts[state.part] is self.safe)
 
@@ -185,6 +193,8 @@ class Certified(Choice):
             return sampler
         if exits.closed:
             return self.safe
+        if self.predictor is None:
+            raise InputError("a gate needs the predictor that judges its answers")
         gate = Gate(inner=self.cheap, exits=exits, predictor=self.predictor)
         return Cascade(rungs=(Rung(policy=gate), Rung(policy=self.safe)))
 
@@ -192,12 +202,12 @@ class Certified(Choice):
 def stamped(actions: Actions, standing: Coverage, *, safe: bool) -> Actions:
     """The actions, every verdict with how the certificate stands and the exit that it took.
 
-    `safe`: the safe arm decides, whatever exits it has of its own. A policy that names no exit has
-    left nothing out either.
+    `safe`: the safe arm decides, whatever exits it has of its own. Another policy that names no
+    exit has answered in its place.
     """
 
     def one(action: Answer | Escalate) -> Answer | Escalate:
-        taken: Exit = "safe" if safe or action.exit is None else action.exit
+        taken: Exit = "safe" if safe else action.exit or "accepted"
         stamped: Answer | Escalate = replace(action, certificate=standing, exit=taken)
         return stamped
 

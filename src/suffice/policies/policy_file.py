@@ -46,10 +46,13 @@ class Data(_Strict):
 
     digest: str  # SHA-256 of the traces' content
     datasets: tuple[str, ...]
-    questions: int = Field(ge=1)
-    fit_questions: int = Field(ge=1)  # chose clusters, predictor, arm and path
+    questions: int = Field(ge=1)  # distinct ones
+    recorded: int = Field(ge=1)  # copies of a question included
+    fit_questions: int = Field(ge=0)  # chose groups, predictor and path
     certify_questions: int = Field(ge=1)  # tested it
-    seed: int  # of the split and the fit
+    plays: int = Field(ge=1)  # of every question, each with other samples
+    seed: int  # of the order of samples, the split and the fit
+    tries: int = Field(ge=1)  # calibrations of these questions that share the error probability
     licence: str = ""
 
 
@@ -60,16 +63,19 @@ class Target(_Strict):
     confidence: float = Field(gt=0, lt=1)
     loss: Literal["drop", "harm"]
     method: Literal["fst", "crc"]
-    scope: Literal["overall", "cluster"]
+    # Chosen before the certifying questions were looked at: see docs/certify.md.
+    test: Literal["paired", "binomial", "means", "crc"]
+    scope: Literal["overall", "group"]
 
 
 class Tested(_Strict):
     """What the certifying questions of the whole, or of one cluster, showed."""
 
-    n: int = Field(ge=0)
-    stopped: int = Field(ge=0)  # answered by the cheap arm
-    harmed: int = Field(ge=0)
-    helped: int = Field(ge=0)
+    n: int = Field(ge=0)  # distinct questions
+    stopped: int = Field(ge=0)  # answered without the baseline, in one play of each
+    harmed: int = Field(ge=0)  # only the baseline was right
+    helped: int = Field(ge=0)  # only the policy was right
+    loss: float = 0.0  # mean over all plays, net of the helped where the drop is bounded
     upper_bound: float | None = None  # of the loss, at the confidence; None under crc
 
 
@@ -162,10 +168,13 @@ class Certificate(_Strict):
     data: Data
     target: Target
     tested: Tested
-    path_steps: int  # settings on the path
-    shown_steps: int  # settings that the test passed
+    path: str = ""  # the path that the rule lies on, in words
+    path_share: float = Field(default=1.0, gt=0, le=1)  # of the error probability, at the start
+    path_steps: int  # rules on the path
+    shown_steps: int  # rules that the test passed
+    rules_tested: int = 1  # on all paths together
     expected: Expected
-    predictor: PredictorQuality
+    predictor: PredictorQuality | None = None  # of gates: other rules judge no answer
     assumptions: tuple[str, ...]
 
 
@@ -191,13 +200,13 @@ class HeadTable(_Strict):
 
 
 class PredictorTable(_Strict):
-    """The predictor's numbers."""
+    """The predictor's numbers; without heads it tells question groups alone."""
 
     idf: tuple[float, ...] = Field(min_length=1)
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    right: HeadTable
-    rescue: HeadTable
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    right: HeadTable | None = None
+    rescue: HeadTable | None = None
 
 
 class MonitorTable(_Strict):
@@ -221,22 +230,30 @@ class PolicyFile(_Strict):
     costs: tuple[OptionCost, ...] = ()
     groups: tuple[Group, ...] = Field(min_length=1)
     monitors: tuple[MonitorTable, ...]
-    predictor: PredictorTable
+    predictor: PredictorTable | None = None  # None: one rule for all questions
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> PolicyFile:
-        words = len(self.predictor.idf)
-        dense = len(FORM_NAMES) + len(EVIDENCE_NAMES)
         table = self.predictor
-        for name, values, due in (
-            ("predictor.mean", table.mean, dense),
-            ("predictor.scale", table.scale, dense),
-            ("predictor.right.dense", table.right.dense, dense),
-            ("predictor.rescue.dense", table.rescue.dense, dense),
-            ("predictor.right.words", table.right.words, words),
-            ("predictor.rescue.words", table.rescue.words, words),
-            *((f"groups.{i}.centroid", g.centroid, words) for i, g in enumerate(self.groups)),
-        ):
+        words = 0 if table is None else len(table.idf)
+        sizes: list[tuple[str, tuple[float, ...], int]] = [
+            (f"groups.{i}.centroid", group.centroid, words) for i, group in enumerate(self.groups)
+        ]
+        if table is None and len(self.groups) > 1:
+            raise ValueError("several groups need a predictor that tells them apart")
+        if table is not None and (table.right is None) != (table.rescue is None):
+            raise ValueError("predictor needs both heads, or none")
+        if table is not None and table.right is not None and table.rescue is not None:
+            dense = len(FORM_NAMES) + len(EVIDENCE_NAMES)
+            sizes += [
+                ("predictor.mean", table.mean, dense),
+                ("predictor.scale", table.scale, dense),
+                ("predictor.right.dense", table.right.dense, dense),
+                ("predictor.rescue.dense", table.rescue.dense, dense),
+                ("predictor.right.words", table.right.words, words),
+                ("predictor.rescue.words", table.rescue.words, words),
+            ]
+        for name, values, due in sizes:
             if len(values) != due:
                 raise ValueError(f"{name} has {len(values)} numbers, {due} are needed")
         return self
@@ -297,7 +314,9 @@ def certified_policy(file: PolicyFile, parse: Parse) -> Certified:
         samplers=tuple(
             None if group.sampler is None else parse(group.sampler) for group in file.groups
         ),
-        predictor=predictor_of(file.predictor, [group.centroid for group in file.groups]),
+        predictor=None
+        if file.predictor is None
+        else predictor_of(file.predictor, [group.centroid for group in file.groups]),
         guarantee=Guarantee(
             id=certificate.id,
             statement=certificate.statement,
@@ -316,6 +335,7 @@ def certified_policy(file: PolicyFile, parse: Parse) -> Certified:
         ),
         prices=Prices.of_table(file.about.prices, where="about.prices"),
         unasked_tokens=unasked_tokens(file),
+        subject=subject_of(file.about),
         monitors=tuple(
             Monitor(quantity=each.quantity, low=each.low, high=each.high) for each in file.monitors
         ),
@@ -352,7 +372,9 @@ def _drawn(cost: OptionCost, models: set[str]) -> float | None:
 def predictor_of(table: PredictorTable, centroids: Any) -> Predictor:
     """The predictor behind its numbers."""
 
-    def head(of: HeadTable) -> Head:
+    def head(of: HeadTable | None) -> Head | None:
+        if of is None:
+            return None
         return Head(words=np.array(of.words), dense=np.array(of.dense), intercept=of.intercept)
 
     return Predictor(

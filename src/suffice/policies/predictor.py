@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.core.errors import InputError
 from suffice.policies.prompt_features import Featuriser, form
 
 FloatArray = NDArray[np.float64]
@@ -49,8 +50,15 @@ class Predictor:
     centroids: FloatArray  # clusters by dimensions, each of length 1
     mean: FloatArray  # of the dense features, for standardising
     scale: FloatArray
-    right: Head
-    rescue: Head
+    right: Head | None = None  # None: the rules need groups alone
+    rescue: Head | None = None
+
+    @property
+    def heads(self) -> tuple[Head, Head]:
+        """Both heads. Raises InputError where the predictor only tells groups."""
+        if self.right is None or self.rescue is None:
+            raise InputError("this predictor tells question groups alone, it judges no answers")
+        return self.right, self.rescue
 
     def cluster(self, text: str) -> int:
         """The cluster whose direction is nearest."""
@@ -60,10 +68,11 @@ class Predictor:
         """Judgement of an answer to `text` that its policy gave with `confidence`."""
         words = self.featuriser.vector(text)[None]
         dense = self.standardised(np.concatenate((form(text), evidence(confidence)))[None])
+        right, rescue = self.heads
         return Judgement(
             cluster=int(np.argmax(self.centroids @ words[0])),
-            right=float(self.right.probability(words, dense)[0]),
-            rescue=float(self.rescue.probability(words, dense)[0]),
+            right=float(right.probability(words, dense)[0]),
+            rescue=float(rescue.probability(words, dense)[0]),
         )
 
     def standardised(self, dense: FloatArray) -> FloatArray:

@@ -1,44 +1,22 @@
 """What a certificate is about: how the recorded questions were asked, sampled and read.
 
-A request that differs in any of it is not covered. What a request leaves open is filled in as it
-was recorded; what was not recorded is not compared.
+A request that differs in any of it is not covered. What a request leaves open is not compared:
+whoever serves it fills that in as it was recorded (`filled`). What was not recorded is not compared
+either.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
+from suffice.core.coverage import NotCovered
 from suffice.core.requests import Message, Request, Sampling, TextPart
 from suffice.core.text import normalised, text_sha256
 from suffice.core.thinking import Thinking
 from suffice.policies.prompt_features import prompt_of
 
-# What a request can differ in.
-NotCovered = Literal[
-    "free_form",
-    "answer_format",
-    "extraction_version",
-    "system_prompt",
-    "template",
-    "turns",
-    "content",
-    "tools",
-    "response_format",
-    "endpoint",
-    "thinking",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "stop",
-    "max_tokens",
-    "extra_field",
-]
-NOT_COVERED: tuple[NotCovered, ...] = get_args(NotCovered)
 # Options that change what is drawn; `seed` picks one draw, `top_logprobs` only looks.
 COMPARED = (
     "temperature",
@@ -50,6 +28,29 @@ COMPARED = (
     "stop",
     "max_tokens",
 )
+# What a receipt says where a request is not covered.
+SAID: dict[NotCovered, str] = {
+    "free_form": "free-form text",
+    "answer_format": "another answer format",
+    "extraction_version": "answers are read by other rules than when it was calibrated",
+    "system_prompt": "another system prompt",
+    "template": "the prompt does not begin and end as the recorded ones do",
+    "turns": "a conversation of several turns",
+    "content": "content other than text",
+    "tools": "tools that the recorded questions did not have, or lack of them",
+    "response_format": "a response format",
+    "endpoint": "another endpoint",
+    "thinking": "another thinking mode",
+    "extra_field": "a field that changes what is drawn",
+    "cascade": "one step of a cascade",
+}
+
+
+def said(differs: NotCovered) -> str:
+    """Why a request is not covered, in words."""
+    return SAID.get(differs, f"another {differs}")
+
+
 # Fields beyond OpenAI's by which engines let a request change what is drawn.
 STEERING = frozenset(
     {
@@ -144,12 +145,13 @@ class Subject:
         recorded, given = self.sampling, request.sampling
         for name in COMPARED:
             theirs, ours = getattr(given, name), getattr(recorded, name)
-            if ours not in (None, ()) and theirs != ours:
+            if None not in (theirs, ours) and () not in (theirs, ours) and theirs != ours:
                 return name  # type: ignore[return-value] # COMPARED are names of fields
         least = self.least_max_tokens
         if least is not None and given.max_tokens is not None and given.max_tokens < least:
             return "max_tokens"
-        if self.thinking is not None and self.thinking != _thinking_of(request.thinking):
+        thinking = request.thinking
+        if None not in (self.thinking, thinking) and self.thinking != _thinking_of(thinking):
             return "thinking"
         steering = STEERING & json.loads(request.extra_json or "{}").keys()
         return "extra_field" if steering else None

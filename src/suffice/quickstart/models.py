@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from suffice.backends.openai import OpenAIBackend
 from suffice.core.errors import InputError
+from suffice.core.model_names import billions
 from suffice.core.prices import Prices, TokenPrice
-
-# "8x7B": the experts' sum is what has to be held, about a quarter of it is what a token passes.
-_EXPERTS = re.compile(r"(?<![A-Za-z0-9])(\d+)x(\d+(?:\.\d+)?)[bB](?![A-Za-z])")
-_ACTIVE = re.compile(r"(?<![A-Za-z0-9])A(\d+(?:\.\d+)?)[bB](?![A-Za-z])")
-_DENSE = re.compile(r"(?<![A-Za-z0-9])(\d+(?:\.\d+)?)([bBmM])(?![A-Za-z])")
-_EXPERTS_PER_TOKEN = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +37,6 @@ async def offers_of(upstreams: Sequence[str]) -> tuple[Offer, ...]:
             )
         found += [Offer(upstream=upstream, model=str(name)) for name in names if name]
     return tuple(found)
-
-
-def billions(model: str) -> float | None:
-    """Parameters that a token passes, in billions, as the name tells; None where it does not.
-
-    "Qwen3-30B-A3B" gives 3, "Mixtral-8x7B" 14 (two experts a token), "SmolLM2-135M" 0.135.
-    """
-    if active := _ACTIVE.search(model):
-        return float(active[1])
-    if experts := _EXPERTS.search(model):
-        return _EXPERTS_PER_TOKEN * float(experts[2])
-    if dense := _DENSE.search(model):
-        return float(dense[1]) / (1000.0 if dense[2] in "mM" else 1.0)
-    return None
 
 
 def largest(models: Iterable[str]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Any, Literal
 
 import numpy as np
 
+from suffice.core.model_names import precision
 from suffice.core.prices import Prices
 from suffice.core.text import normalised, text_sha256
 from suffice.evals.extract import VERSION
@@ -21,11 +21,6 @@ from suffice.recipes.calibrate.play import RECORDED_FORMAT
 # Of what all prompts share, less than this may be chance; fewer questions tell of no template.
 LEAST_TEMPLATE_CHARACTERS = 24
 LEAST_TEMPLATE_QUESTIONS = 20
-# How a model's name tells in which precision it is served.
-_PRECISION = re.compile(
-    r"(?i)(?:^|[-_./])(nvfp4|mxfp4|fp8|fp4|int8|int4|awq|gptq|w4a16|w8a8|bnb-4bit|bf16|fp16|q\d_\w+)"
-    r"(?=$|[-_./])"
-)
 
 
 def about_of(
@@ -37,20 +32,20 @@ def about_of(
     arms = [number for number, arm in enumerate(traces.arms) if arm.model in models]
     rows = np.flatnonzero(np.isin(traces.question, chosen) & np.isin(traces.arm, arms))
     drawn = _same_sampling(traces, rows)
-    found: dict[str, Any] = _template(asked)
+    told: dict[str, Any] = _template(asked)
     if drawn is not None:
-        found["completions"] = drawn.pop("endpoint", None) == "completions"
-        found["sampling"] = {k: v for k, v in drawn.items() if k in COMPARED and v is not None}
-        found |= _limit(traces, rows, found["sampling"])
+        told["completions"] = drawn.pop("endpoint", None) == "completions"
+        told["sampling"] = {k: v for k, v in drawn.items() if k in COMPARED and v is not None}
+        told |= _limit(traces, rows, told["sampling"])
     return About(
         answer_formats=_formats(asked),
         extraction_version=VERSION,
         thinking=_thinking(traces, arms),
         tools=any(question.tools_json for question in asked),
         engine=str(getattr(traces.information, "server", "")),
-        precision={m: p.group(1).lower() for m in models if (p := _PRECISION.search(m))},
+        precision={m: found for m in models if (found := precision(m))},
         prices=prices.table(),
-        **found,
+        **told,
     )
 
 

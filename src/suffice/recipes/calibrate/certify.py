@@ -4,124 +4,227 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.evals.statistics.binomial import at_most_p_value, clopper_pearson, upper_bound
+from suffice.evals.statistics.binomial import (
+    at_most_p_value,
+    clopper_pearson,
+    rows_needed,
+    upper_bound,
+)
 from suffice.evals.statistics.bootstrap import ratio_interval
+from suffice.evals.statistics.bounded import mean_p_value, mean_upper_bound
 from suffice.evals.statistics.paired import Pairs, drop_p_value, drop_upper_bound
-from suffice.evals.statistics.sequence import conformal_risk, fixed_sequence
-from suffice.policies.policy_file import Expected, MonitorTable, Range, Tested
-from suffice.recipes.calibrate.config import CalibrateConfig, Loss
+from suffice.evals.statistics.sequence import conformal_risk
+from suffice.policies.policy_file import MonitorTable, Range, Tested
+from suffice.recipes.calibrate.config import Loss
+from suffice.recipes.calibrate.options import Played
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
-# Chance that a monitor's range misses the truth, all monitors and path steps together; the watch
-# may spend as much again.
+# paired    exact unconditional test of the difference, one play of each question
+# binomial  exact test of the harmed questions (Clopper-Pearson), one play of each
+# means     betting on each question's mean loss over its plays
+# crc       conformal risk control: a bound in expectation
+TestKind = Literal["paired", "binomial", "means", "crc"]
+
+# Chance that a monitor's range misses the truth, all monitors and path steps together; the
+# gateway's monitor may spend as much again.
 MONITOR_ALPHA = 0.005
+# Questions beyond which nobody is told to record more.
+MOST_QUESTIONS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Step:
-    """What one setting of a path does to each question."""
+    """What one rule does to each question: arrays of questions by plays."""
 
-    harmed: BoolArray
+    harmed: BoolArray  # the baseline is right and the rule is not
     helped: BoolArray
-    stopped: BoolArray
+    stopped: BoolArray  # answered without the baseline
+    baseline_right: BoolArray
     cost: FloatArray
+    baseline_cost: FloatArray
+
+    @classmethod
+    def of(
+        cls, option: Played, baseline: Played, cost: FloatArray, baseline_cost: FloatArray
+    ) -> Step:
+        """The step of an option against the baseline, on the plays that both have."""
+        plays = min(option.correct.shape[1], baseline.correct.shape[1])
+        right, standard = option.correct[:, :plays], baseline.correct[:, :plays]
+        return cls(
+            harmed=standard & ~right,
+            helped=~standard & right,
+            stopped=option.early[:, :plays],
+            baseline_right=standard,
+            cost=cost[:, :plays],
+            baseline_cost=baseline_cost[:, :plays],
+        )
 
     @property
     def pairs(self) -> Pairs:
-        """Counts against the safe arm."""
-        return Pairs(
-            n=len(self.harmed), harmed=int(self.harmed.sum()), helped=int(self.helped.sum())
-        )
+        """Counts against the baseline, one play of each question."""
+        harmed, helped = self.harmed[:, 0], self.helped[:, 0]
+        return Pairs(n=len(harmed), harmed=int(harmed.sum()), helped=int(helped.sum()))
 
-    def within(self, mask: BoolArray) -> Step:
+    def losses(self, loss: Loss) -> FloatArray:
+        """Each question's mean loss over its plays."""
+        lost: FloatArray = self.harmed.mean(axis=1)
+        if loss == "drop":
+            lost = lost - self.helped.mean(axis=1)
+        return lost
+
+    @property
+    def saving(self) -> float:
+        """One minus the cost over the baseline's."""
+        return 1.0 - float(self.cost.sum() / self.baseline_cost.sum())
+
+    def within(self, index: IntArray | BoolArray) -> Step:
         """The same on some of the questions."""
-        return Step(**{name: getattr(self, name)[mask] for name in self.__slots__})
+        return Step(**{name: getattr(self, name)[index] for name in self.__slots__})
 
 
-def step_p_value(step: Step, limit: float, loss: Loss, alpha: float) -> float:
-    """P-value of the null "the loss is `limit` or more"."""
-    pairs = step.pairs
-    if loss == "harm":
-        return at_most_p_value(pairs.harmed, pairs.n, limit)
-    return drop_p_value(pairs, limit, alpha)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    """Which test, of which loss; chosen before the certifying questions are looked at."""
+
+    kind: TestKind
+    loss: Loss
+
+    @classmethod
+    def of(cls, loss: Loss, *, means: bool, crc: bool = False) -> Test:
+        """The test of a loss."""
+        if crc:
+            return cls(kind="crc", loss=loss)
+        if means:
+            return cls(kind="means", loss=loss)
+        return cls(kind="binomial" if loss == "harm" else "paired", loss=loss)
+
+    def p_value(self, step: Step, limit: float, alpha: float) -> float:
+        """P-value of the null "the loss is `limit` or more"; tuned to be tested at `alpha`."""
+        if self.kind == "means":
+            return mean_p_value(step.losses(self.loss), limit, alpha)
+        pairs = step.pairs
+        if self.kind == "binomial":
+            return at_most_p_value(pairs.harmed, pairs.n, limit)
+        return drop_p_value(pairs, limit, alpha)
+
+    def bound(self, step: Step, confidence: float) -> float | None:
+        """Largest loss that the questions leave possible; None under crc."""
+        if self.kind == "crc":
+            return None
+        if self.kind == "means":
+            return mean_upper_bound(step.losses(self.loss), confidence)
+        pairs = step.pairs
+        if self.kind == "binomial":
+            return upper_bound(pairs.harmed, pairs.n, confidence)
+        return drop_upper_bound(pairs, confidence)
+
+    def questions_for(self, step: Step, limit: float, alpha: float) -> int | None:
+        """How many questions like these would show the limit; None: no number of them would.
+
+        As many differ, and by as much, as was seen here.
+        """
+        losses = step.losses(self.loss)
+        pairs = step.pairs
+        seen = (
+            losses.mean() if self.kind == "means"
+            else pairs.harmed / pairs.n if self.kind == "binomial" else pairs.drop
+        )  # fmt: skip
+        if seen >= limit:
+            return None
+
+        def enough(n: int) -> bool:
+            return self._scaled(step, losses, n, limit, alpha) <= alpha
+
+        high = len(losses)
+        while not enough(high):
+            high = int(high * 1.5) + 1
+            if high > MOST_QUESTIONS:
+                return None
+        low = 0
+        while high - low > max(1, high // 500):
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return high
+
+    def _scaled(self, step: Step, losses: FloatArray, n: int, limit: float, alpha: float) -> float:
+        """The p-value of `n` questions among which as many differ."""
+        pairs = step.pairs
+        if self.kind == "means":
+            # Evenly spread over the seen losses, in an order that does not depend on them.
+            index = np.floor(np.arange(n) * (len(losses) / n)).astype(np.int64) % len(losses)
+            mixed = np.random.default_rng(0).permutation(index)
+            return mean_p_value(losses[mixed], limit, alpha)
+        harmed = round(pairs.harmed * n / pairs.n)
+        if self.kind == "binomial":
+            return at_most_p_value(harmed, n, limit)
+        helped = min(n - harmed, round(pairs.helped * n / pairs.n))
+        return drop_p_value(Pairs(n=n, harmed=harmed, helped=helped), limit, alpha)
+
+    def shown_by_crc(self, steps: Sequence[Step], limit: float) -> int:
+        """How many steps keep the expected loss within the limit."""
+        return conformal_risk(np.stack([step.losses("harm") for step in steps], axis=1), limit)
+
+    def flawless(self, limit: float, alpha: float) -> int:
+        """Questions that a rule takes which never differs from the baseline."""
+        if self.kind == "crc":
+            return max(1, int(np.ceil(1.0 / limit - 1.0 - 1e-9)))
+        if self.kind != "means":
+            return rows_needed(limit, 1.0 - alpha)
+        n = rows_needed(limit, 1.0 - alpha)
+        while mean_p_value(np.zeros(n), limit, alpha) > alpha:
+            n += 1
+        return n
 
 
-def shown_steps(steps: Sequence[Step], config: CalibrateConfig, alpha: float | None = None) -> int:
-    """How many settings from the start of the path are shown."""
-    if not steps:
-        return 0
-    if config.method == "crc":
-        return conformal_risk(np.stack([step.harmed for step in steps], axis=1), config.max_drop)
-    level = config.alpha if alpha is None else alpha
-    loss = config.used_loss
-    tests = (step_p_value(step, config.max_drop, loss, level) for step in steps)
-    return fixed_sequence(tests, level)
+def tested(step: Step, test: Test, confidence: float) -> Tested:
+    """The counts behind a rule, with the bound of its loss.
 
-
-def tested(step: Step, config: CalibrateConfig, alpha: float | None = None) -> Tested:
-    """The counts behind a setting, with the bound of its loss."""
-    pairs = step.pairs
-    confidence = 1.0 - (config.alpha if alpha is None else alpha)
-    bound: float | None = None
-    if config.method == "fst":
-        harm = config.used_loss == "harm"
-        bound = (
-            upper_bound(pairs.harmed, pairs.n, confidence)
-            if harm
-            else round(drop_upper_bound(pairs, confidence), 6)
-        )
+    Counts are of one play of each question; `loss` is the mean over all its plays.
+    """
+    pairs, bound = step.pairs, test.bound(step, confidence)
     return Tested(
         n=pairs.n,
-        stopped=int(step.stopped.sum()),
+        stopped=int(step.stopped[:, 0].sum()),
         harmed=pairs.harmed,
         helped=pairs.helped,
-        upper_bound=bound,
+        loss=round(float(step.losses(test.loss).mean()), 6),
+        upper_bound=None if bound is None else round(bound + 5e-7, 6),
     )
 
 
-def expected(
-    step: Step, safe_right: BoolArray, cheap_right: BoolArray, safe_cost: FloatArray,
-    config: CalibrateConfig, *, by_sample: bool = False,
-) -> Expected:  # fmt: skip
-    """Accuracy and saving on the certifying questions; the interval resamples questions."""
-    saving = ratio_interval(
-        safe_cost - step.cost, safe_cost, confidence=config.confidence, seed=config.seed
-    )
-    right = (safe_right & ~step.harmed) | step.helped
-    return Expected(
-        baseline_accuracy=float(safe_right.mean()),
-        accuracy=float(right.mean()),
-        option_accuracy=float(cheap_right.mean()),
-        stopped=float(step.stopped.mean()),
-        saving=Range(
-            estimate=saving.estimate, low=saving.low, high=saving.high, confidence=config.confidence
-        ),
-        cost_unit="samples" if by_sample else "tokens",
-    )
+def saving_of(step: Step, confidence: float, seed: int) -> Range:
+    """The saving, its interval by resampling questions."""
+    spent, standard = step.cost.sum(axis=1), step.baseline_cost.sum(axis=1)
+    found = ratio_interval(standard - spent, standard, confidence=confidence, seed=seed)
+    return Range(estimate=found.estimate, low=found.low, high=found.high, confidence=confidence)
 
 
-def monitors(step: Step, right: FloatArray | None, path_steps: int) -> tuple[MonitorTable, ...]:
-    """Ranges for the watch: where the certifying data leave the truth, whatever step was chosen.
+def monitors(step: Step, sure: FloatArray | None, path_steps: int) -> tuple[MonitorTable, ...]:
+    """Ranges for the gateway's monitor: where the certifying data leave the truth.
 
-    Bonferroni over quantities, sides and path steps, because the step was chosen on the same data.
-    `right`: the predictor's P(right) per question, None where the policy has no gate.
+    Bonferroni over quantities, sides and path steps, because the rule was chosen on the same data.
+    One play of each question counts. `sure`: the predictor's P(right) per question, None where the
+    policy has no gate.
     """
-    n, stops = len(step.stopped), int(step.stopped.sum())
+    stopped = step.stopped[:, 0]
+    n, stops = len(stopped), int(stopped.sum())
     alpha = MONITOR_ALPHA / (3 * max(1, path_steps))
     share = clopper_pearson(stops, n, 1.0 - alpha)
-    harm = upper_bound(int(step.harmed.sum()), n, 1.0 - alpha)
+    harm = upper_bound(step.pairs.harmed, n, 1.0 - alpha)
     found = [
         MonitorTable(quantity="stopped", low=share.low, high=share.high),
         MonitorTable(quantity="harm", low=0.0, high=harm),
     ]
-    if right is not None and stops > 1:
-        values = right[step.stopped]
+    if sure is not None and stops > 1:
+        values = sure[stopped]
         # Empirical Bernstein (0907.3740, theorem 4), each side at alpha / 2.
         log = float(np.log(4.0 / alpha))
         reach = float(np.sqrt(2.0 * values.var(ddof=1) * log / stops) + 7 * log / (3 * (stops - 1)))

@@ -1,8 +1,8 @@
-"""Two families of policies with a path: a gate between a cheap and the safe arm, and a sampler.
+"""Two families of fitted rules with a path: a gate in front of the baseline, and a sampler.
 
-gate     the cheap arm's verdict is judged; it stands at one of two exits or the safe arm answers
-sampler  the safe arm is a vote over n samples; the same samples are drawn only until the vote is
-         settled, or hopeless
+gate     the option's answer is judged; it stands at one of two exits or the baseline answers
+sampler  the baseline is a vote over n samples; the same samples are drawn only until the vote is
+         settled, hopeless, or handed to a large model
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.certify import Step
 from suffice.recipes.calibrate.path import (
     CLOSED,
-    LEAST_IN_CLUSTER,
+    LEAST_IN_GROUP,
     PSEUDO_LOSS,
     Evidence,
     Options,
@@ -28,6 +28,7 @@ from suffice.recipes.calibrate.path import (
     gate_options,
     lay,
 )
+from suffice.recipes.calibrate.spending import Spending, Tariff, added, where
 from suffice.recipes.calibrate.tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.votes import Votes
 
@@ -35,55 +36,71 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
-Setting = tuple[Any, ...]  # by cluster
+Setting = tuple[Any, ...]  # by question group
 
+# Thresholds of a vote's agreement, from the most cautious on: fixed before any recording was seen.
 THRESHOLDS = (0.999, 0.995, 0.99, 0.98, 0.97, 0.95, 0.925, 0.9, 0.85, 0.8, 0.75)
 HOPELESS = (None, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 PATIENCE = (4, 8, 16)
 # Prices of a lost question at which tables are fitted, in costs of a whole vote.
 PRICES = np.geomspace(100.0, 1.0, 22)
-# A path ends at this multiple of the allowed loss on the fitting questions: beyond it, no test
-# would be passed.
-BEYOND = 2.0
 
 
 class Part(Protocol):
-    """One side of the split: fitting or certifying questions."""
+    """One side of the split: fitting or certifying questions, each with one play or several."""
 
     @property
-    def cluster(self) -> IntArray:
-        """Cluster per question."""
+    def group(self) -> IntArray:
+        """Group per row: questions by plays, flattened."""
         ...
 
     def step(self, setting: Setting) -> Step:
-        """What a setting, one entry per cluster, does to each question."""
+        """What a setting, one entry per group, does to each question."""
+        ...
+
+    def spending(self, setting: Setting) -> Spending:
+        """What it takes."""
         ...
 
     def options(self, mask: BoolArray, *, net: bool) -> Options:
-        """Alternatives of one cluster, judged on the questions of `mask`."""
+        """Alternatives of one group, judged on the rows of `mask`."""
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class GatePart:
-    """Questions with the cheap arm's judged verdicts."""
+    """Questions with the option's judged answers."""
 
     evidence: Evidence
+    shape: tuple[int, int]  # questions, plays
+    baseline_right: BoolArray  # questions by plays
+    option: Spending
+    baseline: Spending
     closed: ClassVar[Exits] = CLOSED
 
     @property
-    def cluster(self) -> IntArray:
-        """Cluster per question."""
-        return self.evidence.cluster
+    def group(self) -> IntArray:
+        """Group per row."""
+        return self.evidence.group
 
     def step(self, setting: Setting) -> Step:
         """Thresholds applied to every question."""
         found = effect(setting, self.evidence)
         return Step(
-            harmed=found.harmed,
-            helped=found.helped,
-            stopped=found.stopped,
-            cost=found.cost,
+            harmed=found.harmed.reshape(self.shape),
+            helped=found.helped.reshape(self.shape),
+            stopped=found.stopped.reshape(self.shape),
+            baseline_right=self.baseline_right,
+            cost=found.cost.reshape(self.shape),
+            baseline_cost=self.evidence.baseline_cost.reshape(self.shape),
+        )
+
+    def spending(self, setting: Setting) -> Spending:
+        """The option's wherever it is asked, the baseline's wherever that is."""
+        found = effect(setting, self.evidence)
+        return added(
+            where(self.option, ~found.closed.reshape(self.shape)),
+            where(self.baseline, ~found.stopped.reshape(self.shape)),
         )
 
     def options(self, mask: BoolArray, *, net: bool) -> Options:
@@ -108,66 +125,85 @@ class Stopping(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SamplerPart:
-    """Questions with every recorded vote."""
+    """Questions with every recorded vote; rows are questions by plays, flattened."""
 
+    model: str
     votes: Votes
-    clusters: IntArray
-    safe_right: BoolArray
-    safe_cost: FloatArray
-    strong: Strong | None = None  # whom a table may hand unsettled votes to
+    groups: IntArray
+    shape: tuple[int, int]
+    tariff: Tariff
+    baseline_right: BoolArray
+    baseline_cost: FloatArray
+    large: Strong | None = None  # whom a table may hand unsettled votes to
+    large_spending: Spending | None = None
     # The same questions with their samples in other orders, and how often a whole vote is right
     # over them: what tables are fitted on. Empty on the certifying side.
     orders: tuple[Votes, ...] = ()
     closed: ClassVar[None] = None
 
     @property
-    def cluster(self) -> IntArray:
-        """Cluster per question."""
-        return self.clusters
+    def group(self) -> IntArray:
+        """Group per row."""
+        return self.groups
 
     def step(self, setting: Setting) -> Step:
-        """Votes ended by each cluster's rule; at the cap where it has none."""
-        n = len(self.clusters)
+        """Votes ended by each group's rule; at the cap where it has none."""
+        return self._step(*self._stops(setting))
+
+    def spending(self, setting: Setting) -> Spending:
+        """The votes', and the large model's where they are handed to it."""
+        stop, _, given = self._stops(setting)
+        return self._spent(stop, given)
+
+    def _stops(self, setting: Setting) -> tuple[IntArray, BoolArray, BoolArray]:
+        n = len(self.groups)
         stop = np.full(n, self.votes.cap, dtype=np.int64)
         early, given = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         for number, choice in enumerate(setting):
             if choice is not None:
-                inside = self.clusters == number
+                inside = self.groups == number
                 ended = self._ended(choice)
                 for whole, part in zip((stop, early, given), ended, strict=True):
                     whole[inside] = part[inside]
-        return self._step(stop, early, given)
+        return stop, early, given
 
     def _ended(self, choice: Stopping | VoteTable) -> tuple[IntArray, BoolArray, BoolArray]:
-        """(samples drawn, counts as an early answer, handed to the strong arm) of a rule."""
+        """(samples drawn, counts as an early answer, handed to the large model) of a rule."""
         if isinstance(choice, Stopping):
             stop = self.votes.stop(*choice)
             return stop, stop < self.votes.cap, np.zeros(len(stop), dtype=bool)
         stop, given = stops_of(choice, self.votes)
-        return stop, stop < choice.max_samples if self.strong is None else ~given, given
+        return stop, stop < choice.max_samples if self.large is None else ~given, given
+
+    def _spent(self, stop: IntArray, given: BoolArray) -> Spending:
+        found: Spending = {self.model: self.votes.spent(stop, self.shape)}
+        if self.large_spending is not None:
+            found = added(found, where(self.large_spending, given.reshape(self.shape)))
+        return found
 
     def _step(self, stop: IntArray, early: BoolArray, given: BoolArray) -> Step:
-        found = self.votes.outcomes(stop)
-        correct, cost = found.correct, found.cost
-        if self.strong is not None:
-            # A strong arm without an answer leaves the leader's standing, as a cascade does.
-            handed = np.where(self.strong.answered, self.strong.right, correct & found.answered)
+        correct = self.votes.right_after(stop)
+        if self.large is not None:
+            # A large model without an answer leaves the leader's standing, as a cascade does.
+            leads = correct & self.votes.answered_after(stop)
+            handed = np.where(self.large.answered, self.large.right, leads)
             correct = np.where(given, handed.astype(bool), correct)
-            cost = cost + np.where(given, self.strong.cost, 0.0)
         return Step(
-            harmed=self.safe_right & ~correct,
-            helped=~self.safe_right & correct,
-            stopped=early,
-            cost=cost,
+            harmed=(self.baseline_right & ~correct).reshape(self.shape),
+            helped=(~self.baseline_right & correct).reshape(self.shape),
+            stopped=early.reshape(self.shape),
+            baseline_right=self.baseline_right.reshape(self.shape),
+            cost=self.tariff.cost(self._spent(stop, given)),
+            baseline_cost=self.baseline_cost.reshape(self.shape),
         )
 
     def options(self, mask: BoolArray, *, net: bool) -> Options:
         """Stopping rules."""
         choices: list[Stopping | VoteTable | None] = [None]
         losses, savings = [0.0], [0.0]
-        safe = float(self.safe_cost[mask].sum())
+        whole = float(self.baseline_cost[mask].sum())
         for threshold, hopeless, patience in product(THRESHOLDS, HOPELESS, PATIENCE):
             if hopeless is None and patience != PATIENCE[0]:
                 continue
@@ -175,13 +211,14 @@ class SamplerPart:
                 continue
             choices.append(Stopping(threshold, hopeless, patience))
         choices.extend(self._tables(mask))
+        inside = mask.reshape(self.shape)
         for choice in choices:
             if choice is None:
                 continue
-            step = self._step(*self._ended(choice)).within(mask)
-            lost = step.harmed.sum() - (step.helped.sum() if net else 0)
+            step = self._step(*self._ended(choice))
+            lost = step.harmed[inside].sum() - (step.helped[inside].sum() if net else 0)
             losses.append(PSEUDO_LOSS + float(lost))
-            savings.append(safe - float(step.cost.sum()))
+            savings.append(whole - float(step.cost[inside].sum()))
         return Options(tuple(choices), np.array(losses), np.array(savings))
 
     def _tables(self, mask: BoolArray) -> tuple[VoteTable, ...]:
@@ -191,46 +228,48 @@ class SamplerPart:
         inside = np.flatnonzero(mask)
         orders = tuple(votes.at(inside) for votes in self.orders)
         reference = np.mean([votes.right[:, -1] for votes in orders], axis=0)
-        unit = float(self.safe_cost[inside].mean())
-        strong = None if self.strong is None else self.strong.at(inside)
-        found = (fit_table(orders, reference, unit * price, strong) for price in PRICES)
+        unit = float(self.baseline_cost[inside].mean())
+        costs = tuple(self._costs(votes) for votes in orders)
+        large = None if self.large is None else self.large.at(inside)
+        found = (fit_table(orders, costs, reference, unit * price, large) for price in PRICES)
         return tuple(dict.fromkeys(found))
+
+    def _costs(self, votes: Votes) -> FloatArray:
+        """Cost after each sample of each vote."""
+        n = len(votes.lead)
+        found = [
+            self.tariff.cost({self.model: votes.spent(np.full(n, drawn), (n,))})
+            for drawn in range(1, votes.cap + 1)
+        ]
+        return np.stack(found, axis=1)
 
 
 def lay_path(
-    part: Part, safe_cost: FloatArray, clusters: int, *, net: bool, steps: int, limit: float
+    part: Part, baseline_cost: FloatArray, groups: int, *, net: bool, steps: int
 ) -> tuple[Setting, ...]:
-    """Settings of rising loss and saving on the fitting questions, one entry per cluster."""
-    everyone = np.ones(len(part.cluster), dtype=bool)
-    masks = [part.cluster == number for number in range(clusters)]
-    by_cluster = [
-        part.options(mask, net=net) if mask.sum() >= LEAST_IN_CLUSTER else None for mask in masks
+    """Settings of rising loss and saving on the fitting questions, one entry per group."""
+    everyone = np.ones(len(part.group), dtype=bool)
+    masks = [part.group == number for number in range(groups)]
+    by_group = [
+        part.options(mask, net=net) if mask.sum() >= LEAST_IN_GROUP else None for mask in masks
     ]
 
     def judge(setting: Setting) -> tuple[float, float]:
         step = part.step(setting)
         lost = step.harmed.sum() - (step.helped.sum() if net else 0)
-        return float(lost), float((safe_cost - step.cost).sum())
+        return float(lost), float(baseline_cost.sum() - step.cost.sum())
 
-    most = BEYOND * limit * len(part.cluster)
-    return lay(part.options(everyone, net=net), by_cluster, judge, steps, most)
+    return lay(part.options(everyone, net=net), by_group, judge, steps)
 
 
-def lay_cluster_paths(
-    part: Part,
-    safe_cost: FloatArray,
-    clusters: int,
-    closed: Any,
-    *,
-    net: bool,
-    steps: int,
-    limit: float,
+def lay_group_paths(
+    part: Part, baseline_cost: FloatArray, groups: int, closed: Any, *, net: bool, steps: int
 ) -> tuple[tuple[Setting, ...], ...]:
-    """A path for every cluster alone: settings in which all the others are closed."""
+    """A path for every group alone: settings in which all the others are closed."""
     found: list[tuple[Setting, ...]] = []
-    for number in range(clusters):
-        mask = part.cluster == number
-        if mask.sum() < LEAST_IN_CLUSTER:
+    for number in range(groups):
+        mask = part.group == number
+        if mask.sum() < LEAST_IN_GROUP:
             found.append(())
             continue
         options = part.options(mask, net=net)
@@ -238,22 +277,22 @@ def lay_cluster_paths(
         def judge(
             choice: Setting, number: int = number, mask: BoolArray = mask
         ) -> tuple[float, float]:
-            step = part.step(only(choice[0], number, clusters, closed)).within(mask)
+            step = part.step(only(choice[0], number, groups, closed)).within(mask)
             lost = step.harmed.sum() - (step.helped.sum() if net else 0)
-            return float(lost), float((safe_cost[mask] - step.cost).sum())
+            return float(lost), float(baseline_cost[mask].sum() - step.cost.sum())
 
-        path = lay(options, [options], judge, steps, BEYOND * limit * float(mask.sum()))
-        found.append(tuple(only(choice[0], number, clusters, closed) for choice in path))
+        path = lay(options, [options], judge, steps)
+        found.append(tuple(only(choice[0], number, groups, closed) for choice in path))
     return tuple(found)
 
 
-def only(choice: Any, number: int, clusters: int, closed: Any) -> Setting:
-    """The setting that opens one cluster alone."""
-    return tuple(choice if each == number else closed for each in range(clusters))
+def only(choice: Any, number: int, groups: int, closed: Any) -> Setting:
+    """The setting that opens one group alone."""
+    return tuple(choice if each == number else closed for each in range(groups))
 
 
 def merged(settings: Sequence[Setting | None], closed: Any) -> Setting:
-    """Each cluster's own choice put together; None stands for closed."""
+    """Each group's own choice put together; None stands for closed."""
     return tuple(
         closed if setting is None else setting[number] for number, setting in enumerate(settings)
     )

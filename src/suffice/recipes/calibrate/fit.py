@@ -1,4 +1,4 @@
-"""Fits of the predictor: hashed words and their weights, clusters, two logistic heads."""
+"""Fits of the predictor: hashed words and their weights, question groups, two logistic heads."""
 
 from __future__ import annotations
 
@@ -27,14 +27,31 @@ SIGNIFICANT_DIGITS = 5
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Fitted:
-    """A predictor with its table, and out-of-fold predictions for the rows it was fitted on."""
+    """A predictor with its table, and what it makes of the rows it was fitted on.
+
+    `right` and `rescue` are out of fold; None where only groups were asked for.
+    """
 
     table: PredictorTable
     centroids: FloatArray
     predictor: Predictor
-    cluster: IntArray
-    right: FloatArray  # out of fold
-    rescue: FloatArray  # out of fold
+    group: IntArray
+    right: FloatArray | None = None
+    rescue: FloatArray | None = None
+
+
+def fit_groups(texts: Sequence[str], *, groups: int, dimensions: int, seed: int) -> Fitted:
+    """Question groups alone: what a vote's rules by group need."""
+    featuriser = Featuriser(dimensions, inverse_frequency(texts, dimensions))
+    words = featuriser.matrix(texts)
+    centroids = rounded(spherical_means(words, groups, seed))
+    table = PredictorTable(idf=_tuple(featuriser.idf))
+    return Fitted(
+        table=table,
+        centroids=centroids,
+        predictor=predictor_of(table, centroids),
+        group=np.argmax(words @ centroids.T, axis=1).astype(np.int64),
+    )
 
 
 def fit_predictor(
@@ -43,13 +60,13 @@ def fit_predictor(
     right: BoolArray,
     rescued: BoolArray,
     *,
-    clusters: int,
+    groups: int,
     dimensions: int,
     seed: int,
 ) -> Fitted:
-    """The predictor of one cheap arm.
+    """The predictor of one option.
 
-    `right`: its answer is right; `rescued`: it is wrong and the safe arm's is right. Numbers are
+    `right`: its answer is right; `rescued`: it is wrong and the baseline's is right. Numbers are
     rounded before anything is predicted with them, so that the file is what gets certified.
     """
     featuriser = Featuriser(dimensions, inverse_frequency(texts, dimensions))
@@ -57,7 +74,7 @@ def fit_predictor(
     dense = dense_features(texts, confidence)
     mean, scale = dense.mean(axis=0), dense.std(axis=0)
     mean, scale = rounded(mean), rounded(np.where(scale > 1e-9, scale, 1.0))
-    centroids = rounded(spherical_means(words, clusters, seed))
+    centroids = rounded(spherical_means(words, groups, seed))
     standard = np.clip((dense - mean) / scale, -6.0, 6.0)
     right_head, right_out = fit_head(words, standard, right, seed)
     rescue_head, rescue_out = fit_head(words, standard, rescued, seed)
@@ -72,7 +89,7 @@ def fit_predictor(
         table=table,
         centroids=centroids,
         predictor=predictor_of(table, centroids),
-        cluster=np.argmax(words @ centroids.T, axis=1).astype(np.int64),
+        group=np.argmax(words @ centroids.T, axis=1).astype(np.int64),
         right=right_out,
         rescue=rescue_out,
     )
@@ -90,15 +107,21 @@ def dense_features(texts: Sequence[str], confidence: FloatArray) -> FloatArray:
 def predictions(
     predictor: Predictor, texts: Sequence[str], confidence: FloatArray
 ) -> tuple[IntArray, FloatArray, FloatArray]:
-    """(cluster, P(right), P(rescue)) of many answers: `Predictor.judge`, all at once."""
+    """(group, P(right), P(rescue)) of many answers: `Predictor.judge`, all at once."""
     words = predictor.featuriser.matrix(texts)
     dense = predictor.standardised(dense_features(texts, confidence))
-    cluster = np.argmax(words @ predictor.centroids.T, axis=1).astype(np.int64)
+    right, rescue = predictor.heads
     return (
-        cluster,
-        predictor.right.probability(words, dense),
-        predictor.rescue.probability(words, dense),
+        groups_of(predictor, words),
+        right.probability(words, dense),
+        rescue.probability(words, dense),
     )
+
+
+def groups_of(predictor: Predictor, words: FloatArray) -> IntArray:
+    """The group of every word vector."""
+    found: IntArray = np.argmax(words @ predictor.centroids.T, axis=1).astype(np.int64)
+    return found
 
 
 def inverse_frequency(texts: Sequence[str], dimensions: int) -> FloatArray:
@@ -113,7 +136,7 @@ def inverse_frequency(texts: Sequence[str], dimensions: int) -> FloatArray:
 def spherical_means(vectors: FloatArray, count: int, seed: int, *, rounds: int = 25) -> FloatArray:
     """Unit centroids of k-means by direction, started far apart (k-means++), best of three."""
     if count < 1:
-        raise InputError(f"the number of clusters must be 1 or more, got {count}")
+        raise InputError(f"the number of groups must be 1 or more, got {count}")
     generator = np.random.default_rng(seed)
     best, best_fit = None, -np.inf
     for _ in range(3):

@@ -1,8 +1,10 @@
 """The path of settings, from safest to cheapest, laid out on the fitting questions.
 
-A setting is a pair of thresholds for every cluster of prompts. For each price of a lost question
-every cluster takes the pair with the best saving minus price times loss; falling prices give the
-path. Because one path covers all clusters together, one test per step suffices for the whole.
+A setting is a pair of thresholds for every question group. For each price of a lost question every
+group takes the pair with the best saving minus price times loss; falling prices give the path.
+Because one path covers all groups together, one test per step suffices for the whole. No accuracy
+limit enters: the same path is walked whatever is asked for, so that a looser limit never ends
+earlier on it.
 """
 
 from __future__ import annotations
@@ -23,29 +25,30 @@ IntArray = NDArray[np.int64]
 
 ACCEPT_LEVELS = 24
 HOPELESS_LEVELS = 8
+PRICES = 80  # of a lost question, at which a path has corners
 # One lost question is put on every open exit's account: none was ever seen without its luck.
 PSEUDO_LOSS = 1.0
 CLOSED = Exits()
-LEAST_IN_CLUSTER = 20  # fitting questions below which a cluster shares the pooled thresholds
+LEAST_IN_GROUP = 20  # fitting questions below which a group shares the pooled thresholds
 
-Setting = tuple[Exits, ...]  # by cluster
+Setting = tuple[Exits, ...]  # by group
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Evidence:
     """What a path is judged by: one row per question."""
 
-    cluster: IntArray
-    right: FloatArray  # predicted P(right) of the cheap answer
-    rescue: FloatArray  # predicted P(only the safe arm is right)
-    answered: BoolArray  # the cheap arm has an answer to stand by
-    harmed: BoolArray  # the cheap answer is wrong and the safe one right
+    group: IntArray
+    right: FloatArray  # predicted P(right) of the option's answer
+    rescue: FloatArray  # predicted P(only the baseline is right)
+    answered: BoolArray  # the option has an answer to stand by
+    harmed: BoolArray  # the option's answer is wrong and the baseline's right
     helped: BoolArray
-    # The safe arm is right without an answer that can be compared, the cheap one wrong with one: a
-    # cascade leaves the cheap answer standing, so this is lost even if the safe arm is asked.
+    # The baseline is right without an answer that can be compared, the option wrong with one: a
+    # cascade leaves the option's answer standing, so this is lost even if the baseline is asked.
     unsaved: BoolArray
-    cheap_cost: FloatArray
-    safe_cost: FloatArray
+    option_cost: FloatArray
+    baseline_cost: FloatArray
 
     def at(self, index: IntArray | BoolArray) -> Evidence:
         """The questions of `index`."""
@@ -54,7 +57,7 @@ class Evidence:
     @property
     def n(self) -> int:
         """Questions."""
-        return len(self.cluster)
+        return len(self.group)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -64,11 +67,12 @@ class Effect:
     stopped: BoolArray
     harmed: BoolArray
     helped: BoolArray
+    closed: BoolArray  # the baseline is asked at once
     cost: FloatArray
 
 
 def stops(exits: Exits, evidence: Evidence) -> BoolArray:
-    """Which questions end at one of the exits, the same for every cluster."""
+    """Which questions end at one of the exits, the same for every group."""
     found = np.zeros(evidence.n, dtype=bool)
     if exits.accept is not None:
         found |= evidence.right >= exits.accept
@@ -82,23 +86,26 @@ def effect(setting: Setting, evidence: Evidence) -> Effect:
     stopped = np.zeros(evidence.n, dtype=bool)
     closed = np.zeros(evidence.n, dtype=bool)
     for number, exits in enumerate(setting):
-        inside = evidence.cluster == number
+        inside = evidence.group == number
         if exits.closed:
             closed |= inside
         else:
             stopped |= inside & stops(exits, evidence)
-    cost = np.where(closed, 0.0, evidence.cheap_cost) + np.where(stopped, 0.0, evidence.safe_cost)
+    cost = np.where(closed, 0.0, evidence.option_cost) + np.where(
+        stopped, 0.0, evidence.baseline_cost
+    )
     return Effect(
         stopped=stopped,
         harmed=(stopped & evidence.harmed) | (~closed & evidence.unsaved),
         helped=stopped & evidence.helped,
+        closed=closed,
         cost=cost,
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Options:
-    """Alternatives of one cluster with their loss and saving there; the safe one comes first."""
+    """Alternatives of one group with their loss and saving there; the safe one comes first."""
 
     choices: tuple[Hashable, ...]
     loss: FloatArray
@@ -123,31 +130,27 @@ class Options:
 
 def lay(
     pooled: Options,
-    by_cluster: Sequence[Options | None],
+    by_group: Sequence[Options | None],
     judge: Callable[[tuple[Any, ...]], tuple[float, float]],
     steps: int,
-    most_loss: float,
 ) -> tuple[tuple[Any, ...], ...]:
-    """Settings of rising loss and saving; a cluster without options takes the pooled choice.
+    """Settings of rising loss and saving; a group without options takes the pooled choice.
 
-    Corners come from falling prices of a lost question; between corners one cluster moves at a
-    time, in small steps. Settings that lose more than `most_loss` questions are left out.
-    `judge` tells (loss, saving) of a setting on all fitting questions.
+    Corners come from falling prices of a lost question; between corners one group moves at a time,
+    in small steps. `judge` tells (loss, saving) of a setting on all fitting questions.
     """
-    used = tuple(options or pooled for options in by_cluster)
+    used = tuple(options or pooled for options in by_group)
     top = max(float(max(options.saving.max() for options in (pooled, *used))), 1e-9)
     # A lost question's price, from all that there is to save down to nearly nothing.
-    prices = top * np.geomspace(1.0, 1e-4, 4 * steps)
+    prices = top * np.geomspace(1.0, 1e-4, PRICES)
     corners = [tuple(options.choices[0] for options in used)]
-    corners += [
-        tuple((options or pooled).best(price) for options in by_cluster) for price in prices
-    ]
+    corners += [tuple((options or pooled).best(price) for options in by_group) for price in prices]
     found: dict[tuple[Any, ...], tuple[float, float]] = {}
     for last, setting in pairwise(corners):
         for step in _walk(last, setting, used):
             if step not in found:
                 loss, saved = judge(step)
-                if saved > 0.0 and loss <= most_loss:
+                if saved > 0.0:
                     found[step] = loss, saved
     return thinned(_advancing(found), steps)
 
@@ -155,7 +158,7 @@ def lay(
 def _walk(
     first: tuple[Any, ...], last: tuple[Any, ...], used: Sequence[Options]
 ) -> list[tuple[Any, ...]]:
-    """From one corner to the next, one cluster after the other, in small steps."""
+    """From one corner to the next, one group after the other, in small steps."""
     here, found = list(first), []
     for number, options in enumerate(used):
         if here[number] != last[number]:
@@ -166,9 +169,12 @@ def _walk(
 
 
 def _advancing(found: dict[tuple[Any, ...], tuple[float, float]]) -> list[tuple[Any, ...]]:
-    """By rising loss, only those that save more than all before."""
-    # Settings that lose the same come by rising saving: the smaller saving is the safer one.
-    ordered = sorted(found, key=lambda setting: found[setting])
+    """By rising loss, only those that save more than all before.
+
+    What seems to win questions counts as losing none: such luck must not make a bold setting the
+    first of the path. Of settings that lose the same, the smaller saving is the safer one.
+    """
+    ordered = sorted(found, key=lambda setting: (max(0.0, found[setting][0]), found[setting][1]))
     kept: list[tuple[Any, ...]] = []
     best = -np.inf
     for setting in ordered:
@@ -201,7 +207,7 @@ def gate_options(evidence: Evidence, net: bool) -> Options:
             exits.append(pair)
             lost = per_question[stopped].sum() + evidence.unsaved[~stopped].sum()
             losses.append(PSEUDO_LOSS + float(lost))
-            saved = evidence.safe_cost[stopped].sum() - evidence.cheap_cost.sum()
+            saved = evidence.baseline_cost[stopped].sum() - evidence.option_cost.sum()
             savings.append(float(saved))
     return Options(tuple(exits), np.array(losses), np.array(savings))
 

@@ -1,21 +1,21 @@
-"""What arms would have done on recorded samples: one row per question, in columns.
+"""Options played by the executor that also answers live, on recorded samples.
 
-They run through the executor that also answers live. For policies that decide on whole samples:
-samples end in the order in which they were asked for, and one that is cancelled costs nothing.
+For policies that decide on whole samples: samples end in the order in which they were asked for,
+and one that is cancelled costs nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.completions import SENTINEL_LOGPROB
-from suffice.core.coverage import Exit
+from suffice.core.coverage import EARLY, Exit
 from suffice.core.decisions import Actions, AnyPolicy, Evidence, SampleFinished, Trigger
 from suffice.core.errors import InputError, NoAnswer
 from suffice.core.requests import Request
@@ -24,55 +24,16 @@ from suffice.executors.play import Recorded as Sample
 from suffice.executors.play import play as run
 from suffice.executors.running import Launch
 from suffice.policies.wrapper import Wrapper
+from suffice.recipes.calibrate.options import Played
+from suffice.recipes.calibrate.plays import Plays
+from suffice.recipes.calibrate.spending import Spent
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
+
+Order = Callable[[str], Sequence[int]]  # model -> rows of its samples, in drawing order
 
 # What answers are compared by where a recording has them extracted already.
 RECORDED_FORMAT = "recorded"
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Outcomes:
-    """One arm on every question, in columns."""
-
-    correct: BoolArray
-    answered: BoolArray  # whether there was a comparable answer
-    confidence: FloatArray  # the policy's own; NaN where it gave none
-    tokens: FloatArray  # completion tokens; NaN where the recording has none
-    samples: FloatArray
-    cost: FloatArray  # in the unit of `TokenWeights`
-    exit: tuple[Exit | None, ...] = ()
-
-    def at(self, index: IntArray) -> Outcomes:
-        """The questions of `index`."""
-        return Outcomes(
-            correct=self.correct[index],
-            answered=self.answered[index],
-            confidence=self.confidence[index],
-            tokens=self.tokens[index],
-            samples=self.samples[index],
-            cost=self.cost[index],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class TokenWeights:
-    """What a completion token of each model costs, 1 where nothing is said."""
-
-    weights: tuple[tuple[str, float], ...] = ()
-    by_sample: bool = False  # the recording counts no tokens: every sample costs its weight
-
-    def of(self, model: str) -> float:
-        """Weight of a model's token."""
-        return dict(self.weights).get(model, 1.0)
-
-    @property
-    def unit(self) -> str:
-        """What costs are counted in."""
-        kind = "samples" if self.by_sample else "completion tokens"
-        return f"{kind}, weighted by model" if self.weights else kind
 
 
 class Recorded:
@@ -137,29 +98,24 @@ class Recorded:
 class Deal:
     """Deals the samples of one question, each once; remembers which row each number got."""
 
-    def __init__(self, recorded: Recorded, question: int, seed: int | None) -> None:
-        self._recorded, self._question = recorded, question
-        self._generator = None if seed is None else np.random.default_rng((seed, question))
-        self._orders: dict[str, deque[int]] = {}
+    def __init__(self, recorded: Recorded, question: int, order: Order) -> None:
+        self._recorded, self._question, self._order = recorded, question, order
+        self._left: dict[str, deque[int]] = {}
         self.rows: dict[int, int] = {}
 
     def __call__(self, launch: Launch) -> Sample:
         """The next sample of the launch's model."""
-        model = launch.model
-        order = self._orders.get(model)
-        if order is None:
-            rows = self._recorded.rows(self._question, model)
-            listed = np.arange(rows.start, rows.stop)
-            if self._generator is not None:
-                self._generator.shuffle(listed)
-            order = self._orders[model] = deque(listed.tolist())
-        if not order:
+        left = self._left.get(launch.model)
+        if left is None:
+            left = self._left[launch.model] = deque(self._order(launch.model))
+        if not left:
             name = self._recorded.traces.questions[self._question].name
             raise InputError(
-                f"question {name!r} has {len(self.rows)} recorded samples that this arm can draw, "
-                "and it asks for more: lower its cap, or record more (it would do otherwise live)"
+                f"question {name!r} has {len(self.rows)} recorded samples that this option can "
+                "draw, and it asks for more: lower its cap, or record more (it would do otherwise "
+                "live)"
             )
-        row = self.rows[launch.sample] = order.popleft()
+        row = self.rows[launch.sample] = left.popleft()
         return self._recorded.whole(row)
 
 
@@ -186,59 +142,66 @@ class Ends(Wrapper):
         return "nothing"
 
 
-def play(
-    policy: AnyPolicy,
-    recorded: Recorded,
-    questions: Iterable[int],
-    *,
-    weights: TokenWeights | None = None,
-    seed: int | None = None,
-) -> Outcomes:
-    """The policy on each question. With a `seed` samples come in an order of their own."""
-    weights = weights or TokenWeights()
-    chosen = [int(question) for question in questions]
-    columns: dict[str, list[float]] = {
-        name: [] for name in ("correct", "answered", "confidence", "tokens", "samples", "cost")
-    }
-    exits: list[Exit | None] = []
-    traces = recorded.traces
-    for question in chosen:
-        deal, seen = Deal(recorded, question, seed), Ends(inner=policy)
-        try:
-            outcome = run(seen, recorded.request(question), deal).outcome
-        except NoAnswer:  # what was drawn ended without anything to answer with
-            row, sure, taken = None, None, None
-        else:
-            row, sure, taken = deal.rows[outcome.sample], outcome.confidence, outcome.exit
-        rows = [deal.rows[number] for number in seen.ended]
-        tokens = traces.completion_tokens[rows]
-        price = np.array([weights.of(traces.arms[arm].model) for arm in traces.arm[rows].tolist()])
-        units = np.ones(len(rows)) if weights.by_sample else tokens
-        columns["correct"].append(float(row is not None and is_right(traces, row)))
-        columns["answered"].append(float(row is not None and traces.answer[row] >= 0))
-        columns["confidence"].append(float("nan") if sure is None else sure)
-        columns["tokens"].append(float(tokens.sum()))
-        columns["samples"].append(float(len(rows)))
-        columns["cost"].append(float(units @ price))
-        exits.append(taken)
-    return Outcomes(
-        correct=np.array(columns["correct"], dtype=bool),
-        answered=np.array(columns["answered"], dtype=bool),
-        confidence=np.array(columns["confidence"]),
-        tokens=np.array(columns["tokens"]),
-        samples=np.array(columns["samples"]),
-        cost=np.array(columns["cost"]),
-        exit=tuple(exits),
+class One(NamedTuple):
+    """One question under one policy: the accepted row (None: nothing to answer with)."""
+
+    row: int | None
+    confidence: float | None
+    exit: Exit | None
+    gave_up: bool
+    rows: tuple[int, ...]  # samples that ended
+
+
+def play_one(policy: AnyPolicy, recorded: Recorded, question: int, order: Order) -> One:
+    """The policy on one question, its samples dealt in an order."""
+    deal, seen = Deal(recorded, question, order), Ends(inner=policy)
+    try:
+        outcome = run(seen, recorded.request(question), deal).outcome
+    except NoAnswer:  # what was drawn ended without anything to answer with
+        row, sure, taken, gave_up = None, None, None, True
+    else:
+        row, sure, taken = deal.rows[outcome.sample], outcome.confidence, outcome.exit
+        gave_up = outcome.escalated
+    return One(row, sure, taken, gave_up, tuple(deal.rows[number] for number in seen.ended))
+
+
+def played_by_executor(policy: AnyPolicy, recorded: Recorded, plays: Plays) -> Played:
+    """Any policy on every question and play."""
+    traces, (questions, count) = recorded.traces, plays.shape
+    names = ("correct", "answered", "gives_up", "early")
+    flags = {name: np.zeros((questions, count), dtype=bool) for name in names}
+    sure = np.full((questions, count), np.nan)
+    counts = {m: np.zeros((4, questions, count)) for m in traces.models}
+    for i in range(questions):
+        for k in range(count):
+
+            def order(model: str, i: int = i, k: int = k) -> list[int]:
+                recorded.arm(model)
+                found: list[int] = plays.rows(model)[i, k].tolist()
+                return found
+
+            one = play_one(policy, recorded, int(plays.asked(k)[i]), order)
+            answered = one.row is not None and bool(traces.answer[one.row] >= 0)
+            flags["correct"][i, k] = one.row is not None and traces.correct[one.row] == 1.0
+            flags["answered"][i, k], flags["gives_up"][i, k] = answered, one.gave_up
+            flags["early"][i, k] = one.exit in EARLY
+            sure[i, k] = np.nan if one.confidence is None else one.confidence
+            for row in one.rows:
+                sums = counts[traces.arms[traces.arm[row]].model][:, i, k]
+                prompt = np.nan_to_num(traces.prompt_tokens[row])
+                cached = prompt if sums[0] else 0.0
+                sums += (1.0, prompt, cached, np.nan_to_num(traces.completion_tokens[row]))
+    return Played(
+        **flags,
+        confidence=sure,
+        spending={
+            model: Spent(
+                samples=sums[0],
+                prompt_tokens=sums[1],
+                cached_tokens=sums[2],
+                completion_tokens=sums[3],
+            )
+            for model, sums in counts.items()
+            if sums[0].any()
+        },
     )
-
-
-def is_right(traces: TraceSet, row: int) -> bool:
-    """Whether a sample is right; raises InputError if it was never judged."""
-    value = traces.correct[row]
-    if np.isnan(value):
-        asked = traces.questions[traces.question[row]]
-        raise InputError(
-            f"the sample of question {asked.name!r} has no verdict (column correct): "
-            "calibration needs every sample judged"
-        )
-    return bool(value)

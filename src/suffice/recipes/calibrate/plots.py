@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from suffice.recipes.calibrate.run import Calibration
+from suffice.recipes.calibrate.statement import points
 from suffice.report.style import AMBER, BLUE, FAINT, GREEN, MUTED, RED, house_style, new_figure
 
 if TYPE_CHECKING:
@@ -14,38 +15,39 @@ if TYPE_CHECKING:
 
 
 def path_figure(found: Calibration) -> Figure:
-    """Loss against saving along the path, with the bound that each step was tested by."""
-    target = found.file.certificate.target
+    """Loss against saving along the path, with the bound that each rule was tested by."""
+    survey, target = found.survey, found.file.certificate.target
+    choice, test = survey.choice, survey.bench.test
+    assert choice is not None
+    confidence = 1.0 - survey.bench.level(choice.chain)
     with house_style():
         figure = new_figure(6.4, 4.0)
         panel = figure.add_subplot()
-        saving = 100 * np.array(found.saving)
-        net = target.loss == "drop"
-        loss = np.array([(t.harmed - (t.helped if net else 0)) / t.n for t in found.path]) * 100
-        bounds = [t.upper_bound for t in found.path if t.upper_bound is not None]
+        saving = np.array([100 * step.saving for step in found.path])
+        loss = np.array([100 * float(step.losses(test.loss).mean()) for step in found.path])
+        bounds = [test.bound(step, confidence) for step in found.path]
         shown = np.arange(len(saving)) < found.shown
-        if bounds:
-            upper = 100 * np.array(bounds)
+        if None not in bounds:
+            upper = np.array([100 * bound for bound in bounds if bound is not None])
             panel.vlines(saving, loss, upper, color=FAINT, linewidth=2.2, zorder=1)
             panel.plot(
-                saving, upper, "_", color=MUTED, ms=9,
-                label=f"bound at {100 * target.confidence:g} %",
-            )  # fmt: skip
+                saving, upper, "_", color=MUTED, ms=9, label=f"bound at {100 * confidence:.3g} %"
+            )
         panel.plot(saving[shown], loss[shown], "o", color=GREEN, ms=6, label="shown")
         panel.plot(saving[~shown], loss[~shown], "o", color=RED, ms=5, mfc="white",
                    label="not shown")  # fmt: skip
         panel.plot(
-            saving[found.shown - 1], loss[found.shown - 1], "o", ms=13, mfc="none", color=GREEN,
+            saving[choice.rule], loss[choice.rule], "o", ms=13, mfc="none", color=GREEN,
             label="certified",
         )  # fmt: skip
         panel.axhline(100 * target.max_drop, color=AMBER, linestyle="--", linewidth=1.4)
         panel.annotate(
-            f"target {100 * target.max_drop:g} points", (0.01, 100 * target.max_drop),
+            f"limit: {points(target.max_drop)}", (0.01, 100 * target.max_drop),
             xycoords=("axes fraction", "data"), xytext=(0, 4), textcoords="offset points",
             color=AMBER, fontsize=9,
         )  # fmt: skip
-        panel.set_xlabel("saving of the safe arm's cost, %")
-        panel.set_ylabel("accuracy lost, points" if net else "questions harmed, %")
+        panel.set_xlabel("saved, % of the baseline's cost")
+        panel.set_ylabel("accuracy lost, points" if test.loss == "drop" else "answers lost, %")
         panel.set_title("Along the path, on the certifying questions")
         panel.legend(loc="upper left", bbox_to_anchor=(0, 0.93))
     return figure
@@ -53,7 +55,8 @@ def path_figure(found: Calibration) -> Figure:
 
 def reliability_figure(found: Calibration) -> Figure:
     """Observed against predicted P(right), with exact intervals and the number of answers."""
-    certificate = found.file.certificate
+    quality = found.file.certificate.predictor
+    assert quality is not None
     with house_style():
         figure = new_figure(6.4, 4.0)
         panel, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -61,13 +64,11 @@ def reliability_figure(found: Calibration) -> Figure:
         panel.plot([0, 1], [0, 1], color=FAINT, linewidth=1.4, zorder=0)
         panel.set_ylabel("share right")
         panel.set_ylim(-0.03, 1.05)
-        area = certificate.predictor.auc
+        area = quality.auc
         told = (
             "" if area is None else f", AUC {area.estimate:.3f} [{area.low:.3f}, {area.high:.3f}]"
         )
-        panel.set_title(
-            f"P(right) of {found.file.option}: ECE {certificate.predictor.ece:.3f}{told}"
-        )
+        panel.set_title(f"P(right) of {found.file.option}: ECE {quality.ece:.3f}{told}")
         panel.title.set_fontsize(9.5)
         counts.set_xlabel("predicted P(right)")
         counts.set_ylabel("answers")

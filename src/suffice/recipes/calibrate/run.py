@@ -1,49 +1,62 @@
-"""`suffice calibrate`: choose on one part of the questions, test on the other, write what holds."""
+"""`suffice calibrate`: which rules save anything, which are shown, and the file that serves one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from suffice.core.errors import InputError, NothingFeasible
-from suffice.core.prices import Prices
-from suffice.evals.statistics.calibration import (
-    Bin,
-    brier_score,
-    expected_calibration_error,
-    reliability,
-)
-from suffice.evals.statistics.ranking import auc
+from suffice.evals.statistics.calibration import Bin, reliability
 from suffice.evals.traces import TraceSet
-from suffice.policies.certified import Exits
-from suffice.policies.policy_file import (
-    Certificate,
-    Data,
-    Group,
-    PolicyFile,
-    PredictorQuality,
-    Range,
-    Target,
-    Tested,
-    sealed,
-)
-from suffice.policies.vote_table import VoteTable
-from suffice.recipes.calibrate.about import about_of
-from suffice.recipes.calibrate.arms import Candidate, Table, candidates_of, safe_arm
-from suffice.recipes.calibrate.certify import Step, expected, monitors, shown_steps, tested
-from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.families import (
-    Setting,
-    Stopping,
-    lay_cluster_paths,
-    lay_path,
-    merged,
-)
-from suffice.recipes.calibrate.prepare import check_sets, split_questions, usable_weights
-from suffice.recipes.calibrate.statement import assumptions, statement, typical_words
+from suffice.policies.policy_file import PolicyFile, Range
+from suffice.recipes.calibrate.advice import Advice, advice_of
+from suffice.recipes.calibrate.certify import Step, Test, saving_of
+from suffice.recipes.calibrate.chains import Chain, chain_of, fixed_chains
+from suffice.recipes.calibrate.config import LEAST_LEFT, USUAL_LIMITS, CalibrateConfig
+from suffice.recipes.calibrate.file import file_of, grouped_file
+from suffice.recipes.calibrate.fitted import Split, candidates, laid, promise, split_questions
+from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.grouped import Grouped, GroupPaths
+from suffice.recipes.calibrate.plain import Plain, plain_rules
+from suffice.recipes.calibrate.standing import Bench, Choice, ranked
+
+# Beyond so many chains a part of the questions chooses which of them are tested on the others.
+MOST_CHAINS = 4
+KEPT_CHAINS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table: the cheapest rule that is shown at a limit."""
+
+    limit: float
+    rule: str | None  # None: none is shown that saves anything
+    saving: Range | None = None
+    loss: float | None = None  # observed, in the loss that is bounded
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Survey:
+    """Everything that a calibration found, whether it ended in a certificate or not."""
+
+    ground: Ground
+    bench: Bench
+    rows: tuple[Row, ...]
+    plain: tuple[Plain, ...]
+    advice: Advice
+    warnings: tuple[str, ...]
+    file: PolicyFile | None
+    choice: Choice | None
+    grouped: Grouped | None = None
+    considered: tuple[tuple[str, float], ...] = ()  # fitted options and what they promised
+
+    @property
+    def refusal(self) -> str:
+        """Why there is no certificate, in one sentence; empty where there is one."""
+        return "" if self.file is not None else self.advice.refusal
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -51,254 +64,193 @@ class Calibration:
     """The policy file, and what its report draws."""
 
     file: PolicyFile
-    path: tuple[Tested, ...]  # of every setting, on the certifying questions
-    saving: tuple[float, ...]  # share of the safe arm's cost, at every setting
+    survey: Survey
+    path: tuple[Step, ...]  # of every rule on the chosen chain
     shown: int
-    reliability: tuple[Bin, ...]
-    considered: tuple[tuple[str, float], ...]  # cheap arms and their saving on the fitting part
+    reliability: tuple[Bin, ...] = field(default=())
 
 
 def calibrate(traces: TraceSet, config: CalibrateConfig) -> Calibration:
     """The certified policy of recorded traces.
 
     Raises InputError for data that cannot support a certificate, NothingFeasible if the test shows
-    no setting.
+    no rule that saves anything.
     """
-    check_sets(traces, config)
-    weights = usable_weights(traces, config.weights)
-    table = Table.of(traces, weights)
-    split = split_questions(traces, table.questions, config)
-    safe = safe_arm(table, split, config)
-    found = [
-        plan
-        for candidate in candidates_of(table, safe, split, config)
-        if (plan := candidate.planned(split, config)) is not None
-    ]
-    if not found:
-        raise InputError(
-            "no cheap arm has both right and wrong answers among the fitting questions: with one "
-            "class there is nothing to tell apart; if an arm is always right, serve it alone"
-        )
-    plans = [(_laid(candidate, config), candidate) for candidate in found]
-    considered = tuple(
-        (candidate.text, _fit_saving(candidate, path, config)) for path, candidate in plans
-    )
-    best = max(range(len(plans)), key=lambda i: considered[i][1])
-    path, candidate = plans[best]
-    return _certified(traces, candidate, path, considered, config)
+    return calibration_of(survey(traces, config))
 
 
-def _laid(candidate: Candidate, config: CalibrateConfig) -> Any:
-    part, cost = candidate.fit, candidate.fit_safe_cost
-    net = config.used_loss == "drop"
-    if config.scope == "overall":
-        return lay_path(
-            part, cost, candidate.clusters, net=net, steps=config.steps, limit=config.max_drop
-        )
-    return lay_cluster_paths(
-        part, cost, candidate.clusters, candidate.closed, net=net, steps=config.steps,
-        limit=config.max_drop,
-    )  # fmt: skip
+def calibration_of(found: Survey) -> Calibration:
+    """A survey's certificate with what its report draws. Raises NothingFeasible, InputError."""
+    if found.file is None:
+        if found.advice.kind == "too few":
+            raise InputError(found.refusal)
+        raise NothingFeasible(found.refusal)
+    path: tuple[Step, ...] = ()
+    shown = 0
+    bins: tuple[Bin, ...] = ()
+    if found.choice is not None:
+        chain = found.bench.chains[found.choice.chain]
+        shown = found.choice.shown[found.choice.chain]
+        path = tuple(chain.step(rule) for rule in range(min(len(chain), shown + 8)))
+        if chain.fitted is not None:
+            bins = _reliability(chain.fitted[0])
+    elif found.grouped is not None:
+        bins = _reliability(found.grouped.candidate)
+    return Calibration(file=found.file, survey=found, path=path, shown=shown, reliability=bins)
 
 
-def _fit_saving(candidate: Candidate, path: Any, config: CalibrateConfig) -> float:
-    """Best saving on the fitting questions at an observed loss of at most half the target."""
-    settings = path if config.scope == "overall" else [merged_last(path, candidate)]
-    best = 0.0
-    for setting in settings:
-        step = candidate.fit.step(setting)
-        lost = step.harmed.sum() - (step.helped.sum() if config.used_loss == "drop" else 0)
-        if config.scope == "cluster" or lost <= config.max_drop / 2 * len(step.harmed):
-            saved = 1.0 - step.cost.sum() / candidate.fit_safe_cost.sum()
-            best = max(best, float(saved))
-    return best
+def _reliability(candidate: object) -> tuple[Bin, ...]:
+    sure, right = getattr(candidate, "sure", None), getattr(candidate, "option_right", None)
+    return () if sure is None or right is None else reliability(sure, right)
 
 
-def merged_last(paths: Sequence[Sequence[Setting]], candidate: Candidate) -> Setting:
-    """The last setting of every cluster's path."""
-    return merged([path[-1] if path else None for path in paths], candidate.closed)
-
-
-def _certified(
-    traces: TraceSet,
-    candidate: Candidate,
-    path: Any,
-    considered: tuple[tuple[str, float], ...],
-    config: CalibrateConfig,
-) -> Calibration:
-    part = candidate.certify
-    if config.scope == "overall":
-        steps = [part.step(setting) for setting in path]
-        shown = shown_steps(steps, config)
-        setting = path[shown - 1] if shown else None
-        fallbacks = [""] * candidate.clusters
-        alpha = None
-    else:
-        alpha = config.alpha / candidate.clusters
-        chosen, fallbacks, shown, steps = _by_cluster(candidate, path, config, alpha)
-        setting = merged(chosen, candidate.closed) if shown else None
-    if setting is None:
-        _refuse(candidate, steps, config)
-    assert setting is not None
-    step = part.step(setting)
-    file = _file(traces, candidate, setting, step, fallbacks, (len(steps), shown), config)
-    right = candidate.certify_right
-    safe_cost = candidate.certify_safe_cost
-    return Calibration(
+def survey(traces: TraceSet, config: CalibrateConfig) -> Survey:
+    """Every sensible rule beside the baseline, and the certificate if one is shown."""
+    ground = Ground.of(traces, config)
+    split = split_questions(ground)
+    test = Test.of(config.used_loss, means=ground.means, crc=config.method == "crc")
+    if config.scope == "group":
+        return _survey_groups(ground, split, test)
+    chains, considered = _chains(ground, split)
+    bench = Bench(chains, test, config)
+    rows = tuple(_row(ground, bench, limit) for limit in config.limits)
+    choice = bench.best(config.max_drop)
+    file = None if choice is None else file_of(ground, bench, choice, split)
+    plain = plain_rules(ground)
+    return Survey(
+        ground=ground,
+        bench=bench,
+        rows=rows,
+        plain=plain,
+        advice=advice_of(ground, bench, choice, plain),
+        warnings=warnings_of(ground),
         file=file,
-        path=tuple(tested(each, config) for each in steps) if config.scope == "overall" else (),
-        saving=tuple(1.0 - float(each.cost.sum() / safe_cost.sum()) for each in steps),
-        shown=shown,
-        reliability=reliability(right, candidate.certify_cheap_right),
+        choice=choice,
         considered=considered,
     )
 
 
-def _by_cluster(
-    candidate: Candidate, paths: Sequence[Sequence[Setting]], config: CalibrateConfig, alpha: float
-) -> tuple[list[Setting | None], list[str], int, list[Step]]:
-    part = candidate.certify
-    needed = config.rows_needed(alpha)
-    chosen: list[Setting | None] = []
-    fallbacks: list[str] = []
-    tried: list[Step] = []
-    total = 0
-    for number, path in enumerate(paths):
-        mask = part.cluster == number
-        steps = [part.step(setting).within(mask) for setting in path]
-        if mask.sum() < needed:
-            shown, why = 0, f"{int(mask.sum())} certifying questions, {needed} are needed"
-        else:
-            shown = shown_steps(steps, config, alpha)
-            why = "" if shown else "no setting was shown"
-        chosen.append(path[shown - 1] if shown else None)
-        fallbacks.append(why)
-        tried += steps
-        total += shown
-    return chosen, fallbacks, total, tried
-
-
-def _refuse(candidate: Candidate, steps: Sequence[Step], config: CalibrateConfig) -> None:
-    if not steps:
-        raise NothingFeasible(
-            f"no setting of {candidate.text} in front of {candidate.safe_text} saves anything on "
-            "the fitting questions: try another --cheap arm"
+def _chains(
+    ground: Ground, split: Split
+) -> tuple[tuple[Chain, ...], tuple[tuple[str, float], ...]]:
+    """The chains that are tested, and what fitted options promised."""
+    config = ground.config
+    plans = fixed_chains(ground, split.fit)
+    fitted, considered = _fitted_chain(ground, split, bool(plans))
+    if len(plans) > MOST_CHAINS or _many_models(ground):
+        pilots = [chain_of(ground, *plan, split.fit) for plan in plans]
+        best = ranked(pilots, USUAL_LIMITS, net=config.used_loss == "drop")[:KEPT_CHAINS]
+        kept = {chain.name for chain in best}
+        chains = [chain_of(ground, *p, split.certify) for p in plans if p[1] in kept]
+    else:
+        chains = [chain_of(ground, *plan) for plan in plans]
+    chains += fitted
+    if not chains:
+        raise InputError(
+            f"the traces hold {ground.baseline.text} and nothing that could answer in its place: "
+            "record a cheaper model too, or three samples or more per question"
         )
-    first = steps[0].pairs
-    raise NothingFeasible(
-        f"nothing is certified: the safest setting of {candidate.text} loses {first.harmed} and "
-        f"gains {first.helped} of {first.n} questions, which does not show a {config.used_loss} "
-        f"of at most {config.max_drop:.3g} at {config.confidence:.3g}; allow a larger drop, a "
-        "lower confidence, or record more questions"
+    if config.method == "crc":  # a bound in expectation is for one path
+        chains = [max(chains, key=lambda chain: chain.share)]
+    return tuple(chains), considered
+
+
+def _many_models(ground: Ground) -> bool:
+    return len(ground.others) > 3 and not ground.config.options
+
+
+def _fitted_chain(
+    ground: Ground, split: Split, others: bool
+) -> tuple[list[Chain], tuple[tuple[str, float], ...]]:
+    """The fitted option that promised most on the fitting questions, as a chain."""
+    config = ground.config
+    wanted = config.fitted
+    if wanted is None:
+        # A vote alone gains nothing by it (docs/certify.md); a model behind it, or a gate, may.
+        named = any("two_sided" in text for text in config.options)
+        alone = ground.votes is not None and config.large is None and not config.groups
+        wanted = not alone or named or not others
+    enough = len(split.certify) >= LEAST_LEFT
+    if not wanted or not enough:
+        return [], ()
+    plans = [(c, laid(c, ground)) for c in candidates(ground, split)]
+    plans = [(candidate, path) for candidate, path in plans if path]
+    if not plans:
+        return [], ()
+    promised = [(c.text, promise(c, path, ground)) for c, path in plans]
+    best = max(range(len(plans)), key=lambda number: promised[number][1])
+    candidate, path = plans[best]
+    return [candidate.chain(path)], tuple(promised)
+
+
+def _row(ground: Ground, bench: Bench, limit: float) -> Row:
+    choice = bench.best(limit)
+    if choice is None:
+        return Row(limit=limit, rule=None)
+    chain, step = bench.chains[choice.chain], bench.step(choice)
+    return _row_of(ground, bench.test, limit, chain.rules[choice.rule], step, chain.index)
+
+
+def _row_of(  # noqa: PLR0917 - one line of a table
+    ground: Ground, test: Test, limit: float, rule: str, step: Step, index: np.ndarray
+) -> Row:
+    standard = ground.played(ground.baseline.text).correct[index].mean()
+    return Row(
+        limit=limit,
+        rule=rule,
+        saving=saving_of(step, ground.config.confidence, ground.config.seed),
+        loss=float(step.losses(test.loss).mean()),
+        accuracy=float(standard - step.losses("drop").mean()),
     )
 
 
-def _file(  # noqa: PLR0917 - one caller, all of it in hand
-    traces: TraceSet, candidate: Candidate, setting: Setting, step: Step,
-    fallbacks: Sequence[str], counts: tuple[int, int], config: CalibrateConfig,
-) -> PolicyFile:  # fmt: skip
-    part = candidate.certify
-    certificate = Certificate(
-        id="",
-        statement=statement(candidate.safe_text, len(step.harmed), config),
-        data=Data(
-            digest=traces.digest,
-            datasets=traces.datasets,
-            questions=len(candidate.split.fit) + len(candidate.split.certify),
-            fit_questions=len(candidate.split.fit),
-            certify_questions=len(candidate.split.certify),
-            seed=config.seed,
-            licence=str(getattr(traces.information, "licence", "")),
-        ),
-        target=Target(
-            max_drop=config.max_drop,
-            confidence=config.confidence,
-            loss=config.used_loss,
-            method=config.method,
-            scope=config.scope,
-        ),
-        tested=tested(step, config),
-        path_steps=counts[0],
-        shown_steps=counts[1],
-        expected=expected(
-            step,
-            candidate.certify_safe_right,
-            candidate.certify_cheap_right,
-            candidate.certify_safe_cost,
-            config,
-            by_sample=usable_weights(traces, config.weights).by_sample,
-        ),
-        predictor=_quality(candidate),
-        assumptions=assumptions(config),
+def _survey_groups(ground: Ground, split: Split, test: Test) -> Survey:
+    """The claim in every question group at once."""
+    paths = GroupPaths.of(ground, split)
+    found = {limit: paths.at(ground, test, limit) for limit in ground.config.limits}
+    chosen = found[ground.config.max_drop]
+    certify = split.certify
+    rows = []
+    for limit, grouped in found.items():
+        step = grouped.step
+        if grouped.setting is None or step is None or not step.saving > 0.0:
+            rows.append(Row(limit=limit, rule=None))
+            continue
+        rule = f"{grouped.candidate.text}, by {grouped.candidate.groups} question groups"
+        rows.append(_row_of(ground, test, limit, rule, step, certify))
+    saves = chosen.step is not None and chosen.step.saving > 0.0
+    bench = Bench((), test, ground.config)
+    plain = plain_rules(ground)
+    return Survey(
+        ground=ground,
+        bench=bench,
+        rows=tuple(rows),
+        plain=plain,
+        advice=advice_of(ground, bench, None, plain, grouped=chosen),
+        warnings=warnings_of(ground),
+        file=grouped_file(ground, chosen, test) if chosen.setting is not None and saves else None,
+        choice=None,
+        grouped=chosen,
     )
-    words = typical_words(
-        [traces.questions[q].prompt for q in candidate.split.fit.tolist()],
-        candidate.fit.cluster,
-        candidate.clusters,
-    )
-    alpha = config.alpha / candidate.clusters if config.scope == "cluster" else None
-    groups = tuple(
-        Group(
-            **_choice(choice, candidate),
-            centroid=tuple(candidate.fitted.centroids[number].tolist()),
-            words=words[number],
-            fit_questions=int((candidate.fit.cluster == number).sum()),
-            tested=_tested_inside(step, part.cluster == number, config, alpha),
-            fallback=fallbacks[number]
-            or ("" if choice != candidate.closed else "the safe arm is best here"),
+
+
+def warnings_of(ground: Ground) -> tuple[str, ...]:
+    """What the reader must know before any figure: one line each."""
+    found: list[str] = []
+    models: Sequence[str] = ground.traces.models
+    if len(models) > 1 and not ground.config.prices:
+        found.append(
+            f"no prices: a token of {', '.join(models)} counts alike; give each one "
+            "(--price MODEL=PROMPT/COMPLETION)"
         )
-        for number, choice in enumerate(setting)
-    )
-    gated = candidate.is_gate
-    return sealed(
-        PolicyFile(
-            option=candidate.text,
-            baseline=candidate.safe_text,
-            models=candidate.models,
-            about=about_of(
-                traces,
-                (*candidate.split.fit.tolist(), *candidate.split.certify.tolist()),
-                candidate.models,
-                Prices(),
-            ),
-            certificate=certificate,
-            groups=groups,
-            monitors=monitors(step, candidate.certify_right if gated else None, counts[0]),
-            predictor=candidate.fitted.table,
+    if ground.tariff.by_sample:
+        found.append("some token counts are missing: costs count samples")
+    elif bool(np.isnan(ground.traces.prompt_tokens).any()):
+        found.append("prompt tokens were not recorded: costs count completion tokens alone")
+    copies = ground.questions.rows - len(ground.questions)
+    if copies:
+        found.append(
+            f"{ground.questions.rows} recorded questions are {len(ground.questions)} distinct "
+            "ones: copies of a question count once"
         )
-    )
-
-
-def _choice(choice: Any, candidate: Candidate) -> dict[str, Any]:
-    if isinstance(choice, Exits):
-        return {"accept": choice.accept, "hopeless": choice.hopeless}
-    if isinstance(choice, Stopping):
-        return {"sampler": choice.text(candidate.cap, candidate.models[0])}
-    if isinstance(choice, VoteTable):
-        sampler = f"{choice.text}@{candidate.models[0]}"
-        return {"sampler": f"{sampler} > {candidate.strong}" if candidate.strong else sampler}
-    return {}
-
-
-def _tested_inside(
-    step: Step, mask: np.ndarray[Any, np.dtype[np.bool_]], config: CalibrateConfig,
-    alpha: float | None,
-) -> Tested:  # fmt: skip
-    if not mask.any():
-        return Tested(n=0, stopped=0, harmed=0, helped=0)
-    return tested(step.within(mask), config, alpha)
-
-
-def _quality(candidate: Candidate) -> PredictorQuality:
-    predicted, right = candidate.certify_right, candidate.certify_cheap_right
-    area = None
-    if 0 < right.sum() < len(right):
-        found = auc(predicted, right)
-        area = Range(
-            estimate=found.estimate, low=found.low, high=found.high, confidence=found.confidence
-        )
-    return PredictorQuality(
-        ece=expected_calibration_error(predicted, right),
-        brier=brier_score(predicted, right),
-        auc=area,
-    )
+    return tuple(found)

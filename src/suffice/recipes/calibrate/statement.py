@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.recipes.calibrate.certify import TestKind
 from suffice.recipes.calibrate.config import CalibrateConfig
 
 # Words that say nothing of a subject.
@@ -20,58 +21,71 @@ _STOP = frozenset(
         will many much not following find""",
     )
 )
+TESTS: dict[TestKind, str] = {
+    "paired": "exact test of the paired difference, one play of each question",
+    "binomial": "exact binomial test, one play of each question",
+    "means": "betting test of the mean loss of each question",
+    "crc": "conformal risk control",
+}
 
 
-def statement(safe: str, n: int, config: CalibrateConfig) -> str:
+def points(limit: float) -> str:
+    """An accuracy limit in words."""
+    return f"{100 * limit:g} point{'' if abs(100 * limit - 1) < 1e-9 else 's'}"
+
+
+def statement(baseline: str, n: int, test: TestKind, config: CalibrateConfig) -> str:
     """The claim, in one sentence."""
-    limit = f"{config.max_drop * 100:g} points"
     what = {
-        "drop": f"accuracy is at most {limit} below that of {safe}",
+        "drop": f"accuracy is at most {points(config.max_drop)} below that of {baseline}",
         "harm": f"at most {config.max_drop * 100:g} % of questions are answered wrongly that "
-        f"{safe} answers rightly",
+        f"{baseline} answers rightly",
     }[config.used_loss]
-    where = "in every cluster of prompts, " if config.scope == "cluster" else ""
-    if config.method == "crc":
+    where = "in every question group, " if config.scope == "group" else ""
+    if test == "crc":
         return (
             f"On questions like the {n} certifying ones, on average over such calibrations, {what} "
-            "(conformal risk control)."
+            f"({TESTS[test]})."
         )
-    test = "fixed-sequence test, exact " + (
-        "binomial p-values" if config.used_loss == "harm" else "unconditional paired p-values"
-    )
     return (
         f"On questions drawn like the {n} certifying ones, {where}{what}, at "
-        f"{config.confidence * 100:g} % confidence ({test})."
+        f"{config.confidence * 100:g} % confidence ({TESTS[test]})."
     )
 
 
 def assumptions(config: CalibrateConfig) -> tuple[str, ...]:
     """What the claim rests on."""
     found = [
-        "future questions are drawn from the same population as the recorded ones, independently",
+        "future questions are drawn from the same population as the recorded ones, independently; "
+        "each distinct question counts once, however often it was recorded",
         "the models, their sampling settings, prompts and the answers' extraction stay the same",
         "the checker that judged the recorded answers is right",
+        "the limit, the baseline and the options were named before these questions were looked at",
     ]
     if config.scope == "overall":
         found.append(
-            "the mix of clusters stays the same: the bound is for the whole, not each part"
+            "the mix of questions stays the same: the bound is for the whole, not each part"
         )
     else:
-        found.append("cluster bounds hold together (Bonferroni); their mix may change")
+        found.append("group bounds hold together (Bonferroni); their mix may change")
     if config.method == "crc":
         found.append("the bound is on the expected loss, over calibration sets too")
+    if config.tries > 1:
+        found.append(f"{config.tries} calibrations of these questions share the error probability")
     return tuple(found)
 
 
 def typical_words(
-    texts: Sequence[str], cluster: NDArray[np.int64], count: int, show: int = 5
+    texts: Sequence[str], group: NDArray[np.int64], count: int, show: int = 5
 ) -> tuple[tuple[str, ...], ...]:
-    """Words that are more frequent in a cluster than elsewhere, most telling first."""
+    """Words that are more frequent in a group than elsewhere, most telling first."""
+    if count == 1:
+        return ((),)
     found = [set(re.findall(r"[a-z]{3,}", text.lower())) - _STOP for text in texts]
     everywhere = Counter(word for words in found for word in words)
     shown = []
     for number in range(count):
-        inside = [words for words, c in zip(found, cluster.tolist(), strict=True) if c == number]
+        inside = [words for words, c in zip(found, group.tolist(), strict=True) if c == number]
         here = Counter(word for words in inside for word in words)
         rate = {
             word: n / (len(inside) or 1) - (everywhere[word] - n) / max(1, len(found) - len(inside))

@@ -43,18 +43,20 @@ class Strong:
 
 
 def fit_table(
-    orders: tuple[Votes, ...], reference: FloatArray, price: float, strong: Strong | None = None
-) -> VoteTable:
+    orders: tuple[Votes, ...], costs: tuple[FloatArray, ...], reference: FloatArray, price: float,
+    strong: Strong | None = None,
+) -> VoteTable:  # fmt: skip
     """The table that minimises cost + price x lost questions on recorded votes.
 
-    `orders` are the same questions with their samples in several orders; `reference` is the rate
-    at which the safe arm is right on each; `price` is in the unit of the votes' cost.
+    `orders` are the same questions with their samples in several orders, `costs` what each vote
+    has cost after each sample; `reference` is the rate at which the baseline is right on each;
+    `price` is in the unit of the costs.
     """
     cap, count = orders[0].cap, len(orders)
     lead = np.concatenate([votes.lead for votes in orders])
     second = np.concatenate([votes.second for votes in orders])
     right = np.concatenate([votes.right for votes in orders])
-    cost = np.concatenate([votes.costs for votes in orders])
+    cost = np.concatenate(costs)
     base = np.tile(reference, count)
     handed = None
     if strong is not None:

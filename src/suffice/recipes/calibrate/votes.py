@@ -8,50 +8,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.errors import InputError
-from suffice.evals.traces import MISSING, TraceSet
+from suffice.evals.traces import TraceSet
 from suffice.policies.votes import beta_agreement
-from suffice.recipes.calibrate.play import Outcomes, TokenWeights
+from suffice.recipes.calibrate.spending import Spent
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+# Votes are counted for so many numbers at a time (votes x samples²): memory stays bounded.
+CHUNK = 4_000_000
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Votes:
-    """Questions by samples: the state of the vote after each sample, in drawing order."""
+    """Votes by samples: the state of each vote after each sample, in drawing order."""
 
     lead: IntArray  # votes of the leading answer
     second: IntArray  # votes of the runner-up
     agreement: FloatArray  # Beta criterion, leader against runner-up
-    right: BoolArray  # the leading answer is right
-    answered: BoolArray  # there is a leading answer
-    tokens: FloatArray  # summed so far
-    weight: float  # cost of a token (or a sample) of this model
-    by_sample: bool
+    # The leading answer is right; where no sample said anything that can be compared, the last one
+    # is: that is what a vote falls back on.
+    right: BoolArray
+    given: IntArray  # answers that can be compared, among all samples
+    tokens: FloatArray  # completion tokens, summed so far
+    prompt: FloatArray  # prompt tokens of a sample
 
     @property
     def cap(self) -> int:
-        """Samples per question."""
+        """Samples of each vote."""
         return int(self.lead.shape[1])
 
-    @property
-    def costs(self) -> FloatArray:
-        """Cost after each sample."""
-        units = np.arange(1.0, self.cap + 1) if self.by_sample else self.tokens
-        found: FloatArray = np.broadcast_to(units * self.weight, self.tokens.shape)
-        return found
-
     def at(self, index: IntArray) -> Votes:
-        """The questions of `index`."""
-        names = ("lead", "second", "agreement", "right", "answered", "tokens")
-        picked = {name: getattr(self, name)[index] for name in names}
-        return Votes(**picked, weight=self.weight, by_sample=self.by_sample)
+        """Some of the votes."""
+        names = ("lead", "second", "agreement", "right", "given", "tokens", "prompt")
+        return Votes(**{name: getattr(self, name)[index] for name in names})
 
     def stop(self, threshold: float, hopeless: float | None, patience: int) -> IntArray:
         """Samples drawn by `two_sided` with these options; None never gives in."""
@@ -63,18 +60,73 @@ class Votes:
         stop: IntArray = np.argmax(ends, axis=1).astype(np.int64) + 1
         return stop
 
-    def outcomes(self, stop: IntArray) -> Outcomes:
-        """What voting after `stop` samples gives."""
-        rows, at = np.arange(len(stop)), stop - 1
-        units = stop.astype(float) if self.by_sample else self.tokens[rows, at]
-        return Outcomes(
-            correct=self.right[rows, at],
-            answered=self.answered[rows, at],
-            confidence=self.agreement[rows, at],
-            tokens=self.tokens[rows, at],
-            samples=stop.astype(float),
-            cost=units * self.weight,
+    def right_after(self, stop: IntArray) -> BoolArray:
+        """Whether the leading answer is right after `stop` samples."""
+        found: BoolArray = self.right[np.arange(len(stop)), stop - 1]
+        return found
+
+    def answered_after(self, stop: IntArray) -> BoolArray:
+        """Whether there is a leading answer after `stop` samples."""
+        found: BoolArray = self.lead[np.arange(len(stop)), stop - 1] > 0
+        return found
+
+    def spent(self, stop: IntArray, shape: tuple[int, ...]) -> Spent:
+        """What `stop` samples take: each reads the prompt, all but the first from the cache."""
+        return Spent(
+            samples=stop.astype(np.float64).reshape(shape),
+            prompt_tokens=(self.prompt * stop).reshape(shape),
+            cached_tokens=(self.prompt * (stop - 1)).reshape(shape),
+            completion_tokens=self.tokens[np.arange(len(stop)), stop - 1].reshape(shape),
         )
+
+
+def votes_of(traces: TraceSet, rows: IntArray) -> Votes:
+    """The votes over recorded samples; a row of `rows` holds one vote's, in drawing order."""
+    count, cap = rows.shape
+    lead = np.zeros((count, cap), np.int64)
+    second, right = np.zeros_like(lead), np.zeros((count, cap), bool)
+    size = max(1, CHUNK // (cap * cap))
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        lead[part], second[part], right[part] = _counted(traces, rows[part])
+    # What was not recorded costs nothing that could be counted.
+    completion = np.nan_to_num(traces.completion_tokens[rows])
+    return Votes(
+        lead=lead,
+        second=second,
+        agreement=_agreements(cap)[lead, second],
+        right=right,
+        given=(traces.answer[rows] >= 0).sum(axis=1),
+        tokens=np.cumsum(completion, axis=1),
+        prompt=np.nan_to_num(traces.prompt_tokens[rows[:, 0]]),
+    )
+
+
+def _counted(traces: TraceSet, rows: IntArray) -> tuple[IntArray, IntArray, BoolArray]:
+    """(lead, runner-up, leader is right) after each sample; the earliest of equals leads."""
+    codes = traces.answer[rows]
+    cap = codes.shape[1]
+    # Answers are named by the sample that gave them first.
+    first = np.argmax(codes[:, None, :] == codes[:, :, None], axis=2)
+    given = (first[:, :, None] == np.arange(cap)) & (codes >= 0)[:, :, None]
+    counts = np.cumsum(given, axis=1, dtype=np.int16)
+    leader = np.argmax(counts, axis=2)
+    lead = np.take_along_axis(counts, leader[:, :, None], axis=2)[:, :, 0].astype(np.int64)
+    np.put_along_axis(counts, leader[:, :, None], -1, axis=2)
+    second = np.maximum(counts.max(axis=2), 0).astype(np.int64)
+    correct = traces.correct[rows] == 1.0
+    right = np.where(lead > 0, np.take_along_axis(correct, leader, axis=1), correct)
+    return lead, second, right
+
+
+@cache
+def _agreements(cap: int) -> FloatArray:
+    """Beta agreement by (votes of the leader, of the runner-up); 0 without a vote."""
+    found = np.zeros((cap + 1, cap + 1))
+    for lead in range(1, cap + 1):
+        for second in range(min(lead, cap - lead) + 1):
+            found[lead, second] = beta_agreement(lead, second)
+    return found
 
 
 def count_votes(
@@ -83,48 +135,18 @@ def count_votes(
     questions: Iterable[int],
     cap: int,
     *,
-    weights: TokenWeights | None = None,
     seed: int | None = None,
 ) -> Votes:
     """Votes of a model's first `cap` samples per question, or of a shuffle of all by `seed`."""
-    weights = weights or TokenWeights()
     arm = traces.arm_index(model)
-    chosen = [int(question) for question in questions]
-    shape = (len(chosen), cap)
-    lead, second, agreement = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
-    right, answered = np.zeros(shape, bool), np.zeros(shape, bool)
-    tokens = np.zeros(shape)
-    for i, question in enumerate(chosen):
-        rows = traces.rows(question, arm)
+    found = []
+    for question in questions:
+        rows = traces.rows(int(question), arm)
         listed = np.arange(rows.start, rows.stop)
         if len(listed) < cap:
             name = traces.questions[question].name
             raise InputError(f"question {name!r} has {len(listed)} samples of {model}, not {cap}")
         if seed is not None:
-            np.random.default_rng((seed, question)).shuffle(listed)
-        listed = listed[:cap]
-        tokens[i] = np.cumsum(traces.completion_tokens[listed])
-        tally: dict[int, int] = {}
-        first: dict[int, int] = {}
-        for k, row in enumerate(listed.tolist()):
-            code = int(traces.answer[row])
-            if code != MISSING:
-                tally[code] = tally.get(code, 0) + 1
-                first.setdefault(code, row)
-            if not tally:
-                continue
-            leader = max(tally, key=tally.__getitem__)  # the earliest of equals
-            runner_up = max((n for c, n in tally.items() if c != leader), default=0)
-            lead[i, k], second[i, k] = tally[leader], runner_up
-            agreement[i, k] = beta_agreement(tally[leader], runner_up)
-            right[i, k], answered[i, k] = traces.correct[first[leader]] == 1.0, True
-    return Votes(
-        lead=lead,
-        second=second,
-        agreement=agreement,
-        right=right,
-        answered=answered,
-        tokens=tokens,
-        weight=weights.of(model),
-        by_sample=weights.by_sample,
-    )
+            np.random.default_rng((seed, int(question))).shuffle(listed)
+        found.append(listed[:cap])
+    return votes_of(traces, np.array(found, dtype=np.int64))

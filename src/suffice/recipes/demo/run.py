@@ -16,7 +16,7 @@ from suffice.evals.trace_table import TraceInformation
 from suffice.evals.traces import TraceSet
 from suffice.policies.policy_file import PolicyFile, certified_policy
 from suffice.policies.registry import parse_policy
-from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.config import COMPLETIONS_ALONE, CalibrateConfig
 from suffice.recipes.calibrate.run import Calibration, calibrate
 from suffice.recipes.demo.config import (
     CALIBRATED,
@@ -74,9 +74,10 @@ async def run_demo(config: DemoConfig, backend: Backend, serve: Serve, *, tell: 
         CalibrateConfig(
             max_drop=config.max_drop,
             confidence=config.confidence,
-            safe=f"single@{THINK_MODEL}",
-            cheap=(f"single@{SHORT_MODEL}",),
+            baseline=f"single@{THINK_MODEL}",
+            options=(f"single@{SHORT_MODEL}",),
             seed=config.seed,
+            prices=COMPLETIONS_ALONE,
         ),
     )
     tell(f"calibrated: {calibration.file.certificate.statement}")

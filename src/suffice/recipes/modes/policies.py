@@ -25,7 +25,7 @@ from suffice.evals.trace_memory import set_of
 from suffice.evals.traces import Trace, TraceSet
 from suffice.policies.policy_file import certified_policy
 from suffice.policies.registry import parse_policy
-from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.config import COMPLETIONS_ALONE, CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.frontier.measure import measure
 from suffice.recipes.modes.evaluate import Estimate, PolicyResult, resampled_weights
@@ -160,9 +160,10 @@ def _certified(folder: Path, problems: Sequence[Problem], sampled: Sampled) -> A
         traces,
         CalibrateConfig(
             max_drop=MAX_DROP,
-            safe=f"single@{THINK_MODEL}",
-            cheap=(f"single@{SHORT_MODEL}",),
+            baseline=f"single@{THINK_MODEL}",
+            options=(f"single@{SHORT_MODEL}",),
             seed=sampled.seed,
+            prices=COMPLETIONS_ALONE,
         ),
     )
     return certified_policy(found.file, parse_policy)

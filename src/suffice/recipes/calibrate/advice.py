@@ -1,0 +1,252 @@
+"""What to do: why nothing is certified, how many questions it would take, the cheapest remedy.
+
+The remedies are worked out from what was seen; whoever follows one and calibrates again does so on
+new questions, or pays for a second look (see tries.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from suffice.recipes.calibrate.certify import Step, Test
+from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.grouped import Grouped
+from suffice.recipes.calibrate.plain import Plain
+from suffice.recipes.calibrate.standing import Bench, Choice
+from suffice.recipes.calibrate.statement import points
+
+# Nobody is told to allow a larger loss than this.
+LARGEST_LIMIT = 0.1
+# certified    there is a certificate
+# too few      no rule could be shown with so few questions, a flawless one included
+# not shown    rules save, the test does not show any of them
+# saves none   what is shown saves nothing
+Kind = Literal["certified", "too few", "not shown", "saves none"]
+Lever = Literal["questions", "samples", "limit", "harm", "prices", "signal", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """One thing that would help, with what it takes."""
+
+    lever: Lever
+    said: str
+    samples: float | None = None  # further samples to record; None: nothing to record
+    questions: int | None = None  # in all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """Where the calibration stands, and what would move it; the cheapest remedy comes first."""
+
+    kind: Kind
+    refusal: str = ""
+    remedies: tuple[Remedy, ...] = ()
+
+
+def advice_of(
+    ground: Ground, bench: Bench, choice: Choice | None, plain: Sequence[Plain], *,
+    grouped: Grouped | None = None,
+) -> Advice:  # fmt: skip
+    """Advice on a survey."""
+    if choice is not None or (
+        grouped is not None and grouped.setting is not None and _saves(grouped.step)
+    ):
+        return Advice(kind="certified")
+    limit, test = ground.config.max_drop, bench.test
+    needed = min(
+        (test.flawless(limit, bench.level(c)) for c in range(len(bench.chains))),
+        default=test.flawless(limit, ground.config.alpha),
+    )
+    most = max((len(chain.index) for chain in bench.chains), default=len(ground.questions))
+    if most < needed:
+        return _too_few(ground, bench, limit, most)
+    seen = _closest(bench, limit)
+    if seen is None:
+        return _saves_none(ground, plain)
+    chain, rule = seen
+    step = bench.chains[chain].step(rule)
+    remedies = _remedies(ground, bench, chain, step, limit)
+    return Advice(
+        kind="not shown",
+        refusal=f"nothing is certified: {bench.chains[chain].rules[rule]} "
+        f"{_seen(step, test)}, which does not show {_claim(ground, limit)}. "
+        + " ".join(each.said for each in remedies[:1]),
+        remedies=remedies,
+    )
+
+
+def _saves(step: Step | None) -> bool:
+    return step is not None and step.saving > 0.0
+
+
+def _claim(ground: Ground, limit: float) -> str:
+    what = "loss" if ground.config.used_loss == "drop" else "harm"
+    return f"a {what} of at most {points(limit)} at {100 * ground.config.confidence:g} %"
+
+
+def _seen(step: Step, test: Test) -> str:
+    pairs = step.pairs
+    if test.kind == "means":
+        lost = 100 * float(step.losses(test.loss).mean())
+        return (
+            f"loses {lost:.2f} points over {pairs.n} questions, {step.harmed.shape[1]} plays each"
+        )
+    return f"loses {pairs.harmed} and gains {pairs.helped} of {pairs.n} questions"
+
+
+def _too_few(ground: Ground, bench: Bench, limit: float, most: int) -> Advice:
+    """No test was made: to come again with more questions costs nothing."""
+    chains = range(len(bench.chains))
+    test = bench.test
+    needed = min(
+        (_in_all(ground, bench, c, test.flawless(limit, bench.level(c))) for c in chains),
+        default=test.flawless(limit, ground.config.alpha),
+    )
+    possible = [
+        each for each in (0.02, 0.05, 0.1, 0.2)
+        if each > limit and any(
+            test.flawless(each, bench.level(c)) <= len(bench.chains[c].index) for c in chains
+        )
+    ]  # fmt: skip
+    looser = (
+        f", or allow {points(possible[0])} (--max-drop {100 * possible[0]:g}%)" if possible else ""
+    )
+    said = (
+        f"{len(ground.questions)} distinct questions are too few for any certificate: showing "
+        f"{_claim(ground, limit)} takes {needed} of them, and then none may be lost; record "
+        f"{needed - len(ground.questions)} more (better twice as many){looser}"
+    )
+    more = Remedy(lever="questions", said=said, questions=needed,
+                  samples=_samples(ground, needed - most))  # fmt: skip
+    return Advice(kind="too few", refusal=said, remedies=(more,))
+
+
+def _in_all(ground: Ground, bench: Bench, chain: int, certifying: int) -> int:
+    """Questions to record so that so many certify a chain."""
+    share = len(bench.chains[chain].index) / len(ground.questions)
+    return max(certifying, round(certifying / share + 0.5) if share < 1 else certifying)
+
+
+def _samples(ground: Ground, questions: int) -> float:
+    """Samples that so many further questions take, as densely sampled as these."""
+    per_question = sum(ground.samples(model) for model in ground.traces.models)
+    return float(questions * per_question)
+
+
+def _closest(bench: Bench, limit: float) -> tuple[int, int] | None:
+    """(chain, rule): of the first rules that are not shown and save, the one with least p-value."""
+    shown = bench.shown(limit)
+    found = []
+    for chain, count in enumerate(shown):
+        for rule in range(count, len(bench.chains[chain])):
+            step = bench.chains[chain].step(rule)
+            if step.saving > 0.0:
+                # What stands in the way is the first rule that is not shown.
+                blocked = bench.p_value(chain, count, limit) if bench.test.kind != "crc" else 1.0
+                lost = float(step.losses(bench.test.loss).mean())
+                found.append((blocked, lost, chain, rule))
+                break
+    return min(found)[2:] if found else None
+
+
+def _remedies(
+    ground: Ground, bench: Bench, chain: int, step: Step, limit: float
+) -> tuple[Remedy, ...]:
+    """More questions, more samples, a looser limit, harm: those that help, the cheapest first."""
+    test, level = bench.test, bench.level(chain)
+    found = []
+    if test.kind == "crc":
+        return (Remedy(lever="limit", said="Allow a larger loss, or record more questions."),)
+    certifying = test.questions_for(step, limit, level)
+    n = len(ground.questions)
+    if certifying is not None:
+        total = _in_all(ground, bench, chain, certifying)
+        found.append(
+            Remedy(
+                lever="questions",
+                said=f"With as many differences, {total} questions would show it: record "
+                f"{max(1, total - n)} more.",
+                questions=total,
+                samples=_samples(ground, max(1, total - n)),
+            )
+        )
+    found += _by_samples(ground, bench, chain, step, limit)
+    bound = test.bound(step, 1.0 - level)
+    if bound is not None and bound <= LARGEST_LIMIT:
+        up = max(limit, -(-round(bound * 1e5) // 50) * 5e-4)
+        found.append(
+            Remedy(
+                lever="limit",
+                said=f"A limit of {points(round(up, 4))} is shown by these questions "
+                f"(--max-drop {100 * up:.4g}%); name it before you look at others.",
+            )
+        )
+    if test.loss == "drop":
+        harm = replace(test, loss="harm", kind="means" if test.kind == "means" else "binomial")
+        if harm.p_value(step, limit, level) <= level:
+            found.append(
+                Remedy(lever="harm", said="Lost answers alone (--loss harm) stay within the limit.")
+            )
+    if not found:
+        found.append(
+            Remedy(
+                lever="none",
+                said="It loses more than the limit: no number of questions would show it.",
+            )
+        )
+    free = [each for each in found if each.samples is None]
+    paid = sorted(
+        (each for each in found if each.samples is not None), key=lambda r: r.samples or 0
+    )
+    return (*paid, *free)
+
+
+def _by_samples(ground: Ground, bench: Bench, chain: int, step: Step, limit: float) -> list[Remedy]:
+    """Whether asking each question more often would show it, by how its plays differ."""
+    plays = step.harmed.shape[1]
+    if bench.test.kind == "means" or plays < 2:
+        return []
+    means = Test(kind="means", loss=bench.test.loss)
+    level = bench.level(chain)
+    if means.p_value(step, limit, level) > level:
+        return []
+    further = 4 * len(ground.traces.models)
+    return [
+        Remedy(
+            lever="samples",
+            said="The same questions asked four times or more (their means are then tested) "
+            "would show it.",
+            samples=float(further * len(ground.questions)),
+        )
+    ]
+
+
+def _saves_none(ground: Ground, plain: Sequence[Plain]) -> Advice:
+    """Nothing that is shown saves anything: why, and whether anything would help."""
+    several = len(ground.traces.models) > 1
+    priced = bool(ground.config.prices)
+    best = max(plain, key=lambda each: each.saving, default=None)
+    close = [each for each in plain if each.drop <= ground.config.max_drop and each.saving > 0]
+    if several and not priced:
+        remedy = Remedy(
+            lever="prices",
+            said="No prices are given, so a small model's token counts like a large one's: give "
+            "each model its price (--price MODEL=PROMPT/COMPLETION).",
+        )
+    elif best is not None and best.saving > 0.0 and not close:
+        remedy = Remedy(
+            lever="signal",
+            said="What is cheaper loses too much, and nothing tells its right answers from the "
+            "wrong ones: record token confidences (--top-logprobs 20), or two or more samples of "
+            "the small model, so that agreement tells.",
+        )
+    else:
+        remedy = Remedy(
+            lever="none",
+            said="No remedy: the options cost as much as the baseline; a cheaper model is needed.",
+        )
+    said = f"no rule in front of {ground.baseline.text} saves anything: {remedy.said[0].lower()}"
+    return Advice(kind="saves none", refusal=said + remedy.said[1:], remedies=(remedy,))

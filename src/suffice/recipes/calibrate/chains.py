@@ -1,0 +1,232 @@
+"""Paths of rules from the most cautious to the boldest, fixed before any recording was seen.
+
+A chain is a path. What needs no fitting is tested on all questions: votes ended by customary
+thresholds, samples that all agree, two or three models that agree, answers of customary
+confidence, and the option alone at the end. Fitted rules (fitted.py) come behind them, with a share
+of the error probability of their own.
+
+    stop     the baseline is a vote: the same samples, until their agreement is high enough
+    hand on  a vote of a small model that is settled stands, else the baseline is asked
+    agree    all of n samples of a small model agree, else the baseline; at last one sample alone
+    models   two or three models agree, else the baseline
+    sure     a single answer of high token confidence stands, else the baseline
+    vote     a vote of a small model, without the baseline
+    named    an option that the operator named, alone or with the baseline behind it
+    fitted   thresholds, tables and question groups fitted on a part of the questions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suffice.core.errors import InputError
+from suffice.policies.agreement import AdaptiveConsistency, Agreement
+from suffice.policies.cascade import Cascade
+from suffice.policies.fixed import Single
+from suffice.policies.thinking import Rewired
+from suffice.recipes.calibrate.certify import Step
+from suffice.recipes.calibrate.families import THRESHOLDS
+from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.options import Played
+from suffice.recipes.calibrate.prepare import arm_of
+from suffice.recipes.calibrate.spending import Spending
+
+IntArray = NDArray[np.int64]
+
+Kind = Literal["stop", "hand on", "agree", "models", "sure", "vote", "named", "fitted"]
+
+# Shares of the error probability, before they are scaled to the chains that there are: what saves
+# most often in front of a large model gets most.
+WEIGHTS: dict[Kind, float] = {
+    "stop": 3.0, "hand on": 2.0, "agree": 3.0, "models": 3.0, "sure": 2.0, "vote": 1.0,
+    "named": 3.0, "fitted": 3.0,
+}  # fmt: skip
+# Token confidences from which a single answer stands.
+CONFIDENCES = (*THRESHOLDS, 0.7, 0.6, 0.5)
+MOST_AGREEING = 5  # samples that must all agree, at most
+LARGEST_HAND_ON = 8  # samples of a small model before the baseline is asked
+LARGEST_VOTE = 40
+MOST_SMALL = 3  # small models that are tried where none is named
+
+
+Plan = tuple[Kind, str, tuple[str, ...]]  # kind, name, rules
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Chain:
+    """One path; `index` are the questions that certify it, `share` its part of alpha."""
+
+    name: str
+    kind: Kind
+    share: float
+    rules: tuple[str, ...]  # as --policy takes them, or in words where they are fitted
+    index: IntArray
+    make: Callable[[int], Step]
+    spent: Callable[[int], Spending]
+    fitted: Any = None  # what a fitted chain's rules are made of
+    _steps: dict[int, Step] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    def step(self, number: int) -> Step:
+        """What rule `number` does to the certifying questions."""
+        found = self._steps.get(number)
+        if found is None:
+            found = self._steps[number] = self.make(number)
+        return found
+
+
+def chain_of(
+    ground: Ground, kind: Kind, name: str, rules: Sequence[str], index: IntArray | None = None
+) -> Chain:
+    """A chain of policies that need no fitting, on all questions or on those of `index`."""
+    chosen = np.arange(len(ground.questions)) if index is None else index
+
+    def played(number: int) -> Played:
+        return ground.played(rules[number]).at(chosen)
+
+    def make(number: int) -> Step:
+        option, baseline = played(number), ground.played(ground.baseline.text).at(chosen)
+        return Step.of(option, baseline, ground.cost(option), ground.cost(baseline))
+
+    return Chain(
+        name=name, kind=kind, share=WEIGHTS[kind], rules=tuple(rules), index=chosen, make=make,
+        spent=lambda number: played(number).spending,
+    )  # fmt: skip
+
+
+def fixed_chains(ground: Ground, pilot: IntArray) -> list[Plan]:
+    """Every sensible chain that needs no fitting; `pilot` questions choose among many models."""
+    if ground.config.options:
+        return [found for text in ground.config.options for found in _named(ground, text)]
+    found: list[Plan] = []
+    if ground.votes is not None and ground.votes > 2:
+        found.append(_stopping(ground, ground.votes))
+    behind, small = ground.baseline.text, small_models(ground)
+    small = small if len(small) <= MOST_SMALL else most_accurate(ground, small, pilot)
+    for model in small:
+        found += _of_small(ground, model, behind)
+    groups = [g for size in (3, 2) for g in combinations(small, size)]
+    if groups:
+        rules = tuple(f"agreement:models={'+'.join(group)} > {behind}" for group in groups)
+        found.append(("models", f"{' and '.join(small)} agree, else {behind}", rules))
+    if ground.config.large is not None and ground.votes is not None:
+        found.append(_handed_to(ground, ground.votes, ground.config.large))
+    return found
+
+
+def small_models(ground: Ground) -> tuple[str, ...]:
+    """Models that may answer in the baseline's place, the cheapest first.
+
+    With prices, those of which a sample costs less than the baseline.
+    """
+    cost = {m: float(ground.cost(ground.played(f"single@{m}")).mean()) for m in ground.others}
+    standard = float(ground.cost(ground.played(ground.baseline.text)).mean())
+    priced = bool(ground.config.prices)
+    cheaper = [m for m in ground.others if cost[m] < standard or not priced]
+    return tuple(sorted(cheaper, key=lambda m: cost[m]))
+
+
+def most_accurate(ground: Ground, small: Sequence[str], pilot: IntArray) -> tuple[str, ...]:
+    """Of many models, those that are most often right on the pilot questions."""
+    right = {m: float(ground.played(f"single@{m}").correct[pilot].mean()) for m in small}
+    best = sorted(small, key=lambda m: -right[m])[:MOST_SMALL]
+    return tuple(m for m in small if m in best)
+
+
+def _stopping(ground: Ground, cap: int) -> Plan:
+    model = ground.baseline.models[0]
+    rules = tuple(
+        f"adaptive_consistency:threshold={t:g},max_samples={cap}@{model}" for t in THRESHOLDS
+    )
+    return "stop", f"the vote of {cap} of {model}, ended once it is settled", rules
+
+
+def _handed_to(ground: Ground, cap: int, large: str) -> Plan:
+    """A vote that is settled stands; one that is not goes to the large model."""
+    text, _, _ = arm_of(large, ground.traces)
+    if ">" in text:
+        raise InputError(f"--large {text!r} is a cascade: name one policy")
+    model, most = ground.baseline.models[0], min(cap, LARGEST_HAND_ON)
+    return "hand on", f"a vote of {model} that is settled, else {text}", _hand_on(model, most, text)
+
+
+def _hand_on(model: str, most: int, behind: str) -> tuple[str, ...]:
+    return tuple(
+        f"adaptive_consistency:threshold={t:g},max_samples={most},accept={t:g}@{model} > {behind}"
+        for t in THRESHOLDS
+    )
+
+
+def _of_small(ground: Ground, model: str, behind: str) -> list[Plan]:
+    samples, single = ground.samples(model), f"single@{model}"
+    found: list[Plan] = []
+    if samples >= 2:
+        most = min(samples, MOST_AGREEING)
+        rules = [f"{unanimous(n)}@{model} > {behind}" for n in range(most, 1, -1)]
+        name = f"samples of {model} that all agree, else {behind}"
+        found.append(("agree", name, (*rules, single)))
+    if samples >= 3:
+        most = min(samples, LARGEST_HAND_ON)
+        name = f"a vote of {model} that is settled, else {behind}"
+        found.append(("hand on", name, _hand_on(model, most, behind)))
+        cap = min(samples, LARGEST_VOTE)
+        rules = [f"adaptive_consistency:threshold={t:g},max_samples={cap}@{model}"
+                 for t in THRESHOLDS]  # fmt: skip
+        found.append(("vote", f"a vote of up to {cap} of {model} alone", tuple(rules)))
+    return found + _confident(ground, model, behind)
+
+
+def _confident(ground: Ground, model: str, behind: str) -> list[Plan]:
+    """Single answers that are sure enough, at last all of them."""
+    single = f"single@{model}"
+    if bool(np.isfinite(ground.played(single).confidence).all()):
+        rules = [f"single:accept={c:g}@{model} > {behind}" for c in CONFIDENCES]
+        return [("sure", f"confident answers of {model}, else {behind}", (*rules, single))]
+    if ground.samples(model) < 2:
+        return [("sure", f"{model} alone", (single,))]
+    return []
+
+
+def unanimous(count: int) -> str:
+    """The policy "all of so many samples agree, or give up", drawn one after the other."""
+    answer = "+".join(["-"] * (count - 1) + [str(count)])
+    give_up = "+".join(
+        ["-", *(str(n - 1) * (n // 2 + 1) for n in range(2, count + 1))]
+    )  # any sample that differs, or says nothing
+    return f"vote_table:answer={answer},escalate={give_up}"
+
+
+def _named(ground: Ground, text: str) -> list[Plan]:
+    """Chains of an option that the operator named."""
+    text, policy, models = arm_of(text, ground.traces)
+    behind = ground.baseline.text
+    bare: Any = policy.inner if isinstance(policy, Rewired) else policy
+    if isinstance(policy, Cascade):
+        return [("named", text, (text,))]
+    if ground.votes is not None and models == ground.baseline.models:
+        if not isinstance(bare, AdaptiveConsistency):
+            raise InputError(
+                f"option {text!r} draws from the baseline's own model: in front of {behind} only "
+                "adaptive_consistency or two_sided can save anything"
+            )
+        return [_stopping(ground, ground.votes)]
+    match bare:
+        case Single():
+            return _confident(ground, models[0], behind) or [
+                ("sure", f"{models[0]} alone", (text,))
+            ]
+        case AdaptiveConsistency():
+            cap = min(bare.max_samples, ground.samples(models[0]))
+            name = f"a vote of {models[0]} that is settled, else {behind}"
+            return [("hand on", name, _hand_on(models[0], cap, behind)), ("named", text, (text,))]
+        case Agreement():
+            return [("models", f"{text}, else {behind}", (f"{text} > {behind}",))]
+    return [("named", f"{text}, else {behind}", (f"{text} > {behind}", text))]

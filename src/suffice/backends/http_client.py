@@ -18,7 +18,6 @@ from suffice.backends.upstream_url import checked_url
 from suffice.core.errors import (
     UpstreamDisconnected,
     UpstreamRefused,
-    UpstreamTimeout,
     UpstreamUnreachable,
 )
 

@@ -30,8 +30,19 @@ DENSE = len(FORM_NAMES) + len(EVIDENCE_NAMES)
 TESTED = Tested(n=100, stopped=90, harmed=0, helped=1)
 
 
-def policy_table(cheap: str, safe: str, *, model: str, most_harm: float = 0.02) -> dict[str, Any]:
-    """The table of a policy whose cheap answers always stand; only harm is watched."""
+def policy_table(
+    cheap: str,
+    safe: str,
+    *,
+    model: str,
+    most_harm: float = 0.02,
+    stopped: float = 0.9,
+    **changed: Any,
+) -> dict[str, Any]:
+    """The table of a policy whose cheap answers always stand; only harm is watched.
+
+    `changed` fields take the place of the file's own.
+    """
     head = HeadTable(words=(0.0,) * WORDS, dense=(0.0,) * DENSE, intercept=3.0)
     file = PolicyFile(
         option=cheap,
@@ -53,7 +64,7 @@ def policy_table(cheap: str, safe: str, *, model: str, most_harm: float = 0.02) 
             path_steps=1,
             shown_steps=1,
             expected=Expected(
-                baseline_accuracy=0.9, accuracy=0.9, option_accuracy=0.9, stopped=0.9,
+                baseline_accuracy=0.9, accuracy=0.9, option_accuracy=0.9, stopped=stopped,
                 saving=Range(estimate=0.5, low=0.4, high=0.6, confidence=0.95),
                 cost_unit="tokens",
             ),
@@ -69,4 +80,4 @@ def policy_table(cheap: str, safe: str, *, model: str, most_harm: float = 0.02) 
             right=head, rescue=head,
         ),
     )  # fmt: skip
-    return sealed(file).model_dump(mode="json")
+    return sealed(file.model_copy(update=changed)).model_dump(mode="json")

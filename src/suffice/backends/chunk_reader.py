@@ -8,7 +8,7 @@ from typing import Any
 
 from suffice.backends.protocol import Chunk
 from suffice.backends.tool_calls import CallFragments, calls_of
-from suffice.backends.wire import error_message, logprobs_of, usage_of
+from suffice.backends.wire import error_message, logprobs_of, read_usage
 from suffice.core.completions import Extras, FinishReason, Usage
 from suffice.core.errors import (
     BackendError,
@@ -52,6 +52,7 @@ class ChunkReader:
         self._finish: FinishReason | None = None
         self._own_finish: str | None = None  # where it is none of ours
         self._usage: Usage | None = None
+        self._usage_refused = False
         self._calls = CallFragments()
         self._response: Json = {}  # fields of the event beside the choices, as last seen
         self.done = False
@@ -88,7 +89,7 @@ class ChunkReader:
         """Text that came in several events as one chunk; uncounted, each event is a token."""
         if not texts:
             return
-        usage = usage_of(told)
+        usage = self._read_usage(told)
         tokens = len(texts) if len(texts) > 1 else None
         if usage is not None:
             tokens = usage.completion_tokens - self._drawn
@@ -99,6 +100,12 @@ class ChunkReader:
             usage=usage,
             mode_bias_nats=self._mode_bias_nats,
         )
+
+    def _read_usage(self, told: object) -> Usage | None:
+        """What the engine told, unless it cannot be: then the tokens are counted here."""
+        usage, refused = read_usage(told)
+        self._usage_refused = self._usage_refused or refused
+        return usage
 
     @property
     def _drawn(self) -> int:
@@ -122,6 +129,7 @@ class ChunkReader:
             tool_calls=self._calls.whole(),
             finish_reason=self._finish,
             usage=self._usage,
+            usage_refused=self._usage_refused,
             mode_bias_nats=self._mode_bias_nats,
             extras=_extras({}, own, {}),
         )
@@ -150,7 +158,7 @@ class ChunkReader:
             _rest(answer, _RESPONSE),
         )
         logprobs = logprobs_of(choice.get("logprobs"))
-        usage = usage_of(answer.get("usage"))
+        usage = self._read_usage(answer.get("usage"))
         return Chunk(
             text=text,
             reasoning_text=reasoning or thought,
@@ -159,6 +167,7 @@ class ChunkReader:
             tool_calls=calls_of(message.get("tool_calls")),
             finish_reason=self._finish,
             usage=usage,
+            usage_refused=self._usage_refused,
             mode_bias_nats=self._mode_bias_nats,
             extras=extras,
         )
@@ -209,7 +218,7 @@ class ChunkReader:
 
     def _chunk(self, event: Json) -> Chunk | None:
         told = event.get("usage")
-        usage = usage_of(told) if told else None
+        usage = self._read_usage(told) if told else None
         before = self._drawn
         self._usage = usage or self._usage
         beside = _news(event, _RESPONSE)

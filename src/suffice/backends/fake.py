@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.reached import tell_reached
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
 from suffice.core.errors import (
     InputError,
@@ -149,6 +150,8 @@ class FakeBackend:
         traffic.running += 1
         traffic.most_running = max(traffic.most_running, traffic.running)
         ending = "cancelled"
+        if script.fault is None or script.fault.kind != "refused":
+            tell_reached()
         try:
             async for chunk in self._play(script, sampling):
                 traffic.tokens += chunk.token_count or 0

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from suffice.backends.http_connection import MOST_BYTES, Connection, HttpResponse, said
 from suffice.backends.http_proxy import authorization, connect_through, header_lines, proxy_of
+from suffice.backends.reached import tell_reached
 from suffice.backends.upstream_url import checked_url
 from suffice.core.errors import (
     UpstreamDisconnected,
@@ -96,13 +97,16 @@ class HttpClient:
         else:
             idle = self._take_idle()
         if idle is not None:
+            tell_reached()
             try:
                 return await idle.exchange(data, first_byte_s)
             except UpstreamDisconnected:
                 if idle.answered:
                     raise
                 # It was closed while it lay idle: nothing was answered, nothing was begun.
+                tell_reached(False)
         connection = await self._connect()
+        tell_reached()
         return await connection.exchange(data, first_byte_s)
 
     async def aclose(self) -> None:

@@ -25,6 +25,7 @@ from suffice.backends.http_client import MOST_OPEN, HttpClient
 from suffice.backends.http_connection import MOST_BYTES, HttpResponse
 from suffice.backends.probe import listed_models, probe
 from suffice.backends.protocol import Capabilities, Chunk, ModelCard
+from suffice.backends.reached import hearing
 from suffice.backends.sse import SseOverflow, SseParser
 from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import (
@@ -287,8 +288,9 @@ class OpenAIBackend:
     async def post(self, path: str, body: Json | None) -> tuple[int, Json]:
         """Status and parsed JSON of a plain request (None: a GET); {} where it is not an object."""
         content = None if body is None else json.dumps(body).encode()
-        async with self.open(path, content) as response:
-            data = b"".join([piece async for piece in response.body])
+        with hearing(_nobody):  # a probe is no part of the request that had to wait for it
+            async with self.open(path, content) as response:
+                data = b"".join([piece async for piece in response.body])
         try:
             value = json.loads(data)
         except (json.JSONDecodeError, UnicodeDecodeError):
@@ -412,3 +414,7 @@ def _seconds(retry_after: str | None) -> float | None:
         except (ValueError, TypeError, OverflowError, OSError):
             return None
     return max(0.0, wait_s) if wait_s <= LONGEST_RETRY_AFTER_S else None
+
+
+def _nobody(reached: bool) -> None:
+    del reached

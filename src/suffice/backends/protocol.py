@@ -55,6 +55,7 @@ class Chunk:
     tool_calls: tuple[ToolCall, ...] = ()  # whole calls, put together by the backend
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    usage_refused: bool = False  # the engine told a usage that cannot be
     mode_bias_nats: float | None = None  # added to the log odds of thinking for this sample
     extras: Extras | None = None  # what else the server said
 

@@ -17,6 +17,7 @@ from typing import Any
 from suffice.backends.detokenize import TextStream
 from suffice.backends.kv_cache import forward
 from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.reached import tell_reached
 from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import message_json
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
@@ -97,6 +98,7 @@ class TransformersBackend:
         def put(item: Chunk | BaseException) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, item)
 
+        tell_reached()
         job = self._worker.submit(self._decode_into, put, ids, sampling, stopped)
         try:
             while True:

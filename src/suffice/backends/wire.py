@@ -29,6 +29,8 @@ from suffice.core.requests import (
 from suffice.core.thinking import Thinking
 
 Json = dict[str, Any]
+# More tokens than any context holds: a count above is a fault, not a number.
+MOST_TOKENS = 100_000_000
 
 # How an engine is told to continue an assistant turn: by a pair of fields (vLLM, SGLang), or merely
 # by ending the conversation with one (llama.cpp server, Anthropic-style APIs).
@@ -149,19 +151,48 @@ def tool_json(tool: Tool) -> Json:
 
 
 def usage_of(value: object) -> Usage | None:
-    """Usage from its wire object, None if there is none."""
+    """Usage from its wire object, None if there is none, or one that cannot be."""
+    return read_usage(value)[0]
+
+
+def read_usage(value: object) -> tuple[Usage | None, bool]:
+    """Usage from its wire object, and whether it was refused because it cannot be.
+
+    A count below 0 or beyond reason, or that is no whole number, makes the whole of it worthless:
+    it would lower what a key has used, or use up its budget for ever. A part that is larger than
+    its whole (cached tokens, reasoning tokens) only is left out.
+    """
     if not isinstance(value, Mapping):
-        return None
-    prompt = value.get("prompt_tokens_details")
-    completion = value.get("completion_tokens_details")
-    return Usage(
-        prompt_tokens=_count(value.get("prompt_tokens")) or 0,
-        completion_tokens=_count(value.get("completion_tokens")) or 0,
-        cached_tokens=_count(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
-        reasoning_tokens=(
-            _count(completion.get("reasoning_tokens")) if isinstance(completion, Mapping) else None
-        ),
+        return None, value is not None
+    counts = [value.get("prompt_tokens"), value.get("completion_tokens")]
+    if any(count is not None and _whole_count(count) is None for count in counts):
+        return None, True
+    prompt, completion = (_whole_count(count) or 0 for count in counts)
+    details = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
+    cached, odd_cached = _part(details[0], "cached_tokens", prompt)
+    reasoning, odd_reasoning = _part(details[1], "reasoning_tokens", completion)
+    usage = Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=cached,
+        reasoning_tokens=reasoning,
     )
+    return usage, odd_cached or odd_reasoning
+
+
+def _part(details: object, name: str, whole: int) -> tuple[int | None, bool]:
+    """A count among details, and whether there was one that cannot be."""
+    told = details.get(name) if isinstance(details, Mapping) else None
+    count = _whole_count(told)
+    if told is None or (count is not None and count <= whole):
+        return count, False
+    return None, True
+
+
+def _whole_count(value: object) -> int | None:
+    """A number of tokens that one request can have."""
+    count = _count(value)
+    return count if count is not None and 0 <= count <= MOST_TOKENS else None
 
 
 def error_message(value: object) -> str:

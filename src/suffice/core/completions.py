@@ -160,6 +160,9 @@ class SampleRecord:
     status: SampleStatus
     usage: Usage
     plain: bool = True  # drawn of the request as it came, but for model and think block
+    reached: bool = True  # its request was with an engine; if not, it took nothing
+    told: bool = True  # the engine told its usage; if not, it was counted or guessed here
+    usage_refused: bool = False  # the engine told one that cannot be: negative, or beyond reason
     thinking: Thinking | None = None
     mode_bias_nats: float | None = None  # what the effort added to the log odds of thinking
     answer: str | None = None
@@ -192,8 +195,8 @@ class Outcome:
 
     @property
     def samples_run(self) -> int:
-        """Samples that reached a backend."""
-        return len(self.records)
+        """Samples that reached an engine."""
+        return sum(record.reached for record in self.records)
 
     @property
     def samples_cancelled(self) -> int:

@@ -14,13 +14,16 @@ from suffice.core.completions import (
 )
 from suffice.core.errors import InputError
 from suffice.core.requests import ImagePart, OpaquePart, Request
-from suffice.executors.running import Launch, PromptKey, Running
+from suffice.executors.running import BYTES_PER_TOKEN, Launch, PromptKey, Running
 
 # A byte-level tokenizer never makes more tokens than bytes; templates add a few per turn. Images
 # have no such bound, so one is charged at the most that open vision models take by default
 # (Qwen2-VL: 16,384 patches).
 TEMPLATE_TOKENS = 64
 TURN_TOKENS = 16
+# What a template adds to a turn and an image to a prompt, as models commonly count them.
+TURN_ESTIMATE = 5
+IMAGE_ESTIMATE = 1024
 IMAGE_TOKENS = 16384
 # Largest grant that a money budget alone is turned into.
 MAX_GRANT_TOKENS = 1 << 20
@@ -204,6 +207,18 @@ def bound_prompt_tokens(request: Request, prefill: str = "") -> int:
 
     Fields that suffice does not model count too: a template may render any of them.
     """
+    size_bytes, turns, images = _size_of(request, prefill)
+    return size_bytes + TEMPLATE_TOKENS + TURN_TOKENS * turns + IMAGE_TOKENS * images
+
+
+def estimate_prompt_tokens(launch: Launch) -> int:
+    """A prompt's tokens where no engine told them: a rough guess by its size."""
+    size_bytes, turns, images = _size_of(launch.request, launch.begun)
+    return size_bytes // BYTES_PER_TOKEN + TURN_ESTIMATE * turns + IMAGE_ESTIMATE * images
+
+
+def _size_of(request: Request, prefill: str) -> tuple[int, int, int]:
+    """Bytes of text, turns and tools, and images of a prompt."""
     texts = [prefill, request.extra_json, request.response_format_json or ""]
     for tool in request.tools:
         plain = [tool.name, tool.description or "", tool.parameters_json or ""]
@@ -222,5 +237,4 @@ def bound_prompt_tokens(request: Request, prefill: str = "") -> int:
             texts += [call.name, call.arguments]
         texts += [part.json for part in parts if isinstance(part, OpaquePart)]
     size_bytes = sum(len(text.encode(errors="surrogatepass")) for text in texts) - shown_bytes
-    turns = len(request.messages) + len(request.tools)
-    return size_bytes + TEMPLATE_TOKENS + TURN_TOKENS * turns + IMAGE_TOKENS * images
+    return size_bytes, len(request.messages) + len(request.tools), images

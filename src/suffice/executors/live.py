@@ -16,8 +16,10 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from suffice.backends.protocol import Backend, Chunk
+from suffice.backends.reached import hearing
 from suffice.core.completions import (
     Budget,
     Completion,
@@ -155,17 +157,20 @@ async def stream(
     cost_model: CostModel = count_tokens_only,
     tick_s: float = TICK_S,
     clock: Callable[[], float] = time.monotonic,
+    reached: set[int] | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Events of `request` under `policy`, the last one `Settled`.
 
-    Raises BudgetTooSmall, LacksCapability, or the upstream's error if every sample failed.
+    `reached` is told the numbers of the samples whose request is with an engine. Raises
+    BudgetTooSmall, LacksCapability, or the upstream's error if every sample failed.
     """
     capabilities = await backend.capabilities(request.model or None)
     check_needs(policy, capabilities, backend=backend.name, scored=score is not None)
     check_effort(request, capabilities, backend=backend.name)
     session = Session(
-        policy, request, budget=budget, cost_model=cost_model, logprobs=capabilities.logprobs
-    )
+        policy, request, budget=budget, cost_model=cost_model, logprobs=capabilities.logprobs,
+        reached=set() if reached is None else reached,
+    )  # fmt: skip
     loop = _Loop(session, backend, extract=extract, score=score, tick_s=tick_s, clock=clock)
     async with aclosing(loop.events()) as events:
         async for event in events:
@@ -318,10 +323,12 @@ class _Loop:
                 prefill=launch.begun,
             )
             complete = False
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    complete = complete or chunk.finish_reason is not None
-                    await self._queue.put((launch.sample, chunk))
+            heard = partial(self._session.reach, launch.sample)
+            with hearing(heard):
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        complete = complete or chunk.finish_reason is not None
+                        await self._queue.put((launch.sample, chunk))
             if not complete:
                 raise UpstreamDisconnected(
                     f"upstream {self._backend.name} ended the stream without a finish reason"

@@ -23,6 +23,18 @@ from suffice.core.requests import Message, Request, Sampling, ToolCall
 from suffice.core.series import DrawnLogprobs, Floats
 from suffice.core.thinking import Thinking
 
+# Text that came without a count: up to this size it is a token, beyond it so many bytes are one.
+ONE_TOKEN_BYTES = 24
+BYTES_PER_TOKEN = 4
+
+
+def guess_tokens(size_bytes: int) -> int:
+    """Tokens of a piece of text that came without a count: one if it is small."""
+    if size_bytes <= ONE_TOKEN_BYTES:
+        return int(size_bytes > 0)
+    return round(size_bytes / BYTES_PER_TOKEN)
+
+
 Status = Literal["running", "finished", "cancelled", "failed"]
 PromptKey = tuple[str, tuple[Message, ...], str]
 
@@ -63,6 +75,7 @@ class Running:
     tokens: int = 0
     uncounted_bytes: int = 0  # text that came without a count of its tokens
     usage: Usage | None = None
+    usage_refused: bool = False
     finish_reason: FinishReason | None = None
     status: Status = "running"
     answer: str | None = None
@@ -99,10 +112,13 @@ class Running:
             tokens = len(chunk.logprobs) or (1 if said else 0)
             if not chunk.logprobs:
                 text = chunk.text + chunk.reasoning_text
-                self.uncounted_bytes += max(0, len(text.encode(errors="surrogatepass")) - tokens)
+                size_bytes = len(text.encode(errors="surrogatepass"))
+                tokens = max(tokens, guess_tokens(size_bytes))
+                self.uncounted_bytes += max(0, size_bytes - tokens)
         if self.first_s is None and (said or tokens):
             self.first_s = now_s
         self.tokens += tokens
+        self.usage_refused = self.usage_refused or chunk.usage_refused
         if chunk.usage is not None:
             self.usage = chunk.usage
             self.tokens = chunk.usage.completion_tokens
@@ -209,6 +225,8 @@ class Running:
             status="cancelled" if self.status == "running" else self.status,
             usage=self.measured_usage,
             plain=self.launch.plain,
+            told=self.usage is not None,
+            usage_refused=self.usage_refused,
             thinking=self.launch.thinking,
             mode_bias_nats=self.mode_bias_nats,
             answer=self.answer,

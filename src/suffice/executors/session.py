@@ -45,10 +45,11 @@ from suffice.core.errors import (
     PolicyMisbehaved,
     UpstreamDisconnected,
     UpstreamRefused,
+    UpstreamRejected,
     UpstreamTimeout,
 )
 from suffice.core.requests import Request
-from suffice.executors.books import Books, Refused
+from suffice.executors.books import Books, Refused, estimate_prompt_tokens
 from suffice.executors.running import Launch, Running, Status
 
 # A policy that asks again after every refusal would never end; this many refused actions end it.
@@ -76,8 +77,13 @@ class Session:
         budget: Budget | None = None,
         cost_model: CostModel = count_tokens_only,
         logprobs: bool = True,
+        reached: set[int] | None = None,
     ) -> None:
-        """`logprobs=False`: the backend has none, so wishes for them are dropped."""
+        """`logprobs=False`: the backend has none, so wishes for them are dropped.
+
+        `reached` holds the samples whose request is with an engine: a driver says so by `reach`.
+        None: all are, as in a replay.
+        """
         self.policy = policy
         self.request = request
         self.decision: Answer | Escalate | None = None
@@ -89,6 +95,7 @@ class Session:
         self._errors: dict[int, BackendError] = {}
         self._numbers: set[int] = set()
         self._refusals = 0
+        self._reached = reached
         self._began_s = 0.0
         self._deadline_s: float | None = None
         self._commands: list[Command] = []
@@ -132,6 +139,11 @@ class Session:
             running.finish_reason = "length"
         return self._feed(now_s, seen)
 
+    def reach(self, sample: int, reached: bool = True) -> None:
+        """A sample's request is with its engine, or is not after all."""
+        if self._reached is not None:
+            (self._reached.add if reached else self._reached.discard)(sample)
+
     def book(self, sample: int, chunk: Chunk, now_s: float) -> None:
         """Count a running sample's tokens without telling the policy."""
         self._running[sample].book(chunk, now_s)
@@ -173,11 +185,12 @@ class Session:
 
     def fail(self, sample: int, error: BackendError, now_s: float) -> list[Command]:
         """A sample's stream broke."""
+        if sample in self._running:
+            self._errors[sample] = error
         running = self._end(sample, "failed", now_s)
         if running is None:
             return []
         running.reason = str(error)
-        self._errors[sample] = error
         evidence = SampleFailed(sample=sample, reason=failure_of(error), message=str(error))
         return self._feed(now_s, evidence)
 
@@ -226,13 +239,24 @@ class Session:
 
     def _record(self, running: Running) -> SampleRecord:
         record = running.record()
-        if record.usage.prompt_tokens == 0:
-            # A stream that was cut before its last chunk never told its prompt tokens; a sibling
-            # with the same prompt did.
-            known = self._books.known_prompt_tokens(running.launch.prompt_key)
-            if known is not None:
-                return replace(record, usage=replace(record.usage, prompt_tokens=known))
-        return record
+        if not self._has_reached(running):
+            return replace(record, reached=False, usage=Usage(), told=True)
+        if record.usage.prompt_tokens or self._was_turned_away(running):
+            return record
+        # A stream that was cut before its last chunk never told its prompt tokens; a sibling with
+        # the same prompt did, or they are guessed by its size.
+        known = self._books.known_prompt_tokens(running.launch.prompt_key)
+        prompt = estimate_prompt_tokens(running.launch) if known is None else known
+        told = record.told and known is not None
+        return replace(record, usage=replace(record.usage, prompt_tokens=prompt), told=told)
+
+    def _has_reached(self, running: Running) -> bool:
+        return self._reached is None or running.launch.sample in self._reached or running.spoke
+
+    def _was_turned_away(self, running: Running) -> bool:
+        """Whether the engine refused the request before it did anything for it."""
+        error = self._errors.get(running.launch.sample)
+        return isinstance(error, UpstreamRejected) and not running.tokens
 
     def _feed(self, now_s: float, evidence: Evidence) -> list[Command]:
         if self.decision is None:
@@ -353,7 +377,8 @@ class Session:
             return None
         running.end(status, now_s, reason)
         self._ended[sample] = running
-        self._books.settle(running)
+        if self._has_reached(running) and not self._was_turned_away(running):
+            self._books.settle(running)
         return running
 
     def _settle_if_stalled(self) -> None:

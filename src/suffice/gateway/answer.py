@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from suffice.backends.protocol import Backend, Chunk
@@ -34,6 +34,7 @@ class Job:
     choices: int
     score: Score | None = None
     happened: Callable[[int, live.Event], None] | None = None  # told of every event of each choice
+    reached: dict[int, set[int]] = field(default_factory=dict)  # by choice: samples with an engine
     compare: Callable[[Outcome], Outcome] | None = None  # adds what the baseline would cost
 
     @property
@@ -63,6 +64,7 @@ class Job:
             extract=self.extract,
             score=self.score,
             cost_model=self.cost_model,
+            reached=self.reached.setdefault(index, set()),
         )
         if self.happened is None:
             return events

@@ -12,27 +12,64 @@ Usage becomes what OpenAI's chat completions have:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from suffice.backends.wire import usage_of
+from suffice.backends.wire import read_usage
 from suffice.core.completions import Usage
+from suffice.executors.running import guess_tokens
 
 _CACHE = ("cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 def usage_in(value: Mapping[str, Any]) -> Usage | None:
-    """Usage of an answer or of an event of one; None if it tells none."""
+    """Usage of an answer or of an event of one; None if it tells none, or one that cannot be."""
+    return told_usage(value)[0]
+
+
+def told_usage(value: Mapping[str, Any]) -> tuple[Usage | None, bool]:
+    """The same, and whether one was told that cannot be: negative, or beyond reason."""
     for place in (value, value.get("response"), value.get("message")):
-        if isinstance(place, Mapping) and isinstance(place.get("usage"), Mapping):
-            return usage_of(chat_usage(place["usage"]))
+        if isinstance(place, Mapping) and place.get("usage") is not None:
+            usage = place["usage"]
+            return _read(usage) if isinstance(usage, Mapping) else (None, True)
     meta = value.get("meta")
     if isinstance(meta, Mapping):
         for name in ("tokens", "billed_units"):
             units = meta.get(name)
             if isinstance(units, Mapping) and _has(units, "input_tokens", "output_tokens"):
-                return usage_of(chat_usage(units))
-    return None
+                return _read(units)
+    return None, False
+
+
+def _read(usage: Mapping[str, Any]) -> tuple[Usage | None, bool]:
+    found = chat_usage(usage)
+    return (None, False) if found is None else read_usage(found)
+
+
+def said_tokens(answer: Mapping[str, Any]) -> int:
+    """About the completion tokens of an answer, or of an event of one, by what it says."""
+    try:
+        choices: Any = answer.get("choices") or ()
+        if len(choices) == 1 and len(delta := choices[0].get("delta") or {}) == 1:
+            text = delta.get("content")  # a stream is one short text per token, as good as always
+            if type(text) is str and text.isascii():
+                return guess_tokens(len(text))
+        return sum(
+            guess_tokens(_said_bytes(choice.get("message") or choice.get("delta") or choice))
+            for choice in choices
+        )
+    except (AttributeError, TypeError):
+        return 0  # it is passed on as it is, in a form that tells nothing
+
+
+def _said_bytes(part: Mapping[str, Any]) -> int:
+    """Bytes of what a message, a delta or a completion's choice says: text, thoughts, calls."""
+    calls = [call.get("function") or {} for call in part.get("tool_calls") or ()]
+    texts = [part.get(name) for name in ("content", "text", "reasoning", "reasoning_content")]
+    texts += [value for call in calls for value in call.values()]
+    return sum(len(text.encode(errors="replace")) for text in texts if isinstance(text, str))
 
 
 def model_of(value: Mapping[str, Any]) -> str | None:
@@ -75,7 +112,10 @@ def _is_count(value: object) -> bool:
 
 
 def _count(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if not _is_count(value):
+        return 0
+    assert isinstance(value, int | float)
+    return int(value) if math.isfinite(value) else -1  # which nobody takes for a count
 
 
 def _detail(usage: Mapping[str, Any], details: str, name: str) -> int | None:

@@ -21,6 +21,7 @@ from suffice.backends.http_connection import HttpResponse
 from suffice.backends.openai import DRAIN_S, OpenAIBackend, rejection
 from suffice.backends.pool import Placement
 from suffice.backends.protocol import Backend
+from suffice.backends.reached import hearing
 from suffice.backends.retry import Attempts
 from suffice.backends.router import Lease
 from suffice.core.errors import (
@@ -29,7 +30,7 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from suffice.gateway.answer_facts import model_of, usage_in
+from suffice.gateway.answer_facts import model_of, said_tokens, told_usage
 from suffice.gateway.endpoints import Kind
 from suffice.gateway.errors import retry_after
 from suffice.gateway.event_validator import EventValidator, shown
@@ -132,14 +133,15 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
     call, limits = client.call, backend.timeouts
     call.upstream = backend.name
     until_s = time.monotonic() + limits.answer_s
-    response = await backend.send(
-        sent.path,
-        sent.body,
-        query=sent.query,
-        first_byte_s=limits.first_byte_s if call.stream else limits.answer_s,
-        headers=sent.headers,
-        content_type=sent.content_type,
-    )
+    with hearing(call.heard):
+        response = await backend.send(
+            sent.path,
+            sent.body,
+            query=sent.query,
+            first_byte_s=limits.first_byte_s if call.stream else limits.answer_s,
+            headers=sent.headers,
+            content_type=sent.content_type,
+        )
     try:
         lease.first_byte()
         headers = sent.lists.client(response.headers, call.request_id)
@@ -157,7 +159,8 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
         else:
             data = await _whole(response, backend, sent.most_bytes, until_s)
             value = _object_in(data, backend.name, response.content_type, sent.kind)
-            call.usage = usage_in(value)
+            call.usage, call.usage_refused = told_usage(value)
+            call.pieces = said_tokens(value)
             call.answered_by = model_of(value) or call.target
             await client.answer(response.status, data, response.content_type, headers)
     finally:
@@ -266,7 +269,8 @@ async def _pass_stream(
                 raise _too_large(backend.name, sent.most_bytes)
         last += events.end()
     finally:
-        call.usage, call.pieces = events.usage, events.count
+        call.usage, call.pieces = events.usage, events.tokens
+        call.usage_refused = events.usage_refused
         if events.count:
             call.answered_by = events.model or call.target
         if events.error:

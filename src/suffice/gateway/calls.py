@@ -69,7 +69,10 @@ class Call:
     left: bool = False  # the client went away before the answer, or the error, was sent whole
     outcomes: list[Outcome] = field(default_factory=list)  # one per choice, where a policy ran
     usage: Usage | None = None  # all samples of all choices; bypass: if the upstream told
-    pieces: int = 0  # events of a passed-through stream, about its tokens where usage is None
+    usage_refused: bool = False  # the upstream told a usage that cannot be
+    pieces: int = 0  # about the completion tokens of what passed through, where usage is None
+    # Samples, by choice, whose request was with an engine; what passes through is sample 0 of 0.
+    reached: dict[int, set[int]] = field(default_factory=dict)
     sent_bytes: int = 0
     kept: bytearray | None = None  # the answer's bytes; a hook that wants them sets bytearray()
     queued_s: float = 0.0
@@ -89,6 +92,10 @@ class Call:
             if key == wanted:
                 return value.decode("latin-1")
         return None
+
+    def heard(self, reached: bool) -> None:
+        """What passes through is with its upstream, or is not after all."""
+        self.reached[0] = {0} if reached else set()
 
     def elapsed_s(self) -> float:
         """Seconds since it began."""

@@ -25,7 +25,14 @@ from suffice.executors.live import Event
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.gateway.doors import LOOPBACK, Doors, admit, origins_of, visitor_of
-from suffice.gateway.entries import entry_of, output_text, prompt_text, usage_of
+from suffice.gateway.entries import (
+    Spent,
+    entry_of,
+    output_text,
+    prompt_text,
+    spent_of,
+    usage_was_refused,
+)
 from suffice.gateway.errors import Refusal
 from suffice.gateway.journal import log_request
 from suffice.gateway.lambda_price import NAME as LAMBDA
@@ -67,6 +74,7 @@ class _Over:
     cost: Cost
     price: float | None
     value: dict[str, Any] | None
+    body_bytes: int
 
 
 class Desk(Hook):
@@ -237,8 +245,10 @@ class Desk(Hook):
             self.tally.refuse(call.status, call.error)
             return
         self.live.pop(call.id, None)
-        usage, source = usage_of(call, notes.get("race"), len(call.body))
-        cost = self._cost(call, usage)
+        body_bytes = len(call.body)
+        spent, source = spent_of(call, notes.get("race"), body_bytes)
+        usage = sum((usage for _, usage in spent), Usage()) if spent else None
+        cost = self._cost(call, spent)
         key: Key | None = notes.get("key")
         if key is not None:
             tokens = usage.total_tokens if usage is not None else 0
@@ -252,21 +262,22 @@ class Desk(Hook):
             cost=cost,
             price=price,
             value=call.value if self._keep_prompts else None,
+            body_bytes=body_bytes,
         )
         call.body, call.value = b"", {}  # the queue must not hold megabytes
         self.writer.put(partial(self._entry, over))
 
-    def _cost(self, call: Call, usage: Usage | None) -> Cost:
-        if call.outcomes:
+    def _cost(self, call: Call, spent: Spent) -> Cost:
+        complete = len(spent) == sum(outcome.samples_run for outcome in call.outcomes)
+        if call.outcomes and complete:
             return sum((outcome.cost for outcome in call.outcomes), Cost())
-        if usage is None:
-            return Cost()
         # A policy whose client left has no upstream on the call; with one there is no choice.
         upstreams = self.config.upstreams
         name = call.upstream or (name_of(upstreams[0]) if len(upstreams) == 1 else "")
-        model = call.target
         own = self._costs.get(name)
-        return cost_model({} if own is None else {model: own}, self.config.prices)(model, usage)
+        known = {} if own is None else {model: own for model, _ in spent}
+        cost = cost_model(known, self.config.prices)
+        return sum((cost(model, usage) for model, usage in spent), Cost())
 
     # --- in the ledger's thread
 
@@ -280,7 +291,10 @@ class Desk(Hook):
             price=over.price,
             text=self._text(call, over.value),
             answers=self.keep_outputs,
+            body_bytes=over.body_bytes,
         )
+        if usage_was_refused(call):
+            self.tally.add(("upstream_errors", "code", "bad_usage"))
         self.tally.count(entry, call.queued_s)
         log_request(entry.request)
         if self._spans is not None:

@@ -318,6 +318,7 @@ class Completions:
             cost_model=costs,
             choices=ask.n,
             happened=happened if hooks or guard else None,
+            reached=call.reached,
             compare=service.comparison(arm, question, costs),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from suffice.core.completions import Cost, Outcome, SampleRecord, Usage
@@ -26,25 +26,35 @@ def ending_of(call: Call) -> Ending:
     return "answered" if call.complete else "left"
 
 
-def usage_of(call: Call, race: Race | None, body_bytes: int) -> tuple[Usage | None, UsageSource]:
-    """Tokens of the call: as engines told them, else as far as they can be told from outside."""
-    if call.outcomes:
-        told = sum((outcome.usage for outcome in call.outcomes), Usage())
-        if race is None or len(call.outcomes) == len({c for c, _ in race.racers}):
-            return told, "engine"
-    if call.usage is not None:
-        return call.usage, "engine"
+Spent = list[tuple[str, Usage]]
+
+
+def spent_of(call: Call, race: Race | None, body_bytes: int) -> tuple[Spent, UsageSource]:
+    """What the call took of each model: as engines told it, else as far as it can be told here.
+
+    Only what reached an engine counts. Nothing did if the list is empty.
+    """
+    records = [record for outcome in call.outcomes for record in outcome.records]
+    prompt = body_bytes // BYTES_PER_TOKEN
+    if records and (race is None or len(call.outcomes) == len({c for c, _ in race.racers})):
+        spent = [(record.model, record.usage) for record in records if record.reached]
+        return spent, _source(record.told for record in records)
     if race is not None and race.racers:
-        # A policy whose client left: what its samples drew was drawn.
-        prompt = race.prompt_tokens or len(race.racers) * (body_bytes // BYTES_PER_TOKEN)
-        return Usage(prompt_tokens=prompt, completion_tokens=race.tokens), "estimated"
+        # A policy whose client left, or that failed: what its samples drew was drawn.
+        raced = race.spent(call.reached, prompt)
+        return [(racer.model, usage) for racer, usage, _ in raced], _source(t for _, _, t in raced)
+    if call.usage is not None:
+        return [(call.target, call.usage)], "engine"
     if call.endpoint is not None and call.endpoint.kind == "other":
-        return None, "estimated"  # sound, pictures, vectors: bytes tell nothing of tokens
-    if call.status in (200, LEFT) and (call.pieces or call.sent_bytes) and call.cache != "hit":
-        drawn = call.pieces or call.sent_bytes // BYTES_PER_TOKEN
-        prompt = body_bytes // BYTES_PER_TOKEN
-        return Usage(prompt_tokens=prompt, completion_tokens=drawn), "estimated"
-    return None, "estimated"
+        return [], "estimated"  # sound, pictures, vectors: bytes tell nothing of tokens
+    if call.cache == "hit" or not call.reached.get(0) or call.error == "upstream_rejected":
+        return [], "estimated"
+    drawn = call.pieces or call.sent_bytes // BYTES_PER_TOKEN
+    return [(call.target, Usage(prompt_tokens=prompt, completion_tokens=drawn))], "estimated"
+
+
+def _source(told: Iterable[bool]) -> UsageSource:
+    return "engine" if all(told) else "estimated"
 
 
 def entry_of(
@@ -56,6 +66,7 @@ def entry_of(
     price: float | None,
     text: TextRow | None,
     answers: bool,
+    body_bytes: int,
 ) -> Entry:
     """The rows of `call`; `answers` says whether what samples answered may be kept."""
     outcomes = call.outcomes
@@ -112,8 +123,9 @@ def entry_of(
         _sample(call.id, choice, record, answers=answers)
         for choice, outcome in enumerate(outcomes)
         for record in outcome.records
+        if record.reached
     )
-    return Entry(request=request, samples=samples or _left_behind(call), text=text)
+    return Entry(request=request, samples=samples or _left_behind(call, body_bytes), text=text)
 
 
 def _total(outcomes: Sequence[Outcome], count: Callable[[Outcome], int]) -> int | None:
@@ -141,7 +153,7 @@ def _sample(request_id: str, choice: int, record: SampleRecord, *, answers: bool
     )
 
 
-def _left_behind(call: Call) -> tuple[SampleRow, ...]:
+def _left_behind(call: Call, body_bytes: int) -> tuple[SampleRow, ...]:
     """Samples of a policy that never settled."""
     race: Race | None = call.notes.get("race")
     if race is None:
@@ -154,10 +166,10 @@ def _left_behind(call: Call) -> tuple[SampleRow, ...]:
             model=racer.model,
             purpose=racer.purpose,
             status="cancelled" if racer.status == "running" else racer.status,
-            prompt_tokens=racer.prompt_tokens,
-            completion_tokens=racer.tokens,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
         )
-        for racer in race.racers.values()
+        for racer, usage, _ in race.spent(call.reached, body_bytes // BYTES_PER_TOKEN)
     )
 
 
@@ -181,3 +193,13 @@ def output_text(call: Call) -> str | None:
     if call.outcomes:
         return "\n".join(outcome.completion.text for outcome in call.outcomes)
     return bytes(call.kept).decode("utf-8", "replace") if call.kept else None
+
+
+def usage_was_refused(call: Call) -> bool:
+    """Whether an upstream told a usage that cannot be."""
+    race: Race | None = call.notes.get("race")
+    return (
+        call.usage_refused
+        or any(record.usage_refused for outcome in call.outcomes for record in outcome.records)
+        or (race is not None and any(racer.usage_refused for racer in race.racers.values()))
+    )

@@ -15,7 +15,7 @@ import orjson
 from suffice.backends.sse import EventSplitter, SseOverflow, blocks, event_in
 from suffice.core.completions import Usage
 from suffice.core.errors import MalformedStream, UpstreamDisconnected
-from suffice.gateway.answer_facts import model_of, usage_in
+from suffice.gateway.answer_facts import model_of, said_tokens, told_usage
 from suffice.gateway.endpoints import Kind
 
 _DONE = b"data: [DONE]"
@@ -107,6 +107,8 @@ class EventValidator:
         self.usage: Usage | None = None
         self.model: str | None = None  # who answers, by the first event that says so
         self.count = 0
+        self.tokens = 0  # as far as what is said tells them
+        self.usage_refused = False
 
     def feed(self, piece: bytes) -> bytes:
         """The events that `piece` completes; none will come any more once `broken` is set."""
@@ -172,7 +174,11 @@ class EventValidator:
                 self.error = True
             self._complete.see(event)
             if "usage" in event or "response" in event or "message" in event:
-                self.usage = _later(self.usage, usage_in(event))
+                usage, refused = told_usage(event)
+                self.usage = _later(self.usage, usage)
+                self.usage_refused = self.usage_refused or refused
+            if self.usage is None:
+                self.tokens += said_tokens(event)
         except (orjson.JSONDecodeError, AttributeError, TypeError):
             if isinstance(self._complete, _Any):
                 return  # whatever it is, it is not ours to judge

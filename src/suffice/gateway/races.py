@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from suffice.core.completions import Usage
+from suffice.core.errors import UpstreamRejected
 from suffice.executors import live
 
 
@@ -21,6 +24,9 @@ class Racer:
     status: str = "running"
     answer: str | None = None
     prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    turned_away: bool = False  # the engine refused its request before it did anything
+    usage_refused: bool = False
 
 
 @dataclass(slots=True)
@@ -37,8 +43,10 @@ class Race:
             if usage is not None:
                 racer.tokens = usage.completion_tokens
                 racer.prompt_tokens = usage.prompt_tokens
+                racer.cached_tokens = usage.cached_tokens
             else:
                 racer.tokens += event.chunk.token_count or 1
+            racer.usage_refused = racer.usage_refused or event.chunk.usage_refused
         elif type(event) is live.Launched:
             launch = event.launch
             self.racers[choice, launch.sample] = Racer(
@@ -52,17 +60,32 @@ class Race:
             if racer.status == "running":
                 racer.status = "cancelled"
         elif type(event) is live.Failed:
-            self.racers[choice, event.sample].status = "failed"
+            racer = self.racers[choice, event.sample]
+            racer.status = "failed"
+            racer.turned_away = isinstance(event.error, UpstreamRejected) and not racer.tokens
 
-    @property
-    def tokens(self) -> int:
-        """Completion tokens that were drawn so far."""
-        return sum(racer.tokens for racer in self.racers.values())
+    def spent(
+        self, reached: Mapping[int, set[int]], prompt_tokens: int
+    ) -> list[tuple[Racer, Usage, bool]]:
+        """What each sample that reached an engine took so far, and whether the engine told it.
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Prompt tokens that engines reported so far."""
-        return sum(racer.prompt_tokens for racer in self.racers.values())
+        A prompt that it did not tell is as long as a sibling's on the same model, else as guessed.
+        """
+        known = {r.model: r.prompt_tokens for r in self.racers.values() if r.prompt_tokens}
+        found = []
+        for racer in self.racers.values():
+            if racer.sample not in reached.get(racer.choice, ()):
+                continue
+            if racer.turned_away:
+                found.append((racer, Usage(), True))
+                continue
+            usage = Usage(
+                prompt_tokens=racer.prompt_tokens or known.get(racer.model, prompt_tokens),
+                completion_tokens=racer.tokens,
+                cached_tokens=racer.cached_tokens,
+            )
+            found.append((racer, usage, bool(racer.prompt_tokens)))
+        return found
 
     def shown(self, *, answers: bool) -> list[dict[str, Any]]:
         """The samples as JSON values; what they answered only where that may be kept."""

@@ -42,6 +42,7 @@ class Reply:
     misdeed: Misdeed | None = None
     misdeed_after: int = 0
     logprob: float = -0.5
+    usage: Any = None  # told instead of the true one
 
     @classmethod
     def saying(cls, text: str, **how: Any) -> Reply:
@@ -66,6 +67,9 @@ class Talents:
     context_tokens: int = 4096
     no_chat: tuple[str, ...] = ()  # models that answer no chat completions
     metrics: str | None = None  # the page at /metrics, if it has one
+    caches_prompts: bool = False  # and tells which prompt tokens it found in its cache
+    # When a stream tells its usage: in every event, at its end, or only to who asks for it.
+    tells_usage: Literal["always", "at_end", "if_asked"] = "always"
 
 
 @dataclass(slots=True)
@@ -83,7 +87,25 @@ class Seen:
     finished: int = 0
     aborted: int = 0  # the client left before the end
     tokens: int = 0
+    served: list[Served] = field(default_factory=list)  # requests that it worked for
 
+    def took(self, model: str | None = None) -> Served:
+        """Everything that was taken of `model`, or of all models."""
+        of = [each for each in self.served if model in (None, each.model)]
+        return Served(model or "", *(sum(getattr(each, name) for each in of) for name in _COUNTS))
+
+
+@dataclass(slots=True)
+class Served:
+    """What one request took, by the engine's own count."""
+
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+_COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 
 Script = Callable[[int, Json], Reply]
 
@@ -127,6 +149,7 @@ class FakeEngine(ThreadedServer):
         self._script: Script = script if callable(script) else lambda number, body: script
         self.talents = talents or Talents()
         self.seen = Seen()
+        self._cached: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -212,14 +235,15 @@ class FakeEngine(ThreadedServer):
     ) -> bool:
         gone = self._loop.create_task(reader.read(1))
         self.seen.running += 1
+        served = self._begun(asked)
         try:
             if not asked.get("stream"):
-                for _ in reply.tokens:
+                for _ in range(len(reply.tokens) * (asked.get("n") or 1)):
                     await _pause(reply.delay_s, gone)
-                    self.seen.tokens += 1
-                await _send_json(writer, 200, self._whole(asked, reply), self._headers)
+                    self._drew(served)
+                await _send_json(writer, 200, self._whole(asked, reply, served), self._headers)
             else:
-                await self._stream(asked, reply, gone, writer)
+                await self._stream(asked, reply, gone, writer, served)
         except ConnectionError:
             self.seen.aborted += 1
             raise _ClientLeft from None
@@ -233,9 +257,44 @@ class FakeEngine(ThreadedServer):
                 await gone
         return not left and reply.misdeed is None
 
+    def _begun(self, asked: Json) -> Served:
+        """The request's prompt is read, as far as it is not in the cache."""
+        prompt = self._prompt_tokens(asked)
+        served = Served(asked["model"], prompt_tokens=prompt)
+        key = json.dumps([asked["model"], asked.get("messages"), asked.get("prompt")])
+        if self.talents.caches_prompts and key in self._cached:
+            served.cached_tokens = prompt
+        self._cached.add(key)
+        self.seen.served.append(served)
+        return served
+
+    def _drew(self, served: Served) -> None:
+        self.seen.tokens += 1
+        served.completion_tokens += 1
+
+    def _usage(self, served: Served, asked: Json, reply: Reply, *, end: bool) -> Any:
+        """Usage as an event of a stream, or a whole answer, tells it."""
+        options = asked.get("stream_options") or {}
+        when = self.talents.tells_usage
+        if asked.get("stream") and not (
+            when == "always"
+            or (end and (when == "at_end" or options.get("include_usage")))
+            or options.get("continuous_usage_stats")
+        ):
+            return None
+        if reply.usage is not None:
+            return reply.usage
+        told: Json = {
+            "prompt_tokens": served.prompt_tokens, "completion_tokens": served.completion_tokens
+        }  # fmt: skip
+        if self.talents.caches_prompts:
+            told["prompt_tokens_details"] = {"cached_tokens": served.cached_tokens}
+        return told
+
     async def _stream(
-        self, asked: Json, reply: Reply, gone: asyncio.Task[bytes], writer: asyncio.StreamWriter
-    ) -> None:
+        self, asked: Json, reply: Reply, gone: asyncio.Task[bytes], writer: asyncio.StreamWriter,
+        served: Served,
+    ) -> None:  # fmt: skip
         kind = "application/json" if reply.misdeed == "not_a_stream" else "text/event-stream"
         more = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
         head = (
@@ -244,15 +303,15 @@ class FakeEngine(ThreadedServer):
         writer.write(head.encode())
         pieces = [(t, True) for t in reply.reasoning] + [(t, False) for t in reply.tokens]
         limit = asked.get("max_tokens") or asked.get("max_completion_tokens") or len(pieces)
-        prompt = self._prompt_tokens(asked)
         for number, (token, thought) in enumerate(pieces[:limit]):
             if await _misbehave(reply, number, gone, writer):
                 return
             await _pause(reply.delay_s, gone)
-            self.seen.tokens += 1
+            self._drew(served)
             choice = self._choice(asked, token, thought, reply)
-            used = {"prompt_tokens": prompt, "completion_tokens": number + 1}
-            await _event(writer, _chunk(asked, [choice], used))
+            await _event(
+                writer, _chunk(asked, [choice], self._usage(served, asked, reply, end=False))
+            )
         if await _misbehave(reply, len(pieces), gone, writer):
             return
         for fragment in _call_fragments(reply.tool_call):
@@ -261,10 +320,9 @@ class FakeEngine(ThreadedServer):
             reason = "length" if limit < len(pieces) else reply.finish_reason
             end = {"index": 0, "delta": {}, "finish_reason": reason}
             await _event(writer, _chunk(asked, [end | ({"text": ""} if "prompt" in asked else {})]))
-        drawn = min(limit, len(pieces))
-        await _event(
-            writer, _chunk(asked, [], {"prompt_tokens": prompt, "completion_tokens": drawn})
-        )
+        usage = self._usage(served, asked, reply, end=True)
+        if usage is not None:
+            await _event(writer, _chunk(asked, [], usage))
         await _write(writer, b"data: [DONE]\n\n")
         await _pause(reply.end_delay_s, gone)
         writer.write(b"0\r\n\r\n")
@@ -290,7 +348,7 @@ class FakeEngine(ThreadedServer):
         tokens = ("ok",) if thinks < most else ()
         return self._whole(asked, Reply(tokens=tokens, reasoning=("hm ",) * min(thinks, most)))
 
-    def _whole(self, asked: Json, reply: Reply) -> Json:
+    def _whole(self, asked: Json, reply: Reply, served: Served | None = None) -> Json:
         choices = []
         for index in range(asked.get("n") or 1):
             choice: Json = {"index": index, "finish_reason": reply.finish_reason}
@@ -310,14 +368,17 @@ class FakeEngine(ThreadedServer):
             else:
                 choice["message"] = message
             choices.append(choice)
-        drawn = len(reply.tokens) * len(choices)
+        if served is None:  # a probe
+            served = Served(
+                asked["model"], self._prompt_tokens(asked), len(reply.tokens) * len(choices)
+            )
         return {
             "id": "chatcmpl-fake",
             "object": "chat.completion",
             "created": 1,
             "model": asked["model"],
             "choices": choices,
-            "usage": {"prompt_tokens": self._prompt_tokens(asked), "completion_tokens": drawn},
+            "usage": self._usage(served, asked, reply, end=True),
             "engine_extra": {"kept": True},
         }  # fmt: skip
 

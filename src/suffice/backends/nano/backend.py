@@ -20,6 +20,7 @@ from suffice.backends.nano.sampling import Drawer
 from suffice.backends.nano.vocabulary import END, SHORT, THINK, THINK_END
 from suffice.backends.nano.weights import Array
 from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.reached import tell_reached
 from suffice.core.completions import FinishReason, Usage
 from suffice.core.errors import InputError, LacksCapability, UpstreamRejected
 from suffice.core.requests import Request, Sampling
@@ -103,6 +104,7 @@ class NanoBackend:
                 status=400,
             )
         limit = min(room, sampling.max_tokens or DEFAULT_MAX_TOKENS)
+        tell_reached()
         cache, logits_V = self._prefill(ids)
         draw = Drawer(sampling, words, ids)
         text = TextStream(words, stop=sampling.stop)

@@ -61,6 +61,9 @@ def demo(source: Path) -> None:
             asked = json.loads(line)
             answers = rows.get((asked["task"], str(asked["item"])), {})
             if len(answers) == len(SMALL) + 1:
+                for said in answers.values():
+                    if said["correct"]:  # in the reference's spelling: 'a' and a are one answer
+                        said["answer"] = str(asked["gold"])
                 lines.append(
                     {"task": asked["task"], "question": asked["question"], "gold": asked["gold"],
                      "answers": {model: answers[model] for model in (*SMALL, LARGE)}}

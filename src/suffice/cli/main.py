@@ -27,6 +27,7 @@ from suffice.cli.laws import laws, predict
 from suffice.cli.ledger import ledger
 from suffice.cli.measure import measure
 from suffice.cli.policies import policies
+from suffice.cli.quickstart import quickstart
 from suffice.cli.record import record
 from suffice.cli.replay import replay
 from suffice.cli.serve import serve
@@ -65,6 +66,7 @@ def _root(
     """Just enough compute."""
 
 
+app.command()(quickstart)
 app.command()(demo)
 app.command()(design)
 app.command()(shapes)

@@ -24,6 +24,8 @@ PARAMETERS_B: Mapping[str, float] = {
     LARGE_MODEL: 70.6,
 }
 CHARACTERS_PER_TOKEN = 4.0
+# How the replies' answers are found and compared.
+ANSWER_FORMATS: Mapping[Task, str] = {"gsm": "number", "crux": "regex:(?s)Output: (.*)"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class RecordedQuestion:
         answer = self.answers[model].answer
         if answer is None:
             return "I cannot say."
-        return f"\\boxed{{{answer}}}" if self.task == "crux" else f"The answer is {answer}"
+        return f"Output: {answer}" if self.task == "crux" else f"The answer is {answer}"
 
 
 def recorded_questions(task: Task) -> tuple[RecordedQuestion, ...]:

@@ -7,11 +7,11 @@ import pytest
 
 from suffice.architecture.catalog import load_shape
 from suffice.core.errors import InputError
-from suffice.core.prices import TokenPrice
+from suffice.core.prices import Prices, TokenPrice
 from suffice.evals.trace_files import trace_set
 from suffice.hardware import load_hardware
 from suffice.recipes.frontier.compound import compound
-from suffice.recipes.frontier.output import policy_rows, write_frontier
+from suffice.recipes.frontier.output import against, policy_rows, write_frontier
 from suffice.recipes.frontier.run import FrontierConfig, frontier
 from suffice.throughput.pricing import OwnModel, cost_model
 from suffice.throughput.serving import Serving
@@ -46,6 +46,33 @@ def test_points_are_means_of_the_recording(traces):
     assert vote.samples == 8
     assert found.axes == ("tokens", "usd")
     assert vote.accuracy.low < vote.accuracy.estimate < vote.accuracy.high
+
+
+def test_saved_is_against_what_is_run_today(traces):
+    """One minus the cost over the baseline's, prompts included, cached ones at their own price."""
+    policies = ("single@large", "self_consistency:samples=4@small")
+    config = FrontierConfig(policies=policies, shuffles=8, draws=200, baseline="single@large")
+    prices = Prices.parse(["small=1/2/0.1", "large=10/20"])
+    found = frontier(traces, config, cost_model=prices)
+    today, vote = found.points
+    assert (found.baseline, found.unit) == ("single@large", "usd")
+    assert today.saved is None  # it is the baseline
+    assert vote.saved is not None
+    assert vote.saved.estimate == pytest.approx(1 - vote.usd.estimate / today.usd.estimate)
+    assert vote.saved.low < vote.saved.estimate < vote.saved.high
+    unpriced = frontier(traces, config)
+    assert all(point.saved is None for point in unpriced.points)
+    assert "--price" in against(unpriced)
+
+
+def test_without_prices_tokens_of_one_model_are_compared(one):
+    config = FrontierConfig(policies=("self_consistency:samples=4@small",), shuffles=1, draws=200)
+    found = frontier(one, config)
+    (vote,) = found.points
+    assert (found.baseline, found.unit) == ("single@small", "tokens")
+    assert vote.saved is not None
+    assert -3.5 < vote.saved.estimate < -2.5  # four samples, each with its prompt
+    assert "costs" in policy_rows(found)[1][0][-1]
 
 
 def test_hull_oracle_and_buys(traces):

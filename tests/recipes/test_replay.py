@@ -16,6 +16,7 @@ from suffice.architecture.catalog import load_shape
 from suffice.cli.main import app
 from suffice.core.completions import Budget
 from suffice.core.errors import InputError, LacksCapability
+from suffice.core.prices import Prices
 from suffice.evals.trace_files import trace_set, write_traces
 from suffice.evals.traces import Question, Trace, messages_json
 from suffice.executors.play import Span
@@ -105,6 +106,22 @@ def test_what_a_recording_cannot_play_is_said(traces):
         replay_traces(traces, SelfConsistency(samples=9), ReplayConfig())
     with pytest.raises(LacksCapability, match="begins answers for the model or asks it again"):
         replay_traces(traces, parse_policy("revise_once"), ReplayConfig())
+
+
+def test_saved_is_against_the_same_requests_under_the_baseline(traces):
+    """The same shuffled samples, so a vote's first sample is the baseline's own."""
+    config = ReplayConfig(draws=2)
+    single = replay_traces(traces, Single(), config)
+    vote = replay_traces(traces, SelfConsistency(samples=4), config)
+    saving = vote.saving(single, text="single", prices=Prices())
+    assert (saving.unit, saving.basis) == ("tokens", "measured")
+    prompts = single.column("prompt_tokens")
+    assert saving.baseline_cost == pytest.approx((prompts + single.column("tokens")).sum())
+    assert saving.cost == pytest.approx((4 * prompts + vote.column("tokens")).sum())
+    assert single.saving(single, text="single", prices=Prices()).saved is None
+    cached = Prices.parse([f"{traces.models[0]}=1/1/0"])
+    free = vote.saving(single, text="single", prices=cached)
+    assert free.cost * 1e6 == pytest.approx((prompts + vote.column("tokens")).sum())
 
 
 def test_budgets_hold(traces):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from suffice.cli.prices import PriceOption, prices_of
+from suffice.cli.prices import BaselineOption, PriceOption, prices_of
 
 if TYPE_CHECKING:
     from suffice.core.completions import CostModel
@@ -34,6 +34,7 @@ def frontier(
         str, typer.Option("--axis", help="Cost of the best buys: tokens, flops, gpu_s or usd.")
     ] = "tokens",
     price: PriceOption = None,
+    baseline: BaselineOption = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,7 +78,9 @@ def frontier(
     from suffice.recipes.frontier.run import frontier as run
 
     recorded = read_traces(traces)
-    config = FrontierConfig(policies=tuple(policies or ()), shuffles=shuffles, seed=seed, axis=axis)
+    config = FrontierConfig(
+        policies=tuple(policies or ()), shuffles=shuffles, seed=seed, axis=axis, baseline=baseline
+    )
     costs, own = costs_of(recorded, price or [], shape or [], hardware, batch)
     shapes = None
     if versus is not None:
@@ -104,10 +107,17 @@ def as_table(found: Any) -> dict[str, Any]:
             "samples": point.samples,
             "accuracy": asdict(point.accuracy),
             **{name: asdict(point.cost(name)) for name in found.axes},
+            "saved": None if point.saved is None else asdict(point.saved),
         }
         for point in (*found.points, found.oracle)
     ]
-    return {"questions": found.questions, "points": points, "buys": [asdict(b) for b in found.buys]}
+    return {
+        "questions": found.questions,
+        "baseline": found.baseline or None,
+        "unit": found.unit,
+        "points": points,
+        "buys": [asdict(b) for b in found.buys],
+    }
 
 
 def show(found: Any, axis: str, shapes: Any) -> None:
@@ -115,7 +125,7 @@ def show(found: Any, axis: str, shapes: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from suffice.recipes.frontier.output import UNITS, buy_rows, gain_rows, policy_rows
+    from suffice.recipes.frontier.output import UNITS, against, buy_rows, gain_rows, policy_rows
     from suffice.recipes.frontier.plots import short_name
 
     console = Console()
@@ -124,8 +134,11 @@ def show(found: Any, axis: str, shapes: Any) -> None:
     for name in header[1:]:
         table.add_column(name, no_wrap=True, justify="right")
     for number, row in enumerate(rows):
+        if row[-1].startswith("costs"):
+            row[-1] = f"[red]{row[-1]}[/red]"
         table.add_row(short_name(row[0]), *row[1:], style="bold" if number in strong else "")
     console.print(table)
+    console.print(against(found))
     best = Table(UNITS[axis], "best within it", "accuracy", "best in resamples", box=None,
                  pad_edge=False)  # fmt: skip
     for row in buy_rows(found, axis):

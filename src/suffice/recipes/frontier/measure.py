@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from suffice.core.completions import CostModel
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NoAnswer
+from suffice.core.savings import CostUnit
 from suffice.executors.play import play
 from suffice.recipes.replay.source import Source
 from suffice.recipes.replay.spent import Spent, spent_of
@@ -32,6 +33,8 @@ class Measured:
     flops: FloatArray
     gpu_s: FloatArray
     usd: FloatArray
+    all_tokens: FloatArray  # prompt and completion tokens
+    models: frozenset[str] = frozenset()  # that were asked
 
     def axis(self, name: str) -> FloatArray:
         """Cost per question on an axis."""
@@ -62,11 +65,13 @@ def measure(
             f"policy {text} reads token confidences, which these traces do not have: record with "
             "--top-logprobs 20"
         )
-    sums = np.zeros((len(chosen), 6))
+    sums = np.zeros((len(chosen), 7))
+    models: set[str] = set()
     for shuffle in range(shuffles):
         for i, question in enumerate(chosen):
             right, usages = _played(policy, source, question, (seed, shuffle))
             costs = [cost_of(model, usage) for model, usage in usages]
+            models.update(model for model, _ in usages)
             # A model without a price or a shape leaves an axis unknown.
             sums[i] += (
                 right,
@@ -75,6 +80,7 @@ def measure(
                 _sum([each.flops for each in costs]),
                 _sum([each.gpu_s for each in costs]),
                 _sum([each.usd for each in costs]),
+                sum(usage.total_tokens for _, usage in usages),
             )
     means = sums / shuffles
     return Measured(
@@ -85,7 +91,28 @@ def measure(
         flops=means[:, 3],
         gpu_s=means[:, 4],
         usd=means[:, 5],
+        all_tokens=means[:, 6],
+        models=frozenset(models),
     )
+
+
+def compared(
+    policy: Measured, baseline: Measured
+) -> tuple[FloatArray, FloatArray, CostUnit] | None:
+    """Costs per question of a policy and of the baseline: in money, else in tokens of one model.
+
+    None where that cannot be told, or where both did the same.
+    """
+    unit: CostUnit = "usd" if policy.known("usd") and baseline.known("usd") else "tokens"
+    if unit == "tokens" and len(policy.models | baseline.models) > 1:
+        return None
+    name = "usd" if unit == "usd" else "all_tokens"
+    costs: tuple[FloatArray, FloatArray] = getattr(policy, name), getattr(baseline, name)
+    same = policy.models == baseline.models and all(
+        np.array_equal(getattr(policy, name), getattr(baseline, name))
+        for name in ("all_tokens", "tokens", "samples")
+    )
+    return None if same or not costs[1].sum() else (*costs, unit)
 
 
 def _sum(values: Sequence[float | None]) -> float:

@@ -23,10 +23,28 @@ def percent(interval: Interval) -> str:
     return f"{100 * interval.estimate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
+def saved_range(saved: Interval) -> str:
+    """What was saved with its interval in percent, or how many times as much was spent."""
+    if saved.estimate >= 0.0:
+        return f"{100 * saved.estimate:.0f} [{100 * saved.low:.0f}, {100 * saved.high:.0f}] %"
+    times = (1.0 - each for each in (saved.estimate, saved.high, saved.low))
+    return "costs {:.2f} [{:.2f}, {:.2f}]x".format(*times)
+
+
+def against(found: Frontier) -> str:
+    """What `saved` is measured against, in which unit."""
+    if not found.baseline:
+        return "saved: no plain call was recorded to compare with; say what you run (--baseline)"
+    if all(point.saved is None for point in found.points):
+        return f"saved: not known against {found.baseline}: give every model a price (--price)"
+    unit = {"usd": "USD", "tokens": "tokens, prompts included"}[found.unit]
+    return f"saved: against {found.baseline}, in {unit}"
+
+
 def policy_rows(found: Frontier) -> tuple[list[str], list[list[str]], list[int]]:
     """(header, rows by rising cost, numbers of the rows on the hull)."""
     axis = found.axes[0]
-    header = ["policy", "accuracy, %", "samples", *(UNITS[a] for a in found.axes)]
+    header = ["policy", "accuracy, %", "samples", *(UNITS[a] for a in found.axes), "saved"]
     ordered = sorted(found.points, key=lambda p: p.measured.axis(axis).mean())
     rows = []
     for point in (*ordered, found.oracle):
@@ -34,7 +52,8 @@ def policy_rows(found: Frontier) -> tuple[list[str], list[list[str]], list[int]]
         for name in found.axes:
             interval = point.cost(name)
             costs.append("" if interval is None else f"{interval.estimate * SCALES[name]:,.4g}")
-        rows.append([point.policy, percent(point.accuracy), f"{point.samples:.2f}", *costs])
+        saved = "–" if point.saved is None else saved_range(point.saved)
+        rows.append([point.policy, percent(point.accuracy), f"{point.samples:.2f}", *costs, saved])
     hull = {point.policy for point in found.hull(axis)}
     return header, rows, [i for i, point in enumerate(ordered) if point.policy in hull]
 
@@ -91,6 +110,7 @@ def write_frontier(
     header, rows, strong = policy_rows(found)
     sections += [
         heading("Policies, by cost; the hull stands out"), table(header, rows, strong=strong),
+        notes((against(found),)),
         heading("Best buy within a budget"),
         table([UNITS[axis], "policy", "accuracy, %", "best in resamples"], buy_rows(found, axis)),
         heading("How to read it"), notes(NOTES),

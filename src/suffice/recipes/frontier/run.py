@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from suffice.core.completions import CostModel, count_tokens_only
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
+from suffice.core.savings import CostUnit
 from suffice.evals.routing import non_decreasing_hull
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
@@ -21,7 +22,7 @@ from suffice.policies.policy_file import certified_policy, check_models, read_po
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.play import Recorded
 from suffice.recipes.calibrate.prepare import arm_of, complete
-from suffice.recipes.frontier.measure import AXES, Measured, measure
+from suffice.recipes.frontier.measure import AXES, Measured, compared, measure
 from suffice.recipes.replay.source import Source
 
 FloatArray = NDArray[np.float64]
@@ -39,6 +40,7 @@ class FrontierConfig:
     confidence: float = 0.95
     seed: int = 0
     axis: str = "tokens"  # on which the best buys are listed
+    baseline: str | None = None  # what is run today; None: one call of the first recorded model
 
     def __post_init__(self) -> None:
         if self.axis not in AXES:
@@ -59,6 +61,7 @@ class Point:
     gpu_s: Interval | None
     usd: Interval | None
     measured: Measured
+    saved: Interval | None = None  # one minus the cost over the baseline's; None: not compared
 
     def cost(self, axis: str) -> Interval | None:
         """The interval of an axis."""
@@ -87,6 +90,8 @@ class Frontier:
     buys: tuple[Buy, ...]
     datasets: tuple[str, ...]
     one_model: str = ""  # the traces' only model; empty: they hold several
+    baseline: str = ""  # what `saved` is against; empty: it cannot be played on these traces
+    unit: CostUnit = "tokens"  # what `saved` is counted in: prompt tokens are tokens too
 
     def hull(self, axis: str) -> tuple[Point, ...]:
         """Policies on the non-decreasing convex hull, cheapest first."""
@@ -120,7 +125,8 @@ def frontier(
         )  # fmt: skip
     weights = question_weights(len(questions), config.draws, config.seed)
     axes = tuple(axis for axis in AXES if all(each.known(axis) for each in measured))
-    points = tuple(_point(each, weights, config) for each in measured)
+    today = _baseline(traces, source, questions.tolist(), config, cost_model)
+    points = tuple(_point(each, weights, config, today) for each in measured)
     if config.axis not in axes:
         raise InputError(
             f"costs in {config.axis} are not known for every model: give each a price or a shape, "
@@ -134,7 +140,26 @@ def frontier(
         buys=best_buys(measured, weights, config.axis),
         datasets=traces.datasets,
         one_model=traces.models[0] if len(traces.models) == 1 else "",
+        baseline="" if today is None else today.policy,
+        unit="usd" if "usd" in axes else "tokens",
     )
+
+
+def _baseline(
+    traces: TraceSet, source: Source, questions: Sequence[int], config: FrontierConfig,
+    cost_model: CostModel,
+) -> Measured | None:  # fmt: skip
+    """What is run today on the recorded samples; None where nobody said and it was not recorded."""
+    try:
+        named, policy = policy_of(config.baseline or f"single@{traces.models[0]}", traces)
+        return measure(
+            named, policy, source, questions,
+            cost_model=cost_model, shuffles=config.shuffles, seed=config.seed,
+        )  # fmt: skip
+    except InputError:
+        if config.baseline is not None:
+            raise
+        return None  # modes were recorded, no plain call: --baseline says what is run today
 
 
 def policy_of(text: str, traces: TraceSet) -> tuple[str, AnyPolicy]:
@@ -200,11 +225,23 @@ def oracle_of(measured: Sequence[Measured], axis: str) -> Measured:
 
     return Measured(
         policy="oracle",
-        **{name: pick(name) for name in ("correct", "samples", "tokens", "flops", "gpu_s", "usd")},
+        correct=pick("correct"),
+        samples=pick("samples"),
+        tokens=pick("tokens"),
+        flops=pick("flops"),
+        gpu_s=pick("gpu_s"),
+        usd=pick("usd"),
+        all_tokens=pick("all_tokens"),
+        models=frozenset().union(*(each.models for each in measured)),
     )
 
 
-def _point(measured: Measured, weights: FloatArray, config: FrontierConfig) -> Point:
+def _point(
+    measured: Measured,
+    weights: FloatArray,
+    config: FrontierConfig,
+    baseline: Measured | None = None,
+) -> Point:
     def interval(values: FloatArray) -> Interval | None:
         if not np.isfinite(values).all():
             return None
@@ -222,7 +259,20 @@ def _point(measured: Measured, weights: FloatArray, config: FrontierConfig) -> P
         gpu_s=interval(measured.gpu_s),
         usd=interval(measured.usd),
         measured=measured,
+        saved=_saved(measured, baseline, weights, config),
     )
+
+
+def _saved(
+    measured: Measured, baseline: Measured | None, weights: FloatArray, config: FrontierConfig
+) -> Interval | None:
+    """One minus the policy's cost over the baseline's, questions resampled together."""
+    costs = None if baseline is None else compared(measured, baseline)
+    if costs is None:
+        return None
+    own, today, _ = costs
+    resampled = 1.0 - (weights @ own) / (weights @ today)
+    return percentile_interval(1.0 - float(own.sum() / today.sum()), resampled, config.confidence)
 
 
 def best_buys(

@@ -9,6 +9,7 @@ import pytest
 from suffice.core.errors import InputError
 from suffice.ledger import database, queries
 from suffice.ledger.database import LedgerAway, LedgerError, connect, shown, version_of
+from suffice.ledger.export import records
 from suffice.ledger.rows import (
     Batch,
     Entry,
@@ -211,4 +212,28 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(
     assert (told.watches, told.voided) == ({"c": {0: 1.0, 3: -2.0}}, {"c": "drift"})
     assert told.shared["lambda"] == 0.5
     assert queries.counts(store)["requests"] == 1
+    store.close()
+
+
+def test_a_process_of_an_earlier_version_can_go_on_writing(url: str) -> None:
+    """An upgrade runs both for a while: what the earlier one writes neither fails nor is shown."""
+    store = Store(url)
+    execute = store.database.execute
+    execute(
+        "INSERT INTO requests (id, started_s, endpoint, ending, stream, choices, elapsed_s, "
+        "completion_tokens, baseline_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ("old", 1.0, "/v1/chat/completions", "answered", 0, 1, 0.5, 5, 200.0),
+    )
+    sums = ("requests, failed, left_early, prompt_tokens, completion_tokens, baseline_tokens, "
+            "baselined_tokens, samples, samples_cancelled, usd, elapsed_s")  # fmt: skip
+    execute(
+        f"INSERT INTO traffic (bucket_s, arm, {sums}) VALUES (0, 'vote', 1, 0, 0, 9, 5, 200, 5, "
+        "1, 0, 0, 0.5)"
+    )
+    new = (2, 0, 0, 20, 10, 2, 0, 0.1, 0.2, 1, 0, 0.04, 0.01, 0.0, 0.0)
+    store.write(Batch(id="a", at_s=2.0, traffic={(0, "vote"): new}))
+    (arm,) = queries.arms_since(store, 0)
+    assert (arm["requests"], arm["completion_tokens"]) == (3, 15)
+    assert arm["saved"] == pytest.approx(-3.0)  # of the new one's alone: 200 is no baseline
+    assert next(records(store))["saved"] is None
     store.close()

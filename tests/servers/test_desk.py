@@ -237,9 +237,9 @@ def test_the_sums_agree_with_the_rows(tools: Any, tmp_path: Path) -> None:
     assert arm["requests"] == 5
     for name in ("prompt_tokens", "completion_tokens", "samples", "samples_cancelled"):
         assert arm[name] == sum(row[name] for row in rows)
-    assert arm["baseline_tokens"] == pytest.approx(sum(row["baseline_cost"] for row in rows))
-    assert arm["compared_tokens"] == pytest.approx(sum(row["compared_cost"] for row in rows))
-    assert arm["saved"] == 1 - arm["compared_tokens"] / arm["baseline_tokens"]
+    assert arm["baseline_cost_tokens"] == pytest.approx(sum(row["baseline_cost"] for row in rows))
+    assert arm["compared_cost_tokens"] == pytest.approx(sum(row["compared_cost"] for row in rows))
+    assert arm["saved"] == 1 - arm["compared_cost_tokens"] / arm["baseline_cost_tokens"]
     assert json.loads(json.dumps(rows)) == rows
 
 

@@ -60,8 +60,8 @@ def _judged(store: Store, since_s: float) -> dict[str, tuple[int, float]]:
 def _sums(values: Sequence[float | None]) -> Json:
     """Sums by name, and what was saved: in money where any was compared in money, else tokens."""
     one: Json = {name: float(v or 0) for name, v in zip(TRAFFIC, values, strict=True)}
-    unit: CostUnit = "usd" if one["baseline_usd"] else "tokens"
-    cost, baseline = one[f"compared_{unit}"], one[f"baseline_{unit}"]
+    unit: CostUnit = "usd" if one["baseline_cost_usd"] else "tokens"
+    cost, baseline = one[f"compared_cost_{unit}"], one[f"baseline_cost_{unit}"]
     one["saved"] = share_saved(cost, baseline) if one["compared"] else None
     one |= {"cost_unit": unit, "compared_cost": cost, "baseline_cost": baseline}
     return one

@@ -21,11 +21,13 @@ TRAFFIC = (
     # for how many of those its cost was estimated, and both costs in either unit.
     "compared",
     "estimated",
-    "compared_usd",
-    "baseline_usd",
-    "compared_tokens",
-    "baseline_tokens",
+    "compared_cost_usd",
+    "baseline_cost_usd",
+    "compared_cost_tokens",
+    "baseline_cost_tokens",
 )
+# Columns of `traffic` that earlier versions still write: this one leaves them at 0.
+RETIRED = ("baseline_tokens", "baselined_tokens")
 BUCKET_S = 10
 
 _FIRST = (
@@ -93,10 +95,10 @@ _EXITS = tuple(
     for name in ("exit", "certificate", "certificate_status")
 )
 
-# What was held against a policy's own maximum goes: nobody would have run that. What is kept
-# instead are both costs of a comparison with the baseline.
+# Both costs of a comparison with the baseline. `baseline_tokens` of requests and the retired
+# columns of traffic told what was held against a policy's own maximum, which nobody would have run:
+# they stay for processes of an earlier version, and nothing reads them.
 _SAVINGS = (
-    "ALTER TABLE requests DROP COLUMN baseline_tokens",
     *(
         f"ALTER TABLE requests ADD COLUMN {name}"
         for name in (
@@ -108,13 +110,11 @@ _SAVINGS = (
             "saving_method {text}",
         )
     ),
-    "ALTER TABLE traffic DROP COLUMN baseline_tokens",
-    "ALTER TABLE traffic DROP COLUMN baselined_tokens",
     *(
         f"ALTER TABLE traffic ADD COLUMN {name} {{real}} NOT NULL DEFAULT 0"
         for name in (
-            "compared", "estimated", "compared_usd", "baseline_usd", "compared_tokens",
-            "baseline_tokens",
+            "compared", "estimated", "compared_cost_usd", "baseline_cost_usd",
+            "compared_cost_tokens", "baseline_cost_tokens",
         )
     ),
 )  # fmt: skip

@@ -23,7 +23,7 @@ from suffice.ledger.rows import (
     Window,
     values_of,
 )
-from suffice.ledger.schema import TRAFFIC
+from suffice.ledger.schema import RETIRED, TRAFFIC
 
 KEYS_VERSION = "keys_version"
 # Batches are remembered this long, so that one whose commit went unanswered is not counted twice.
@@ -36,8 +36,9 @@ _INSERT = {
     for kind, table in TABLES.items()
 }
 _TRAFFIC = (
-    f"INSERT INTO traffic (bucket_s, arm, {', '.join(TRAFFIC)}) "
-    f"VALUES (?, ?, {', '.join('?' * len(TRAFFIC))}) ON CONFLICT (bucket_s, arm) DO UPDATE SET "
+    f"INSERT INTO traffic (bucket_s, arm, {', '.join(TRAFFIC + RETIRED)}) "
+    f"VALUES (?, ?, {', '.join(['?'] * len(TRAFFIC) + ['0'] * len(RETIRED))}) "
+    "ON CONFLICT (bucket_s, arm) DO UPDATE SET "
     + ", ".join(f"{name} = traffic.{name} + excluded.{name}" for name in TRAFFIC)
 )
 _LATENCY = (

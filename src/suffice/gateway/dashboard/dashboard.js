@@ -164,7 +164,7 @@ function drawCosts(state) {
   const { series, total } = state;
   const unit = total.cost_unit, amount = inUnit(unit);
   byId("costs-caption").textContent = `${unit === "usd" ? "USD" : "Weighted tokens"}, of answers compared with the baseline`;
-  const costs = series.map((step) => [step[`compared_${unit}`], step[`baseline_${unit}`]]);
+  const costs = series.map((step) => [step[`compared_cost_${unit}`], step[`baseline_cost_${unit}`]]);
   const most = nice(Math.max(1e-9, ...costs.flat()));
   plot("costs", series, most, amount, ({ drawn, x, y }) => {
     series.forEach((step, place) => {

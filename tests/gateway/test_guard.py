@@ -1,4 +1,4 @@
-"""A certificate in service: named on every outcome, voided by drift, then the safe arm answers."""
+"""A certificate in service: named on every outcome, switched off by an alarm, then the baseline."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from suffice.core.errors import InputError
-from suffice.gateway.arms import Arms
-from suffice.gateway.config import GatewayConfig
 from suffice.gateway.guard import Guard
+from suffice.gateway.monitors import Monitors
 from suffice.gateway.receipt import receipt
-from suffice.gateway.watches import Watches
-from suffice.policies.drift import Monitor
 from suffice.policies.fixed import Single
+from suffice.policies.monitor import Judged, Monitor
 from suffice.policies.registry import parse_policy
 from tests.policies.scripted import FREE_FORM, play
 from tests.policies.test_certified import OPEN, PROOF, SHUT, SUM, ask, certified, says
@@ -25,7 +22,7 @@ MONITORS = (
 
 
 def guard() -> Guard:
-    found = Guard.over(replace(certified(OPEN, SHUT), monitors=MONITORS), Watches())
+    found = Guard.over(replace(certified(OPEN, SHUT), monitors=MONITORS), Monitors())
     assert isinstance(found, Guard)
     return found
 
@@ -33,8 +30,7 @@ def guard() -> Guard:
 def serve(guarded: Guard, script, *, request):
     """Play one request as the gateway does, which tells the monitor how it was settled."""
     played = play(guarded, script, request=request)
-    guarded.observe(played.outcome)
-    return played
+    return played, guarded.observe(played.outcome)
 
 
 def test_receipt_names_the_certificate_and_its_status():
@@ -53,18 +49,32 @@ def test_receipt_names_the_certificate_and_its_status():
     assert (alone["certificate"], alone["exit"]) == (None, None)
 
 
-def test_drift_voids_and_the_safe_arm_takes_over(caplog):
-    watched = guard()
+def test_an_alarm_switches_off_and_the_baseline_takes_over(caplog):
+    guarded = guard()
     for _ in range(60):
-        serve(watched, says(a="4", b="3", big="5"), request=ask(SUM))  # nothing agrees any more
-    assert watched.monitor.void is not None
-    assert caplog.text.count("is void") == 1
-    after = play(watched, says(a="4", b="4", big="5"), request=ask(SUM))
+        serve(guarded, says(a="4", b="3", big="5"), request=ask(SUM))  # nothing agrees any more
+    assert guarded.monitor.alarm is not None
+    assert caplog.text.count("is switched off") == 1
+    after = play(guarded, says(a="4", b="4", big="5"), request=ask(SUM))
     assert (after.answer, after.drawn) == ("5", 1)
     standing = after.outcome.certificate
     assert standing is not None
-    assert (standing.status, standing.reason) == ("void", watched.monitor.void)
+    assert (standing.status, standing.reason) == ("switched off", guarded.monitor.alarm)
     assert after.outcome.exit == "safe"
+
+
+def test_answers_carry_the_baselines_right_before_them():
+    """One stretch for every answer that is not the baseline's; free-form text is not counted."""
+    guarded = guard()
+    agree, not_agree = says(a="4", b="4", big="5"), says(a="4", b="3", big="5")
+    told = [
+        serve(guarded, script, request=request)[1]
+        for script, request in (
+            (not_agree, ask(SUM)), (not_agree, ask(SUM)), (agree, FREE_FORM), (agree, ask(SUM)),
+            (agree, ask(SUM)), (agree, ask(PROOF)), (agree, ask(SUM)),
+        )
+    ]  # fmt: skip
+    assert told == [None, None, None, 2, 0, None, 1]
 
 
 SAFE_ARMS = (
@@ -83,47 +93,34 @@ def over(safe: str, low: float, high: float) -> Guard:
         safe=parse_policy(safe),
         monitors=(Monitor(quantity="stopped", low=low, high=high),),
     )
-    found = Guard.over(policy, Watches())
+    found = Guard.over(policy, Monitors())
     assert isinstance(found, Guard)
     return found
 
 
 @pytest.mark.parametrize("safe", SAFE_ARMS)
-def test_what_the_safe_arm_is_made_of_is_no_early_exit(safe):
-    """Certified where nothing ends early, and nothing does: the safe arm answers every time."""
+def test_what_the_baseline_is_made_of_is_no_early_exit(safe):
+    """Certified where nothing ends early, and nothing does: the baseline answers every time."""
     guarded = over(safe, 0.0, 0.1)
     for _ in range(300):
         serve(guarded, ALIKE, request=ask(PROOF))
-    assert guarded.monitor.void is None
+    assert guarded.monitor.alarm is None
 
 
 @pytest.mark.parametrize("safe", SAFE_ARMS)
-def test_drift_is_seen_whatever_the_safe_arm_is_made_of(safe):
-    """Certified where the cheap arm answers 90 % or more, and now it never agrees."""
+def test_a_change_is_seen_whatever_the_baseline_is_made_of(safe):
+    """Certified where 90 % or more end early, and now the small models never agree."""
     guarded = over(safe, 0.9, 1.0)
     needed = 0
-    while guarded.monitor.void is None and needed < 100:
+    while guarded.monitor.alarm is None and needed < 100:
         serve(guarded, says(a="4", b="3", mid="5", big="5"), request=ask(SUM))
         needed += 1
     assert needed < 20
 
 
-def test_feedback_counts_and_other_policies_pass_through():
-    watched = guard()
-    for _ in range(6):
-        watched.feedback(True)
-    assert watched.monitor.void is not None
-    assert Guard.over(Single(), Watches()) == Single()
-
-
-def test_an_audit_reaches_the_one_certified_policy_in_service():
-    arms, watched = Arms(GatewayConfig()), guard()
-    with pytest.raises(InputError, match="there are 0"):
-        arms.audited(harm=True)
-    arms._tables["careful"] = watched
-    for _ in range(6):
-        arms.audited(harm=True)
-    assert watched.monitor.void is not None
-    arms._tables["other"] = guard()
-    with pytest.raises(InputError, match="there are 2"):
-        arms.check_audit()
+def test_harm_switches_off_and_other_policies_pass_through():
+    guarded = guard()
+    for _ in range(4):
+        guarded.monitor.observe(Judged(harmed=True, helped=False))
+    assert guarded.monitor.alarm is not None
+    assert Guard.over(Single(), Monitors()) == Single()

@@ -201,15 +201,15 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(
             ("old", 1.0, "/v1/chat/completions", "answered", 0, 1, 0.5),
         )
         with pytest.raises(LedgerError):
-            old.database.execute("SELECT * FROM watches")
+            old.database.execute("SELECT * FROM monitors")
         old.close()
     store = Store(url)
     assert version_of(store.database) == VERSION
-    batch = Batch(id="b", at_s=2.0, watches={"c": {0: 1.5, 3: -2.0}}, voided={"c": "drift"})
-    assert store.write(batch).watches == {"c": {0: 1.5, 3: -2.0}}
-    again = Batch(id="d", at_s=3.0, watches={"c": {0: -0.5}}, voided={"c": "another reason"})
+    batch = Batch(id="b", at_s=2.0, monitors={"c": {0: 1.5, 3: -2.0}}, alarms={"c": "drift"})
+    assert store.write(batch).monitors == {"c": {0: 1.5, 3: -2.0}}
+    again = Batch(id="d", at_s=3.0, monitors={"c": {0: -0.5}}, alarms={"c": "another reason"})
     told = store.write(again)
-    assert (told.watches, told.voided) == ({"c": {0: 1.0, 3: -2.0}}, {"c": "drift"})
+    assert (told.monitors, told.alarms) == ({"c": {0: 1.0, 3: -2.0}}, {"c": "drift"})
     assert told.shared["lambda"] == 0.5
     assert queries.counts(store)["requests"] == 1
     store.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,20 +34,25 @@ def policy_table(
     cheap: str,
     safe: str,
     *,
-    model: str,
-    most_harm: float = 0.02,
+    model: str | tuple[str, ...],
+    loss: Literal["drop", "harm"] = "harm",
+    most_differ: float | None = None,
     stopped: float = 0.9,
     **changed: Any,
 ) -> dict[str, Any]:
-    """The table of a policy whose cheap answers always stand; only harm is watched.
+    """The table of a policy whose option's answers always stand, certified to lose 2 points.
 
-    `changed` fields take the place of the file's own.
+    Monitored are the loss and, with `most_differ`, how often the two answers differ. `changed`
+    fields take the place of the file's own.
     """
+    watched = [MonitorTable(quantity=loss, low=-1.0 if loss == "drop" else 0.0, high=0.02)]
+    if most_differ is not None:
+        watched.append(MonitorTable(quantity="differ", low=0.0, high=most_differ))
     head = HeadTable(words=(0.0,) * WORDS, dense=(0.0,) * DENSE, intercept=3.0)
     file = PolicyFile(
         option=cheap,
         baseline=safe,
-        models=(model,),
+        models=(model,) if isinstance(model, str) else model,
         about=About(),
         certificate=Certificate(
             id="",
@@ -57,7 +62,7 @@ def policy_table(
                 certify_questions=100, plays=1, seed=0, tries=1,
             ),
             target=Target(
-                max_drop=0.01, confidence=0.95, loss="harm", method="fst", test="binomial",
+                max_drop=0.02, confidence=0.95, loss=loss, method="fst", test="binomial",
                 scope="overall",
             ),
             tested=TESTED,
@@ -74,7 +79,7 @@ def policy_table(
         groups=(
             Group(accept=0.5, centroid=(1.0,) * WORDS, fit_questions=100, tested=TESTED),
         ),
-        monitors=(MonitorTable(quantity="harm", low=0.0, high=most_harm),),
+        monitors=tuple(watched),
         predictor=PredictorTable(
             idf=tuple(np.ones(WORDS).tolist()), mean=(0.0,) * DENSE, scale=(1.0,) * DENSE,
             right=head, rescue=head,

@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from suffice.gateway.console import MAX_FEEDBACK_BYTES
 from suffice.gateway.desk import Desk
+from suffice.gateway.feedback import MOST_BYTES
 from suffice.gateway.sections import LedgerConfig
 from suffice.testing.fake_engine import FakeEngine, Reply
 from tests.servers.conftest import config_for, serving
@@ -83,7 +83,7 @@ def completion_bodies(model: str) -> Iterator[dict[str, Any]]:
 
 def feedback_bodies(request_id: str) -> Iterator[dict[str, Any]]:
     base = {"request_id": request_id, "correct": True}
-    for name in (*base, "score", "harmed", "source", "comment", "unheard_of"):
+    for name in (*base, "score", "harmed", "baseline_correct", "source", "comment", "unheard_of"):
         yield base | {name: PLACE}
 
 
@@ -101,7 +101,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]
 
 
 def refused(path: str, data: bytes) -> int:
-    return 413 if path == "/v1/feedback" and len(data) > MAX_FEEDBACK_BYTES else 400
+    return 413 if path == "/v1/feedback" and len(data) > MOST_BYTES else 400
 
 
 def check(gateway: httpx2.Client, path: str, body: dict[str, Any], nasty: str) -> None:

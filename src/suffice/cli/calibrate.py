@@ -131,6 +131,7 @@ def calibrate(
     --price large=1/2 traces.parquet --out policy.json[/bold], then
     [bold]suffice serve --policy policy.json[/bold].
     """
+    from suffice.core.quantities import parse_share
     from suffice.evals.trace_files import read_traces
     from suffice.recipes.calibrate.config import CalibrateConfig
     from suffice.recipes.calibrate.output import write_calibration
@@ -147,8 +148,8 @@ def calibrate(
         "scope": one_of("--scope", scope, ("overall", "group")),
     }
     config = CalibrateConfig(
-        max_drop=share("--max-drop", max_drop),
-        confidence=share("--confidence", confidence),
+        max_drop=parse_share(max_drop, what="--max-drop"),
+        confidence=parse_share(confidence, what="--confidence"),
         baseline=baseline or safe_arm,
         options=tuple(option or cheap or ()),
         large=large or strong,
@@ -236,17 +237,6 @@ def show(file: PolicyFile) -> None:
     for row in group_rows(file):
         table.add_row(*row)
     console.print(table)
-
-
-def share(option: str, text: str) -> float:
-    """A share written as 1% or 0.01."""
-    from suffice.core.errors import InputError
-
-    try:
-        number = float(text.strip().removesuffix("%"))
-    except ValueError:
-        raise InputError(f"{option} {text!r} is no share: write 1% or 0.01") from None
-    return number / 100.0 if text.strip().endswith("%") else number
 
 
 def one_of(option: str, text: str, known: tuple[str, ...]) -> str:

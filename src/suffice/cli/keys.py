@@ -31,6 +31,9 @@ def add(
     admin: Annotated[
         bool, typer.Option("--admin", help="May see the dashboard, metrics and all feedback.")
     ] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="May judge answers under a certificate.")
+    ] = False,
     requests_per_minute: Annotated[
         int | None, typer.Option("--requests-per-minute", show_default=False)
     ] = None,
@@ -69,7 +72,7 @@ def add(
         budget_usd=budget_usd,
         budget_window=cast(BudgetWindow, window),
     )
-    key, text = make_key(name, admin=admin, limits=limits)
+    key, text = make_key(name, admin=admin, audit=audit, limits=limits)
     store = Store(ledger or default_url())
     try:
         first = not load_ring(store)
@@ -77,7 +80,8 @@ def add(
     finally:
         store.close()
     if as_json:
-        typer.echo(json.dumps({"id": key.id, "name": key.name, "admin": admin, "key": text}))
+        made = {"id": key.id, "name": key.name, "admin": admin, "audit": audit, "key": text}
+        typer.echo(json.dumps(made))
         return
     typer.echo(text)
     typer.echo(f"key {key.id} of {key.name}: shown this once, only its hash is kept", err=True)
@@ -118,6 +122,7 @@ def _row(key: Any, meter: Any) -> dict[str, Any]:
         "id": key.id,
         "name": key.name,
         "admin": key.admin,
+        "audit": key.audit,
         "created_s": key.created_s,
         "revoked_s": key.revoked_s,
         "requests_per_minute": limits.requests_per_minute,
@@ -151,7 +156,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_row(
             row["id"],
             row["name"]
-            + (" (admin)" if row["admin"] else "")
+            + (" (admin)" if row["admin"] else " (audit)" if row["audit"] else "")
             + (" [red]revoked[/red]" if row["revoked_s"] else ""),
             time.strftime("%Y-%m-%d", time.gmtime(row["created_s"])),
             ", ".join(rates) or "no limit",

@@ -157,6 +157,62 @@ def export(
     typer.echo(f"{count} requests written to {out}")
 
 
+@ledger.command("audits")
+def audits(
+    waiting: Annotated[
+        bool,
+        typer.Option("--waiting", help="Answers that differ from the baseline's, not yet judged."),
+    ] = False,
+    since: Since = None,
+    ledger: Ledger = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the gateway's audits of certified answers found and cost, by certificate.
+
+    Example: [bold]suffice ledger audits --waiting[/bold]
+    """
+    from suffice.ledger import audits as kept
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import open_existing
+
+    store = open_existing(ledger or default_url())
+    try:
+        began_s = _began_s(since)
+        ask = kept.waiting if waiting else kept.audits_since
+        found = ask(store, began_s)
+    finally:
+        store.close()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    elif waiting:
+        for one in found:
+            typer.echo(f"{one['request_id']}  {one['certificate']}  {_utc(one['at_s'])}")
+    else:
+        _print_audits(found)
+
+
+def _utc(at_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_s))
+
+
+def _print_audits(found: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffice.core.quantities import format_count
+
+    table = Table(box=None, pad_edge=False)
+    counts = ("compared", "differ", "waiting", "judged", "harmed", "helped", "failed")
+    table.add_column("certificate", no_wrap=True)
+    for name in (*counts, "tokens", "USD"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        tokens = format_count(one["prompt_tokens"] + one["completion_tokens"])
+        usd = "-" if one["usd"] is None else f"{one['usd']:.3g}"
+        table.add_row(one["certificate"], *(str(one[name]) for name in counts), tokens, usd)
+    Console().print(table)
+
+
 @ledger.command("prune")
 def prune(
     older_than: Annotated[str, typer.Option("--older-than", help="Age of what goes: 90d, 12h …")],

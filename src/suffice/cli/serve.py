@@ -93,6 +93,15 @@ def serve(
     ] = None,
     price: PriceOption = None,
     baseline: BaselineOption = None,
+    audit_share: Annotated[
+        str | None,
+        typer.Option(
+            "--audit-share",
+            help="Share of the answers under a certificate that the baseline gives too, in the "
+            "background and at your cost, so that the certificate is checked while it runs: 1%.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
     """Serve OpenAI's API, spending just enough per request. Without an upstream it serves
@@ -102,6 +111,7 @@ def serve(
     adaptive_consistency --answer-format number[/bold]
     """  # fmt: skip
     from suffice.core.errors import InputError, MissingExtra
+    from suffice.core.quantities import parse_share
 
     try:
         from suffice.gateway.arms import Arms
@@ -117,6 +127,7 @@ def serve(
         settings_of, config, upstream=upstream, policy=policy, model=model,
         answer_format=answer_format, scorer=scorer, host=host, port=port, workers=workers,
         ledger=ledger, price=price, baseline=baseline,
+        audit_share=None if audit_share is None else parse_share(audit_share, what="--audit-share"),
     )  # fmt: skip
     settings = read()
     Arms(settings)  # what options got wrong is said before anything is opened

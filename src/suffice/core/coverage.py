@@ -11,11 +11,14 @@ from typing import Literal, get_args
 
 # accepted  ended early because it was sure enough: an earlier step of a cascade, a settled vote
 # hopeless  ended early because more would hardly have helped
-# safe      the last step answered, or a vote ran to its cap: nothing was left out
-Exit = Literal["accepted", "hopeless", "safe"]
+# last      of a certified rule: its own last step answered, which is not the baseline (a model that
+#           unsettled votes are handed to, a vote whose cap is below the baseline's)
+# safe      the last step answered, or a vote ran to its cap: nothing was left out; of a certified
+#           rule: the baseline itself answered
+Exit = Literal["accepted", "hopeless", "last", "safe"]
 EARLY: frozenset[Exit] = frozenset({"accepted", "hopeless"})
 
-CertificateStatus = Literal["valid", "void", "not covered"]
+CertificateStatus = Literal["valid", "switched off", "not covered"]
 
 # What a request can differ in from those that a certificate is about; `cascade`: the certified
 # policy was one step of another.
@@ -49,13 +52,12 @@ NOT_COVERED: tuple[NotCovered, ...] = get_args(NotCovered)
 class Coverage:
     """A certificate, and whether it covers an answer.
 
-    valid        it covers the answer
-    void         a monitor raised the alarm: the baseline answers
-    not covered  it is not about requests like this one: the baseline answers, or what the budget
-                 left
+    valid         it covers the answer
+    switched off  a monitor raised the alarm: the baseline answers
+    not covered   it is not about requests like this one: the baseline answers
     """
 
     id: str
     status: CertificateStatus
     not_covered: NotCovered | None = None  # what the request differs in
-    reason: str = ""  # for people: why it is void, or why the request is not covered
+    reason: str = ""  # for people: what the alarm was, or why the request is not covered

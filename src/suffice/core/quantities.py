@@ -33,6 +33,18 @@ def parse_integer(text: str, *, what: str = "number") -> int:
     return int(value)
 
 
+def parse_share(text: str, *, what: str = "share") -> float:
+    """A share from 0 to 1, written as `1%` or `0.01`."""
+    try:
+        number = float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise InputError(f"{what} {text!r} is no share: write 1% or 0.01") from None
+    share = number / 100.0 if text.strip().endswith("%") else number
+    if not 0.0 <= share <= 1.0:
+        raise InputError(f"{what} must lie between 0 and 1 (or 100%), got {text!r}")
+    return share
+
+
 def parse_duration(text: str, *, what: str = "duration") -> float:
     """Seconds behind `90s`, `30m`, `2h`, `1d`, or a bare number of seconds."""
     match = _NUMBER.match(text)

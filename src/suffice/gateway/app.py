@@ -36,9 +36,9 @@ from suffice.gateway.endpoints import (
     endpoint_of,
 )
 from suffice.gateway.errors import error_response
+from suffice.gateway.monitors import Monitors
 from suffice.gateway.openapi import description
 from suffice.gateway.safe_headers import without_sniffing
-from suffice.gateway.watches import Watches
 
 logger = logging.getLogger("suffice.gateway")
 
@@ -182,11 +182,11 @@ class Gateway:
         self._closing: set[asyncio.Task[None]] = set()
         self._states: tuple[float, dict[str, str]] = (0.0, {})
         self._asking = asyncio.Lock()
-        self._watches = Watches()
-        service = Service(config, self._pool(config), self._watches)
+        self._monitors = Monitors()
+        service = Service(config, self._pool(config), self._monitors)
         self.completions = Completions(service, hooks, self.ending)
         for hook in self._hooks:
-            hook.share(self._watches)
+            hook.share(self._monitors)
 
     @property
     def service(self) -> Service:
@@ -201,7 +201,7 @@ class Gateway:
         before = self.service.config
         same = _of_pool(config) == _of_pool(before)
         pool = self.service.pool if same else self._pool(config)
-        old, self.completions.service = self.service, Service(config, pool, self._watches)
+        old, self.completions.service = self.service, Service(config, pool, self._monitors)
         if not same:
             self._retire(old)
         for hook in self._hooks:
@@ -225,7 +225,8 @@ class Gateway:
             await asyncio.sleep(UNUSED_S)
 
     async def aclose(self) -> None:
-        """Close every upstream."""
+        """Break off audits, and close every upstream."""
+        await self.completions.auditor.aclose()
         for task in tuple(self._closing):
             task.cancel()
         for service in (*self._old, self.service):

@@ -27,9 +27,9 @@ from suffice.executors.live import Extract
 from suffice.executors.scorer import load_scorer
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.guard import Guard
+from suffice.gateway.monitors import Monitors
 from suffice.gateway.patterns import check_answer_format, extractor_of
 from suffice.gateway.protocol import SufficeFields
-from suffice.gateway.watches import Watches
 from suffice.policies.auto import Auto
 from suffice.policies.fixed import Single
 from suffice.policies.models import models_of
@@ -58,16 +58,16 @@ class Arms:
 
     plain: AnyPolicy = Single()
 
-    def __init__(self, config: GatewayConfig, watches: Watches | None = None) -> None:
+    def __init__(self, config: GatewayConfig, monitors: Monitors | None = None) -> None:
         self._config = config
-        watches = watches or Watches()
+        monitors = monitors or Monitors()
         # Policies are immutable, and the same few are asked for again and again.
         self._parsed = lru_cache(maxsize=256)(parse_policy)
         self.score = None
         if config.scorer is not None:
             self.score = _checked("scorer", load_scorer, config.scorer)
         self._tables = {
-            name: Guard.over(_checked(f"policies.{name}", build_policy, table), watches)
+            name: Guard.over(_checked(f"policies.{name}", build_policy, table), monitors)
             for name, table in config.policies.items()
         }
         if config.answer_format is not None:
@@ -76,23 +76,6 @@ class Arms:
         self._default = None
         if default is not None and default != BYPASS:
             self._default = _checked("policy", self._named, default)
-
-    def check_audit(self) -> None:
-        """Raise InputError unless exactly one certified policy can be meant by an audit."""
-        count = len(self._guards())
-        if count != 1:
-            raise InputError(
-                f"harmed: an audit is of the certified policy in service, and there are {count}"
-            )
-
-    def audited(self, harm: bool) -> None:
-        """Tell the certified policy's watch what an audit of one of its answers found."""
-        self.check_audit()
-        self._guards()[0].feedback(harm)
-
-    def _guards(self) -> list[Guard]:
-        found = [*self._tables.values(), self._default]
-        return list({id(policy): policy for policy in found if isinstance(policy, Guard)}.values())
 
     def named(self) -> list[tuple[str, AnyPolicy]]:
         """The operator's policies by name, the one for all requests included."""

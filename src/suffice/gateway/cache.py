@@ -43,10 +43,10 @@ class AnswerCache:
         self.size_bytes = 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
 
-    def key_of(self, call: Call, *, void: bool = False) -> bytes | None:
+    def key_of(self, call: Call, *, switched_off: bool = False) -> bytes | None:
         """What stands for the request; None if it must not be cached.
 
-        `void`: its certificate no longer holds, and what was answered while it did is not for it.
+        `switched_off`: what was answered while its certificate held is not for it.
         """
         if self.config.max_bytes <= 0:
             return None
@@ -56,7 +56,7 @@ class AnswerCache:
             return None
         fields: dict[str, Any] = {k: v for k, v in call.value.items() if k not in _IGNORED}
         text = orjson.dumps(
-            [call.path, call.principal, call.arm, call.target, void, fields],
+            [call.path, call.principal, call.arm, call.target, switched_off, fields],
             option=orjson.OPT_SORT_KEYS,
         )
         return hashlib.blake2b(text, digest_size=16).digest()

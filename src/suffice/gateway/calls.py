@@ -7,6 +7,7 @@ A hook sees a call in this order; whatever it raises (a `SufficeError`) becomes 
     happened    an event of the executor, one sample's    live views
     began       the first byte of the answer left         latency
     ended       always, exactly once, whatever happened   ledger, metrics, logs
+    audited     later: the baseline has answered it too   ledger, metrics
 
 `happened`, `began` and `ended` are called on the response path and must not block or raise.
 """
@@ -24,11 +25,12 @@ from starlette.routing import BaseRoute
 from suffice.core.completions import Budget, Outcome, Usage
 from suffice.executors.live import Event
 from suffice.gateway.endpoints import Endpoint
+from suffice.ledger.rows import AuditRow
 
 if TYPE_CHECKING:
     from suffice.gateway.config import GatewayConfig
+    from suffice.gateway.monitors import Monitors
     from suffice.gateway.openapi import Described
-    from suffice.gateway.watches import Watches
 
 
 # Identifiers are unique, not secret: a generator that was seeded by the system is enough.
@@ -67,6 +69,9 @@ class Call:
     error: str | None = None  # code of the error object that was sent, also inside a stream
     complete: bool = False  # the answer was sent to its end
     left: bool = False  # the client went away before the answer, or the error, was sent whole
+    # Answers of the baseline under the same certificate right before this one; None: the baseline
+    # gave this one too, or no certificate covers it.
+    zeros: int | None = None
     outcomes: list[Outcome] = field(default_factory=list)  # one per choice, where a policy ran
     usage: Usage | None = None  # all samples of all choices; bypass: if the upstream told
     usage_refused: bool = False  # the upstream told a usage that cannot be
@@ -123,8 +128,8 @@ class Hook:
         """Why `/ready` has to say no; None if nothing speaks against it."""
         return None
 
-    def share(self, watches: Watches) -> None:
-        """The gateway is made: these are the certificates that it watches, now and later."""
+    def share(self, monitors: Monitors) -> None:
+        """The gateway is made: these are the monitors of its certificates, now and later."""
 
     def apply(self, config: GatewayConfig) -> None:
         """The settings were read anew; calls in flight end by the old ones."""
@@ -144,6 +149,14 @@ class Hook:
 
     def began(self, call: Call) -> None:
         """The answer's first byte is on its way."""
+
+    async def audited(self, row: AuditRow) -> bool:
+        """An audit is over: keep it. Whether the answer had been judged before.
+
+        Raises LedgerError if it cannot be kept; it then counts for nothing.
+        """
+        del row
+        return False
 
     def ended(self, call: Call) -> None:
         """The call is over: answered, failed, refused or left by its client."""

@@ -238,6 +238,12 @@ class SharedSettings:
         str | None,
         About("verifier for best_of_n, as module:function", example="my_package.verify:score"),
     ] = None
+    audit_share: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        About("share of the answers under a certificate that the baseline gives too, e.g. 0.01"),
+    ] = 0.0
     keep_alive_s: Annotated[
         float, Gt(0), About("between two comments of a stream that has nothing to send yet")
     ] = 5.0

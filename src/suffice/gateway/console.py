@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from suffice.core.errors import InputError, SufficeError
 from suffice.core.version import __version__
-from suffice.gateway.arms import Arms
 from suffice.gateway.desk import Desk
 from suffice.gateway.doors import visitor_of
-from suffice.gateway.errors import BodyTooLarge, Refusal, error_response
+from suffice.gateway.errors import error_response
+from suffice.gateway.feedback import Feedback, Judgement
 from suffice.gateway.metrics import CONTENT_TYPE, exposition
 from suffice.gateway.openapi import Described, errors, get, get_text, reference, schemas_of
-from suffice.gateway.request_body import read_body
 from suffice.gateway.tally import merged
-from suffice.ledger import queries
+from suffice.ledger import audits, queries
 from suffice.ledger.database import LedgerError
-from suffice.ledger.keys import Key
-from suffice.ledger.rows import FeedbackRow
 
-MAX_FEEDBACK_BYTES = 16 * 2**10
-ACKNOWLEDGE_S = 5.0
 # Processes that said nothing for this long are not live any more; their counters still count.
 LIVE_S = 5.0
 RECENT = 40
@@ -64,7 +57,7 @@ def routes(desk: Desk) -> Sequence[BaseRoute]:
     """Everything that a desk adds to the gateway."""
     console = Console(desk)
     return (
-        Route("/v1/feedback", _guarded(console.feedback), methods=["POST"]),
+        Route("/v1/feedback", _guarded(Feedback(desk)), methods=["POST"]),
         Route("/metrics", _guarded(console.metrics), methods=["GET"]),
         Route("/admin/state", _guarded(console.state), methods=["GET"]),
         *(Route(path, _page(*found), methods=["GET"]) for path, found in _PAGES.items()),
@@ -87,7 +80,7 @@ def described() -> Described:
                 "description": "written",
                 "content": {"application/json": {"schema": {"type": "object"}}},
             },
-            **errors("400", "401", "403", "404", "408", "413", "503"),
+            **errors("400", "401", "403", "404", "408", "409", "413", "429", "503"),
         },
     }  # fmt: skip
     state = get(None, "what the dashboard shows", "400", "401", "403") | {"parameters": [span]}
@@ -125,78 +118,11 @@ def _page(name: str, media_type: str) -> Handler:
     return page
 
 
-class Judgement(BaseModel):
-    """The body of `/v1/feedback`: `correct`, or a `score` in [0, 1].
-
-    `harmed` is an audit of a certified answer: it was wrong and the safe arm's right, or not.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    request_id: str = Field(max_length=100, pattern=r"^[A-Za-z0-9_-]+$")
-    correct: bool | None = None
-    score: float | None = Field(default=None, ge=0, le=1)
-    harmed: bool | None = None
-    source: str | None = Field(default=None, max_length=60)
-    comment: str | None = Field(default=None, max_length=2000)
-
-
 class Console:
     """The handlers of one desk's routes."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-
-    # --- feedback
-
-    async def feedback(self, request: Request) -> Response:
-        """`POST /v1/feedback`: attach a judgement to a request; answered when it is on disk."""
-        key = self._desk.doors.enter(visitor_of(request.scope["headers"]))
-        judged = _judgement(await _body(request))
-        if judged.harmed is not None:
-            _arms(request).check_audit()
-        await self._check_owner(judged.request_id, key)
-        score = judged.score if judged.score is not None else float(bool(judged.correct))
-        desk = self._desk
-        row = FeedbackRow(
-            id=f"fb-{secrets.token_hex(8)}",
-            request_id=judged.request_id,
-            at_s=time.time(),
-            score=score,
-            key_id=None if key is None else key.id,
-            source=judged.source,
-            # Whoever wrote a comment meant it to be kept, but not what the rules take out.
-            comment=None if judged.comment is None else desk.redacted(judged.comment),
-        )
-        done = asyncio.wrap_future(desk.writer.put_now(lambda: row))
-        try:
-            await asyncio.wait_for(done, ACKNOWLEDGE_S)
-        except (TimeoutError, LedgerError):
-            raise Refusal(
-                "the ledger cannot be written now", status=503, code="ledger_unavailable",
-                kind="server_error", retry_after_s=ACKNOWLEDGE_S,
-            ) from None  # fmt: skip
-        if judged.harmed is not None:
-            _arms(request).audited(judged.harmed)
-        desk.tally.add(("feedback", "verdict", "right" if score >= 0.5 else "wrong"))
-        return JSONResponse({"id": row.id, "object": "feedback", "request_id": row.request_id})
-
-    async def _check_owner(self, request_id: str, key: Key | None) -> None:
-        for attempt in range(2):
-            known, owner = await asyncio.to_thread(self._desk.reader.owner_of, request_id)
-            if known:
-                break
-            if attempt == 0:  # it may be on its way to the ledger
-                await asyncio.sleep(self._desk.config.ledger.flush_s + 0.2)
-        else:
-            raise Refusal(
-                f"no request {request_id!r} is in the ledger: give the x-request-id of an answer",
-                status=404, code="request_not_found",
-            )  # fmt: skip
-        if key is not None and not key.admin and owner != key.id:
-            raise Refusal(
-                "this request was made with another key", status=403, code="not_your_request",
-                kind="permission_error",
-            )  # fmt: skip
 
     # --- metrics
 
@@ -221,8 +147,10 @@ class Console:
             "ledger_dropped_requests": sum(s["ledger"]["dropped"] for s in states),
             "ledger_flush_seconds": desk.writer.health.flush_s,
         } | {
-            ("certificate_void", "certificate", watch.certificate): float(watch.void is not None)
-            for watch in desk.watches
+            ("certificate_switched_off", "certificate", each.certificate): float(
+                each.alarm is not None
+            )
+            for each in desk.monitors
         }
 
     async def _states(self) -> list[dict[str, Any]]:
@@ -265,6 +193,7 @@ class Console:
             "processes": len(states),
             "running": sum(state["running"] for state in states),
             "lambda": desk.price(),
+            "certificates": [monitor.shown() for monitor in desk.monitors],
             "lambda_steered": desk.price_of_auto.steered,
             "spend_target": desk.config.auto.spend_target,
             "live": sorted(
@@ -298,35 +227,8 @@ class Console:
             "certificates": queries.certificates_since(reader, now_s - length_s),
             "keys": queries.keys_since(reader, now_s - length_s) if self._desk.doors.ring else [],
             "recent": queries.recent(reader, RECENT),
+            "audits": audits.audits_since(reader, now_s - length_s),
         }
-
-
-async def _body(request: Request) -> bytes:
-    gateway = request.app.state.gateway
-    try:
-        return await read_body(
-            request.receive, request.scope, most_bytes=MAX_FEEDBACK_BYTES,
-            limit_s=gateway.service.config.traffic.body_s, ending=gateway.ending,
-        )  # fmt: skip
-    except BodyTooLarge:
-        raise BodyTooLarge(f"feedback is at most {MAX_FEEDBACK_BYTES} bytes") from None
-
-
-def _judgement(body: bytes) -> Judgement:
-    try:
-        judged = Judgement.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "body"
-        raise InputError(f"{where}: {first['msg']}") from None
-    if (judged.correct is None) == (judged.score is None):
-        raise InputError("feedback: give either correct (true or false) or a score from 0 to 1")
-    return judged
-
-
-def _arms(request: Request) -> Arms:
-    arms: Arms = request.app.state.gateway.service.arms
-    return arms
 
 
 async def _upstreams(request: Request) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The desk at the door: checks who comes in, watches what goes on, writes down how it ended.
+"""The desk at the door: checks who comes in, sees what goes on, writes down how it ended.
 
 On the response path it looks a key up, adds to a few dictionaries and appends to a queue; rows,
 sums, log lines and spans are made by the ledger's thread.
@@ -37,16 +37,17 @@ from suffice.gateway.errors import Refusal
 from suffice.gateway.journal import log_request
 from suffice.gateway.lambda_price import NAME as LAMBDA
 from suffice.gateway.lambda_price import LambdaPrice
+from suffice.gateway.monitors import Monitors
 from suffice.gateway.openapi import Described
 from suffice.gateway.races import Race
 from suffice.gateway.sections import NO_LEDGER
 from suffice.gateway.spans import OtelSpans, Spans, new_trace_id, parse_parent
 from suffice.gateway.tally import Tally
-from suffice.gateway.watches import Watches
+from suffice.ledger import audits
 from suffice.ledger.keys import Key, load_ring
 from suffice.ledger.meter import Meter
 from suffice.ledger.redact import Redactor
-from suffice.ledger.rows import Batch, Entry, TextRow, Told, UsageSource
+from suffice.ledger.rows import AuditRow, Batch, Entry, TextRow, Told, UsageSource
 from suffice.ledger.shared import SharedNumbers
 from suffice.ledger.store import Store
 from suffice.ledger.writer import Writer
@@ -93,7 +94,7 @@ class Desk(Hook):
         self.meter = Meter()
         self.numbers = SharedNumbers()
         self.price_of_auto = LambdaPrice(config.auto, self.numbers)
-        self.watches = Watches()
+        self.monitors = Monitors()
         self.doors = Doors(
             required=config.keys.required,
             local=config.host in LOOPBACK,
@@ -159,11 +160,11 @@ class Desk(Hook):
 
         return described()
 
-    def share(self, watches: Watches) -> None:
+    def share(self, monitors: Monitors) -> None:
         """Exchange what certificates have seen with other processes, and hear it at once."""
-        self.watches = watches
-        wanted: dict[str, dict[int, float]] = {watch.certificate: {} for watch in watches}
-        self.told(self.store.write(Batch(id="", at_s=0.0, watches=wanted)))
+        self.monitors = monitors
+        wanted: dict[str, dict[int, float]] = {each.certificate: {} for each in monitors}
+        self.told(self.store.write(Batch(id="", at_s=0.0, monitors=wanted)))
 
     def not_ready(self) -> str | None:
         """A full ledger that must not lose anything."""
@@ -234,6 +235,16 @@ class Desk(Hook):
         if race is None:
             race = call.notes["race"] = Race()
         race.see(choice, event)
+
+    async def audited(self, row: AuditRow) -> bool:
+        """Keep an audit, with its cost; no key pays for it."""
+        result = "failed" if row.differs is None else "differ" if row.differs else "same"
+        self.tally.add(("audits", "result", result))
+        self.tally.add(("audit_tokens", "kind", "prompt"), row.prompt_tokens)
+        self.tally.add(("audit_tokens", "kind", "completion"), row.completion_tokens)
+        if row.usd:
+            self.tally.add(("audit_usd",), row.usd)
+        return await asyncio.to_thread(audits.compare, self.reader, row)
 
     def ended(self, call: Call) -> None:
         """Settle with the key and queue the rows."""
@@ -321,13 +332,13 @@ class Desk(Hook):
         self.tally.fill(batch)
         batch.used, batch.watched = self.meter.take()
         batch.moved = self.numbers.take()
-        for watch in self.watches:
-            batch.watches[watch.certificate], void = watch.take()
-            if void is not None:
-                batch.voided[watch.certificate] = void
-            if watch.promise is not None and watch.certificate not in self._promised:
-                batch.promises[watch.certificate] = watch.promise
-                self._promised.add(watch.certificate)
+        for monitor in self.monitors:
+            batch.monitors[monitor.certificate], alarm = monitor.take()
+            if alarm is not None:
+                batch.alarms[monitor.certificate] = alarm
+            if monitor.promise is not None and monitor.certificate not in self._promised:
+                batch.promises[monitor.certificate] = monitor.promise
+                self._promised.add(monitor.certificate)
         # Nobody should go on showing calls that are over, not even for the usual second.
         over = self._shown_busy and not self.live
         if self.in_memory or (batch.at_s - self._published[0] < PUBLISH_S and not over):
@@ -343,7 +354,7 @@ class Desk(Hook):
         """Totals over all processes."""
         self.meter.told(told.used)
         self.numbers.told(told.shared)
-        self.watches.told(told)
+        self.monitors.told(told)
         if told.keys_version != self._keys_version:
             self.doors.ring = load_ring(self.store)
             self._keys_version = told.keys_version

@@ -102,6 +102,19 @@ class Doors:
                 status=403, code="needs_admin_key", kind="permission_error",
             )  # fmt: skip
 
+    def check_auditor(self, key: Key | None) -> None:
+        """Only an admin or audit key may, or anyone on a loopback without keys. Raises Refusal."""
+        if key is not None and not (key.admin or key.audit):
+            raise Refusal(
+                f"key {key.name!r} may not audit: suffice keys add NAME --audit", status=403,
+                code="not_an_auditor", kind="permission_error",
+            )  # fmt: skip
+        if key is None and not self._local:
+            raise Refusal(
+                "without keys audits are taken on loopback only: suffice keys add NAME --audit",
+                status=403, code="needs_audit_key", kind="permission_error",
+            )  # fmt: skip
+
     def _check_origin(self, visitor: Visitor) -> None:
         """Without keys, a web page in the user's browser must not be able to spend their tokens.
 
@@ -134,7 +147,15 @@ def _name_of(url: str) -> str | None:
 
 def admit(meter: Meter, key: Key) -> None:
     """Count a request of `key` in. Raises Refusal with an honest Retry-After."""
-    spent: Spent | None = meter.admit(key)
+    _refuse(meter.admit(key))
+
+
+def admit_judgement(meter: Meter, key: Key) -> None:
+    """Count a call of `key` that draws no tokens. Raises Refusal with an honest Retry-After."""
+    _refuse(meter.admit_free(key))
+
+
+def _refuse(spent: Spent | None) -> None:
     if spent is None:
         return
     hint = "" if spent.retry_after_s is None else f"; try again in {spent.retry_after_s} s"

@@ -25,10 +25,11 @@ from suffice.core.completions import Budget, CostModel, Outcome, Usage
 from suffice.core.errors import InputError, SufficeError
 from suffice.core.requests import Request
 from suffice.executors.baseline import compare
-from suffice.executors.live import Settled
+from suffice.executors.live import Event, Settled
 from suffice.gateway.answer import Job, frames, outcomes, tighter
 from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.attended import Ending, stopping
+from suffice.gateway.audits import Audit, Auditor
 from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
 from suffice.gateway.bypass import Outgoing, outgoing, pass_through
 from suffice.gateway.cache import AnswerCache
@@ -36,8 +37,9 @@ from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.conversation import affinity_of
 from suffice.gateway.endpoints import CHAT, endpoint_of, query_upstream
-from suffice.gateway.guard import Guard, is_void
+from suffice.gateway.guard import Guard, is_switched_off
 from suffice.gateway.headers import REQUEST_ID, HeaderLists, request_id_of
+from suffice.gateway.monitors import Monitors
 from suffice.gateway.multipart import is_form
 from suffice.gateway.passed_on import not_served, understand
 from suffice.gateway.protocol import (
@@ -52,7 +54,6 @@ from suffice.gateway.receipt import header_text, headers
 from suffice.gateway.render import Renderer
 from suffice.gateway.stream import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.traffic import Places
-from suffice.gateway.watches import Watches
 from suffice.policies.models import models_of
 from suffice.throughput.pricing import OwnModel, cost_model
 
@@ -62,10 +63,10 @@ logger = logging.getLogger("suffice.gateway")
 class Service:
     """What all calls share; a reload puts another one in its place."""
 
-    def __init__(self, config: GatewayConfig, pool: BackendPool, watches: Watches) -> None:
+    def __init__(self, config: GatewayConfig, pool: BackendPool, monitors: Monitors) -> None:
         self.config = config
         self.pool = pool
-        self.arms = Arms(config, watches)
+        self.arms = Arms(config, monitors)
         self.baselines = Baselines(config)
         self.lengths = Lengths()
         self.headers = HeaderLists.of(config.headers)
@@ -112,6 +113,7 @@ class Completions:
 
     def __init__(self, service: Service, hooks: Sequence[Hook], ending: Ending) -> None:
         self.service = service
+        self.auditor = Auditor(hooks)
         self._hooks = tuple(hooks)
         self._ending = ending
 
@@ -183,7 +185,7 @@ class Completions:
         arm = await self._understand(service, call)
         for hook in self._hooks:
             await hook.authorize(call)
-        key = service.cache.key_of(call, void=is_void(arm.policy))
+        key = service.cache.key_of(call, switched_off=is_switched_off(arm.policy))
         if key is not None and await self._from_cache(service, client, key):
             return
         if key is not None:
@@ -301,14 +303,13 @@ class Completions:
             if wanted == "text":
                 question = replace(question, answer_format=None)
 
-        def happened(choice: int, event: Any) -> None:
+        def happened(choice: int, event: Event) -> None:
             for hook in hooks:
                 hook.happened(call, choice, event)
-            # Choices answer one question: a monitor counts it once.
-            if guard is not None and choice == 0 and isinstance(event, Settled):
-                guard.observe(event.outcome)
+            if guard is not None and choice == 0:  # choices answer one question: it counts once
+                self._seen(service, guard, audit, call, event)
 
-        return Job(
+        job = Job(
             policy=policy,
             request=question,
             backend=placed,
@@ -321,6 +322,20 @@ class Completions:
             reached=call.reached,
             compare=service.comparison(arm, question, costs),
         )
+        audit = self.auditor.chosen(job, config.audit_share)
+        return job
+
+    def _seen(
+        self, service: Service, guard: Guard, audit: Audit | None, call: Call, event: Event
+    ) -> None:
+        """Tell the certificate's monitor, and the audit if there is one, what happened."""
+        if audit is not None:
+            audit.see(event)
+        if isinstance(event, Settled):
+            call.zeros = guard.observe(event.outcome)
+            if audit is not None:
+                budget = service.config.budget
+                self.auditor.begin(audit, call, event.outcome, service.pool, budget)
 
 
 def _outgoing(service: Service, call: Call, headers: Mapping[str, str]) -> Outgoing:

@@ -104,6 +104,7 @@ def entry_of(
         exit=first.exit if first else None,
         certificate=None if standing is None else standing.id,
         certificate_status=None if standing is None else standing.status,
+        zeros=call.zeros,
         usd=cost.usd,
         flops=cost.flops,
         gpu_s=cost.gpu_s,

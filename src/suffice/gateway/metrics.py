@@ -41,6 +41,12 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "usd": ("suffice_cost_usd", ("arm",), "Money, where prices are known."),
     "escalated": ("suffice_escalated", ("arm",), "Answers that a policy gave up on."),
     "upstream_errors": ("suffice_upstream_errors", ("code",), "Faults of upstreams, by code."),
+    "audits": (
+        "suffice_audits", ("result",),
+        "Certified answers that the baseline gave too: same, differ, or failed.",
+    ),
+    "audit_tokens": ("suffice_audit_tokens", ("kind",), "Tokens drawn for audits alone."),
+    "audit_usd": ("suffice_audit_cost_usd", (), "Money for audits alone, where prices are known."),
     "feedback": ("suffice_feedback", ("verdict",), "Judgements received."),
 }  # fmt: skip
 _PHASES = "Seconds by phase of answered requests: queue, first_byte, total; overhead is a policy's."
@@ -49,7 +55,7 @@ _GAUGES = {
     "running": "Requests that are being answered.",
     "waiting": "Requests that wait for a place.",
     "upstream_up": "Whether an upstream answered its last health check.",
-    "certificate_void": "Whether drift has voided a certificate: its safe arm answers.",
+    "certificate_switched_off": "Whether a monitor has raised the alarm: the baseline answers.",
     "processes": "Processes of this gateway that are counted here.",
     "ledger_up": "Whether the ledger could be written last time.",
     "ledger_waiting_rows": "Rows in memory that are not acknowledged.",

@@ -36,13 +36,14 @@ _ERRORS = {
     "403": "the key does not allow it",
     "404": "no upstream, policy or request of that name",
     "408": "the request did not come in time",
+    "409": "there is nothing to judge here, or it was judged before",
     "413": "the body is too large",
     "422": "the upstream's own verdict",
     "429": "a rate limit or budget of the key, or of the upstream; see Retry-After",
     "431": "the headers are too large",
     "500": "a bug of the gateway",
     "502": "the upstream failed",
-    "503": "no place is free, or the gateway is shutting down; see Retry-After",
+    "503": "no place is free, the ledger is away, or the gateway is shutting down; see Retry-After",
     "504": "the upstream, or the whole call, took too long",
 }
 
@@ -139,7 +140,7 @@ def _completion(body: str, name: str) -> dict[str, Any]:
     return {
         "operationId": f"create_{name}",
         "requestBody": {"required": True, "content": {"application/json": schema}},
-        "responses": {"200": found, **errors(*_ERRORS)},
+        "responses": {"200": found, **errors(*(each for each in _ERRORS if each != "409"))},
     }
 
 

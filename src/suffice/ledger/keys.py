@@ -67,6 +67,7 @@ class Key:
     name: str
     digest: str
     admin: bool = False
+    audit: bool = False  # may judge answers under a certificate
     created_s: float = 0.0
     revoked_s: float | None = None
     limits: Limits = Limits()
@@ -75,7 +76,9 @@ class Key:
         return f"Key(id={self.id!r}, name={self.name!r}, admin={self.admin})"
 
 
-def make_key(name: str, *, admin: bool = False, limits: Limits | None = None) -> tuple[Key, str]:
+def make_key(
+    name: str, *, admin: bool = False, audit: bool = False, limits: Limits | None = None
+) -> tuple[Key, str]:
     """A new key and its text, which is not kept anywhere and cannot be shown again."""
     if not name.strip():
         raise InputError("a key needs a name, so that it can be told from others")
@@ -86,6 +89,7 @@ def make_key(name: str, *, admin: bool = False, limits: Limits | None = None) ->
         name=name.strip(),
         digest=_digest(secret),
         admin=admin,
+        audit=audit,
         created_s=time.time(),
         limits=limits or Limits(),
     )
@@ -118,7 +122,7 @@ class Ring:
 
 _COLUMNS = (
     "id, name, digest, admin, created_s, revoked_s, requests_per_minute, tokens_per_minute, "
-    "budget_tokens, budget_usd, budget_window"
+    "budget_tokens, budget_usd, budget_window, audit"
 )
 
 
@@ -132,6 +136,7 @@ def load_ring(store: Store) -> Ring:
                 name=row[1],
                 digest=row[2],
                 admin=bool(row[3]),
+                audit=bool(row[11]),
                 created_s=row[4],
                 revoked_s=row[5],
                 limits=Limits(
@@ -152,11 +157,11 @@ def add_key(store: Store, key: Key) -> None:
     limits = key.limits
     with store.database.transaction():
         store.database.execute(
-            f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 key.id, key.name, key.digest, int(key.admin), key.created_s, key.revoked_s,
                 limits.requests_per_minute, limits.tokens_per_minute, limits.budget_tokens,
-                limits.budget_usd, limits.budget_window,
+                limits.budget_usd, limits.budget_window, int(key.audit),
             ),
         )  # fmt: skip
         _changed(store)

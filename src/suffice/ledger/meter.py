@@ -113,6 +113,17 @@ class Meter:
                 account.running += 1
         return refused
 
+    def admit_free(self, key: Key) -> Spent | None:
+        """The same for a call that draws no tokens: only the rate of requests binds it."""
+        now_s = self._clock()
+        with self._lock:
+            account = self._account(key)
+            account.touched_s = now_s
+            refused = _too_many(account, now_s)
+            if refused is None:
+                account.count(now_s, Used(requests=1))
+        return refused
+
     def settle(self, key: Key, *, tokens: int, usd: float) -> None:
         """A request of `key` has ended and took this much."""
         with self._lock:
@@ -186,23 +197,25 @@ class Meter:
 
 def _refusal(account: _Account, now_s: float) -> Spent | None:
     limits = account.key.limits
-    if limits.requests_per_minute is not None or limits.tokens_per_minute is not None:
-        requests, tokens = account.slices(now_s)
-        if limits.requests_per_minute is not None:
-            limit = limits.requests_per_minute
-            refused = _over(account, "requests", limit, requests, more=1.0, now_s=now_s)
-            if refused is not None:
-                return refused
-        if limits.tokens_per_minute is not None:
-            newest_s = _slice(now_s)[1]
-            running = account.running * account.mean_tokens
-            tokens[newest_s] = tokens.get(newest_s, 0.0) + running
-            more = max(1.0, account.mean_tokens)
-            limit = limits.tokens_per_minute
-            refused = _over(account, "tokens", limit, tokens, more=more, now_s=now_s)
-            if refused is not None:
-                return refused
-    return _over_budget(account, limits, now_s)
+    refused = _too_many(account, now_s)
+    if refused is None and limits.tokens_per_minute is not None:
+        _, tokens = account.slices(now_s)
+        newest_s = _slice(now_s)[1]
+        running = account.running * account.mean_tokens
+        tokens[newest_s] = tokens.get(newest_s, 0.0) + running
+        more = max(1.0, account.mean_tokens)
+        limit = limits.tokens_per_minute
+        refused = _over(account, "tokens", limit, tokens, more=more, now_s=now_s)
+    return refused or _over_budget(account, limits, now_s)
+
+
+def _too_many(account: _Account, now_s: float) -> Spent | None:
+    """The refusal if one more request does not fit into the minute."""
+    limit = account.key.limits.requests_per_minute
+    if limit is None:
+        return None
+    requests, _ = account.slices(now_s)
+    return _over(account, "requests", limit, requests, more=1.0, now_s=now_s)
 
 
 def _over(

@@ -59,6 +59,7 @@ class RequestRow:
     exit: Exit | None = None  # how the policy ended
     certificate: str | None = None  # id of the one in play, and how it stands to this request
     certificate_status: CertificateStatus | None = None
+    zeros: int | None = None  # answers of the baseline right before one that is not the baseline's
     # Compared with the baseline (suffice.core.savings): None where nothing was.
     baseline: str | None = None
     compared_cost: float | None = None
@@ -115,13 +116,38 @@ class FeedbackRow:
     comment: str | None = None
 
 
-Row = RequestRow | SampleRow | TextRow | FeedbackRow
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """A covered answer that the baseline answered too, at the operator's cost, or that was judged.
+
+    Tokens and money are of the samples that were drawn for the audit alone.
+    """
+
+    request_id: str
+    at_s: float
+    certificate: str
+    zeros: int = 0
+    differs: int | None = None  # whether the answers differ; None: they were not compared
+    harmed: int | None = None  # only the baseline is right; None: nobody has judged
+    helped: int | None = None  # only the certified answer is
+    judged_s: float | None = None
+    judge: str | None = None  # the key that judged
+    samples: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = None
+    elapsed_s: float = 0.0
+    error_code: str | None = None  # why there is nothing to compare
+
+
+Row = RequestRow | SampleRow | TextRow | FeedbackRow | AuditRow
 
 TABLES: dict[type, str] = {
     RequestRow: "requests",
     SampleRow: "samples",
     TextRow: "texts",
     FeedbackRow: "feedback",
+    AuditRow: "audits",
 }
 COLUMNS: dict[type, tuple[str, ...]] = {
     kind: tuple(f.name for f in fields(kind)) for kind in TABLES
@@ -201,8 +227,8 @@ class Batch:
     watched: list[Watched] = field(default_factory=list)
     moved: dict[str, float] = field(default_factory=dict)  # shared numbers and their changes
     process: tuple[str, str] | None = None  # this process's name and its state as JSON
-    watches: dict[str, dict[int, float]] = field(default_factory=dict)  # by certificate, by cell
-    voided: dict[str, str] = field(default_factory=dict)  # certificates, and why
+    monitors: dict[str, dict[int, float]] = field(default_factory=dict)  # by certificate, by cell
+    alarms: dict[str, str] = field(default_factory=dict)  # by certificate; text for people
     promises: dict[str, Promise] = field(default_factory=dict)  # certificates, and what they say
 
     @property
@@ -217,7 +243,7 @@ class Batch:
         """Whether there is anything to write."""
         return bool(
             self.entries or self.feedback or self.traffic or self.used or self.moved
-            or self.process or self.voided or self.promises or any(self.watches.values())
+            or self.process or self.alarms or self.promises or any(self.monitors.values())
         )  # fmt: skip
 
 
@@ -228,5 +254,5 @@ class Told:
     used: dict[Window, Used]
     shared: dict[str, float]
     keys_version: int
-    watches: dict[str, dict[int, float]] = field(default_factory=dict)  # of those in the batch
-    voided: dict[str, str] = field(default_factory=dict)
+    monitors: dict[str, dict[int, float]] = field(default_factory=dict)  # of those in the batch
+    alarms: dict[str, str] = field(default_factory=dict)

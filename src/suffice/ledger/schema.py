@@ -80,8 +80,6 @@ _FIRST = (
 )
 
 _WATCHES = (
-    # Sums of a certificate's watch by cell (suffice.gateway.watches); whoever changes what a cell
-    # means empties this table in the same migration.
     """CREATE TABLE watches (
         certificate {text} NOT NULL, cell {int} NOT NULL, value {real} NOT NULL,
         PRIMARY KEY (certificate, cell))""",
@@ -127,5 +125,34 @@ _PROMISES = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _WATCHES, _EXITS, _SAVINGS, _PROMISES)
+# What monitors saw before read its exits from sentences and counted another way: it is dropped.
+_AUDITS = (
+    "DROP TABLE watches",
+    "DROP TABLE voided",
+    # Sums of a certificate's monitors by cell (suffice.gateway.monitors); whoever changes what a
+    # cell means empties this table in the same migration.
+    """CREATE TABLE monitors (
+        certificate {text} NOT NULL, cell {int} NOT NULL, value {real} NOT NULL,
+        PRIMARY KEY (certificate, cell))""",
+    """CREATE TABLE alarms (
+        certificate {text} PRIMARY KEY, at_s {real} NOT NULL, why {text} NOT NULL)""",
+    """CREATE TABLE audits (
+        request_id {text} PRIMARY KEY, at_s {real} NOT NULL, certificate {text} NOT NULL,
+        zeros {int} NOT NULL, differs {int}, harmed {int}, helped {int}, judged_s {real},
+        judge {text}, samples {int} NOT NULL, prompt_tokens {int} NOT NULL,
+        completion_tokens {int} NOT NULL, usd {real}, elapsed_s {real} NOT NULL,
+        error_code {text})""",
+    "CREATE INDEX audits_at ON audits (at_s)",
+    "ALTER TABLE requests ADD COLUMN zeros {int}",
+    "ALTER TABLE keys ADD COLUMN audit {int} NOT NULL DEFAULT 0",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _WATCHES,
+    _EXITS,
+    _SAVINGS,
+    _PROMISES,
+    _AUDITS,
+)
 VERSION = len(MIGRATIONS)

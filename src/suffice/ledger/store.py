@@ -29,6 +29,8 @@ KEYS_VERSION = "keys_version"
 # Batches are remembered this long, so that one whose commit went unanswered is not counted twice.
 BATCH_MEMORY_S = 3600.0
 LONGEST_WINDOW_S = 32 * 86400
+# Tables whose rows go with their request.
+OF_A_REQUEST = ("samples", "texts", "feedback", "audits")
 
 _INSERT = {
     kind: f"INSERT INTO {table} ({', '.join(COLUMNS[kind])}) "
@@ -55,11 +57,11 @@ _SHARED = (
     "ON CONFLICT (name) DO UPDATE SET value = "
     "CASE WHEN shared.value + ? > 0 THEN shared.value + ? ELSE 0 END RETURNING value"
 )
-_WATCH = (
-    "INSERT INTO watches (certificate, cell, value) VALUES (?, ?, ?) "
-    "ON CONFLICT (certificate, cell) DO UPDATE SET value = watches.value + excluded.value"
+_MONITORS = (
+    "INSERT INTO monitors (certificate, cell, value) VALUES (?, ?, ?) "
+    "ON CONFLICT (certificate, cell) DO UPDATE SET value = monitors.value + excluded.value"
 )
-_VOIDED = "INSERT INTO voided (certificate, at_s, why) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_ALARM = "INSERT INTO alarms (certificate, at_s, why) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _PROMISE = (
     "INSERT INTO promises (certificate, baseline, saved, low, high, confidence, unit) "
     "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -124,7 +126,7 @@ class Store:
             many(_INSERT[FeedbackRow], [values_of(row) for row in batch.feedback])
         if batch.entries and self.keep_newest is not None:
             gone = self.database.execute(_SURPLUS, (self.keep_newest,))
-            for table in ("samples", "texts", "feedback"):
+            for table in OF_A_REQUEST:
                 many(f"DELETE FROM {table} WHERE request_id = ?", gone)
 
     def _write_sums(self, batch: Batch) -> None:
@@ -139,11 +141,11 @@ class Store:
             many(_USED, sorted(sums))
         for name, change in sorted(batch.moved.items()):
             self.database.execute(_SHARED, (name, change, change, change, change))
-        watched = [(*at, value) for at, value in sorted(_cells(batch))]
-        if watched:
-            many(_WATCH, watched)
-        for certificate, why in sorted(batch.voided.items()):
-            self.database.execute(_VOIDED, (certificate, batch.at_s, why))
+        moved = [(*at, value) for at, value in sorted(_cells(batch))]
+        if moved:
+            many(_MONITORS, moved)
+        for certificate, why in sorted(batch.alarms.items()):
+            self.database.execute(_ALARM, (certificate, batch.at_s, why))
         for certificate, said in sorted(batch.promises.items()):
             self.database.execute(_PROMISE, (certificate, *astuple(said)))
         if batch.process is not None:
@@ -161,18 +163,18 @@ class Store:
             for kind, start_s, *sums in rows:
                 used[Window(budget.key_id, kind, start_s)] = Used(*sums)
         shared = dict(self.database.execute("SELECT name, value FROM shared"))
-        watches = {
+        monitors = {
             name: dict(
                 self.database.execute(
-                    "SELECT cell, value FROM watches WHERE certificate = ?", (name,)
+                    "SELECT cell, value FROM monitors WHERE certificate = ?", (name,)
                 )
             )
-            for name in batch.watches
+            for name in batch.monitors
         }
-        voided = self.database.execute("SELECT certificate, why FROM voided") if watches else []
+        alarms = self.database.execute("SELECT certificate, why FROM alarms") if monitors else []
         return Told(
             used=used, shared=shared, keys_version=int(shared.pop(KEYS_VERSION, 0)),
-            watches=watches, voided=dict(voided),
+            monitors=monitors, alarms=dict(alarms),
         )  # fmt: skip
 
     def used_lately(self, now_s: float) -> dict[Window, Used]:
@@ -215,7 +217,7 @@ class Store:
         old = "SELECT id FROM requests WHERE started_s < ?"
         execute = self.database.execute
         with self.database.transaction():
-            for table in ("samples", "texts", "feedback"):
+            for table in OF_A_REQUEST:
                 execute(f"DELETE FROM {table} WHERE request_id IN ({old})", (before_s,))
             gone = execute("DELETE FROM requests WHERE started_s < ? RETURNING 1", (before_s,))
             for table in ("traffic", "latency"):
@@ -239,7 +241,7 @@ class Store:
 
 
 def _cells(batch: Batch) -> Iterator[tuple[tuple[str, int], float]]:
-    for certificate, cells in batch.watches.items():
+    for certificate, cells in batch.monitors.items():
         for cell, change in cells.items():
             yield (certificate, cell), change
 

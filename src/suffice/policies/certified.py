@@ -26,11 +26,15 @@ from suffice.core.prices import Prices
 from suffice.core.requests import Request
 from suffice.core.savings import Promise
 from suffice.core.serial import stored
+from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.cascade import Cascade, Rung
-from suffice.policies.drift import Monitor
+from suffice.policies.fixed import SelfConsistency
+from suffice.policies.monitor import Monitor
 from suffice.policies.predictor import Predictor
 from suffice.policies.prompt_features import prompt_of
 from suffice.policies.subject import Subject, said
+from suffice.policies.thinking import Rewired
+from suffice.policies.vote_table import VoteTable
 from suffice.policies.wrapper import Choice, Chosen, Wrapper
 
 _SHOWN: dict[Exit | None, str] = {
@@ -186,11 +190,18 @@ class Certified(Choice):
             not_covered=differs,
             reason="" if differs is None else said(differs),
         )
-        return stamped(actions, standing, safe=self.parts[state.part] is self.safe)
+        if self.parts[state.part] is self.safe:
+            return stamped(actions, standing, always="safe")
+        return stamped(actions, standing, last="safe" if self._reverts[state.part] else "last")
+
+    @cached_property
+    def _reverts(self) -> tuple[bool, ...]:
+        """By cluster: whether its rule comes to the baseline's answer if it does not end early."""
+        return tuple(ends_in(part, self.safe) for part in self.parts)
 
     def _route(self, exits: Exits, sampler: AnyPolicy | None) -> AnyPolicy:
         if sampler is not None:
-            return sampler
+            return in_front_of(sampler, self.safe)
         if exits.closed:
             return self.safe
         if self.predictor is None:
@@ -199,16 +210,55 @@ class Certified(Choice):
         return Cascade(rungs=(Rung(policy=gate), Rung(policy=self.safe)))
 
 
-def stamped(actions: Actions, standing: Coverage, *, safe: bool) -> Actions:
+def in_front_of(rule: AnyPolicy, baseline: AnyPolicy) -> AnyPolicy:
+    """The rule with the baseline as one last step, where its last steps are the baseline's.
+
+    A baseline that is a cascade itself is written step by step behind an option.
+    """
+    if not isinstance(rule, Cascade) or not isinstance(baseline, Cascade):
+        return rule
+    before = len(rule.rungs) - len(baseline.rungs)
+    if before < 1 or rule.rungs[before:] != baseline.rungs:
+        return rule
+    return Cascade(rungs=(*rule.rungs[:before], Rung(policy=baseline)))
+
+
+def ends_in(rule: AnyPolicy, baseline: AnyPolicy) -> bool:
+    """Whether a rule that does not end early gives the baseline's answer.
+
+    A cascade does whose last step is the baseline, and a vote that would draw the same samples.
+    """
+    rule = in_front_of(rule, baseline)
+    if rule == baseline:
+        return True
+    if isinstance(rule, Cascade):
+        return rule.rungs[-1].policy == baseline
+    whole = _vote_of(baseline)
+    return whole is not None and _vote_of(rule) == whole
+
+
+def _vote_of(policy: AnyPolicy) -> tuple[str | None, int] | None:
+    """Model and most samples of a vote of one model; None of any other policy."""
+    model, bare = None, policy
+    if isinstance(policy, Rewired) and policy.thinking is None:
+        model, bare = policy.model, policy.inner
+    if isinstance(bare, SelfConsistency):
+        return model, bare.samples
+    return (model, bare.max_samples) if isinstance(bare, AdaptiveConsistency | VoteTable) else None
+
+
+def stamped(
+    actions: Actions, standing: Coverage, *, last: Exit = "safe", always: Exit | None = None
+) -> Actions:
     """The actions, every verdict with how the certificate stands and the exit that it took.
 
-    `safe`: the safe arm decides, whatever exits it has of its own. Another policy that names no
-    exit has answered in its place.
+    `last` is what the end of the whole rule is called, where nothing was left out; with `always`
+    every verdict is called so, whatever exits the policy inside has of its own.
     """
 
     def one(action: Answer | Escalate) -> Answer | Escalate:
-        taken: Exit = "safe" if safe else action.exit or "accepted"
-        stamped: Answer | Escalate = replace(action, certificate=standing, exit=taken)
-        return stamped
+        taken = always or (last if action.exit in (None, "safe") else action.exit)
+        found: Answer | Escalate = replace(action, certificate=standing, exit=taken)
+        return found
 
     return tuple([one(a) if isinstance(a, Answer | Escalate) else a for a in actions])

@@ -19,7 +19,7 @@ from suffice.core.prices import Prices
 from suffice.core.requests import Sampling
 from suffice.core.savings import Promise
 from suffice.policies.certified import Certified, Exits, Guarantee
-from suffice.policies.drift import Monitor
+from suffice.policies.monitor import Monitor, Quantity
 from suffice.policies.predictor import EVIDENCE_NAMES, Head, Predictor
 from suffice.policies.prompt_features import FORM_NAMES, Featuriser
 from suffice.policies.subject import COMPARED, Subject
@@ -210,10 +210,10 @@ class PredictorTable(_Strict):
 
 
 class MonitorTable(_Strict):
-    """A range that the drift watch holds traffic against."""
+    """What a monitor holds the mean of a quantity against (suffice.policies.monitor)."""
 
-    quantity: Literal["stopped", "confidence", "harm"]
-    low: float = Field(ge=0, le=1)
+    quantity: Quantity
+    low: float = Field(ge=-1, le=1)
     high: float = Field(ge=0, le=1)
 
 

@@ -33,9 +33,9 @@ IntArray = NDArray[np.int64]
 # crc       conformal risk control: a bound in expectation
 TestKind = Literal["paired", "binomial", "means", "crc"]
 
-# Chance that a monitor's range misses the truth, all monitors and path steps together; the
-# gateway's monitor may spend as much again.
-MONITOR_ALPHA = 0.005
+# Chance that a monitor's range misses the truth, all monitors and path steps together. With what
+# the bets may spend (suffice.policies.monitor) an alarm without a reason stays below 1 %.
+MONITOR_ALPHA = 0.0025
 # Questions beyond which nobody is told to record more.
 MOST_QUESTIONS = 1_000_000
 
@@ -46,22 +46,27 @@ class Step:
 
     harmed: BoolArray  # the baseline is right and the rule is not
     helped: BoolArray
-    stopped: BoolArray  # answered without the baseline
+    stopped: BoolArray  # answered without the baseline: the answer is not its own
     baseline_right: BoolArray
     cost: FloatArray
     baseline_cost: FloatArray
 
     @classmethod
     def of(
-        cls, option: Played, baseline: Played, cost: FloatArray, baseline_cost: FloatArray
-    ) -> Step:
-        """The step of an option against the baseline, on the plays that both have."""
+        cls, option: Played, baseline: Played, costs: tuple[FloatArray, FloatArray], *,
+        reverts: bool,
+    ) -> Step:  # fmt: skip
+        """The step of an option against the baseline, on the plays that both have.
+
+        `reverts`: an option that does not end early gives the baseline's answer.
+        """
+        cost, baseline_cost = costs
         plays = min(option.correct.shape[1], baseline.correct.shape[1])
         right, standard = option.correct[:, :plays], baseline.correct[:, :plays]
         return cls(
             harmed=standard & ~right,
             helped=~standard & right,
-            stopped=option.early[:, :plays],
+            stopped=option.early[:, :plays] | (not reverts),
             baseline_right=standard,
             cost=cost[:, :plays],
             baseline_cost=baseline_cost[:, :plays],
@@ -207,10 +212,13 @@ def saving_of(step: Step, confidence: float, seed: int) -> Range:
     return Range(estimate=found.estimate, low=found.low, high=found.high, confidence=confidence)
 
 
-def monitors(step: Step, sure: FloatArray | None, path_steps: int) -> tuple[MonitorTable, ...]:
-    """Ranges for the gateway's monitor: where the certifying data leave the truth.
+def monitors(
+    step: Step, sure: FloatArray | None, path_steps: int, test: Test, limit: float
+) -> tuple[MonitorTable, ...]:
+    """What the gateway's monitors hold traffic against.
 
-    Bonferroni over quantities, sides and path steps, because the rule was chosen on the same data.
+    The certified loss: the limit itself. The others: ranges, where the certifying data leave the
+    truth. Bonferroni over quantities and path steps, because the rule was chosen on the same data.
     One play of each question counts. `sure`: the predictor's P(right) per question, None where the
     policy has no gate.
     """
@@ -218,20 +226,22 @@ def monitors(step: Step, sure: FloatArray | None, path_steps: int) -> tuple[Moni
     n, stops = len(stopped), int(stopped.sum())
     alpha = MONITOR_ALPHA / (3 * max(1, path_steps))
     share = clopper_pearson(stops, n, 1.0 - alpha)
-    harm = upper_bound(step.pairs.harmed, n, 1.0 - alpha)
-    found = [
-        MonitorTable(quantity="stopped", low=share.low, high=share.high),
-        MonitorTable(quantity="harm", low=0.0, high=harm),
-    ]
+    found = [MonitorTable(quantity="stopped", low=share.low, high=share.high)]
+    if test.loss == "drop":
+        found.append(MonitorTable(quantity="drop", low=-1.0, high=limit))
+    else:
+        if test.kind == "crc":  # it holds in the mean over calibrations, not for each
+            limit = max(limit, upper_bound(step.pairs.harmed, n, 1.0 - alpha))
+        found.append(MonitorTable(quantity="harm", low=0.0, high=limit))
     if sure is not None and stops > 1:
-        values = sure[stopped]
-        # Empirical Bernstein (0907.3740, theorem 4), each side at alpha / 2.
-        log = float(np.log(4.0 / alpha))
-        reach = float(np.sqrt(2.0 * values.var(ddof=1) * log / stops) + 7 * log / (3 * (stops - 1)))
-        mean = float(values.mean())
-        found.append(
-            MonitorTable(
-                quantity="confidence", low=max(0.0, mean - reach), high=min(1.0, mean + reach)
-            )
-        )
+        found.append(_confidence(sure[stopped], alpha))
     return tuple(found)
+
+
+def _confidence(values: FloatArray, alpha: float) -> MonitorTable:
+    """Range of a mean in [0, 1] by empirical Bernstein (0907.3740, theorem 4), alpha / 2 a side."""
+    n, mean, log = len(values), float(values.mean()), float(np.log(4.0 / alpha))
+    reach = float(np.sqrt(2.0 * values.var(ddof=1) * log / n) + 7 * log / (3 * (n - 1)))
+    return MonitorTable(
+        quantity="confidence", low=max(0.0, mean - reach), high=min(1.0, mean + reach)
+    )

@@ -94,7 +94,8 @@ def chain_of(
 
     def make(number: int) -> Step:
         option, baseline = played(number), ground.played(ground.baseline.text).at(chosen)
-        return Step.of(option, baseline, ground.cost(option), ground.cost(baseline))
+        costs = ground.cost(option), ground.cost(baseline)
+        return Step.of(option, baseline, costs, reverts=ground.reverts(rules[number]))
 
     return Chain(
         name=name, kind=kind, share=WEIGHTS[kind], rules=tuple(rules), index=chosen, make=make,

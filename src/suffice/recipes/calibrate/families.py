@@ -170,12 +170,13 @@ class SamplerPart:
         return stop, early, given
 
     def _ended(self, choice: Stopping | VoteTable) -> tuple[IntArray, BoolArray, BoolArray]:
-        """(samples drawn, counts as an early answer, handed to the large model) of a rule."""
+        """(samples drawn, is not the whole vote's answer, handed to the large model) of a rule."""
         if isinstance(choice, Stopping):
             stop = self.votes.stop(*choice)
             return stop, stop < self.votes.cap, np.zeros(len(stop), dtype=bool)
         stop, given = stops_of(choice, self.votes)
-        return stop, stop < choice.max_samples if self.large is None else ~given, given
+        whole = self.large is None and choice.max_samples == self.votes.cap
+        return stop, (stop < self.votes.cap) | (not whole), given
 
     def _spent(self, stop: IntArray, given: BoolArray) -> Spending:
         found: Spending = {self.model: self.votes.spent(stop, self.shape)}

@@ -82,7 +82,7 @@ def file_of(ground: Ground, bench: Bench, choice: Choice, split: Split) -> Polic
             certificate=certificate,
             costs=_costs(ground, index, step, spending, (option, accuracy, own.spending)),
             groups=(group,),
-            monitors=monitors(step, None, bench.rules),
+            monitors=monitors(step, None, bench.rules, bench.test, ground.config.max_drop),
             predictor=None,
         )
     )
@@ -166,7 +166,9 @@ def _fitted_file(  # noqa: PLR0917 - two callers, all of it in hand
                 else (candidate.text, accuracy, own.spending),
             ),
             groups=groups,
-            monitors=monitors(step, candidate.sure, certificate.rules_tested),
+            monitors=monitors(
+                step, candidate.sure, certificate.rules_tested, test, ground.config.max_drop
+            ),
             predictor=fitted.table if fitted is not None and needs_predictor else None,
         )
     )  # fmt: skip

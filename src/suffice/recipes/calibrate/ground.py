@@ -11,6 +11,7 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.model_names import billions
 from suffice.evals.traces import TraceSet
+from suffice.policies.certified import ends_in, in_front_of
 from suffice.policies.fixed import SelfConsistency
 from suffice.policies.registry import parse_policy
 from suffice.policies.thinking import Rewired
@@ -109,7 +110,7 @@ class Ground:
         """
         found = self._played.get(text)
         if found is None:
-            policy = parse_policy(text)
+            policy = in_front_of(parse_policy(text), self.baseline.policy)
             model = self.traces.models[0]
             try:
                 found = played(policy, self.plays, model)
@@ -117,6 +118,10 @@ class Ground:
                 found = played_by_executor(policy, Recorded(self.traces), self.executed)
             self._played[text] = found
         return found
+
+    def reverts(self, text: str) -> bool:
+        """Whether a policy that does not end early gives the baseline's answer."""
+        return ends_in(parse_policy(text), self.baseline.policy)
 
     def cost(self, option: Played) -> FloatArray:
         """Its cost, by question and play."""

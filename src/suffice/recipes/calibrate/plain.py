@@ -62,7 +62,8 @@ def _rules(ground: Ground) -> list[tuple[str, str]]:
 
 def _plain(ground: Ground, name: str, rule: str) -> Plain:
     option, baseline = ground.played(rule), ground.played(ground.baseline.text)
-    step = Step.of(option, baseline, ground.cost(option), ground.cost(baseline))
+    costs = ground.cost(option), ground.cost(baseline)
+    step = Step.of(option, baseline, costs, reverts=ground.reverts(rule))
     drop = float(step.losses("drop").mean())
     return Plain(
         name=name,

@@ -17,18 +17,96 @@ traces = typer.Typer(
 
 @traces.command("import")
 def import_(
-    name: Annotated[str, typer.Argument(help="The set, see suffice traces sets.")],
-    path: Annotated[Path, typer.Argument(help="Its folder, as published.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Tables (JSONL, CSV, Parquet), logs of lm-eval or inspect_ai, folders of such "
+            "logs; or a published set's NAME and its FOLDER (suffice traces sets).",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Trace file to write.")],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            help="FIELD=COLUMN,… where the guess is wrong: question, prompt, model, text, answer, "
+            "reference, correct, prompt_tokens, completion_tokens …",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Whose samples they are, if no column says.", show_default=False
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Name of the questions.", show_default=False)
+    ] = None,
+    checker: Annotated[
+        str | None,
+        typer.Option(
+            "--checker",
+            help="number, choice, math, json, text …; guessed from the right answers without.",
+            show_default=False,
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            help="table, lm-eval or inspect; told by the file without.",
+            show_default=False,
+        ),
+    ] = None,
+    pick: Annotated[
+        str | None,
+        typer.Option("--pick", help="Filter, metric or scorer of a log.", show_default=False),
+    ] = None,
+    right_from: Annotated[
+        float, typer.Option("--right-from", help="A score of so much or more is right.")
+    ] = 1.0,
 ) -> None:
-    """Turn a published sample set into a trace file.
+    """Turn samples that you have, or a published set, into a trace file.
 
-    Example: [bold]suffice traces import tot_game24 data/tot_game24 --out game24.parquet[/bold]
-    """
+    Says which column is taken for what, and which checker; --columns and --checker overrule it.
+
+    Example: [bold]suffice traces import answers.csv --out traces.parquet[/bold]
+    """  # fmt: skip
+    from suffice.evals.importers import IMPORTERS
+    from suffice.evals.imports.columns import parse_columns
+    from suffice.evals.imports.detect import import_files
+    from suffice.evals.imports.found import ImportOptions
+    from suffice.evals.trace_files import write_traces
+
+    if sources[0] in IMPORTERS and not Path(sources[0]).exists():
+        _import_published(sources, out)
+        return
+    options = ImportOptions(
+        dataset=dataset,
+        model=model,
+        checker=checker,
+        columns={} if columns is None else parse_columns(columns),
+        pick=pick,
+        right_from=right_from,
+    )
+    imported = import_files([Path(source) for source in sources], options, kind=kind)
+    for line in imported.notes:
+        typer.echo(line)
+    write_traces(out, imported.traces, imported.information)
+    typer.echo(_came_to(out))
+
+
+def _import_published(sources: list[str], out: Path) -> None:
     from suffice.core.errors import InputError
     from suffice.evals.importers import importer
-    from suffice.evals.trace_files import read_traces, write_traces
+    from suffice.evals.trace_files import write_traces
 
+    name = sources[0]
+    if len(sources) != 2:
+        raise InputError(f"{name} is a published set: give its folder, and nothing else, behind it")
+    path = Path(sources[1])
     chosen = importer(name)
     if not path.exists():
         raise InputError(f"{str(path)!r} does not exist: give the folder of {name}")
@@ -37,8 +115,15 @@ def import_(
         write_traces(out, chosen.read(path), information)
     except KeyError as error:
         raise InputError(f"{str(path)!r} is not laid out as {name} is: it lacks {error}") from None
+    typer.echo(_came_to(out))
+
+
+def _came_to(out: Path) -> str:
+    """What a written file holds, in a line."""
+    from suffice.evals.trace_files import read_traces
+
     found = read_traces(out)
-    typer.echo(f"{len(found)} samples of {len(found.questions)} questions in {out}")
+    return f"{len(found)} samples of {len(found.questions)} questions in {out}"
 
 
 @traces.command()

@@ -275,9 +275,17 @@ def _open(path: Path) -> Any:
     try:
         return pa.parquet.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{shown} is no Parquet file or is cut short ({_one_line(error)})"
-        ) from None
+        if not path.read_bytes()[:4] == b"PAR1":
+            raise InputError(f"{shown} is no trace file: {how_to_import(path)}") from None
+        raise InputError(f"{shown} is damaged or cut short ({_one_line(error)})") from None
+
+
+def how_to_import(path: Path) -> str:
+    """What to do with a file of another kind."""
+    return (
+        f"record or import it first: suffice traces import {path} --out "
+        f"{path.with_suffix('.traces.parquet').name}"
+    )
 
 
 def _read_table(path: Path, columns: list[str] | None = None) -> tuple[Any, TraceInformation]:

@@ -14,6 +14,10 @@ import suffice
 from suffice.core.errors import InputError, MissingExtra
 from suffice.evals.traces import Trace
 
+# Who counted the tokens: the engine that drew them, nobody (an estimate from the text), somebody
+# who did not say, or no one at all.
+TokenCounts = Literal["engine", "estimated", "unknown", "absent"]
+
 SCHEMA_VERSION: Literal[1] = 1
 METADATA_KEY = b"suffice.traces"
 
@@ -44,7 +48,8 @@ class TraceInformation(BaseModel):
     tool: str = Field(default_factory=lambda: f"suffice {suffice.__version__}")
     created: str = ""  # ISO 8601, UTC
     modes: dict[str, str] = Field(default_factory=dict)  # what a mode adds to the messages
-    token_counts: Literal["engine", "estimated", "absent"] = "engine"
+    token_counts: TokenCounts = "unknown"
+    extraction: int | None = None  # version of the rules that found the answers; None: not ours
     top_logprobs: int | None = None  # alternatives behind each confidence
     notes: str = ""
     digest: str = ""  # SHA-256 of the rows in order, see `ContentDigest`
@@ -194,8 +199,8 @@ def information_of(schema_metadata: dict[bytes, bytes] | None, path: str) -> Tra
     text = (schema_metadata or {}).get(METADATA_KEY)
     if text is None:
         raise InputError(
-            f"{path!r} is Parquet but no trace file: its footer has no "
-            f"{METADATA_KEY.decode()!r}; the format is in docs/traces.md"
+            f"{path!r} is Parquet but no trace file: import it first: suffice traces import "
+            f"{path} --out traces.parquet"
         )
     try:
         return TraceInformation.model_validate_json(text)

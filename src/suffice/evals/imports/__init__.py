@@ -1,0 +1,1 @@
+"""Anyone's samples as traces: tables, matrices of verdicts, logs of lm-eval and inspect_ai."""

@@ -26,6 +26,7 @@ from suffice.evals.trace_files import (  # noqa: E402
     trace_set,
     write_traces,
 )
+from suffice.evals.trace_summary import summarise  # noqa: E402
 from suffice.evals.trace_table import METADATA_KEY, TraceInformation, table_of  # noqa: E402
 from suffice.evals.traces import Arm, Question, Trace, messages_json  # noqa: E402
 
@@ -207,6 +208,10 @@ def test_wrong_files_say_what_is_wrong(tmp_path):
         read_traces(path)
     with pytest.raises(InputError, match="is a folder"):
         read_traces(tmp_path)
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text("{}\n")
+    with pytest.raises(InputError, match=r"import it first: suffice traces import .*mine"):
+        read_traces(mine)
     path.write_text("question,answer\n")
     with pytest.raises(InputError, match="no Parquet file or is cut short"):
         read_traces(path)
@@ -280,3 +285,44 @@ def test_a_ten_thousands_of_rows_are_read_in_seconds(tmp_path):
     found = read_traces(path)
     assert time.process_time() - began < 5.0
     assert found.count.tolist() == [[100]] * 300
+
+
+def test_texts_stay_in_the_file_until_they_are_asked_for(tmp_path):
+    """Bytes are counted, not time: under 200 a row, whatever the length of texts and prompts."""
+    path = tmp_path / "t.parquet"
+    asked = [
+        Question(dataset="d", name=f"q{q}", messages_json=messages_json("why? " * 400))
+        for q in range(20)
+    ]
+    rows = (
+        Trace(
+            question=asked[n % 20],
+            model="m",
+            sample=n // 20,
+            text="because " * 500,
+            answer=str(n % 7),
+            correct=True,
+            confidences=np.ones(50, np.float16),
+        )
+        for n in range(4000)
+    )
+    write_traces(path, rows)
+    found = read_traces(path)
+    summarise(found)
+    arrays = [getattr(found, name) for name in found.__slots__]
+    arrays += [found.logprobs.offsets, found.confidences.offsets]
+    kept = sum(array.nbytes for array in arrays if hasattr(array, "nbytes"))
+    assert kept / len(found) < 200
+    assert found._rows._columns == {}  # nothing was read but numbers and names
+    assert found.text_of(7).startswith("because") and set(found._rows._columns) == {"text"}
+    assert found.confidences.row(3).tolist() == [1.0] * 50
+
+
+def test_a_file_that_is_written_anew_while_it_is_open_changes_nothing(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_traces(path, some())
+    found = read_traces(path)
+    write_traces(path, [replace(next(iter(some())), text="another")])
+    assert [found.text_of(row) for row in range(len(found))] == [
+        trace.text for trace in sorted(some(), key=lambda trace: trace.key)
+    ]

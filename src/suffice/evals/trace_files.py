@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from suffice.core.errors import CorruptData, DiskFull, InputError
-from suffice.evals.trace_build import build_set
+from suffice.evals.trace_build import NEEDED, SetBuilder, build_set
+from suffice.evals.trace_rows import FileRows
 from suffice.evals.trace_table import (
     KEY_COLUMNS,
     METADATA_KEY,
@@ -29,7 +30,6 @@ from suffice.evals.trace_table import (
     TraceInformation,
     arrow,
     check_schema,
-    content_digest,
     information_of,
     schema,
     table_of,
@@ -42,29 +42,62 @@ GROUP_TOKENS = 4_000_000
 COMPRESSION = {"compression": "zstd", "compression_level": 9, "version": "2.6"}
 
 
+# Rows that are read at a time: what is in memory of texts and tokens, unless they are asked for.
+BATCH_ROWS = 1024
+
+
 def read_traces(paths: Path | Sequence[Path], *, check: bool = True) -> TraceSet:
-    """Traces of one file, or of several as one set. `check=False` skips the digest."""
+    """Traces of one file, or of several as one set. `check=False` skips the digest.
+
+    Texts, tokens and confidences stay in the files until they are asked for.
+    """
     listed = [paths] if isinstance(paths, Path) else list(paths)
     if not listed:
         raise InputError("no trace file was given")
-    tables, described, digests = [], [], []
-    for path in listed:
-        table, information = _read_table(path)
-        digest = content_digest(table) if check or not information.digest else information.digest
-        if information.digest and digest != information.digest:
-            raise CorruptData(
-                f"the content of {str(path)!r} differs from the digest in its footer: "
-                "fetch or record it again"
-            )
-        tables.append(table)
+    files = [_open(path) for path in listed]
+    described, digests = [], []
+    builder = SetBuilder(" + ".join(map(str, listed)))
+    for path, file in zip(listed, files, strict=True):
+        information = information_of(file.metadata.metadata, str(path))
+        check_schema(file.schema_arrow, str(path))
         described.append(information)
-        digests.append(digest)
-    return build_set(
-        arrow().concat_tables(tables),
+        digests.append(_read_into(builder, file, path, information, check=check))
+    return builder.build(
+        lambda order: FileRows(files, [str(path) for path in listed], order),
         described[0],
-        " + ".join(map(str, listed)),
-        digest=digests[0] if len(digests) == 1 else _joint(digests),
+        lambda: digests[0] if len(digests) == 1 else _joint(digests),
     )
+
+
+def _read_into(
+    builder: SetBuilder, file: Any, path: Path, information: TraceInformation, *, check: bool
+) -> str:
+    """Hand every row to the builder; gives the content's digest, checked if it is to be."""
+    whole = check or not information.digest
+    digest = ContentDigest()
+    names = schema().names if whole else list(NEEDED)
+    wanted = arrow().schema([schema().field(name) for name in names])
+    for table in _batches(file, path, names):
+        batch = table.select(names).cast(wanted)
+        if whole:
+            digest.update(batch)
+        builder.add(batch)
+    found = digest.hexdigest() if whole else information.digest
+    if information.digest and found != information.digest:
+        raise CorruptData(
+            f"the content of {str(path)!r} differs from the digest in its footer: "
+            "fetch or record it again"
+        )
+    return found
+
+
+def _batches(file: Any, path: Path, names: Sequence[str]) -> Iterator[Any]:
+    pa = arrow()
+    try:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(names)):
+            yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptData(f"{str(path)!r} is damaged ({_one_line(error)})") from None
 
 
 def read_information(path: Path) -> TraceInformation:
@@ -82,7 +115,7 @@ def subset(traces: TraceSet, rows: Any) -> TraceSet:
     chosen = np.asarray(rows)
     if chosen.dtype == np.bool_:
         chosen = np.flatnonzero(chosen)
-    table = traces.table.take(arrow().array(chosen.astype(np.int64)))
+    table = traces.table(chosen.astype(np.int64))
     return build_set(table, traces.information, "the selection")
 
 
@@ -97,7 +130,7 @@ def write_traces(
     """Write a set as one file, whole or not at all. Traces may be a generator of any length."""
     if isinstance(traces, TraceSet):
         described = information or traces.information
-        _write_tables(path, _slices(traces.table, GROUP_ROWS), described)
+        _write_tables(path, _of_set(traces, GROUP_ROWS), described)
         return
     parts = parts_folder(path)
     if parts.exists() and any(parts.glob("*.parquet")):
@@ -239,9 +272,10 @@ def _write_tables(path: Path, tables: Iterable[Any], information: TraceInformati
         raise
 
 
-def _slices(table: Any, rows: int) -> Iterator[Any]:
-    for start in range(0, len(table), rows):
-        yield table.slice(start, rows)
+def _of_set(traces: TraceSet, rows: int) -> Iterator[Any]:
+    whole = traces.table()
+    for start in range(0, len(whole), rows):
+        yield whole.slice(start, rows)
 
 
 def _regrouped(sources: Sequence[Path], rows: int) -> Iterator[Any]:
@@ -271,13 +305,17 @@ def _open(path: Path) -> Any:
             )
         raise InputError(f"trace file {shown} does not exist")
     if path.is_dir():
-        raise InputError(f"trace file {shown} is a folder, a file is needed")
+        raise InputError(
+            f"trace file {shown} is a folder, a file is needed (logs in it: {how_to_import(path)})"
+        )
     try:
         return pa.parquet.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        if not path.read_bytes()[:4] == b"PAR1":
+        if path.suffix != ".parquet":
             raise InputError(f"{shown} is no trace file: {how_to_import(path)}") from None
-        raise InputError(f"{shown} is damaged or cut short ({_one_line(error)})") from None
+        raise InputError(
+            f"{shown} is no Parquet file or is cut short ({_one_line(error)})"
+        ) from None
 
 
 def how_to_import(path: Path) -> str:

@@ -59,6 +59,9 @@ class _Columns:
     def column(self, name: str) -> _Column:
         return self._columns[name]
 
+    def table(self, rows: IntArray | None = None) -> Any:
+        raise InputError("a set of this process's records has no table: write it to a file first")
+
 
 def set_of(traces: Iterable[Trace], information: TraceInformation | None = None) -> TraceSet:
     """The set of records in any order; raises InputError for none, or for one key twice.

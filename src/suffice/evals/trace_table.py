@@ -182,12 +182,21 @@ def _feed(streams: Sequence[Any], array: Any) -> None:
         lengths.update(_plain(array.value_lengths().fill_null(0)).astype("<i8").tobytes())
         _feed([values, *inner], array.flatten())
     elif pa.types.is_string(array.type):
-        binary = array.fill_null("").cast(pa.binary())
+        binary = array.fill_null("").cast(pa.large_binary())
         lengths.update(_plain(pa.compute.binary_length(binary)).astype("<i8").tobytes())
-        values.update(b"".join(binary.to_pylist()))
+        values.update(_bytes_of(binary))
     else:
         value = _plain(array.fill_null(False if pa.types.is_boolean(array.type) else 0))
         values.update(value.astype(value.dtype.newbyteorder("<")).tobytes())
+
+
+def _bytes_of(binary: Any) -> Any:
+    """All bytes of a large binary array, end to end, without a Python object for each row."""
+    _, offsets, values = binary.buffers()
+    if values is None or not len(binary):
+        return b""
+    places = np.frombuffer(offsets, np.int64)[binary.offset : binary.offset + len(binary) + 1]
+    return memoryview(values)[int(places[0]) : int(places[-1])]
 
 
 def _plain(array: Any) -> Any:

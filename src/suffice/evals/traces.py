@@ -9,9 +9,9 @@ docs/traces.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from suffice.core.completions import FinishReason, Usage
 from suffice.core.errors import InputError, UnknownName
 from suffice.core.requests import Message
+
+if TYPE_CHECKING:
+    from suffice.evals.trace_rows import Rows
 
 FloatArray = NDArray[np.float64]
 HalfArray = NDArray[np.float16]
@@ -129,11 +132,24 @@ class Arm(NamedTuple):
         return self.model if self.mode == ANSWER_MODE else f"{self.model}/{self.mode}"
 
 
-class Ragged(NamedTuple):
-    """One sequence per row: row i is values[offsets[i]:offsets[i + 1]]."""
+class Ragged:
+    """One sequence per row: row i is values[offsets[i]:offsets[i + 1]].
 
-    values: Any
-    offsets: IntArray
+    Values may stay where they are until they are wanted: they are given as a function then.
+    """
+
+    __slots__ = ("_values", "offsets")
+
+    def __init__(self, values: HalfArray | Callable[[], HalfArray], offsets: IntArray) -> None:
+        self._values = values
+        self.offsets = offsets
+
+    @property
+    def values(self) -> HalfArray:
+        """All sequences, end to end."""
+        if callable(self._values):
+            self._values = self._values()
+        return self._values
 
     def row(self, index: int) -> Any:
         """The sequence of row `index`."""
@@ -155,7 +171,7 @@ class TraceSet:
     """
 
     __slots__ = (
-        "_table",
+        "_rows",
         "answer",
         "answers",
         "arm",
@@ -180,7 +196,7 @@ class TraceSet:
 
     def __init__(
         self,
-        table: Any,
+        rows: Rows,
         *,
         questions: Sequence[Question],
         arms: Sequence[Arm],
@@ -196,7 +212,7 @@ class TraceSet:
         digest: str,
     ) -> None:
         """Rows must already be in order; `suffice.evals.trace_files` makes sure of it."""
-        self._table = table
+        self._rows = rows
         self.questions = tuple(questions)
         self.arms = tuple(arms)
         self.question, self.arm, self.sample = question, arm, sample
@@ -264,21 +280,20 @@ class TraceSet:
 
     def text_of(self, row: int) -> str:
         """The sample's text."""
-        return str(self._table.column("text")[row].as_py() or "")
+        return str(self._rows.column("text")[row].as_py() or "")
 
     def column(self, name: str) -> Any:
         """A column as the file stores it (an Arrow array), in this set's row order."""
-        return self._table.column(name)
+        return self._rows.column(name)
 
-    @property
-    def table(self) -> Any:
-        """All rows as an Arrow table of the file's schema."""
-        return self._table
+    def table(self, rows: IntArray | None = None) -> Any:
+        """All rows, or some, as an Arrow table of the file's schema."""
+        return self._rows.table(rows)
 
     def trace(self, row: int) -> Trace:
         """One row as a record."""
         raw = {
-            name: self._table.column(name)[row].as_py()
+            name: self._rows.column(name)[row].as_py()
             for name in ("text", "reasoning_text", "tool_calls", "finish_reason", "sampling")
         }
         arm = self.arms[self.arm[row]]
@@ -297,7 +312,7 @@ class TraceSet:
             answer=self.answer_of(row),
             correct=None if np.isnan(self.correct[row]) else bool(self.correct[row]),
             score=_number(self.score[row]),
-            tokens=tuple(self._table.column("tokens")[row].as_py() or ()),
+            tokens=tuple(self._rows.column("tokens")[row].as_py() or ()),
             logprobs=self.logprobs.row(row),
             confidences=self.confidences.row(row),
             ttft_s=_number(self.ttft_s[row]),

@@ -54,7 +54,8 @@ def is_log(path: Path) -> bool:
     if path.suffix != ".json":
         return False
     try:
-        start = path.open(encoding="utf-8").read(4096)
+        with path.open(encoding="utf-8") as stream:
+            start = stream.read(4096)
     except (OSError, UnicodeDecodeError):
         return False
     return '"eval"' in start and '"version"' in start and start.lstrip().startswith("{")

@@ -9,9 +9,7 @@ from typing import Any
 from suffice.core.errors import InputError
 
 _RIGHT = frozenset(("true", "yes", "y", "correct", "right", "pass", "passed", "c", "t", "1", "✓"))
-_WRONG = frozenset(
-    ("false", "no", "n", "incorrect", "wrong", "fail", "failed", "i", "f", "0", "✗")
-)
+_WRONG = frozenset(("false", "no", "n", "incorrect", "wrong", "fail", "failed", "i", "f", "0", "✗"))
 
 
 def verdict(value: Any, where: str, name: str) -> float | None:

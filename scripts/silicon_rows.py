@@ -1,4 +1,4 @@
-"""Write src/suffice/throughput/data/silicon/sparse_rows.csv: measured points of mixtures of experts.
+"""Write throughput/data/silicon/sparse_rows.csv: measured points of mixtures of experts.
 
 python scripts/silicon_rows.py silicon_sample.csv    the file of ai-dynamo/aiconfigurator
 

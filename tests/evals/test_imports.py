@@ -271,7 +271,7 @@ def lm_eval_logs(folder):
         assert found.correct[rows].mean() == pytest.approx(share)
     first = found.trace(found.rows(0, found.arm_index("made-up/large")).start)
     assert first.question.prompt == "What is 10 + 3?" and first.question.reference == "13"
-    assert first.text == "10 + 3 makes 13. The answer is 13." and first.answer == "13"
+    assert first.text == "10 + 3 makes 14. The answer is 14." and first.answer == "14"
     assert first.completion_tokens is None and found.information.token_counts == "absent"
     assert any("verdict: exact_match of sums" in note for note in notes)
     choices, notes = imported(*sorted(folder.rglob("samples_nearby*.jsonl")))
@@ -289,7 +289,7 @@ def inspect_logs(folder):
         assert found.correct[rows].mean() == pytest.approx(share)
     first = found.trace(found.rows(0, found.arm_index("mockllm/large")).start)
     assert first.question.key == ("sums", "sum-0") and first.question.prompt == "What is 10 + 3?"
-    assert first.text == "10 + 3 makes 13. The answer is 13." and first.answer == "13"
+    assert first.text == "10 + 3 makes 14. The answer is 14." and first.answer == "14"
     assert (first.prompt_tokens, first.completion_tokens) == (7, 9)
     assert found.information.token_counts == "engine"
     assert "verdict: scorer match" in notes

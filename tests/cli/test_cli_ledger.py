@@ -39,7 +39,10 @@ def test_stats_and_export(url: str, tmp_path: Path) -> None:
     assert found["total"]["score"] == 1.0
     assert "esc" in RUN.invoke(app, ["ledger", "stats", "--ledger", url]).output
     out = tmp_path / "x.jsonl"
-    assert "3 requests" in RUN.invoke(app, ["ledger", "export", str(out), "--ledger", url]).output
+    assert (
+        "3 requests"
+        in RUN.invoke(app, ["ledger", "export", "--out", str(out), "--ledger", url]).output
+    )
     assert [json.loads(line)["score"] for line in out.read_text().splitlines()] == [None, 1.0, None]
     printed = RUN.invoke(app, ["ledger", "export", "--ledger", url]).output
     assert printed == out.read_text()

@@ -25,7 +25,10 @@ Since = Annotated[
 
 @ledger.command("stats")
 def stats(since: Since = None, ledger: Ledger = None, as_json: AsJson = False) -> None:
-    """Requests, tokens, savings, judgements and money by arm and by key.
+    """Requests, tokens, cost beside the baseline's, judgements and money by arm and by key.
+
+    Saved is one minus the cost over the baseline's, red where more was spent than it would have;
+    what certificates have saved stands beside what their policy files promised.
 
     Example: [bold]suffice ledger stats --since 24h[/bold]
     """
@@ -132,15 +135,20 @@ def _certificate(one: dict[str, Any]) -> str:
 def export(
     out: Annotated[
         Path | None,
-        typer.Argument(help="File that ends in .jsonl or .parquet; standard output without one."),
+        typer.Option(
+            "--out",
+            help="File that ends in .jsonl or .parquet; standard output without one.",
+            show_default=False,
+        ),
     ] = None,
     since: Since = None,
     ledger: Ledger = None,
 ) -> None:
-    """Write one record per request, with its samples and judgement.
+    """Write one record per request, with samples, cost beside the baseline's and judgement.
 
-    Example: [bold]suffice ledger export requests.parquet --since 7d[/bold]
+    Example: [bold]suffice ledger export --out requests.parquet --since 7d[/bold]
     """
+    from suffice.core.quantities import counted
     from suffice.ledger.export import export_file, records, write_jsonl
     from suffice.ledger.place import default_url
     from suffice.ledger.store import open_existing
@@ -154,7 +162,7 @@ def export(
         count = export_file(found, out)
     finally:
         store.close()
-    typer.echo(f"{count} requests written to {out}")
+    typer.echo(f"{counted(count, 'request')} written to {out}")
 
 
 @ledger.command("audits")
@@ -225,7 +233,7 @@ def prune(
 
     Example: [bold]suffice ledger prune --older-than 90d[/bold]
     """
-    from suffice.core.quantities import parse_duration
+    from suffice.core.quantities import counted, parse_duration
     from suffice.ledger.place import default_url
     from suffice.ledger.store import open_existing
 
@@ -239,4 +247,4 @@ def prune(
         gone = store.prune(before_s=before_s)
     finally:
         store.close()
-    typer.echo(f"{gone} requests older than {older_than} are deleted")
+    typer.echo(f"{counted(gone, 'request')} older than {older_than} deleted")

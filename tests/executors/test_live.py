@@ -185,9 +185,14 @@ def test_needs_are_checked_before_anything_is_spent():
     assert backend.traffic.calls[0].sampling.top_logprobs is None
 
 
-def test_single_reports_its_mean_token_probability():
-    outcome = go(Single(), FakeBackend([Script.of("it is 4")]))
-    assert outcome.confidence == pytest.approx(0.5)  # the fake draws every token at 1/2
+def test_single_goes_by_its_mean_token_probability_where_asked():
+    backend = FakeBackend([Script.of("it is 4")])
+    outcome = go(Single(logprobs=True), backend)
+    assert outcome.measure == pytest.approx(0.5)  # the fake draws every token at 1/2
+    assert outcome.confidence is None  # one sample agrees with itself only
+    plain = go(Single(), backend)
+    assert plain.measure is None
+    assert backend.traffic.calls[-1].sampling.top_logprobs is None
 
 
 def test_deepconf_cancels_hesitant_traces_live():

@@ -118,7 +118,7 @@ def facts(played: Played) -> str:
     ]
     facts = (
         *(said.text, said.finish_reason, tokens(said.usage), len(said.logprobs), outcome.sample),
-        *(outcome.arm, outcome.why, outcome.confidence, tokens(outcome.usage), outcome.cost.usd),
+        *(outcome.arm, outcome.why, outcome.measure, tokens(outcome.usage), outcome.cost.usd),
         *(outcome.elapsed_s, outcome.escalated, records),
         *(played.ticks, [tuple(span) for span in played.spans]),
     )

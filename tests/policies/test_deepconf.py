@@ -47,9 +47,7 @@ def test_offline_vote_equals_brute_force(signal, keep):
             weights[each.answer] = weights.get(each.answer, 0.0) + value
     outcome = play(DeepConfOffline(samples=12, keep=keep, signal=signal), said)
     assert outcome.answer == max(weights, key=weights.__getitem__)
-    assert outcome.outcome.confidence == pytest.approx(
-        max(weights.values()) / sum(weights.values())
-    )
+    assert outcome.outcome.measure == pytest.approx(max(weights.values()) / sum(weights.values()))
 
 
 def test_offline_filtering_overturns_a_hesitant_majority():
@@ -104,7 +102,7 @@ def test_consensus_stops_before_the_cap():
     said = [*warm, *[trace("1", 3.0)] * 90]
     outcome = play(online(max_samples=98, consensus=0.95), said).outcome
     assert 8 < outcome.samples_run < 40
-    assert outcome.confidence >= 0.95
+    assert outcome.measure >= 0.95
 
 
 def test_without_confidences_the_majority_stands():

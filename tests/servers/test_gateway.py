@@ -123,7 +123,8 @@ def test_a_vote_and_its_receipt(tools: Any) -> None:
     receipt = receipt_of(response)
     assert response.choices[0].message.content == "it is 4"
     assert (receipt["samples_run"], receipt["votes"]) == (4, {"4": 4})
-    assert receipt["confidence"] == pytest.approx(1 - 0.5**5)
+    assert receipt["confidence"] == 1.0
+    assert receipt["measure"] == pytest.approx(1 - 0.5**5)
     assert receipt["saved"] == pytest.approx(-3.0)  # 4 samples instead of one call
     saving = receipt["saving"]
     assert (saving["baseline"], saving["basis"], saving["method"]) == (

@@ -29,7 +29,7 @@ def test_ask_prints_the_answer_and_its_receipt() -> None:
     assert result.exit_code == 0
     assert "it is 4" in result.output
     printed = " ".join(result.output.split())
-    assert "4 samples · 12 tokens · confidence 0.97 · costs 4.0x against single@fake" in printed
+    assert "4 samples · 12 tokens · confidence 1.00 · costs 4.0x against single@fake" in printed
 
 
 def test_ask_says_nothing_of_saving_where_one_call_is_what_was_made() -> None:

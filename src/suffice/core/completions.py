@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from suffice.core.coverage import Coverage, Exit
+from suffice.core.coverage import Coverage, Exit, Note
 from suffice.core.errors import InputError
 from suffice.core.requests import ToolCall
 from suffice.core.savings import Promise, Saving
@@ -172,6 +172,11 @@ class SampleRecord:
     ttft_s: float | None = None
     e2e_s: float = 0.0
 
+    @property
+    def is_vote(self) -> bool:
+        """Whether it ended by itself with an answer of its own that can be compared."""
+        return self.status == "finished" and self.answer is not None and self.purpose != "probe"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -181,17 +186,21 @@ class Outcome:
     sample: int  # the accepted sample
     arm: str  # the policy that answered, e.g. adaptive_consistency
     why: str  # for people: no code reads it
-    confidence: float | None  # the policy's own estimate in [0, 1]; None where it makes none
+    # Calibrated P(right) under a policy file, else the share of comparable samples that gave this
+    # answer; None with fewer than two of them. The same for every policy.
+    confidence: float | None
     usage: Usage  # summed over every sample
     cost: Cost
     records: tuple[SampleRecord, ...]  # by sample number
     elapsed_s: float
     overhead_s: float  # elapsed time not spent waiting for a backend or the reader
+    measure: float | None = None  # what the policy itself went by (core.decisions.Answer)
     escalated: bool = False  # the policy gave up; the completion is its best so far
     exit: Exit | None = None  # how it ended; None: the policy has one way, or the budget ended it
     certificate: Coverage | None = None  # None: no certificate is in play
     saving: Saving | None = None  # against the baseline; None: not compared, or not known
     promised: Promise | None = None  # of the certificate that covers it
+    note: Note | None = None  # why nothing, or no more, was compared
 
     @property
     def samples_run(self) -> int:
@@ -227,6 +236,6 @@ class Outcome:
         """(answer, count) pairs, most frequent first, ties by first appearance."""
         counts: dict[str, int] = {}
         for record in self.records:
-            if record.status == "finished" and record.answer is not None:
+            if record.is_vote and record.answer is not None:
                 counts[record.answer] = counts.get(record.answer, 0) + 1
         return tuple(sorted(counts.items(), key=lambda item: -item[1]))

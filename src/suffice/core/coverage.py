@@ -18,6 +18,15 @@ from typing import Literal, get_args
 Exit = Literal["accepted", "hopeless", "last", "safe"]
 EARLY: frozenset[Exit] = frozenset({"accepted", "hopeless"})
 
+# Why nothing, or no more, was compared:
+# free_form            the request has no answer format: one sample answers it
+# greedy               every sample would be the same (temperature 0): one sample answers it
+# nothing_comparable   the first samples held no answer that can be compared
+# all_different        no two samples agreed, and the vote was not going to be won
+Note = Literal["free_form", "greedy", "nothing_comparable", "all_different"]
+# Votes that were paid for and decided nothing.
+FUTILE: frozenset[Note] = frozenset({"nothing_comparable", "all_different"})
+
 CertificateStatus = Literal["valid", "switched off", "not covered"]
 
 # What a request can differ in from those that a certificate is about; `cascade`: the certified

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from suffice.core.completions import Completion, Cost
-from suffice.core.coverage import Coverage, Exit
+from suffice.core.coverage import Coverage, Exit, Note
 from suffice.core.requests import Message, Request
 from suffice.core.thinking import Thinking
 
@@ -102,16 +102,21 @@ class Answer:
     """Accept `sample` and cancel everything still running.
 
     `text` replaces the sample's own, for answers put together from several (a partial trace and
-    the probe that ended it). `why` is for people; what other code needs is in `exit` and
-    `certificate`.
+    the probe that ended it). `why` is for people; what other code needs are the fields below.
+
+    `measure` is what the policy itself went by, which a step of a cascade is held against: the
+    agreement of a vote, a verifier's score, the token probability of a single sample. Each policy
+    has its own; what an outcome calls its confidence means the same for all.
     """
 
     sample: int
     why: str
-    confidence: float | None = None
+    measure: float | None = None
+    probability: float | None = None  # calibrated P(right), where a policy file has one
     text: str | None = None
     exit: Exit | None = None  # None: the policy has one way to end
     certificate: Coverage | None = None
+    note: Note | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +125,12 @@ class Escalate:
 
     why: str
     best: int | None = None
-    confidence: float | None = None
+    measure: float | None = None
+    probability: float | None = None
     text: str | None = None
     exit: Exit | None = None
     certificate: Coverage | None = None
+    note: Note | None = None
 
 
 Action = Sample | Cancel | Answer | Escalate

@@ -27,7 +27,7 @@ from suffice.core.errors import InputError, MissingExtra
 from suffice.evals.answers.numerals import Quantity, whole
 from suffice.evals.answers.spelling import plain
 from suffice.evals.answers.units import NONE
-from suffice.evals.extract import Extractor, extractor, math_answer
+from suffice.evals.extract import Extractor, called, extractor, math_answer
 
 LIMIT_S = 2.0
 # Of numerical comparison: what differs within them is told apart nowhere, what does not is equal.
@@ -230,6 +230,8 @@ class MathExtractor:
 
     async def __call__(self, completion: Completion) -> str | None:
         """The key that stands for the completion's answer."""
+        if completion.tool_calls:
+            return called(completion)
         answer = math_answer(completion)
         async with self._turn:
             key, late = await asyncio.to_thread(

@@ -14,6 +14,8 @@ extractor: it is never voted on.
     regex:PATTERN  the last match's first group (the whole match without groups)
 
 How numbers and choices are found: suffice.evals.answers.numbers, suffice.evals.answers.choices.
+
+Whatever the format, a completion that calls tools is compared by its calls: its text is no answer.
 """
 
 from __future__ import annotations
@@ -51,13 +53,29 @@ def extractor(answer_format: str | None, *, asked: str | None = None) -> Extract
     if answer_format is None or answer_format == "text":
         return None
     if answer_format.startswith("regex:"):
-        return regex_extractor(answer_format.removeprefix("regex:"))
+        return or_by_calls(regex_extractor(answer_format.removeprefix("regex:")))
     if answer_format not in EXTRACTORS:
         known = [*EXTRACTORS, "regex:PATTERN", "text"]
         raise UnknownName.of("answer format", answer_format, known, f"(known: {', '.join(known)})")
     if answer_format == "number" and asked is not None and speaks_of_percent(asked):
-        return percent_number
-    return EXTRACTORS[answer_format]
+        return or_by_calls(percent_number)
+    found = EXTRACTORS[answer_format]
+    return found if found is tool else or_by_calls(found)
+
+
+def or_by_calls(read: Extractor) -> Extractor:
+    """The extractor that compares a completion by its tool calls, if it makes any."""
+
+    def by_calls(completion: Completion) -> str | None:
+        return called(completion) if completion.tool_calls else read(completion)
+
+    return by_calls
+
+
+def called(completion: Completion) -> str | None:
+    """The key of a completion's tool calls, which no text can have."""
+    calls = tool(completion)
+    return None if calls is None else f"calls {calls}"
 
 
 def speaks_of_percent(question: str) -> bool:

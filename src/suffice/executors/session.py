@@ -226,7 +226,8 @@ class Session:
             sample=chosen,
             arm=self.policy.name,
             why=decision.why,
-            confidence=decision.confidence,
+            confidence=_confidence(decision, records, chosen),
+            measure=decision.measure,
             usage=_total(records),
             cost=self._books.cost_of(records),
             records=records,
@@ -235,6 +236,7 @@ class Session:
             escalated=isinstance(decision, Escalate),
             exit=decision.exit,
             certificate=decision.certificate,
+            note=decision.note,
         )
 
     def _record(self, running: Running) -> SampleRecord:
@@ -397,7 +399,7 @@ class Session:
             winner = max(answers, key=answers.count)
             best = next(r for r in finished if r.answer == winner)
             share = answers.count(winner) / len(answers)
-            self.decision = Escalate(why=why, best=best.launch.sample, confidence=share)
+            self.decision = Escalate(why=why, best=best.launch.sample, measure=share)
             return
         partial = [*finished[-1:], *sorted(self._running.values(), key=lambda r: -r.tokens)]
         usable = [running for running in partial if running.status == "finished" or running.spoke]
@@ -441,6 +443,21 @@ class Session:
             self._commands = []
             return commands
         return []
+
+
+def _confidence(
+    decision: Answer | Escalate, records: tuple[SampleRecord, ...], chosen: int
+) -> float | None:
+    """P(right) where a policy file has calibrated it, else the share of votes for the answer.
+
+    One vote alone agrees with itself, which says nothing; nor do votes about a text that was put
+    together afterwards.
+    """
+    if decision.probability is not None or decision.text is not None:
+        return decision.probability
+    votes = [record.answer for record in records if record.is_vote]
+    mine = next(record.answer for record in records if record.sample == chosen)
+    return None if mine is None or len(votes) < 2 else votes.count(mine) / len(votes)
 
 
 def _total(records: tuple[SampleRecord, ...]) -> Usage:

@@ -307,6 +307,7 @@ class Desk(Hook):
         if usage_was_refused(call):
             self.tally.add(("upstream_errors", "code", "bad_usage"))
         self.tally.count(entry, call.queued_s)
+        self.tally.count_notes(call.outcomes)
         log_request(entry.request)
         if self._spans is not None:
             self._spans.send(entry, call.notes.get("parent"))

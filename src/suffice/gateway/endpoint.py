@@ -44,6 +44,7 @@ from suffice.gateway.multipart import is_form
 from suffice.gateway.passed_on import not_served, understand
 from suffice.gateway.protocol import (
     Ask,
+    default_format,
     parse_chat,
     parse_completion,
     parse_json,
@@ -290,7 +291,7 @@ class Completions:
 
     def _job(self, service: Service, ask: Ask, arm: Arm, call: Call, placed: Placement) -> Job:
         config = service.config
-        wanted = ask.request.answer_format or config.answer_format
+        wanted = ask.request.answer_format or default_format(ask.request, config.answer_format)
         # "text" says that answers are free-form although the operator's default is not.
         answer_format = None if wanted == "text" else wanted
         question = replace(ask.request, model=call.target, answer_format=answer_format)

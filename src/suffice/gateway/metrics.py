@@ -39,6 +39,10 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "samples": ("suffice_samples", ("status", "purpose"), "Samples sent to engines."),
     "usd": ("suffice_cost_usd", ("arm",), "Money, where prices are known."),
+    "futile_votes": (
+        "suffice_futile_votes", ("arm", "note"),
+        "Votes that decided nothing: no answer could be compared, or no two were equal.",
+    ),
     "escalated": ("suffice_escalated", ("arm",), "Answers that a policy gave up on."),
     "upstream_errors": ("suffice_upstream_errors", ("code",), "Faults of upstreams, by code."),
     "audits": (

@@ -11,7 +11,7 @@ from suffice.core.completions import Completion
 from suffice.core.errors import InputError, MissingExtra
 from suffice.core.requests import Request
 from suffice.evals.equivalence import answer_extractor
-from suffice.evals.extract import Extractor
+from suffice.evals.extract import Extractor, or_by_calls
 from suffice.executors.live import Extract
 
 try:
@@ -31,7 +31,7 @@ def extractor_of(request: Request) -> Extract | None:
     """What finds the comparable answer of this request's samples, None for free-form text."""
     wanted = request.answer_format
     if wanted is not None and wanted.startswith(PREFIX):
-        return linear_regex(wanted.removeprefix(PREFIX))
+        return or_by_calls(linear_regex(wanted.removeprefix(PREFIX)))
     return answer_extractor(wanted, asked=request.asked)
 
 

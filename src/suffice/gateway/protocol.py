@@ -312,6 +312,18 @@ def _sampling(body: _Common, max_tokens: int | None, top_logprobs: int | None) -
     )
 
 
+def default_format(request: Request, operators: str | None) -> str | None:
+    """How answers are compared where the request does not say: as the operator does.
+
+    An answer that has to be JSON is compared as JSON then. Asking for JSON alone asks for no vote.
+    """
+    if operators in (None, "text") or request.response_format_json is None:
+        return operators
+    wanted = orjson.loads(request.response_format_json)
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    return "json" if kind in ("json_object", "json_schema") else operators
+
+
 def _message(turn: dict[str, Any], at: int) -> Message:
     """A turn, with what can be read in it; what else it holds is for the engine to judge."""
     role, content = turn.get("role"), turn.get("content")

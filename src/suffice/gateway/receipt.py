@@ -54,6 +54,8 @@ def _verdict(outcome: Outcome) -> dict[str, Any]:
         "why": outcome.why,
         "model": outcome.completion.model,
         "confidence": outcome.confidence,
+        "measure": outcome.measure,
+        "note": outcome.note,
         "escalated": outcome.escalated,
         "exit": outcome.exit,
         "certificate": None if outcome.certificate is None else asdict(outcome.certificate),
@@ -135,7 +137,8 @@ def _sample(record: SampleRecord) -> dict[str, Any]:
         "cached_tokens": record.usage.cached_tokens,
         "completion_tokens": record.usage.completion_tokens,
         "answer": record.answer,
-        "confidence": record.confidence,
+        "score": record.score,
+        "token_confidence_nats": record.confidence,
         "mode_bias_nats": record.mode_bias_nats,
         "reason": record.reason,
     }

@@ -6,8 +6,11 @@ Written by the ledger's thread and, for calls that were turned away, by the even
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
+from suffice.core.completions import Outcome
+from suffice.core.coverage import FUTILE
 from suffice.ledger.bins import bin_of
 from suffice.ledger.rows import Batch, Entry
 from suffice.ledger.schema import BUCKET_S, TRAFFIC
@@ -64,6 +67,12 @@ class Tally:
                 self._time(bucket, "first_byte", row.first_byte_s)
                 self._time(bucket, "overhead", row.overhead_s)
                 self._time(bucket, "queue", queued_s)
+
+    def count_notes(self, outcomes: Iterable[Outcome]) -> None:
+        """Count votes that were paid for and decided nothing."""
+        for outcome in outcomes:
+            if outcome.note is not None and outcome.note in FUTILE:
+                self.add(("futile_votes", "arm", outcome.arm, "note", outcome.note))
 
     def _counters(self, entry: Entry, arm: str) -> None:
         row = entry.request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from suffice.core.coverage import Exit
+from suffice.core.coverage import Exit, Note
 from suffice.core.decisions import (
     Action,
     Actions,
@@ -26,14 +26,14 @@ from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.policies.pool import is_share
 from suffice.policies.thinking import Rewired
-from suffice.policies.wrapper import Composed
+from suffice.policies.wrapper import Composed, weighed
 
 MOST_RUNGS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """A policy, and the confidence from which its answer stands (None: any answer does)."""
+    """A policy, and the measure from which its answer stands (None: any answer does)."""
 
     policy: AnyPolicy
     accept: float | None = None
@@ -50,8 +50,10 @@ class Kept:
 
     sample: int
     text: str | None
-    confidence: float | None
+    measure: float | None
     rung: int
+    probability: float | None = None
+    note: Note | None = None
 
 
 @stored
@@ -73,8 +75,9 @@ class Climb:
 class Cascade(Composed):
     """Rungs in order of cost; a rung may be any policy, another cascade included.
 
-    A rung's answer stands if the policy gave it with at least `accept` confidence. Else the next
-    rung runs. The last rung's answer stands, unless it found none: then the best earlier one does.
+    A rung's answer stands if its policy went by a measure of at least `accept`: the agreement or
+    share of a vote, the token probability of a single sample, a score. Else the next rung runs. The
+    last rung's answer stands, unless it found none: then the best earlier one does.
 
     The exit is that of the cascade, whatever its rungs are made of: `safe` as soon as the last
     rung was asked, else `hopeless` where the rung says so, else `accepted`.
@@ -139,6 +142,8 @@ class Cascade(Composed):
                     state = _moved(state, state.inner, launched, running, state.comparable)
                     # What an earlier rung shows may be taken back: only the last may stream.
                     final = action.final and state.rung == len(self.rungs) - 1
+                    if self.rungs[state.rung].accept is not None:
+                        action = weighed(action)  # noqa: PLW2901
                     if state.offset or final != action.final:
                         action = replace(action, samples=numbers, final=final)  # noqa: PLW2901
                     out.append(action)
@@ -157,7 +162,7 @@ class Cascade(Composed):
         rung = self.rungs[state.rung]
         number = verdict.sample if isinstance(verdict, Answer) else verdict.best
         sample = None if number is None else number + state.offset
-        sure = verdict.confidence
+        sure = verdict.measure
         stands = isinstance(verdict, Answer) and (
             rung.accept is None or (sure is not None and sure >= rung.accept)
         )
@@ -166,8 +171,10 @@ class Cascade(Composed):
             answer = Answer(
                 sample=verdict.sample + state.offset,
                 why=where,
-                confidence=sure,
+                measure=sure,
+                probability=verdict.probability,
                 text=verdict.text,
+                note=verdict.note,
                 **self._facts(state.rung, verdict),
             )
             return state, (*before, answer)
@@ -179,10 +186,17 @@ class Cascade(Composed):
             return self._enter(higher, before + cancels)
         kept = state.kept
         if kept is None:
-            last = Escalate(why=where)
+            last = Escalate(why=where, note=verdict.note)
         else:
             why = where if kept.rung == state.rung else f"kept from rung {kept.rung + 1}; {where}"
-            last = Escalate(why=why, best=kept.sample, confidence=kept.confidence, text=kept.text)
+            last = Escalate(
+                why=why,
+                best=kept.sample,
+                measure=kept.measure,
+                probability=kept.probability,
+                text=kept.text,
+                note=kept.note,
+            )
         return state, (*before, replace(last, **self._facts(state.rung, verdict)))
 
     def _facts(self, rung: int, verdict: Answer | Escalate) -> dict[str, Any]:
@@ -207,8 +221,15 @@ class Cascade(Composed):
     def _keep(self, state: Climb, sample: int | None, verdict: Answer | Escalate) -> Climb:
         if sample is None:
             return state
-        kept, sure = state.kept, verdict.confidence
-        fresh = Kept(sample=sample, text=verdict.text, confidence=sure, rung=state.rung)
+        kept = state.kept
+        fresh = Kept(
+            sample=sample,
+            text=verdict.text,
+            measure=verdict.measure,
+            rung=state.rung,
+            probability=verdict.probability,
+            note=verdict.note,
+        )
         if kept is None:
             return replace(state, kept=fresh)
         # A later rung is the better model: it wins unless it found nothing and the earlier did.

@@ -18,6 +18,7 @@ from suffice.core.decisions import (
     AnyPolicy,
     Escalate,
     Evidence,
+    Sample,
     SampleFinished,
     Trigger,
 )
@@ -35,7 +36,7 @@ from suffice.policies.prompt_features import prompt_of
 from suffice.policies.subject import Subject, said
 from suffice.policies.thinking import Rewired
 from suffice.policies.vote_table import VoteTable
-from suffice.policies.wrapper import Choice, Chosen, Wrapper
+from suffice.policies.wrapper import Choice, Chosen, Wrapper, weighed
 
 _SHOWN: dict[Exit | None, str] = {
     "accepted": "confident", "hopeless": "hopeless", None: "unsure"
@@ -106,12 +107,15 @@ class Gate(Wrapper):
         return tuple(self._judge(state, action) for action in actions)
 
     def _judge(self, state: Gated, action: Action) -> Action:
+        if isinstance(action, Sample):
+            return weighed(action)
         if not isinstance(action, Answer | Escalate):
             return action
         sample = action.sample if isinstance(action, Answer) else action.best
+        note = action.note
         if sample is None or (state.comparable and sample not in state.answered):
-            return Escalate(why=f"unsure: {action.why}", best=sample, text=action.text)
-        found = self.predictor.judge(state.text, action.confidence)
+            return Escalate(why=f"unsure: {action.why}", best=sample, text=action.text, note=note)
+        found = self.predictor.judge(state.text, None if note == "greedy" else action.measure)
         taken = self.exits.verdict(found.right, found.rescue)
         why = (
             f"{_SHOWN[taken]}: right {found.right:.3f}, rescue {found.rescue:.3f}, "
@@ -119,8 +123,18 @@ class Gate(Wrapper):
         )
         sure, text = found.right, action.text
         if taken is None:
-            return Escalate(why=why, best=sample, confidence=sure, text=text)
-        return Answer(sample=sample, why=why, confidence=sure, text=text, exit=taken)
+            return Escalate(
+                why=why, best=sample, measure=sure, probability=sure, text=text, note=note
+            )
+        return Answer(
+            sample=sample,
+            why=why,
+            measure=sure,
+            probability=sure,
+            text=text,
+            exit=taken,
+            note=note,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

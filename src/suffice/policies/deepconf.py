@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import ClassVar, Literal
 
+from suffice.core.coverage import Note
 from suffice.core.decisions import (
     Actions,
     Answer,
@@ -24,6 +25,7 @@ from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.policies.pool import (
+    PATIENCE,
     Pool,
     PoolPolicy,
     Seen,
@@ -33,6 +35,7 @@ from suffice.policies.pool import (
     one_sample,
     option,
     step_alone,
+    why_alone,
 )
 from suffice.policies.signals import (
     Signal,
@@ -69,9 +72,14 @@ class DeepConfOffline(PoolPolicy):
         if self.window is not None:
             at_least("window", self.window, 1)
 
-    def alone(self) -> tuple[Pool, Actions]:
+    @property
+    def patience(self) -> None:
+        """Their number is fixed."""
+        return None
+
+    def alone(self, note: Note) -> tuple[Pool, Actions]:
         """One sample, with its token confidences."""
-        return one_sample(top_logprobs=TOP_LOGPROBS)
+        return one_sample(note, top_logprobs=TOP_LOGPROBS)
 
     def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.samples, top_logprobs=TOP_LOGPROBS)
@@ -105,7 +113,7 @@ def confident_vote(pool: Pool, keep: float, threshold: float | None = None) -> A
     ]
     best = max(voters, key=lambda seen: (seen.signal or 0.0, -seen.sample))
     why = f"confidence-weighted vote, {share:.0%} of the weight"
-    return (Answer(sample=best.sample, why=why, confidence=share),)
+    return (Answer(sample=best.sample, why=why, measure=share),)
 
 
 def vote_weights(pool: Pool, least: float) -> tuple[tuple[str, float], ...]:
@@ -158,8 +166,9 @@ class DeepConfOnline(BasePolicy):
         at_least("largest_window", self.largest_window, 1)
 
     def start(self, request: Request) -> tuple[Online, Actions]:
-        if request.answer_format is None:
-            pool, actions = one_sample(top_logprobs=TOP_LOGPROBS)
+        note = why_alone(request)
+        if note is not None:
+            pool, actions = one_sample(note, top_logprobs=TOP_LOGPROBS)
         else:
             pool, actions = Pool().launch(self.warmup, top_logprobs=TOP_LOGPROBS)
         return Online(pool=pool), actions
@@ -210,6 +219,8 @@ class DeepConfOnline(BasePolicy):
 
     def _go_on(self, state: Online) -> tuple[Online, Actions]:
         """Vote, end or draw on; closes the warm-up when its last trace is in."""
+        if len(state.pool.seen) >= PATIENCE and state.pool.is_mute:
+            return state, state.pool.mute(self.max_samples)
         if state.threshold is None:
             if state.pool.running:
                 return state, ()

@@ -8,17 +8,28 @@ from typing import ClassVar
 from suffice.core.decisions import Actions, Answer, Evidence, Need, WholeSamples
 from suffice.core.requests import Request
 from suffice.core.thinking import Thinking
-from suffice.policies.pool import Pool, PoolPolicy, ended, is_count, one_sample, option
+from suffice.policies.pool import (
+    Pool,
+    PoolPolicy,
+    ended,
+    is_count,
+    one_sample,
+    option,
+    step_alone,
+    why_alone,
+)
 from suffice.policies.votes import decided, weighted_tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Single(WholeSamples):
-    """One sample, streamed as it comes; its confidence is its mean token probability."""
+    """One sample, streamed as it comes; its measure is its mean token probability."""
 
     effort: str | None = option(None, "thinking effort: none, minimal, low, medium, high, xhigh")
     max_tokens: int | None = option(None, "completion tokens; the request's own by default")
-    logprobs: bool = option(True, "ask for logprobs, so that the answer carries a confidence")
+    logprobs: bool = option(
+        False, "ask for logprobs in any case; a cascade asks where `accept` needs a measure"
+    )
 
     name: ClassVar[str] = "single"
     paper: ClassVar[str] = "the baseline"
@@ -56,6 +67,11 @@ class SelfConsistency(PoolPolicy):
     def __post_init__(self) -> None:
         is_count("samples", self.samples, 1)
 
+    @property
+    def patience(self) -> None:
+        """Their number is fixed, and all of them run at once."""
+        return None
+
     def opening(self) -> tuple[Pool, Actions]:
         return Pool().launch(self.samples)
 
@@ -91,10 +107,15 @@ class BestOfN(WholeSamples):
 
     def start(self, request: Request) -> tuple[Pool, Actions]:
         # Without comparable answers there is nothing to sum over: scores alone decide.
-        state = Pool(alone=request.answer_format is None)
+        note = why_alone(request)
+        if note == "greedy":
+            return one_sample(note)
+        state = Pool(alone=note is not None, note=note)
         return state.launch(min(self.samples, self.wave or self.samples))
 
     def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
+        if state.note == "greedy":
+            return step_alone(state, evidence)
         state = state.settle(evidence)
         if not ended(evidence):
             return state, ()
@@ -102,9 +123,7 @@ class BestOfN(WholeSamples):
             last = state.seen[-1]
             if last.score is not None and last.score >= self.enough:
                 why = f"score {last.score:.3g} reaches {self.enough:.3g}"
-                return state, (
-                    Answer(sample=last.sample, why=why, confidence=_bounded(last.score)),
-                )
+                return state, (Answer(sample=last.sample, why=why, measure=_bounded(last.score)),)
         free = (self.wave or self.samples) - len(state.running)
         more = 0 if state.closed else min(free, self.samples - state.launched)
         if more > 0:
@@ -123,9 +142,9 @@ class BestOfN(WholeSamples):
                 of_answer = [seen for seen in scored if seen.answer == sums[0][0]]
                 best = max(of_answer, key=lambda seen: seen.score or 0.0)
                 why = f"largest summed score of {len(scored)} samples"
-        return (Answer(sample=best.sample, why=why, confidence=_bounded(best.score)),)
+        return (Answer(sample=best.sample, why=why, measure=_bounded(best.score)),)
 
 
 def _bounded(score: float | None) -> float | None:
-    """A score as a confidence, where it can be read as one."""
+    """A score as a measure, where it can be read as one."""
     return score if score is not None and 0.0 <= score <= 1.0 else None

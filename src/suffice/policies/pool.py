@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from suffice.core.completions import SENTINEL_LOGPROB, Completion
-from suffice.core.coverage import Exit
+from suffice.core.coverage import Exit, Note
 from suffice.core.decisions import (
     Actions,
     Answer,
@@ -28,6 +28,8 @@ from suffice.policies.votes import tally
 
 # Failures without a single success after which the upstream is taken to be down.
 MOST_FAILURES = 3
+# Samples without a comparable answer after which there will hardly be one.
+PATIENCE = 4
 # Samples that one policy may ask for; the papers go to 512. Numbers are kept one by one, and
 # whoever sends a request writes its options.
 MOST_SAMPLES = 4096
@@ -61,7 +63,8 @@ class Pool:
     seen: tuple[Seen, ...] = ()
     failed: int = 0
     exhausted: bool = False  # the executor refused a sample for the budget: ask for no more
-    alone: bool = False  # free-form text: one sample is all there will be, nothing is compared
+    alone: bool = False  # one sample is all there will be, nothing is compared
+    note: Note | None = None  # why it is alone
 
     def launch(self, count: int, **how: Any) -> tuple[Pool, Actions]:
         """The pool with `count` further samples running, and the action that draws them."""
@@ -75,6 +78,7 @@ class Pool:
             failed=self.failed,
             exhausted=self.exhausted,
             alone=self.alone,
+            note=self.note,
         )
         return pool, (Sample(samples=numbers, **how),)
 
@@ -87,6 +91,7 @@ class Pool:
                     failed=self.failed,
                     exhausted=self.exhausted,
                     alone=self.alone,
+                    note=self.note,
                     running=_without(self.running, evidence.sample),
                     seen=(
                         *self.seen,
@@ -129,48 +134,101 @@ class Pool:
         return next(seen for seen in self.seen if seen.answer == answer)
 
     def majority(
-        self, why: str, confidence: float | None = None, exit: Exit | None = None
+        self,
+        why: str,
+        measure: float | None = None,
+        exit: Exit | None = None,
+        note: Note | None = None,
     ) -> Actions:
-        """Answer with the first sample of the most frequent answer; Escalate if there is none."""
+        """Answer with the first sample of the most frequent answer; Escalate if there is none.
+
+        The measure is that answer's share of the votes unless the policy has one of its own.
+        """
         counts = self.counts
         if counts:
             answer, votes = counts[0]
             share = votes / sum(count for _, count in counts)
-            sure = share if confidence is None else confidence
+            sure = share if measure is None else measure
             first = self.first_with(answer).sample
-            return (Answer(sample=first, why=why, confidence=sure, exit=exit),)
-        return self.give_up("no sample gave an answer that can be compared", exit)
+            return (Answer(sample=first, why=why, measure=sure, exit=exit, note=note),)
+        none: Note | None = "nothing_comparable" if self.seen else None
+        return self.give_up("no sample gave an answer that can be compared", exit, note or none)
 
-    def give_up(self, why: str, exit: Exit | None = None) -> Actions:
+    def give_up(self, why: str, exit: Exit | None = None, note: Note | None = None) -> Actions:
         """Escalate with the last finished sample, if any."""
         best = self.seen[-1].sample if self.seen else None
-        return (Escalate(why=why, best=best, exit=exit),)
+        return (Escalate(why=why, best=best, exit=exit, note=note),)
 
-    def sole(self, why: str) -> Actions:
-        """Answer with the last finished sample; its confidence is its mean token probability."""
+    @property
+    def is_mute(self) -> bool:
+        """Whether no sample held an answer that can be compared."""
+        return all(seen.answer is None for seen in self.seen)
+
+    @property
+    def all_differ(self) -> bool:
+        """Whether no two answers are equal."""
+        counts = self.counts
+        return not counts or counts[0][1] == 1
+
+    def scattered(self, most: int) -> Actions:
+        """Give in: no two samples agreed; the first that answered stands. `most` is the cap."""
+        n = len(self.seen)
+        why = f"no two of {n} samples gave the same answer"
+        return self.majority(why, 1 / n, "hopeless" if n < most else "safe", "all_different")
+
+    def mute(self, most: int) -> Actions:
+        """Give in: nothing can be compared; the last sample stands. `most` is the cap."""
+        n = len(self.seen)
+        why = f"none of {n} samples gave an answer that can be compared"
+        return self.give_up(why, "hopeless" if n < most else "safe", "nothing_comparable")
+
+    def sole(self, why: str, note: Note | None = None) -> Actions:
+        """Answer with the last finished sample; its measure is its mean token probability."""
         if not self.seen:
-            return (Escalate(why="the sample failed"),)
+            return (Escalate(why="the sample failed", note=note),)
         last = self.seen[-1]
-        return (Answer(sample=last.sample, why=why, confidence=last.probability),)
+        # A vote of copies would have settled nothing, so this must not pass for one that did.
+        sure = None if note == "greedy" else last.probability
+        return (Answer(sample=last.sample, why=why, measure=sure, note=note),)
 
 
-def one_sample(**how: Any) -> tuple[Pool, Actions]:
-    """The pool and action of a policy that draws one sample and answers with it."""
-    pool, actions = Pool(alone=True).launch(1, final=True, **how)
+def one_sample(note: Note | None = None, **how: Any) -> tuple[Pool, Actions]:
+    """The pool and action of a policy that draws one sample and answers with it.
+
+    `note` says why it does, where the policy would otherwise compare several.
+    """
+    pool, actions = Pool(alone=True, note=note).launch(1, final=True, **how)
     return pool, actions
 
 
+_WHY_ALONE: dict[Note | None, str] = {
+    None: "one sample",
+    "free_form": "free-form text is not voted on",
+    "greedy": "at temperature 0 samples are copies: one is enough",
+}
+
+
 def step_alone(pool: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
-    """The step of a policy that drew `one_sample`, its answers not being comparable."""
+    """The step of a policy that drew `one_sample`."""
     pool = pool.settle(evidence)
-    return pool, pool.sole("free-form text is not voted on") if ended(evidence) else ()
+    if not ended(evidence):
+        return pool, ()
+    return pool, pool.sole(_WHY_ALONE[pool.note], pool.note)
+
+
+def why_alone(request: Request) -> Note | None:
+    """Why several samples of a request need not be compared; None if they may be."""
+    if request.answer_format is None:
+        return "free_form"
+    return "greedy" if request.sampling.is_greedy else None
 
 
 class PoolPolicy(WholeSamples):
     """Base of policies over a pool of whole samples whose answers are compared.
 
-    Free-form text cannot be compared: one sample answers it. A policy says how it begins and what
-    it makes of the pool whenever a sample has ended.
+    Free-form text cannot be compared, and samples at temperature 0 need not be: one answers. Where
+    the first samples hold nothing that can be compared, the last of them stands. A policy says how
+    it begins and what it makes of the pool whenever a sample has ended.
     """
 
     __slots__ = ()
@@ -183,23 +241,43 @@ class PoolPolicy(WholeSamples):
         """What follows now that a sample has ended."""
         raise NotImplementedError
 
-    def alone(self) -> tuple[Pool, Actions]:
-        """The one sample that answers free-form text."""
-        return one_sample(top_logprobs=0)
+    @property
+    def most_samples(self) -> int:
+        """The cap, where there is one."""
+        return int(getattr(self, "max_samples", MOST_SAMPLES))
+
+    @property
+    def patience(self) -> int | None:
+        """Samples without any comparable answer after which it draws no more; None: never."""
+        return PATIENCE
+
+    def compares(self, request: Request) -> Note | None:
+        """Why one sample is enough for this request; None if it is not."""
+        return why_alone(request)
+
+    def alone(self, note: Note) -> tuple[Pool, Actions]:
+        """The one sample that answers what is not compared."""
+        return one_sample(note)
 
     def settle(self, state: Pool, evidence: Evidence) -> Pool:
         """The pool after a sample ended."""
         return state.settle(evidence)
 
     def start(self, request: Request) -> tuple[Pool, Actions]:
-        return self.alone() if request.answer_format is None else self.opening()
+        note = self.compares(request)
+        return self.opening() if note is None else self.alone(note)
 
     def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
         if state.alone:
             return step_alone(state, evidence)
         if not ended(evidence):
             return state, ()
-        return self.decide(self.settle(state, evidence))
+        state = self.settle(state, evidence)
+        patience = self.patience
+        if patience is not None and len(state.seen) >= patience and state.is_mute:
+            # What still runs ends by itself, and may hold an answer.
+            return state, () if state.running else state.mute(self.most_samples)
+        return self.decide(state)
 
 
 def at_least(name: str, value: float, least: float) -> None:

@@ -73,7 +73,7 @@ class AnswerStability(BasePolicy):
         asked = "\n\nFinal answer: " + ("\\boxed{" if boxed else "")
         state = Probing(prompt=self.probe or asked, next_tokens=self.chunk)
         if request.answer_format is None:
-            pool, actions = one_sample(top_logprobs=0)
+            pool, actions = one_sample("free_form")
             return replace(state, alone=pool), actions
         return state, (Sample(samples=(MAIN,)),)
 

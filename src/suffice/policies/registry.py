@@ -4,7 +4,7 @@
     CASCADE  POLICY > POLICY [> …]
 
 Options that every policy takes: `effort` (thinking effort of its samples) and, in a cascade,
-`accept` (confidence from which the rung's answer stands). Tuples are written a+b+c.
+`accept` (measure from which the rung's answer stands). Tuples are written a+b+c.
 """
 
 from __future__ import annotations

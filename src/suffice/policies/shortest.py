@@ -44,4 +44,4 @@ class ShortMAtK(PoolPolicy):
         )
         share = most / sum(votes for _, votes in counts)
         why = f"first {len(state.seen)} of {state.launched} to finish"
-        return state, (Answer(sample=chosen.sample, why=why, confidence=share),)
+        return state, (Answer(sample=chosen.sample, why=why, measure=share),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from suffice.core.coverage import Exit
+from suffice.core.coverage import Exit, Note
 from suffice.core.decisions import Actions
 from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.pool import Pool, at_least, is_share, option
@@ -35,7 +35,8 @@ class TwoSided(AdaptiveConsistency):
             share = state.counts[0][1] / len(state.seen) if state.counts else 0.0
             why = f"hopeless: the leader has {share:.0%} of {len(state.seen)} samples"
             early: Exit = "hopeless" if len(state.seen) < self.max_samples else "safe"
-            return state, state.majority(why, share, early)
+            note: Note | None = "all_different" if state.all_differ and state.counts else None
+            return state, state.majority(why, share, early, note)
         return AdaptiveConsistency.decide(self, state)
 
     def gives_in(self, state: Pool) -> bool:

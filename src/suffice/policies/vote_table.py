@@ -64,6 +64,11 @@ class VoteTable(PoolPolicy):
         rows = f"vote_table:answer={'+'.join(self.answer)}"
         return f"{rows},escalate={'+'.join(self.escalate)}" if self.escalate else rows
 
+    @property
+    def patience(self) -> None:
+        """The table itself says when to give up."""
+        return None
+
     def verdict(self, state: State) -> Verdict:
         """What the table says; at the cap a vote that is not handed on is answered."""
         n = state.samples
@@ -90,7 +95,7 @@ class VoteTable(PoolPolicy):
         share = votes.lead / votes.samples if votes.samples else None
         if verdict == "escalate":
             best = state.first_with(counts[0][0]).sample if counts else None
-            return state, (Escalate(why=f"not settled: {said}", best=best, confidence=share),)
+            return state, (Escalate(why=f"not settled: {said}", best=best, measure=share),)
         why = f"agreement {said}" if early else f"cap, {said}"
         return state, state.majority(why, share, "accepted" if early else "safe")
 

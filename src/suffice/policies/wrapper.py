@@ -10,7 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from suffice.core.decisions import Actions, AnyPolicy, BasePolicy, Evidence, Need, Trigger
+from suffice.core.decisions import (
+    Actions,
+    AnyPolicy,
+    BasePolicy,
+    Evidence,
+    Need,
+    Sample,
+    Trigger,
+)
 from suffice.core.requests import Request
 from suffice.core.serial import stored
 
@@ -107,3 +115,23 @@ class Choice(Composed):
     def acts_on(self, state: Chosen, sample: int) -> Trigger:
         """What the part that runs acts on."""
         return self.parts[state.part].acts_on(state.inner, sample)
+
+
+def weighed(action: Sample) -> Sample:
+    """The samples with log-probabilities where nothing else will tell how good the answer is.
+
+    That is where the policy answers with the sample in any case: its token probability is then the
+    measure. Policies themselves ask for none, which spares engines the work.
+    """
+    if not action.final or action.top_logprobs is not None:
+        return action
+    return replace(action, top_logprobs=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed(Wrapper):
+    """A policy whose measure will be made use of, so that it gives one where it can."""
+
+    def told(self, actions: Actions) -> Actions:
+        """The inner policy's actions, sole samples with log-probabilities."""
+        return tuple(weighed(each) if isinstance(each, Sample) else each for each in actions)

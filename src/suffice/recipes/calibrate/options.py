@@ -84,13 +84,11 @@ def _alone(policy: Any, model: str, plays: Plays) -> Played:
         case SelfConsistency(stop_when_decided=False):
             return _vote(plays, model, policy.samples, _cap)
         case TwoSided(criterion="beta", ahead=0, escalate_below=None):
-            ends = (policy.threshold, policy.hopeless, policy.patience)
+            ends = (policy.threshold, policy.hopeless, policy.patience, policy.scatter)
             return _vote(plays, model, policy.max_samples, lambda votes: _settled(votes, *ends))
         case AdaptiveConsistency(criterion="beta", ahead=0, escalate_below=None):
-            threshold = policy.threshold
-            return _vote(
-                plays, model, policy.max_samples, lambda votes: _settled(votes, threshold, None, 1)
-            )
+            rule = (policy.threshold, None, 1, policy.scatter)
+            return _vote(plays, model, policy.max_samples, lambda votes: _settled(votes, *rule))
         case VoteTable():
             return _vote(plays, model, policy.max_samples, lambda votes: _by_table(votes, policy))
     raise Unplayable
@@ -173,14 +171,18 @@ def _cap(votes: Votes) -> _Ended:
     return _Ended(stop, share, never, never)
 
 
-def _settled(votes: Votes, threshold: float, hopeless: float | None, patience: int) -> _Ended:
-    stop = votes.stop(threshold, hopeless, patience)
+def _settled(
+    votes: Votes, threshold: float, hopeless: float | None, patience: int, scatter: int | None
+) -> _Ended:
+    stop = votes.stop(threshold, hopeless, patience, scatter)
     at = np.arange(len(stop)), stop - 1
-    sure = votes.agreement[at]
-    gave_in = sure < threshold
+    sure, lead = votes.agreement[at], votes.lead[at]
+    gave_in = np.zeros(len(stop), dtype=bool)
     if hopeless is not None:
-        gave_in &= (stop >= patience) & (votes.lead[at] <= hopeless * stop)
-        sure = np.where(gave_in, votes.lead[at] / stop, sure)
+        gave_in |= (stop >= patience) & (lead <= hopeless * stop)
+    if scatter is not None:
+        gave_in |= (stop >= scatter) & (lead <= 1)
+    sure = np.where(gave_in & (sure < threshold), lead / stop, sure)
     return _Ended(stop, sure, np.zeros(len(stop), dtype=bool), stop < votes.cap)
 
 

@@ -23,7 +23,7 @@ from suffice.evals.traces import TraceSet
 from suffice.executors.play import Recorded as Sample
 from suffice.executors.play import play as run
 from suffice.executors.running import Launch
-from suffice.policies.wrapper import Wrapper
+from suffice.policies.wrapper import Weighed, Wrapper
 from suffice.recipes.calibrate.options import Played
 from suffice.recipes.calibrate.plays import Plays
 from suffice.recipes.calibrate.spending import Spent
@@ -154,13 +154,13 @@ class One(NamedTuple):
 
 def play_one(policy: AnyPolicy, recorded: Recorded, question: int, order: Order) -> One:
     """The policy on one question, its samples dealt in an order."""
-    deal, seen = Deal(recorded, question, order), Ends(inner=policy)
+    deal, seen = Deal(recorded, question, order), Ends(inner=Weighed(inner=policy))
     try:
         outcome = run(seen, recorded.request(question), deal).outcome
     except NoAnswer:  # what was drawn ended without anything to answer with
         row, sure, taken, gave_up = None, None, None, True
     else:
-        row, sure, taken = deal.rows[outcome.sample], outcome.confidence, outcome.exit
+        row, sure, taken = deal.rows[outcome.sample], outcome.measure, outcome.exit
         gave_up = outcome.escalated
     return One(row, sure, taken, gave_up, tuple(deal.rows[number] for number in seen.ended))
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from suffice.core.errors import InputError
 from suffice.evals.traces import TraceSet
-from suffice.policies.votes import beta_agreement
+from suffice.policies.agreement import SCATTER
+from suffice.policies.pool import PATIENCE
+from suffice.policies.votes import beta_agreement, votes_needed
 from suffice.recipes.calibrate.spending import Spent
 
 FloatArray = NDArray[np.float64]
@@ -50,15 +52,32 @@ class Votes:
         names = ("lead", "second", "agreement", "right", "given", "tokens", "prompt")
         return Votes(**{name: getattr(self, name)[index] for name in names})
 
-    def stop(self, threshold: float, hopeless: float | None, patience: int) -> IntArray:
+    def stop(
+        self,
+        threshold: float,
+        hopeless: float | None,
+        patience: int,
+        scatter: int | None = SCATTER,
+    ) -> IntArray:
         """Samples drawn by `two_sided` with these options; None never gives in."""
         drawn = np.arange(1, self.cap + 1)
-        ends = self.agreement >= threshold
+        ends = (self.agreement >= threshold) | self._futile(threshold, scatter)
         if hopeless is not None:
-            ends = ends | ((drawn >= patience) & (self.lead <= hopeless * drawn))
+            # Without any answer the vote waits for what runs: that exit is the other one's.
+            open_to_it = (self.lead > 0) | (drawn < PATIENCE)
+            ends |= open_to_it & (drawn >= patience) & (self.lead <= hopeless * drawn)
         ends[:, -1] = True
         stop: IntArray = np.argmax(ends, axis=1).astype(np.int64) + 1
         return stop
+
+    def _futile(self, threshold: float, scatter: int | None) -> BoolArray:
+        """Where nothing can be compared, or so many answers all differ: the vote gives in."""
+        drawn = np.arange(1, self.cap + 1)
+        at_once = votes_needed(0, 0, threshold, self.cap)
+        found: BoolArray = (self.lead == 0) & (drawn >= max(PATIENCE, at_once))
+        if scatter is not None:
+            found = found | ((self.lead <= 1) & (drawn >= max(scatter, at_once)))
+        return found
 
     def right_after(self, stop: IntArray) -> BoolArray:
         """Whether the leading answer is right after `stop` samples."""

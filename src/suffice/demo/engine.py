@@ -25,7 +25,7 @@ from starlette.routing import Route
 from suffice.core.errors import SufficeError
 from suffice.demo.recorded import RecordedQuestion
 
-START_S = 20.0
+START_S = 60.0
 UNKNOWN = "I do not know"
 CONTEXT_TOKENS = 8192
 

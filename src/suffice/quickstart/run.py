@@ -31,7 +31,7 @@ from suffice.quickstart.steps import (
 )
 from suffice.quickstart.trial import Today, Trial, trial
 
-START_S = 60.0
+START_S = 180.0
 Tell = Callable[[str], None]
 # Puts a question with its proposed answer to the user; without a user it returns the proposal.
 Ask = Callable[[str, str], str]

@@ -13,9 +13,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from suffice.core.prices import Prices
 from suffice.gateway.desk import Desk
 from suffice.gateway.sections import KeysConfig
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from tests.policies.policy_table import policy_table
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -69,6 +71,31 @@ def test_the_page_shows_what_happened(tools: Any, tmp_path: Path) -> None:
     assert "<img" not in page  # a model's name is text, whatever is in it
     assert "&lt;img src=x" in page
     assert page.count('class="finished') == 4  # the samples of the vote
+
+
+def test_certificates_models_and_failures_are_shown(tools: Any, tmp_path: Path) -> None:
+    table = policy_table(
+        cheap="single@small", safe="single@large", model=("small", "large"), loss="drop"
+    )
+    talents = Talents(models=("small", "large"))
+    with FakeEngine(Reply.saying("it is 4"), talents=talents) as engine:
+        config = tools.config_for(
+            engine.url, policies={"mine": table}, prices=Prices.parse(["small=1/2", "large=4/8"])
+        )
+        with tools.serving(config, hooks=(Desk(config),)) as url:
+            body = VOTE | {"model": "suffice/mine", "suffice": {"answer_format": "number"}}
+            for _ in range(3):
+                assert httpx2.post(f"{url}/v1/chat/completions", json=body).status_code == 200
+            for _ in range(2):
+                httpx2.post(f"{url}/v1/chat/completions", json=VOTE | {"model": "absent"})
+            page = rendered(url, tmp_path)
+    shown = re.sub(r"\s+", " ", text_of(page))
+    assert "in force at most 2.0 points lost, 95% sure" in shown
+    assert "saved, promised" in shown and "saved, seen" in shown
+    assert "Models model answered share completion tokens cost" in shown
+    assert re.search(r"(small|large) 3 100%", shown)
+    assert re.search(r"Failures 2 in this span 404 model_not_found absent 2 last", shown)
+    assert page.count('class="failure"') == 2  # each opens
 
 
 def test_with_keys_it_asks_for_one(tools: Any, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from suffice.gateway.metrics import CONTENT_TYPE, exposition
 from suffice.gateway.openapi import Described, errors, get, get_text, reference, schemas_of
 from suffice.gateway.tally import merged
 from suffice.ledger import audits, queries
+from suffice.ledger.breakdown import failures_since, medians_since, models_since
 from suffice.ledger.database import LedgerError
 
 # Processes that said nothing for this long are not live any more; their counters still count.
@@ -193,7 +194,6 @@ class Console:
             "processes": len(states),
             "running": sum(state["running"] for state in states),
             "lambda": desk.price(),
-            "certificates": [monitor.shown() for monitor in desk.monitors],
             "lambda_steered": desk.price_of_auto.steered,
             "spend_target": desk.config.auto.spend_target,
             "live": sorted(
@@ -212,6 +212,15 @@ class Console:
             shown |= await asyncio.to_thread(self._history, name)
         except LedgerError as error:
             shown["ledger"]["error"] = str(error)
+        seen = {each["certificate"]: each for each in shown.get("certificates", ())}
+        audited = {each["certificate"]: each for each in shown.get("audits", ())}
+        shown["certificates"] = [
+            monitor.shown()
+            | {"promised": None, "seen": None}
+            | seen.get(monitor.certificate, {})
+            | {"audits": audited.get(monitor.certificate)}
+            for monitor in desk.monitors
+        ]
         return JSONResponse(shown, headers={"cache-control": "no-store"})
 
     def _history(self, span: str) -> dict[str, Any]:
@@ -219,14 +228,17 @@ class Console:
         length_s, step_s = SPANS[span]
         now_s = time.time()
         arms = queries.arms_since(reader, now_s - length_s)
+        medians = medians_since(reader, now_s - length_s)
         return {
-            "arms": arms,
+            "arms": [arm | {"median_s": medians.get(arm["arm"])} for arm in arms],
             "total": queries.total_of(arms),
             "series": queries.series(reader, now_s - length_s, now_s, step_s),
             "latency": queries.latency_since(reader, now_s - length_s),
             "certificates": queries.certificates_since(reader, now_s - length_s),
             "keys": queries.keys_since(reader, now_s - length_s) if self._desk.doors.ring else [],
             "recent": queries.recent(reader, RECENT),
+            "models": models_since(reader, now_s - length_s, self._desk.config.prices),
+            "failures": failures_since(reader, now_s - length_s),
             "audits": audits.audits_since(reader, now_s - length_s),
         }
 

@@ -33,6 +33,7 @@ class SharedMonitor:
 
     def __init__(self, policy: Certified) -> None:
         self.certificate = policy.guarantee.id
+        self.guarantee = policy.guarantee
         self.promise = policy.promise  # what it says will be saved
         self._lock = threading.Lock()
         self._empty = self._state = Monitoring(monitors=policy.monitors)
@@ -68,6 +69,9 @@ class SharedMonitor:
         return {
             "id": self.certificate,
             "alarm": self.alarm,
+            "limit": self.guarantee.max_drop,
+            "confidence": self.guarantee.confidence,
+            "statement": self.guarantee.statement,
             "monitors": [
                 {
                     "quantity": monitor.quantity, "low": monitor.low, "high": monitor.high,

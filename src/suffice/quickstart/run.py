@@ -95,7 +95,7 @@ def quickstart(config: QuickstartConfig, *, tell: Tell, ask: Ask) -> Quickstarte
     tell(
         f"Then change two things in your client: base_url to http://localhost:{config.port}/v1 and "
         f"model to suffice/{config.policy_file.stem}. The dashboard is at "
-        f"http://localhost:{config.port}/dashboard."
+        f"http://localhost:{config.port}/."
     )
     return Quickstarted(offers=offers, baseline=baseline, prices=prices, policy=policy, trial=found)
 

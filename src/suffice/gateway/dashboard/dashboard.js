@@ -8,6 +8,7 @@ const NS = "http://www.w3.org/2000/svg";
 const byId = (id) => document.getElementById(id);
 let span = new URLSearchParams(location.search).get("span") || "15m";
 let opened = new Set();
+let openedFailures = new Set();
 let colours = new Map();
 
 // --- small builders
@@ -66,7 +67,7 @@ const colour = (arm) => {
   if (!colours.has(arm)) colours.set(arm, PALETTE[colours.size % PALETTE.length]);
   return `var(${colours.get(arm)})`;
 };
-const tag = (arm) => el("span", { class: `tag ${arm === "bypass" || !arm ? "bypass" : ""}` }, arm || "not routed");
+const tag = (arm) => el("span", { class: `tag ${arm === "bypass" || !arm ? "bypass" : ""}` }, !arm ? "refused" : arm === "bypass" ? "passed through" : arm);
 
 // --- plots
 
@@ -134,7 +135,7 @@ function drawTraffic(state) {
   const { series } = state;
   const stepS = series.length > 1 ? series[1].at_s - series[0].at_s : 10;
   const names = state.arms.map((arm) => arm.arm);
-  byId("traffic-unit").textContent = `per ${stepS < 60 ? stepS + " s" : stepS < 3600 ? stepS / 60 + " min" : stepS / 3600 + " h"}, by arm`;
+  byId("traffic-unit").textContent = `per ${stepS < 60 ? stepS + " s" : stepS < 3600 ? stepS / 60 + " min" : stepS / 3600 + " h"}, by policy`;
   const most = nice(Math.max(1, ...series.map((step) => step.requests)));
   plot("traffic", series, most, count, ({ drawn, x, y }) => {
     series.forEach((step, place) => {
@@ -143,7 +144,7 @@ function drawTraffic(state) {
     });
   });
   put("traffic-legend", ...names.slice(0, 6).map((name) => {
-    const item = el("span", {}, name === "none" ? "not routed" : name);
+    const item = el("span", {}, name === "none" ? "refused" : name === "bypass" ? "passed through" : name);
     item.style.setProperty("--c", colour(name));
     return item;
   }));
@@ -234,7 +235,58 @@ function drawCards(state) {
     card(total.usd ? "Cost" : "Tokens", big(total.usd ? dollars(total.usd) : count(tokens)),
       `${count(total.completion_tokens)} completion, ${count(total.prompt_tokens)} prompt`),
     card("In flight", big(count(state.running)),
-      state.lambda_steered ? `λ ${state.lambda.toFixed(4)}, target ${state.spend_target}` : `λ ${(state.lambda || 0).toPrecision(2)}, fixed`));
+      state.lambda_steered ? `auto's spending level ${state.lambda.toFixed(4)}, target ${state.spend_target} samples` : `${state.processes} ${state.processes === 1 ? "process" : "processes"}`));
+}
+
+const points = (share) => (100 * share).toFixed(Math.abs(100 * share) < 1 ? 2 : 1);
+const LOSSES = { drop: "net loss", harm: "lost answers", stopped: "answered early", confidence: "confidence", differ: "answers differ" };
+
+function certificateCard(one) {
+  const bad = Boolean(one.alarm);
+  const promised = one.promised
+    ? `${against(one.promised.saved)} [${percent(one.promised.low)}, ${percent(one.promised.high)}]` : "–";
+  const seen = one.seen ? `${against(one.seen.saved)} over ${count(one.seen.requests)} answers` : "no covered answer yet";
+  const guessed = one.seen && one.seen.estimated ? `, ${count(one.seen.estimated)} estimated` : "";
+  const audited = one.audits && one.audits.compared
+    ? `${count(one.audits.compared)} audited, ${count(one.audits.differ)} differ, ${count(one.audits.judged)} judged` : "no answer audited yet";
+  const watched = one.monitors.filter((m) => m.n).map((m) => `${LOSSES[m.quantity] || m.quantity} ${points(m.mean)} % of ${count(m.n)} (at most ${points(m.high)} %)`);
+  return el("div", { class: `panel certificate${bad ? " off" : ""}`, title: one.statement },
+    el("div", { class: "head" }, el("span", { class: bad ? "pill bad" : "pill" }, bad ? "switched off" : "in force"),
+      el("b", {}, `at most ${points(one.limit)} points lost, ${percent(one.confidence)} sure`), el("code", {}, one.id)),
+    bad ? el("p", { class: "bad" }, `${one.alarm}; the baseline answers alone`) : "",
+    el("dl", {}, el("dt", {}, "saved, promised"), el("dd", {}, promised),
+      el("dt", {}, "saved, seen"), el("dd", { class: one.seen ? spentMore(one.seen.saved) : null }, seen + guessed),
+      el("dt", {}, "audits"), el("dd", {}, audited),
+      el("dt", {}, "monitor"), el("dd", {}, watched.length ? watched.join("; ") : "nothing observed yet")));
+}
+
+function drawCertificates(state) {
+  put("certificates", ...(state.certificates || []).map(certificateCard));
+}
+
+function drawModels(state) {
+  const list = state.models || [];
+  if (!list.length) return put("models", el("tbody", {}, el("tr", {}, el("td", { class: "empty" }, "No answers in this span."))));
+  const answered = list.reduce((sum, one) => sum + one.requests, 0) || 1;
+  const spent = list.reduce((sum, one) => sum + (one.usd || 0), 0);
+  return put("models", ...table([["model", true], ["answered"], ["share"], ["completion tokens"], ["cost"]], list.map((one) => el("tr", {},
+    cell(one.model, { class: "l" }), cell(count(one.requests)), cell(percent(one.requests / answered)), cell(count(one.completion_tokens)),
+    cell(one.usd === null ? "–" : dollars(one.usd), { title: one.usd === null ? "this model has no price: [prices] in suffice.toml" : `${percent(spent ? one.usd / spent : 0)} of all` })))));
+}
+
+function drawFailures(state) {
+  const list = state.failures || [];
+  byId("failures-count").textContent = list.length ? `${count(list.reduce((sum, one) => sum + one.count, 0))} in this span` : "";
+  if (!list.length) return put("failures", el("div", { class: "empty" }, "Nothing failed in this span."));
+  return put("failures", ...list.map((one) => {
+    const name = `${one.status || ""} ${one.code} ${one.model}`;
+    const inside = el("details", openedFailures.has(name) ? { open: true } : {},
+      el("summary", {}, el("span", { class: "bad" }, `${one.status || "–"} ${one.code}`), el("span", {}, one.model || "no model"),
+        el("b", {}, count(one.count)), el("span", { class: "dim" }, `last ${clock(one.newest_s, true)}`)),
+      ...one.requests.map((row) => el("div", { class: "failure" }, el("span", { class: "dim" }, clock(row.at_s, true)), el("code", {}, row.id))));
+    inside.addEventListener("toggle", () => { if (inside.open) openedFailures.add(name); else openedFailures.delete(name); });
+    return inside;
+  }));
 }
 
 function lane(sample, most) {
@@ -283,10 +335,10 @@ function drawArms(state) {
       cell(count(arm.requests)),
       cell(against(arm.saved), { class: spentMore(arm.saved), title: `${count(arm.compared)} compared, ${count(arm.estimated)} of them estimated` }),
       cell(percent(arm.score, 1), { title: `${arm.judged} judged` }),
-      cell(seconds(arm.requests ? arm.elapsed_s / arm.requests : null)));
+      cell(seconds(arm.median_s)));
   });
   const list = el("table");
-  list.append(...table([["arm", true], ["share", true], ["requests"], ["saved"], ["right"], ["mean"]], rows));
+  list.append(...table([["policy", true], ["share", true], ["requests"], ["saved"], ["right"], ["median"]], rows));
   return put("arms", el("div", { class: "scroll" }, list));
 }
 
@@ -297,13 +349,14 @@ function dots(row) {
     const purpose = sample.status === "finished" ? sample.purpose : "";
     return el("i", { class: `${sample.status} ${purpose} ${accepted}`, title: `sample ${sample.sample}: ${sample.status}, ${sample.completion_tokens} tokens` });
   });
-  return el("span", { class: "dots" }, ...shown);
+  const more = row.sample_rows.length - shown.length;
+  return el("span", { class: "dots" }, ...shown, more > 0 ? el("b", { class: "more" }, `+${more}`) : null);
 }
 
 function outcome(row) {
   if (row.ending === "failed") return el("span", { class: "bad" }, `${row.status} ${row.error_code || ""}`);
   if (row.ending === "left") return el("span", { class: "dim" }, "client left");
-  return el("span", {}, row.escalated ? "escalated" : "answered");
+  return el("span", {}, row.escalated ? "no answer found" : "answered");
 }
 
 function judged(row) {
@@ -336,7 +389,7 @@ function drawRecent(state) {
     rows.push(line);
     if (opened.has(row.id)) rows.push(detail(row));
   }
-  return put("recent", ...table([["time", true], ["arm", true], ["model", true], ["samples", true], ["tokens"], ["saved"], ["confidence"], ["latency"], ["judged"], ["why", true]], rows));
+  return put("recent", ...table([["time", true], ["policy", true], ["model", true], ["samples", true], ["tokens"], ["saved"], ["confidence"], ["latency"], ["judged"], ["why", true]], rows));
 }
 
 function drawKeys(state) {
@@ -363,11 +416,14 @@ function draw(state) {
   drawHealth(state);
   if (!state.series) return;
   drawCards(state);
+  drawCertificates(state);
   drawTraffic(state);
   drawCosts(state);
   drawLatency(state);
   drawLive(state);
   drawArms(state);
+  drawModels(state);
+  drawFailures(state);
   drawRecent(state);
   drawKeys(state);
 }

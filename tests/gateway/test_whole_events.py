@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from suffice.core.errors import BackendError, MalformedStream, UpstreamDisconnected
@@ -37,6 +37,7 @@ def fed(stream: bytes, cuts: list[int]) -> tuple[bytes, EventValidator]:
     gap=st.sampled_from(["\n", "\r\n", "\r"]),
     cuts=st.lists(st.integers(0, 700), max_size=12),
 )
+@example(values=[], gap="\r\n", cuts=[15])  # between the last CR and its LF
 def test_the_same_bytes_come_out_however_they_are_cut(
     values: list[object], gap: str, cuts: list[int]
 ) -> None:

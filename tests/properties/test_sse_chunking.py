@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,3 +44,27 @@ def test_a_byte_at_a_time_is_the_same(stream: bytes) -> None:
 @given(text=st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=40))
 def test_any_one_line_text_survives(text: str) -> None:
     assert events_of([f"data: {text}\n\n".encode()]) == [("message", text)]
+
+
+def by_the_letter(stream: bytes) -> list[tuple[str, str]]:
+    """The standard's own steps, line by line; what lacks its empty line is not dispatched."""
+    found, data, name = [], [], ""
+    lines = re.split("\r\n|\n|\r", stream.decode(errors="replace").removeprefix("\ufeff"))
+    for line in lines[:-1]:
+        field, _, value = line.partition(":")
+        if line == "":
+            if data:
+                found.append((name or "message", "\n".join(data)))
+            data, name = [], ""
+        elif field == "data":
+            data.append(value.removeprefix(" "))
+        elif field == "event":
+            name = value.removeprefix(" ")
+    return found
+
+
+@given(stream=streams)
+def test_events_are_those_of_the_standard(stream: bytes) -> None:
+    parser = SseParser()
+    found = [(event.event, event.data) for event in parser.feed(stream)]
+    assert found == by_the_letter(stream)

@@ -141,8 +141,8 @@ class EventValidator:
                 elif block:
                     self._look_closely(block)
                 at = end
-                if self.done:  # nothing after it is of any meaning
-                    return whole[:at]
+                if self.done:  # nothing after it is of any meaning, but for the rest of its line
+                    return whole[:at] + (b"\n" if whole[:at].endswith(b"\r\n\r") else b"")
         except MalformedStream as error:
             self.broken = error
             return whole[:at]  # what came before it is good

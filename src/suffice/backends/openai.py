@@ -54,6 +54,8 @@ DRAIN_S = 0.1
 LONGEST_RETRY_AFTER_S = 7 * 86400.0
 # Telling what it serves takes a server no time; one that hangs must not hold a question up.
 LIST_S = 10.0
+# A server that lacked an endpoint may be a newer one after so long.
+LACKS_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ class OpenAIBackend:
         self._found: dict[str, tuple[Capabilities, Dialect]] = {}
         self._probing: dict[str, asyncio.Lock] = {}
         self._takes_stream_options: bool | None = None  # None: no stream has shown it yet
+        self._lacking: dict[str, float] = {}  # paths that it does not have, until when that holds
 
     @property
     def name(self) -> str:
@@ -283,6 +286,7 @@ class OpenAIBackend:
         except UpstreamRefused:
             self._found.clear()  # what answers there next may be another engine
             self._takes_stream_options = None
+            self._lacking.clear()
             raise
 
     async def post(self, path: str, body: Json | None) -> tuple[int, Json]:
@@ -296,6 +300,14 @@ class OpenAIBackend:
         except (json.JSONDecodeError, UnicodeDecodeError):
             value = {}
         return response.status, value if isinstance(value, dict) else {}
+
+    def lacks(self, path: str) -> bool:
+        """Whether it has lately shown that it does not have an endpoint."""
+        return time.monotonic() < self._lacking.get(path, 0.0)
+
+    def lacked(self, path: str) -> None:
+        """It has just shown that."""
+        self._lacking[path] = time.monotonic() + LACKS_S
 
     async def metrics(self, *, most_bytes: int) -> str | None:
         """The page at /metrics, None if there is none or it is larger than `most_bytes`."""

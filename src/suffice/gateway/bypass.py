@@ -95,11 +95,16 @@ async def pass_through(
     try:
         await forward(client, placed, backends, sent)
     except Verdict as verdict:
-        if client.began or not verdict.is_for_the_client:
-            raise
-        client.call.error = "upstream_rejected"
-        headers = {**verdict.headers, **retry_after(verdict), **ours(arm="bypass")}
-        await client.answer(verdict.status, verdict.body, verdict.content_type, headers)
+        await pass_verdict(client, verdict)
+
+
+async def pass_verdict(client: Client, verdict: Verdict) -> None:
+    """Give an upstream's verdict to the client, if it is for him; else raise it."""
+    if client.began or not verdict.is_for_the_client:
+        raise verdict
+    client.call.error = "upstream_rejected"
+    headers = {**verdict.headers, **retry_after(verdict), **ours(arm="bypass")}
+    await client.answer(verdict.status, verdict.body, verdict.content_type, headers)
 
 
 async def forward(

@@ -31,16 +31,17 @@ from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.attended import Ending, stopping
 from suffice.gateway.audits import Audit, Auditor
 from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
-from suffice.gateway.bypass import Outgoing, outgoing, pass_through
+from suffice.gateway.bypass import Outgoing, outgoing
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.conversation import affinity_of
-from suffice.gateway.endpoints import CHAT, endpoint_of, query_upstream
+from suffice.gateway.endpoints import CHAT, TEXT, endpoint_of, query_upstream
 from suffice.gateway.guard import Guard, is_switched_off
 from suffice.gateway.headers import REQUEST_ID, HeaderLists, request_id_of
 from suffice.gateway.monitors import Monitors
 from suffice.gateway.multipart import is_form
+from suffice.gateway.native import pass_on
 from suffice.gateway.passed_on import not_served, understand
 from suffice.gateway.protocol import (
     Ask,
@@ -55,6 +56,7 @@ from suffice.gateway.receipt import header_text, headers
 from suffice.gateway.render import Renderer
 from suffice.gateway.stream import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.traffic import Places
+from suffice.gateway.translate.client import TranslatedClient, speaks_chat
 from suffice.policies.models import models_of
 from suffice.throughput.pricing import OwnModel, cost_model
 
@@ -134,7 +136,9 @@ class Completions:
             client=address[0] if address else None,
         )
         call.own_id = request_id_of(call.header(REQUEST_ID))
-        client = Client(
+        kind = "chat" if endpoint is None else endpoint.kind
+        make = Client if speaks_chat(kind) else partial(TranslatedClient, kind)
+        client: Client = make(
             call,
             receive,
             send,
@@ -212,7 +216,7 @@ class Completions:
             # The upstream would not read the effort: a bias is made of it here.
             arm = replace(arm, policy=service.arms.plain)
         if arm.model is None:
-            chats = arm.policy is not None and call.path == CHAT
+            chats = arm.policy is not None and call.path != TEXT
             arm = replace(arm, model=await service.pool.default_model(chats=chats))
         call.model, call.target = model, arm.model or ""
         call.arm = "bypass" if arm.policy is None else arm.policy.name
@@ -226,7 +230,7 @@ class Completions:
     def _is_biased(service: Service, value: dict[str, Any]) -> bool:
         """Whether an effort was asked for that becomes a bias on an upstream's first token."""
         chooses = any(upstream.mode_tokens is not None for upstream in service.config.upstreams)
-        return chooses and value.get("reasoning_effort") is not None
+        return chooses and _effort(value) is not None
 
     async def _from_cache(self, service: Service, client: Client, key: bytes) -> bool:
         call = client.call
@@ -257,16 +261,24 @@ class Completions:
         if arm.policy is None:
             http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
             if http:
-                await pass_through(client, placed, http, _outgoing(service, call, headers))
+                await pass_on(client, placed, http, _outgoing(service, call, headers))
                 return
         if call.endpoint is None or call.endpoint.kind == "other":
             raise not_served(call)
         await self._run(service, client, arm, placed)
 
+    @staticmethod
+    def _asked(client: Client) -> Ask:
+        """The question that a policy answers."""
+        call = client.call
+        if isinstance(client, TranslatedClient):
+            return parse_chat(client.translate(call.value))
+        return parse_chat(call.value) if call.path == CHAT else parse_completion(call.value)
+
     async def _run(self, service: Service, client: Client, arm: Arm, placed: Placement) -> None:
         """Answer with a policy, or with a model of this process."""
         call, config = client.call, service.config
-        ask = parse_chat(call.value) if call.path == CHAT else parse_completion(call.value)
+        ask = self._asked(client)
         if ask.n > config.max_choices:
             raise InputError(f"n: at most {config.max_choices} choices, got {ask.n}")
         renderer = Renderer.of(ask)
@@ -337,6 +349,15 @@ class Completions:
             if audit is not None:
                 budget = service.config.budget
                 self.auditor.begin(audit, call, event.outcome, service.pool, budget)
+
+
+def _effort(value: Mapping[str, Any]) -> Any:
+    """An effort that was asked for, in any protocol's way."""
+    for place in ("reasoning", "output_config"):
+        inner = value.get(place)
+        if isinstance(inner, Mapping) and inner.get("effort") is not None:
+            return inner["effort"]
+    return value.get("reasoning_effort")
 
 
 def _outgoing(service: Service, call: Call, headers: Mapping[str, str]) -> Outgoing:

@@ -181,7 +181,7 @@ def _short(text: str | None, longest: int = 300) -> str | None:
 
 def prompt_text(value: dict[str, Any]) -> str | None:
     """What was asked, as the client wrote it: the messages or the prompt."""
-    asked = value.get("messages", value.get("prompt"))
+    asked = value.get("messages", value.get("prompt", value.get("input")))
     if asked is None:
         return None
     if isinstance(asked, str):

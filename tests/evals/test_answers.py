@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from suffice.core.completions import Completion, Usage
 from suffice.core.errors import InputError
+from suffice.evals.answers import numbers as number_rules
 from suffice.evals.answers.choices import choice_of
-from suffice.evals.answers.numerals import canonical, whole
+from suffice.evals.answers.numbers import number_answer
+from suffice.evals.answers.numerals import canonical, find, whole
 from suffice.evals.answers.units import unit_of
 from suffice.evals.checking import check_of, due_answer
 from suffice.evals.equivalence import MathVerifier, decided, equal
@@ -261,3 +263,38 @@ def test_nothing_equals_a_missing_answer():
 def test_the_rules_have_a_number():
     """Raise it whenever a case of `answer_cases.jsonl` changes its answer."""
     assert VERSION == 2
+
+
+PIECES = st.sampled_from(
+    [
+        "So we have 3 + 4 = 7. ", "The total is 12 apples and 5 pears.\n", "(see [1] and [2]) ",
+        "x" * 300, "\n\n", "Step 4: ", "1. First, take 10%. ", "about 1,234.5 kg ", "3 + 4 + ",
+        "no number here. ",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, min_size=1, max_size=40).map("".join))
+def test_the_end_of_a_text_tells_what_the_whole_tells(text):
+    with pytest.MonkeyPatch.context() as patch:
+        near = number_answer(text)
+        patch.setattr(number_rules, "_CLOSE_CHARACTERS", 10**9)
+        assert number_answer(text) == near
+
+
+@pytest.mark.parametrize("text", ["1 ", "[1] ", "1+", "(12) ", "5\\% ", "1/2, "])
+@pytest.mark.parametrize("answer_format", ["number", "math"])
+def test_a_hundred_thousand_numbers_are_not_all_read(text, answer_format):
+    """Others wait while an answer is read: the work has a bound, whatever a model writes."""
+    read = 0
+
+    def counted(*arguments, **options):
+        nonlocal read
+        for each in find(*arguments, **options):
+            read += 1
+            yield each
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(number_rules, "find", counted)
+        found(answer_format, text * 100_000)
+    assert read <= 2 * number_rules._FAR_CHARACTERS

@@ -20,6 +20,11 @@ from suffice.evals.answers.words import first_words, value_of
 # An anchor announces what stands close behind it.
 _NEAR_CHARACTERS = 80
 _SENTENCE_CHARACTERS = 600
+# Of a longer text only the end is read: it costs microseconds a character, and others wait.
+_LONGEST_CHARACTERS = 2**16
+# The last number is looked for so close to the end, then so far away from it.
+_CLOSE_CHARACTERS = 2000
+_FAR_CHARACTERS = 20_000
 _END = re.compile(r"[.!?](?=\s|\Z)|\n\s*\n|(?<=\S)\n(?=\S)")
 _SUMMED = re.compile(
     r"\b(?:sum|product|difference|quotient|adding|multiply\w*|subtract\w*|divid\w*|follows|"
@@ -93,7 +98,7 @@ def number_answer(text: str) -> Answer:
     box = last_boxed(text)
     if box is not None and (inside := _of_box(box)) is not None:
         return inside
-    text = plain(told(text))
+    text = plain(told(text[-_LONGEST_CHARACTERS:]))
     comma = decimal_comma(text)
     for behind in anchored(text):
         found = _announced(behind, comma=comma)
@@ -197,7 +202,36 @@ def _second(text: str, numeral: Numeral) -> bool:
 
 
 def _last(text: str, *, comma: bool) -> Answer:
-    """The last number of a text that is not beside the point; else the last there is."""
+    """The last number of a text that is not beside the point; else the last there is.
+
+    Looked for in the end of the text first: reading a number takes 60 µs, and a text may have a
+    hundred thousand. One that is further away from the end than _FAR_CHARACTERS is not the answer.
+    """
+    close = _last_in(_tail(text, _CLOSE_CHARACTERS), comma=comma)
+    if close.certain or len(text) <= _CLOSE_CHARACTERS:
+        return close.answer
+    return _last_in(_tail(text, _FAR_CHARACTERS), comma=comma).answer
+
+
+def _tail(text: str, length: int) -> str:
+    """About so many characters from the end, from the beginning of a line or sentence on."""
+    if len(text) <= length:
+        return text
+    start = len(text) - length
+    for mark in ("\n", ". ", " "):
+        at = text.find(mark, start, start + length // 2)
+        if at >= 0:
+            return text[at + len(mark) :]
+    return text[start:]
+
+
+class _Found(NamedTuple):
+    answer: Answer
+    certain: bool  # nothing further away from the end can be the answer
+
+
+def _last_in(text: str, *, comma: bool) -> _Found:
+    """The same within one stretch of text."""
     aside = _asides(text)
     spare: Numeral | None = None
     chosen: Numeral | None = None
@@ -215,10 +249,11 @@ def _last(text: str, *, comma: bool) -> Answer:
         else:
             chosen = each
     if last is not None and last.operand and not text[last.end :].strip(" =+-*/×÷\n"):
-        return NOTHING
+        return _Found(NOTHING, certain=True)
     if chosen is None:
-        return NOTHING if spare is None else _answer(text, spare)
-    return _answer(text, _of_its_sentence(text, chosen, comma=comma))
+        return _Found(NOTHING if spare is None else _answer(text, spare), certain=False)
+    answer = _answer(text, _of_its_sentence(text, chosen, comma=comma))
+    return _Found(answer, certain=True)
 
 
 def _of_its_sentence(text: str, chosen: Numeral, *, comma: bool) -> Numeral:

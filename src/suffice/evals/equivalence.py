@@ -11,16 +11,13 @@ from a thread: it runs in a process of its own, which is killed at the limit.
 from __future__ import annotations
 
 import asyncio
-import logging
-import multiprocessing
 import re
 import threading
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from suffice.core.completions import Completion
 from suffice.core.errors import InputError, MissingExtra
@@ -28,16 +25,15 @@ from suffice.evals.answers.numerals import Quantity, whole
 from suffice.evals.answers.spelling import plain
 from suffice.evals.answers.units import NONE
 from suffice.evals.extract import Extractor, called, extractor, math_answer
+from suffice.evals.math_process import START_S, MathProcess, WorkerLost, WorkerMissing
 
 LIMIT_S = 2.0
-# Of numerical comparison: what differs within them is told apart nowhere, what does not is equal.
-DIGITS = 60
-# Loading SymPy takes seconds; that is not the answer's fault.
-START_S = 60.0
 # SymPy's time grows without bound with the text; nobody's final answer is this long.
 LONGEST_CHARACTERS = 500
-# Requests share one worker: after so many comparisons of one request beyond the limit, the rest of
-# its answers compare as text, so that a hostile request cannot hold up the others for long.
+# What is longer is compared as it is written: reading it would take time as well.
+LONGEST_NUMBER = 5000
+# After so many comparisons of one request beyond the limit, the rest of its answers compare as
+# text, so that a hostile request cannot hold up the others for long.
 MOST_TIMEOUTS = 2
 
 _INFINITE = dict.fromkeys(("∞", "+∞", "oo", "inf", "infinity", "infty", "+infinity"), "∞")
@@ -64,6 +60,8 @@ def decided(a: str, b: str) -> bool | None:
     """Whether two answers are the same, None where that takes algebra."""
     if a == b:
         return True
+    if max(len(a), len(b)) > LONGEST_NUMBER:
+        return False
     left, right = _read(a), _read(b)
     if left.key == right.key:
         return True
@@ -118,8 +116,7 @@ class MathVerifier:
         self.limit_s = limit_s
         self.timeouts = 0  # comparisons that passed the limit
         self._lock = threading.Lock()  # one question at a time, whoever asks
-        self._process: Any = None
-        self._pipe: Connection | None = None
+        self._process: MathProcess | None = None
 
     def __enter__(self) -> MathVerifier:
         return self
@@ -145,87 +142,58 @@ class MathVerifier:
             return self._ask(*sorted((a, b)))
 
     def _ask(self, a: str, b: str) -> bool | None:
-        pipe = self._worker()
         try:
-            pipe.send((a, b))
-            if not pipe.poll(self.limit_s):
-                self.timeouts += 1
-                self.close()
-                return None
-            return bool(pipe.recv())
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            self.close()  # the worker died (out of memory, say) over this pair
+            return self._worker().compare(a, b, self.limit_s)
+        except WorkerLost:  # too slow, or it died (out of memory, say) over this pair
+            self.timeouts += 1
+            self._process = None
             return None
 
     def key(self, answer: str | None, known: Iterable[str]) -> str | None:
         """The first of `known` that is equal to `answer`, else `answer`: a key to vote on."""
-        return self.timed_key(answer, known)[0]
-
-    def timed_key(
-        self, answer: str | None, known: Iterable[str], *, most_timeouts: int | None = None
-    ) -> tuple[str | None, int]:
-        """Like `key`, with the comparisons that passed the limit; text alone after the most."""
         known = tuple(known)
         if answer is None or answer in known:
-            return answer, 0
-        timeouts = 0
-        for each in known:
-            if most_timeouts is not None and timeouts >= most_timeouts:
-                break
-            same = self.compare(each, answer)
-            if same:
-                return each, timeouts
-            timeouts += same is None
-        return answer, timeouts
+            return answer
+        return next((each for each in known if self.compare(each, answer)), answer)
 
     def close(self) -> None:
         """End the worker."""
         if self._process is not None:
             self._process.kill()
-            self._process.join()
-            self._process.close()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process, self._pipe = None, None
+        self._process = None
 
-    def _worker(self) -> Connection:
-        if self._pipe is not None and self._process is not None and self._process.is_alive():
-            return self._pipe
-        self.close()
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._pipe = ours
-        if not ours.poll(START_S):
-            self.close()
-            raise InputError(f"the math worker did not start within {START_S:.0f} s")
-        try:
-            ready = ours.recv()
-        except (EOFError, ConnectionResetError):
-            self.close()
-            raise InputError(
-                "the math worker ended at its start: a script that compares answers needs its "
-                "main part under if __name__ == '__main__' (the worker imports the script)"
-            ) from None
-        if not ready:
-            self.close()
-            raise MissingExtra.of("math-verify", "math", "mathematical equivalence")
-        return ours
+    def _worker(self) -> MathProcess:
+        if self._process is None:
+            process = MathProcess(limit_s=self.limit_s)
+            try:
+                process.await_start()
+            except WorkerMissing:
+                raise MissingExtra.of("math-verify", "math", "mathematical equivalence") from None
+            except WorkerLost:
+                raise InputError(f"the math worker did not start within {START_S:g} s") from None
+            self._process = process
+        return self._process
+
+
+class Comparing(Protocol):
+    """Whoever compares expressions for one request."""
+
+    async def __call__(self, a: str, b: str) -> bool | None:
+        """Whether they are equal; None if that could not be found out in time."""
+        ...
 
 
 class MathExtractor:
     """Extractor whose keys are equal where answers are mathematically equal; one per request.
 
-    The answer is the last box, else the last number. Comparing waits in a thread, so that an event
-    loop goes on meanwhile.
+    The answer is the last box, else the last number. Once `most_timeouts` comparisons were not done
+    in time, the rest of the request's answers compare as text.
     """
 
-    def __init__(self, verifier: MathVerifier) -> None:
-        self._verifier = verifier
+    def __init__(self, comparing: Comparing, *, most_timeouts: int = MOST_TIMEOUTS) -> None:
+        self._comparing = comparing
         self._known: list[str] = []
-        self._timeouts = 0
+        self._left = most_timeouts
         self._turn = asyncio.Lock()  # two new answers at once must find each other
 
     async def __call__(self, completion: Completion) -> str | None:
@@ -233,17 +201,30 @@ class MathExtractor:
         if completion.tool_calls:
             return called(completion)
         answer = math_answer(completion)
+        if answer is None or answer in self._known:
+            return answer
         async with self._turn:
-            key, late = await asyncio.to_thread(
-                self._verifier.timed_key,
-                answer,
-                tuple(self._known),
-                most_timeouts=MOST_TIMEOUTS - self._timeouts,
-            )
-            self._timeouts += late
-            if key is not None and key not in self._known:
-                self._known.append(key)
-        return key
+            for each in self._known:
+                if await self._same(each, answer):
+                    return each
+            self._known.append(answer)
+        return answer
+
+    async def _same(self, a: str, b: str) -> bool:
+        found = decided(a, b)
+        if found is None and self._left > 0:
+            found = await self._comparing(*sorted((a, b)))
+            self._left -= found is None
+        return bool(found)
+
+
+def in_thread(verifier: MathVerifier) -> Comparing:
+    """Comparing by a worker that is waited for in a thread, for a program with one request."""
+
+    async def compare(a: str, b: str) -> bool | None:
+        return await asyncio.to_thread(verifier.compare, a, b)
+
+    return compare
 
 
 @cache
@@ -253,60 +234,15 @@ def shared_verifier() -> MathVerifier:
 
 
 def answer_extractor(
-    answer_format: str | None, *, asked: str | None = None
+    answer_format: str | None, *, asked: str | None = None, comparing: Comparing | None = None
 ) -> Extractor | MathExtractor | None:
     """What finds the comparable answers of one request; None for free-form text.
 
-    Like `suffice.evals.extract.extractor`, but `math` compares by value. Raises MissingExtra.
+    Like `suffice.evals.extract.extractor`, but `math` compares by value: by `comparing`, or else by
+    a worker of this process. Raises MissingExtra.
     """
     if answer_format != "math":
         return extractor(answer_format, asked=asked)
     if find_spec("math_verify") is None:
         raise MissingExtra.of("math-verify", "math", "answer format math")
-    return MathExtractor(shared_verifier())
-
-
-def _serve(pipe: Connection) -> None:
-    """Worker: answers pairs until its pipe closes."""
-    try:
-        from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify  # noqa: PLC0415
-    except ImportError:
-        pipe.send(False)
-        return
-    from sympy import Basic, Float, Rational, UnevaluatedExpr  # noqa: PLC0415
-
-    logging.disable(logging.WARNING)  # it warns that its own limit is off: ours is the parent
-    pipe.send(True)
-    targets = (LatexExtractionConfig(), ExprExtractionConfig())
-    hundredth = Rational(1, 100)
-
-    def exactly(value: Any) -> Any:
-        """Decimals as the fractions that they are, so that nothing is rounded to be equal."""
-        if not isinstance(value, Basic):
-            return value
-        changed: dict[Any, Any] = {each: Rational(str(each)) for each in value.atoms(Float)}
-        changed |= {
-            each: hundredth for each in value.atoms(UnevaluatedExpr) if each.args == (hundredth,)
-        }
-        return value.xreplace(changed) if changed else value
-
-    @lru_cache(maxsize=256)
-    def parsed(text: str) -> Any:
-        # No limit of its own: it would need signals, and the parent kills us anyway.
-        wrapped = text if "$" in text else f"${text}$"
-        return [
-            exactly(each)
-            for each in parse(wrapped, extraction_config=targets, parsing_timeout=None)
-        ]
-
-    def same(left: Any, right: Any) -> bool:
-        return bool(verify(left, right, numeric_precision=DIGITS, timeout_seconds=None))
-
-    while True:
-        try:
-            a, b = pipe.recv()
-        except EOFError:
-            return
-        left, right = parsed(a), parsed(b)
-        # Both ways, since "x = 5" answers 5 but 5 does not say x = 5: equality is symmetric.
-        pipe.send(bool(left and right and same(left, right) and same(right, left)))
+    return MathExtractor(comparing or in_thread(shared_verifier()))

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Backend, ModelCard
 from suffice.core.errors import BackendError, SufficeError, UnknownName
+from suffice.evals.comparison_pool import ComparisonPool
 from suffice.gateway.attended import Ending
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig
@@ -183,7 +185,8 @@ class Gateway:
         self._states: tuple[float, dict[str, str]] = (0.0, {})
         self._asking = asyncio.Lock()
         self._monitors = Monitors()
-        service = Service(config, self._pool(config), self._monitors)
+        self._comparisons = ComparisonPool(**asdict(config.comparison))
+        service = Service(config, self._pool(config), self._monitors, self._comparisons)
         self.completions = Completions(service, hooks, self.ending)
         for hook in self._hooks:
             hook.share(self._monitors)
@@ -201,7 +204,10 @@ class Gateway:
         before = self.service.config
         same = _of_pool(config) == _of_pool(before)
         pool = self.service.pool if same else self._pool(config)
-        old, self.completions.service = self.service, Service(config, pool, self._monitors)
+        old, self.completions.service = (
+            self.service,
+            Service(config, pool, self._monitors, self._comparisons),
+        )
         if not same:
             self._retire(old)
         for hook in self._hooks:
@@ -225,8 +231,9 @@ class Gateway:
             await asyncio.sleep(UNUSED_S)
 
     async def aclose(self) -> None:
-        """Break off audits, and close every upstream."""
+        """Break off audits, close every upstream, end every process that compares."""
         await self.completions.auditor.aclose()
+        await self._comparisons.aclose()
         for task in tuple(self._closing):
             task.cancel()
         for service in (*self._old, self.service):

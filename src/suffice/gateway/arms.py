@@ -22,13 +22,11 @@ from typing import Any, TypeVar
 
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import ConfigError, InputError, SufficeError, UnknownName
-from suffice.core.requests import Request
-from suffice.executors.live import Extract
 from suffice.executors.scorer import load_scorer
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.guard import Guard
 from suffice.gateway.monitors import Monitors
-from suffice.gateway.patterns import check_answer_format, extractor_of
+from suffice.gateway.patterns import check_answer_format
 from suffice.gateway.protocol import SufficeFields
 from suffice.policies.auto import Auto
 from suffice.policies.fixed import Single
@@ -137,10 +135,6 @@ class Arms:
             f"policy: {policy.name} asks {', '.join(others)}, and the request is for {asked}: "
             f"name {NAMESPACE}{AUTO} as model, or have the operator allow it (may_answer_for)"
         )
-
-    def extractor(self, request: Request) -> Extract | None:
-        """What finds the comparable answer of this request's samples, None for free-form text."""
-        return extractor_of(request)
 
     def _of_model(self, model: str, price: float | None) -> AnyPolicy:
         name = model.removeprefix(NAMESPACE)

@@ -102,6 +102,11 @@ class Call:
         """What passes through is with its upstream, or is not after all."""
         self.reached[0] = {0} if reached else set()
 
+    @property
+    def asker(self) -> str:
+        """Whose call it is, where clients share something: the key, else the address."""
+        return self.principal or self.client or ""
+
     def elapsed_s(self) -> float:
         """Seconds since it began."""
         return time.perf_counter() - self.began_s

@@ -33,6 +33,7 @@ from suffice.gateway.cors import CorsConfig
 from suffice.gateway.headers import HeadersConfig
 from suffice.gateway.sections import (
     AutoConfig,
+    ComparisonConfig,
     KeysConfig,
     LedgerConfig,
     LedgerTable,
@@ -262,6 +263,7 @@ class SharedSettings:
     log: LogConfig = field(default_factory=LogConfig)
     traces: TracesConfig = field(default_factory=TracesConfig)
     auto: AutoConfig = field(default_factory=AutoConfig)
+    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,12 @@ class _Over:
     body_bytes: int
 
 
+# Settings that a reload does not change.
+AT_START = (
+    "host", "port", "workers", "ledger", "log", "traces", "allowed_hosts", "comparison",
+)  # fmt: skip
+
+
 class Desk(Hook):
     """Keys, ledger, metrics and live view of one process."""
 
@@ -181,7 +187,16 @@ class Desk(Hook):
 
         Keys themselves need no reload: the ledger is watched.
         """
-        for name in ("host", "port", "workers", "ledger", "log", "traces", "allowed_hosts"):
+        for name in (
+            "host",
+            "port",
+            "workers",
+            "ledger",
+            "log",
+            "traces",
+            "allowed_hosts",
+            "comparison",
+        ):
             if getattr(config, name) != getattr(self.config, name):
                 logger.warning("%s has changed: it takes effect after a restart", name)
         self.config = replace(

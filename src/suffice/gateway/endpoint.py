@@ -24,6 +24,7 @@ from suffice.backends.sse import DONE
 from suffice.core.completions import Budget, CostModel, Outcome, Usage
 from suffice.core.errors import InputError, SufficeError
 from suffice.core.requests import Request
+from suffice.evals.comparison_pool import ComparisonPool
 from suffice.executors.baseline import compare
 from suffice.executors.live import Event, Settled
 from suffice.gateway.answer import Job, frames, outcomes, tighter
@@ -43,6 +44,7 @@ from suffice.gateway.monitors import Monitors
 from suffice.gateway.multipart import is_form
 from suffice.gateway.native import pass_on
 from suffice.gateway.passed_on import not_served, understand
+from suffice.gateway.patterns import extractor_of
 from suffice.gateway.protocol import (
     Ask,
     default_format,
@@ -66,9 +68,16 @@ logger = logging.getLogger("suffice.gateway")
 class Service:
     """What all calls share; a reload puts another one in its place."""
 
-    def __init__(self, config: GatewayConfig, pool: BackendPool, monitors: Monitors) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        pool: BackendPool,
+        monitors: Monitors,
+        comparisons: ComparisonPool,
+    ) -> None:
         self.config = config
         self.pool = pool
+        self.comparisons = comparisons
         self.arms = Arms(config, monitors)
         self.baselines = Baselines(config)
         self.lengths = Lengths()
@@ -327,7 +336,7 @@ class Completions:
             request=question,
             backend=placed,
             budget=tighter(tighter(ask.budget, config.budget), call.budget or Budget()),
-            extract=service.arms.extractor(question),
+            extract=extractor_of(question, service.comparisons.comparing(call.asker)),
             score=service.arms.score,
             cost_model=costs,
             choices=ask.n,

@@ -12,6 +12,7 @@ from suffice.core.errors import (
     InputError,
     LacksCapability,
     MalformedStream,
+    MissingExtra,
     NoAnswer,
     SufficeError,
     UnknownName,
@@ -26,6 +27,7 @@ from suffice.core.errors import (
 _TABLE: tuple[tuple[type[SufficeError], int, str, str], ...] = (
     (BudgetTooSmall, 400, "invalid_request_error", "budget_too_small"),
     (LacksCapability, 400, "invalid_request_error", "lacks_capability"),
+    (MissingExtra, 400, "invalid_request_error", "not_installed"),
     (UnknownName, 404, "invalid_request_error", "model_not_found"),
     (InputError, 400, "invalid_request_error", "invalid_value"),
     (UpstreamTimeout, 504, "upstream_error", "upstream_timeout"),

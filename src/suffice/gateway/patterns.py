@@ -10,7 +10,7 @@ from __future__ import annotations
 from suffice.core.completions import Completion
 from suffice.core.errors import InputError, MissingExtra
 from suffice.core.requests import Request
-from suffice.evals.equivalence import answer_extractor
+from suffice.evals.equivalence import Comparing, answer_extractor
 from suffice.evals.extract import Extractor, or_by_calls
 from suffice.executors.live import Extract
 
@@ -27,12 +27,15 @@ MOST_BYTES = 1 << 20
 LONGEST_TEXT = 1 << 18
 
 
-def extractor_of(request: Request) -> Extract | None:
-    """What finds the comparable answer of this request's samples, None for free-form text."""
+def extractor_of(request: Request, comparing: Comparing | None = None) -> Extract | None:
+    """What finds the comparable answer of this request's samples, None for free-form text.
+
+    Expressions are compared by `comparing`.
+    """
     wanted = request.answer_format
     if wanted is not None and wanted.startswith(PREFIX):
         return or_by_calls(linear_regex(wanted.removeprefix(PREFIX)))
-    return answer_extractor(wanted, asked=request.asked)
+    return answer_extractor(wanted, asked=request.asked, comparing=comparing)
 
 
 def check_answer_format(wanted: str) -> None:

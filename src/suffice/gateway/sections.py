@@ -136,3 +136,18 @@ class AutoConfig:
     ] = None
     price: Annotated[float, Ge(0), About("its price of a sample to begin with")] = 0.005
     rate: Annotated[float, Gt(0), About("how fast the price moves")] = 0.0005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonConfig:
+    """Limits of comparing expressions (answer format `math`), in processes of their own."""
+
+    __pydantic_config__ = STRICT
+    workers: Annotated[
+        int, Ge(1), Le(64), About("processes; one client has all but one of them at most")
+    ] = 2
+    limit_s: Annotated[float, Gt(0), About("one comparison; then the two count as different")] = 2.0
+    request_s: Annotated[
+        float, Gt(0), About("all of one request, waiting included; then answers compare as text")
+    ] = 5.0
+    memory_bytes: Annotated[int, Ge(2**28), About("of one process")] = 2**30

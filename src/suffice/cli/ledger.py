@@ -121,8 +121,11 @@ def _certificate(one: dict[str, Any]) -> str:
 
     seen, promised = one["seen"], one["promised"]
     text = f"certificate {one['certificate']}: "
-    text += "nothing compared" if seen["saved"] is None else saved_in_words(seen["saved"])
-    text += f" on {counted(seen['requests'], 'request')} against {seen['baseline']}"
+    if seen is None or seen["saved"] is None:
+        text += "nothing compared yet"
+    else:
+        text += saved_in_words(seen["saved"])
+        text += f" on {counted(seen['requests'], 'request')} against {seen['baseline']}"
     if promised is None:
         return text
     said = f"{saved_in_words(promised['saved'])} [{promised['low']:.0%}, {promised['high']:.0%}]"

@@ -36,6 +36,7 @@ class Job:
     happened: Callable[[int, live.Event], None] | None = None  # told of every event of each choice
     reached: dict[int, set[int]] = field(default_factory=dict)  # by choice: samples with an engine
     compare: Callable[[Outcome], Outcome] | None = None  # adds what the baseline would cost
+    audited: Callable[[Outcome], None] | None = None  # told what an audit's baseline answered
 
     @property
     def model(self) -> str:

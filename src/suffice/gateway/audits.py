@@ -229,6 +229,8 @@ class Auditor:
             row = replace(row, error_code="internal_error")
         else:
             row = replace(row, differs=int(answer_in(found) != said))
+            if job.audited is not None:
+                job.audited(found)
         await self._keep(audit.guard, _booked(row, backend, job.cost_model, began_s))
 
     async def _keep(self, guard: Guard, row: AuditRow) -> None:

@@ -83,30 +83,44 @@ class Baselines:
 class Lengths:
     """What is known of the length of answers that the baseline would have given.
 
-    Of a certified policy its file says it. Of others, requests in which the baseline was asked
-    beside another model are remembered: their ratio is a guess for those in which it was not.
+    Of a certified policy its file says it, and audits of answers that the baseline did not give
+    correct that: both are pooled, each by its number of questions. Of others, requests in which the
+    baseline was asked beside another model are remembered: their ratio is a guess for those in
+    which it was not.
     """
 
     def __init__(self) -> None:
         self._both: dict[tuple[str, str], list[float]] = {}  # requests, tokens without, tokens of
+        self._audits: dict[str, list[float]] = {}  # by certificate: answers, the baseline's tokens
 
     def of(self, outcome: Outcome, baseline: Baseline, policy: AnyPolicy | None) -> Length | None:
         """The baseline's completion tokens for an outcome that did not ask it; None: unknown."""
-        promised = None if not isinstance(policy, Guard) else policy.policy
-        if (
-            promised is not None
-            and promised.unasked_tokens is not None
-            and promised.promise is not None
-            and promised.promise.baseline == baseline.text
-            and outcome.certificate is not None
-            and outcome.certificate.status == "valid"
-        ):
-            return Length(promised.unasked_tokens, "recorded", "calibration")
+        promise = None if policy is None else promise_of(policy, outcome)
+        if isinstance(policy, Guard) and promise is not None and promise.comparable(baseline.text):
+            recorded = self._recorded(policy)
+            if recorded is not None:
+                return recorded
         seen = self._both.get((outcome.arm, baseline.text))
         if seen is None or seen[0] < ENOUGH or not seen[1]:
             return None
         tokens = outcome.usage.completion_tokens * seen[2] / seen[1]
         return Length(tokens, "estimated", "both_asked")
+
+    def _recorded(self, guard: Guard) -> Length | None:
+        """The mean over recorded and audited answers that the baseline did not give."""
+        certified = guard.policy
+        audits, tokens = self._audits.get(certified.guarantee.id, (0.0, 0.0))
+        if certified.unasked_tokens is None:
+            return Length(tokens / audits, "recorded", "audits") if audits >= ENOUGH else None
+        known = max(1, certified.unasked_questions)
+        mean = (known * certified.unasked_tokens + tokens) / (known + audits)
+        return Length(mean, "recorded", "audits" if audits >= ENOUGH else "calibration")
+
+    def audited(self, guard: Guard, found: Outcome) -> None:
+        """Take in what the baseline drew for an answer that it did not give."""
+        sums = self._audits.setdefault(guard.policy.guarantee.id, [0.0, 0.0])
+        sums[0] += 1.0
+        sums[1] += found.usage.completion_tokens
 
     def learn(self, outcome: Outcome, baseline: Baseline, saving: Saving | None) -> None:
         """Take an outcome in that asked the baseline's model beside another."""

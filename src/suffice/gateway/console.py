@@ -138,21 +138,29 @@ class Console:
 
     def _gauges(self, states: Sequence[dict[str, Any]]) -> dict[Any, float]:
         desk = self._desk
-        return {
-            "lambda": desk.price() or 0.0,
-            "running": sum(state["running"] for state in states if state["fresh"]),
-            "processes": len([state for state in states if state["fresh"]]),
-            "ledger_up": 0.0 if any(s["ledger"]["away"] for s in states) else 1.0,
-            "ledger_waiting_rows": desk.writer.health.waiting,
-            "ledger_acknowledged_rows": sum(s["ledger"]["acknowledged"] for s in states),
-            "ledger_dropped_requests": sum(s["ledger"]["dropped"] for s in states),
-            "ledger_flush_seconds": desk.writer.health.flush_s,
-        } | {
-            ("certificate_switched_off", "certificate", each.certificate): float(
-                each.alarm is not None
-            )
-            for each in desk.monitors
-        }
+        return (
+            {
+                "lambda": desk.price() or 0.0,
+                "running": sum(state["running"] for state in states if state["fresh"]),
+                "processes": len([state for state in states if state["fresh"]]),
+                "ledger_up": 0.0 if any(s["ledger"]["away"] for s in states) else 1.0,
+                "ledger_waiting_rows": desk.writer.health.waiting,
+                "ledger_acknowledged_rows": sum(s["ledger"]["acknowledged"] for s in states),
+                "ledger_dropped_requests": sum(s["ledger"]["dropped"] for s in states),
+                "ledger_flush_seconds": desk.writer.health.flush_s,
+            }
+            | {
+                ("certificate_switched_off", "certificate", each.certificate): float(
+                    each.alarm is not None
+                )
+                for each in desk.monitors
+            }
+            | {
+                ("promised_saved", "certificate", each.certificate): each.promise.saved
+                for each in desk.monitors
+                if each.promise is not None
+            }
+        )
 
     async def _states(self) -> list[dict[str, Any]]:
         """States of all processes on the ledger, this one's as it is now."""

@@ -54,7 +54,7 @@ from suffice.gateway.protocol import (
     wants_stream,
     wishes_of,
 )
-from suffice.gateway.receipt import header_text, headers
+from suffice.gateway.receipt import PREFIX, header_text, headers
 from suffice.gateway.render import Renderer
 from suffice.gateway.stream import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.traffic import Places
@@ -250,6 +250,7 @@ class Completions:
                 call.kept = bytearray()
             return False
         known = {**entry.headers, **ours(arm=header_text(call.arm), cache="hit")}
+        call.answered_by = entry.headers.get(PREFIX + "model")
         await client.answer(200, entry.body, entry.content_type, known)
         return True
 
@@ -257,7 +258,9 @@ class Completions:
     def _keep(service: Service, call: Call, key: bytes) -> None:
         if call.kept is not None:
             kind = EVENT_STREAM if call.stream else JSON
-            service.cache.keep(key, bytes(call.kept), kind, {})
+            who = call.outcomes[0].completion.model if call.outcomes else call.answered_by
+            known = ours(model=header_text(who)) if who else {}
+            service.cache.keep(key, bytes(call.kept), kind, known)
 
     async def _answer(self, service: Service, client: Client, arm: Arm) -> None:
         call = client.call
@@ -343,6 +346,7 @@ class Completions:
             happened=happened if hooks or guard else None,
             reached=call.reached,
             compare=service.comparison(arm, question, costs),
+            audited=None if guard is None else partial(service.lengths.audited, guard),
         )
         audit = self.auditor.chosen(job, config.audit_share)
         return job

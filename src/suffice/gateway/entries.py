@@ -82,7 +82,7 @@ def entry_of(
         started_s=call.began_unix_s,
         endpoint=call.path,
         model=_short(call.model),
-        served_model=_short(first.completion.model if first else call.answered_by),
+        served_model=_short(_answered_by(call)),
         arm=(first.arm if first else call.arm) or None,
         key_id=call.principal,
         ending=ending,
@@ -127,6 +127,17 @@ def entry_of(
         if record.reached
     )
     return Entry(request=request, samples=samples or _left_behind(call, body_bytes), text=text)
+
+
+def _answered_by(call: Call) -> str | None:
+    """The model whose answer was sent, whole or in part; None if none was, or nobody can tell."""
+    if call.outcomes:
+        return call.outcomes[0].completion.model
+    race: Race | None = call.notes.get("race")
+    if call.answered_by is None and call.sent_bytes and race is not None:
+        models = {racer.model for racer in race.racers.values()}
+        return models.pop() if len(models) == 1 else None
+    return call.answered_by
 
 
 def _total(outcomes: Sequence[Outcome], count: Callable[[Outcome], int]) -> int | None:

@@ -60,6 +60,7 @@ _GAUGES = {
     "waiting": "Requests that wait for a place.",
     "upstream_up": "Whether an upstream answered its last health check.",
     "certificate_switched_off": "Whether a monitor has raised the alarm: the baseline answers.",
+    "promised_saved": "Share of the baseline's cost that a policy file promises to save.",
     "processes": "Processes of this gateway that are counted here.",
     "ledger_up": "Whether the ledger could be written last time.",
     "ledger_waiting_rows": "Rows in memory that are not acknowledged.",

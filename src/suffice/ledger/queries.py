@@ -154,8 +154,8 @@ def recent(store: Store, limit: int) -> list[Json]:
 def certificates_since(store: Store, since_s: float) -> list[Json]:
     """What requests that a certificate covered cost beside the baseline, by certificate and unit.
 
-    `seen` is what was saved since then, `promised` what the policy file says of the same: they are
-    comparable if the baseline is the file's own.
+    `seen` is what was saved since then (None: nothing was compared), `promised` what the policy
+    file says of the same: they are comparable if the baseline is the file's own.
     """
     rows = store.database.execute(
         "SELECT certificate, baseline, cost_unit, COUNT(*), SUM(compared_cost), "
@@ -174,17 +174,26 @@ def certificates_since(store: Store, since_s: float) -> list[Json]:
     }
     found = []
     for certificate, baseline, unit, n, cost, baseline_cost, estimated in rows:
-        promise = promises.get(certificate)
         seen = {
             "saved": share_saved(cost, baseline_cost), "baseline": baseline, "unit": unit,
             "requests": int(n), "cost": cost, "baseline_cost": baseline_cost,
             "estimated": int(estimated),
         }  # fmt: skip
-        promised = None
-        if promise is not None:
-            promised = asdict(promise) | {"comparable": promise.comparable(baseline)}
-        found.append({"certificate": certificate, "seen": seen, "promised": promised})
-    return found
+        promise = promises.pop(certificate, None)
+        found.append(_standing(certificate, seen, promise, comparable_to=baseline))
+    return found + [
+        _standing(certificate, None, promise, comparable_to=promise.baseline)
+        for certificate, promise in promises.items()
+    ]
+
+
+def _standing(
+    certificate: str, seen: Json | None, promise: Promise | None, *, comparable_to: str
+) -> Json:
+    promised = None
+    if promise is not None:
+        promised = asdict(promise) | {"comparable": promise.comparable(comparable_to)}
+    return {"certificate": certificate, "seen": seen, "promised": promised}
 
 
 def keys_since(store: Store, since_s: float) -> list[Json]:

@@ -172,6 +172,7 @@ class Certified(Choice):
     # Completion tokens that the baseline drew, in the mean over the certifying questions that were
     # answered without it: what is not known of such an answer in service.
     unasked_tokens: float | None = None
+    unasked_questions: int = 0  # how many those were
 
     name: ClassVar[str] = "certified"
     paper: ClassVar[str] = "2110.01052"

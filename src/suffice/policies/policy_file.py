@@ -335,6 +335,7 @@ def certified_policy(file: PolicyFile, parse: Parse) -> Certified:
         ),
         prices=Prices.of_table(file.about.prices, where="about.prices"),
         unasked_tokens=unasked_tokens(file),
+        unasked_questions=certificate.tested.stopped,
         subject=subject_of(file.about),
         monitors=tuple(
             Monitor(quantity=each.quantity, low=each.low, high=each.high) for each in file.monitors

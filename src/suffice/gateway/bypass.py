@@ -88,16 +88,6 @@ def outgoing(body: bytes, value: dict[str, Any]) -> bytes:
     return orjson.dumps({name: field for name, field in value.items() if name != "suffice"})
 
 
-async def pass_through(
-    client: Client, placed: Placement, backends: Sequence[OpenAIBackend], sent: Outgoing
-) -> None:
-    """Forward a call to the first of `backends` that answers it, and its answer to the client."""
-    try:
-        await forward(client, placed, backends, sent)
-    except Verdict as verdict:
-        await pass_verdict(client, verdict)
-
-
 async def pass_verdict(client: Client, verdict: Verdict) -> None:
     """Give an upstream's verdict to the client, if it is for him; else raise it."""
     if client.began or not verdict.is_for_the_client:
@@ -110,7 +100,10 @@ async def pass_verdict(client: Client, verdict: Verdict) -> None:
 async def forward(
     client: Client, placed: Placement, backends: Sequence[OpenAIBackend], sent: Outgoing
 ) -> None:
-    """The same, but an upstream's verdict on the request is raised."""
+    """Forward a call to the first of `backends` that answers it, and its answer to the client.
+
+    Raises Verdict if that is an error.
+    """
     call, pool = client.call, placed.pool
     ordered: list[Backend] = placed.order(call.target, backends)
     attempts = Attempts(ordered, pool.retry, streamed=call.stream)

@@ -64,6 +64,7 @@ class Call:
     upstream: str | None = None
     answered_by: str | None = None  # the model whose answer was sent, as its upstream calls it
     retries: int = 0
+    fallback: str | None = None  # "asked -> answering; why", where another model answers
     cache: str | None = None  # "hit" or "miss" where the cache was asked
     status: int = 0  # 0: nothing was sent; 499: the client left before anything was
     error: str | None = None  # code of the error object that was sent, also inside a stream

@@ -30,6 +30,7 @@ from suffice.gateway.config_problems import (
     problems_of,
 )
 from suffice.gateway.cors import CorsConfig
+from suffice.gateway.fallbacks import Fallback, fallbacks_of
 from suffice.gateway.headers import HeadersConfig
 from suffice.gateway.sections import (
     AutoConfig,
@@ -257,6 +258,7 @@ class SharedSettings:
     models: ModelsConfig = field(default_factory=ModelsConfig)
     traffic: TrafficConfig = field(default_factory=TrafficConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    fallback: tuple[Fallback, ...] = ()
     headers: HeadersConfig = field(default_factory=HeadersConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
@@ -355,6 +357,7 @@ def config_from(
     url = tried(_from_environment, file.ledger.url_env, at=("ledger", "url_env"))
     ledger = tried(file.ledger.config, url, at=("ledger", "redact"))
     prices = tried(Prices.of_table, file.prices, at=("prices",))
+    tried(fallbacks_of, file.fallback, at=("fallback",))
     policies = {
         name: tried(policy_table, folder / table, at=("policies", name))
         if isinstance(table, str)

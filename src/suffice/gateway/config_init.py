@@ -23,6 +23,7 @@ _FIRST = (
     "models",
     "budget",
     "policies",
+    "fallback",
     "ledger",
     "keys",
     "auto",
@@ -57,6 +58,8 @@ def _section(name: str, table: type, *, many: bool = False) -> list[str]:
             lines.append(_line(each))
         else:
             inner += _section(f"{name}.{each.name}", below)
+    if name == "fallback":  # there is no model that every gateway has
+        return ["", *(line if line.startswith("#") else f"# {line}" for line in lines[1:])]
     return lines + inner
 
 

@@ -32,12 +32,13 @@ from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
 from suffice.gateway.attended import Ending, stopping
 from suffice.gateway.audits import Audit, Auditor
 from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
-from suffice.gateway.bypass import Outgoing, outgoing
+from suffice.gateway.bypass import Outgoing, Verdict, outgoing, pass_verdict
 from suffice.gateway.cache import AnswerCache
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.conversation import affinity_of
 from suffice.gateway.endpoints import CHAT, TEXT, endpoint_of, query_upstream
+from suffice.gateway.fallbacks import answered, fallbacks_of
 from suffice.gateway.guard import Guard, is_switched_off
 from suffice.gateway.headers import REQUEST_ID, HeaderLists, request_id_of
 from suffice.gateway.monitors import Monitors
@@ -82,6 +83,7 @@ class Service:
         self.baselines = Baselines(config)
         self.lengths = Lengths()
         self.headers = HeaderLists.of(config.headers)
+        self.fallbacks = fallbacks_of(config.fallback)
         self.places = Places(config.traffic)
         self.cache = AnswerCache(config.traffic.cache)
         self.calls = 0  # that are being answered with it
@@ -205,8 +207,13 @@ class Completions:
         if key is not None:
             # Before the client can ask again, so that the same question finds it.
             client.when_whole = partial(self._keep, service, call, key)
+        certified = isinstance(arm.policy, Guard)
+        rule = None if certified else service.fallbacks.get(call.target)
         async with service.places.taken(call):
-            await self._answer(service, client, arm)
+            try:
+                await answered(client, rule, partial(self._answer, service, client, arm))
+            except Verdict as verdict:
+                await pass_verdict(client, verdict)
 
     async def _understand(self, service: Service, call: Call) -> Arm:
         if call.endpoint is None or call.endpoint.kind == "other":
@@ -256,7 +263,7 @@ class Completions:
 
     @staticmethod
     def _keep(service: Service, call: Call, key: bytes) -> None:
-        if call.kept is not None:
+        if call.kept is not None and call.fallback is None:
             kind = EVENT_STREAM if call.stream else JSON
             who = call.outcomes[0].completion.model if call.outcomes else call.answered_by
             known = ours(model=header_text(who)) if who else {}

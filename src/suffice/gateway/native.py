@@ -10,7 +10,7 @@ import orjson
 
 from suffice.backends.openai import OpenAIBackend
 from suffice.backends.pool import Placement
-from suffice.gateway.bypass import Outgoing, Verdict, forward, pass_through, pass_verdict
+from suffice.gateway.bypass import Outgoing, Verdict, forward
 from suffice.gateway.endpoints import CHAT
 from suffice.gateway.stream import Client
 from suffice.gateway.translate.client import TranslatedClient
@@ -25,26 +25,25 @@ async def pass_on(
     """Forward a call; one in another protocol than chat is translated if nobody else does it.
 
     Which upstream lacks the endpoint is found out by asking it, and remembered for a while.
+    Raises Verdict.
     """
     if not isinstance(client, TranslatedClient):
-        await pass_through(client, placed, backends, sent)
+        await forward(client, placed, backends, sent)
         return
     if not any(backend.lacks(sent.path) for backend in backends):
         try:
             await forward(client, placed, backends, sent)
         except Verdict as verdict:
             if client.began or verdict.status not in _NO_PATH:
-                await pass_verdict(client, verdict)
-                return
+                raise
         else:
             return
     chat = as_chat(client.translate(client.call.value), client.call.target)
-    await pass_through(client, placed, backends, replace(sent, path=CHAT, kind="chat", body=chat))
-    if client.call.status < 400:
-        # It does serve the model: what it refused was the path.
-        for backend in backends:
-            if backend.name == client.call.upstream:
-                backend.lacked(sent.path)
+    await forward(client, placed, backends, replace(sent, path=CHAT, kind="chat", body=chat))
+    # It does serve the model: what it refused was the path.
+    for backend in backends:
+        if backend.name == client.call.upstream:
+            backend.lacked(sent.path)
 
 
 def as_chat(value: Mapping[str, Any], model: str) -> bytes:

@@ -19,7 +19,7 @@ from suffice.core.errors import SufficeError
 from suffice.gateway.attended import Attended, ClientConnection, Ending
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.errors import describe, retry_after
-from suffice.gateway.receipt import PREFIX
+from suffice.gateway.receipt import PREFIX, header_text
 from suffice.gateway.request_body import read_body
 from suffice.gateway.safe_headers import NOSNIFF, safe_status, safe_type
 from suffice.gateway.traffic import TrafficConfig
@@ -101,6 +101,8 @@ class Client:
         ]
         if call.own_id is not None:  # the gateway's own is unique: what the ledger has it under
             raw.append((b"x-suffice-id", call.id.encode()))
+        if call.fallback is not None:
+            raw.append((b"x-suffice-fallback", header_text(call.fallback).encode()))
         if self.is_stream:
             raw.append((b"cache-control", b"no-cache"))
         for name, value in (headers or {}).items():

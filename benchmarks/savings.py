@@ -130,7 +130,10 @@ def pools(folder: Path, splits: int, weight: float) -> list[dict]:
         ]
         esc = [esc_stops(traces, seed) for seed in range(ORDERS)]
         strong = Strong(
-            right=strong_right, answered=np.ones(n, dtype=bool), cost=np.full(n, weight)
+            right=strong_right,
+            answered=np.ones(n, dtype=bool),
+            answer=np.zeros(n, dtype=int),
+            cost=np.full(n, weight),
         )
         rules, tally = Rules(n), {}
         for split in range(splits):

@@ -84,7 +84,6 @@ def test_policy_played_on_the_certifying_questions_is_what_was_certified(traces,
     tested = found.file.certificate.tested
     assert int((baseline.correct & ~seen.correct).sum()) == tested.harmed
     assert int((~baseline.correct & seen.correct).sum()) == tested.helped
-    assert int(seen.early.sum()) == tested.stopped
     saved = 1 - ground.cost(seen).sum() / ground.cost(baseline).sum()
     assert saved == pytest.approx(found.file.certificate.expected.saving.estimate, abs=1e-9)
     costs = {row.role: row for row in found.file.costs}
@@ -204,7 +203,7 @@ def test_options_in_arrays_equal_the_policy_played(text, silent):
     ground = ground_of(made, baseline="single@large")
     ours = played(parse_policy(text), ground.plays, "small")
     theirs = executed(parse_policy(text), made, ground)
-    for name in ("correct", "answered", "early"):
+    for name in ("correct", "answered", "answer", "early"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
     for model, spent in theirs.spending.items():
         for name in ("samples", "prompt_tokens", "cached_tokens", "completion_tokens"):
@@ -367,7 +366,10 @@ def test_tables_in_arrays_equal_the_table_played(large):
     order = np.array([names.index(question.name) for question in traces.questions])
     behind = single.at(order)
     strong = Strong(
-        right=behind.correct[:, 0], answered=behind.answered[:, 0], cost=np.full(60, 1.0)
+        right=behind.correct[:, 0],
+        answered=behind.answered[:, 0],
+        answer=behind.answer[:, 0],
+        cost=np.full(60, 1.0),
     )
     reference = votes.right[:, -1].astype(float)
     costs = (np.broadcast_to(np.arange(1.0, 11.0), (60, 10)),)

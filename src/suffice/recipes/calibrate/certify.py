@@ -46,6 +46,7 @@ class Step:
 
     harmed: BoolArray  # the baseline is right and the rule is not
     helped: BoolArray
+    differs: BoolArray  # the answer is not the baseline's
     stopped: BoolArray  # answered without the baseline: the answer is not its own
     baseline_right: BoolArray
     cost: FloatArray
@@ -63,10 +64,12 @@ class Step:
         cost, baseline_cost = costs
         plays = min(option.correct.shape[1], baseline.correct.shape[1])
         right, standard = option.correct[:, :plays], baseline.correct[:, :plays]
+        stopped = option.early[:, :plays] | (not reverts)
         return cls(
             harmed=standard & ~right,
             helped=~standard & right,
-            stopped=option.early[:, :plays] | (not reverts),
+            differs=stopped & (option.answer[:, :plays] != baseline.answer[:, :plays]),
+            stopped=stopped,
             baseline_right=standard,
             cost=cost[:, :plays],
             baseline_cost=baseline_cost[:, :plays],
@@ -213,20 +216,24 @@ def saving_of(step: Step, confidence: float, seed: int) -> Range:
 
 
 def monitors(
-    step: Step, sure: FloatArray | None, path_steps: int, test: Test, limit: float
-) -> tuple[MonitorTable, ...]:
+    step: Step, sure: FloatArray | None, path_steps: int, test: Test, limit: float, *,
+    answers: bool,
+) -> tuple[MonitorTable, ...]:  # fmt: skip
     """What the gateway's monitors hold traffic against.
 
     The certified loss: the limit itself. The others: ranges, where the certifying data leave the
     truth. Bonferroni over quantities and path steps, because the rule was chosen on the same data.
     One play of each question counts. `sure`: the predictor's P(right) per question, None where the
-    policy has no gate.
+    policy has no gate. `answers`: the recording holds what was answered, not verdicts alone.
     """
     stopped = step.stopped[:, 0]
     n, stops = len(stopped), int(stopped.sum())
     alpha = MONITOR_ALPHA / (3 * max(1, path_steps))
     share = clopper_pearson(stops, n, 1.0 - alpha)
     found = [MonitorTable(quantity="stopped", low=share.low, high=share.high)]
+    if answers:
+        differ = upper_bound(int(step.differs[:, 0].sum()), n, 1.0 - alpha)
+        found.append(MonitorTable(quantity="differ", low=0.0, high=differ))
     if test.loss == "drop":
         found.append(MonitorTable(quantity="drop", low=-1.0, high=limit))
     else:

@@ -89,6 +89,7 @@ class GatePart:
         return Step(
             harmed=found.harmed.reshape(self.shape),
             helped=found.helped.reshape(self.shape),
+            differs=found.differs.reshape(self.shape),
             stopped=found.stopped.reshape(self.shape),
             baseline_right=self.baseline_right,
             cost=found.cost.reshape(self.shape),
@@ -185,15 +186,17 @@ class SamplerPart:
         return found
 
     def _step(self, stop: IntArray, early: BoolArray, given: BoolArray) -> Step:
-        correct = self.votes.right_after(stop)
+        correct, answer = self.votes.right_after(stop), self.votes.answer_after(stop)
         if self.large is not None:
             # A large model without an answer leaves the leader's standing, as a cascade does.
+            answer = np.where(given & self.large.answered, self.large.answer, answer)
             leads = correct & self.votes.answered_after(stop)
             handed = np.where(self.large.answered, self.large.right, leads)
             correct = np.where(given, handed.astype(bool), correct)
         return Step(
             harmed=(self.baseline_right & ~correct).reshape(self.shape),
             helped=(~self.baseline_right & correct).reshape(self.shape),
+            differs=(early & (answer != self.votes.answer[:, -1])).reshape(self.shape),
             stopped=early.reshape(self.shape),
             baseline_right=self.baseline_right.reshape(self.shape),
             cost=self.tariff.cost(self._spent(stop, given)),

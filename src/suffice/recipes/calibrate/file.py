@@ -82,7 +82,14 @@ def file_of(ground: Ground, bench: Bench, choice: Choice, split: Split) -> Polic
             certificate=certificate,
             costs=_costs(ground, index, step, spending, (option, accuracy, own.spending)),
             groups=(group,),
-            monitors=monitors(step, None, bench.rules, bench.test, ground.config.max_drop),
+            monitors=monitors(
+                step,
+                None,
+                bench.rules,
+                bench.test,
+                ground.config.max_drop,
+                answers=ground.has_answers,
+            ),
             predictor=None,
         )
     )
@@ -167,7 +174,8 @@ def _fitted_file(  # noqa: PLR0917 - two callers, all of it in hand
             ),
             groups=groups,
             monitors=monitors(
-                step, candidate.sure, certificate.rules_tested, test, ground.config.max_drop
+                step, candidate.sure, certificate.rules_tested, test, ground.config.max_drop,
+                answers=ground.has_answers,
             ),
             predictor=fitted.table if fitted is not None and needs_predictor else None,
         )

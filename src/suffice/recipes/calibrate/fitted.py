@@ -244,6 +244,7 @@ def _gate_part(  # noqa: PLR0917 - one caller, all of it in hand
         harmed=harmed.ravel(),
         helped=(~standard & right).ravel(),
         unsaved=(harmed & stands).ravel(),
+        differs=(cut(option.answer) != cut(baseline.answer)).ravel(),
         option_cost=cut(ground.cost(option)).ravel(),
         baseline_cost=cut(ground.cost(baseline)).ravel(),
     )
@@ -299,6 +300,7 @@ def _votes(ground: Ground, split: Split) -> Candidate:
             large=None if handed is None else Strong(
                 right=handed.correct[:, :plays].ravel(),
                 answered=handed.answered[:, :plays].ravel(),
+                answer=handed.answer[:, :plays].ravel(),
                 cost=ground.cost(handed)[:, :plays].ravel(),
             ),
             large_spending=None if handed is None else {

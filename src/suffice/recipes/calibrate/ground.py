@@ -119,6 +119,12 @@ class Ground:
             self._played[text] = found
         return found
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether wrong answers can be told apart; a recording of verdicts has only one."""
+        wrong = self.traces.answer[self.traces.correct == 0.0]
+        return len(np.unique(wrong)) > 1
+
     def reverts(self, text: str) -> bool:
         """Whether a policy that does not end early gives the baseline's answer."""
         return ends_in(parse_policy(text), self.baseline.policy)

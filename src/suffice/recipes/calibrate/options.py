@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.decisions import AnyPolicy
+from suffice.evals.traces import MISSING
 from suffice.policies.agreement import AdaptiveConsistency, Agreement
 from suffice.policies.cascade import Cascade
 from suffice.policies.fixed import SelfConsistency, Single
@@ -36,6 +37,7 @@ class Played:
 
     correct: BoolArray
     answered: BoolArray  # there is an answer that can be compared
+    answer: IntArray  # its code in the recording; MISSING where there is none
     gives_up: BoolArray  # it would hand the question to the next step of a cascade
     confidence: FloatArray  # the policy's own; NaN where it gives none
     early: BoolArray  # it ended before its last step, or before a vote's cap
@@ -43,7 +45,7 @@ class Played:
 
     def at(self, index: IntArray) -> Played:
         """Some of the questions."""
-        arrays = ("correct", "answered", "gives_up", "confidence", "early")
+        arrays = ("correct", "answered", "answer", "gives_up", "confidence", "early")
         return Played(
             **{name: getattr(self, name)[index] for name in arrays},
             spending={model: spent.at(index) for model, spent in self.spending.items()},
@@ -99,6 +101,7 @@ def _single(plays: Plays, model: str) -> Played:
     return Played(
         correct=plays.traces.correct[rows] == 1.0,
         answered=plays.traces.answer[rows] >= 0,
+        answer=plays.traces.answer[rows].astype(np.int64),
         gives_up=np.zeros(rows.shape, dtype=bool),
         confidence=plays.probability(rows),
         early=np.zeros(rows.shape, dtype=bool),
@@ -130,6 +133,7 @@ def _agreement(plays: Plays, models: tuple[str, ...]) -> Played:
     return Played(
         correct=(plays.traces.correct[rows[0]] == 1.0) & (alike > 0),
         answered=alike > 0,
+        answer=np.where(alike > 0, codes[0], MISSING).astype(np.int64),
         gives_up=~agreed,
         confidence=alike / len(models),
         early=np.zeros(agreed.shape, dtype=bool),
@@ -155,6 +159,7 @@ def _vote(plays: Plays, model: str, cap: int, end: Callable[[Votes], _Ended]) ->
         # A vote that is handed on without any answer leaves nothing behind.
         correct=(votes.right_after(ended.stop) & (answered | ~ended.gives_up)).reshape(shape),
         answered=answered.reshape(shape),
+        answer=votes.answer_after(ended.stop).reshape(shape),
         gives_up=(ended.gives_up | ~answered).reshape(shape),
         confidence=ended.confidence.reshape(shape),
         early=ended.early.reshape(shape),
@@ -203,6 +208,7 @@ def _then(first: Played, accept: float | None, second: Played) -> Played:
     return Played(
         correct=np.where(mine, first.correct, second.correct),
         answered=first.answered | second.answered,
+        answer=np.where(mine, first.answer, second.answer),
         gives_up=~stands & second.gives_up,
         confidence=np.where(stands, first.confidence, second.confidence),
         early=stands | (~stands & second.early),

@@ -47,6 +47,7 @@ class Evidence:
     # The baseline is right without an answer that can be compared, the option wrong with one: a
     # cascade leaves the option's answer standing, so this is lost even if the baseline is asked.
     unsaved: BoolArray
+    differs: BoolArray  # the option's answer is not the baseline's
     option_cost: FloatArray
     baseline_cost: FloatArray
 
@@ -67,6 +68,7 @@ class Effect:
     stopped: BoolArray
     harmed: BoolArray
     helped: BoolArray
+    differs: BoolArray
     closed: BoolArray  # the baseline is asked at once
     cost: FloatArray
 
@@ -98,6 +100,7 @@ def effect(setting: Setting, evidence: Evidence) -> Effect:
         stopped=stopped,
         harmed=(stopped & evidence.harmed) | (~closed & evidence.unsaved),
         helped=stopped & evidence.helped,
+        differs=stopped & evidence.differs,
         closed=closed,
         cost=cost,
     )

@@ -19,7 +19,7 @@ from suffice.core.coverage import EARLY, Exit
 from suffice.core.decisions import Actions, AnyPolicy, Evidence, SampleFinished, Trigger
 from suffice.core.errors import InputError, NoAnswer
 from suffice.core.requests import Request
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces import MISSING, TraceSet
 from suffice.executors.play import Recorded as Sample
 from suffice.executors.play import play as run
 from suffice.executors.running import Launch
@@ -171,6 +171,7 @@ def played_by_executor(policy: AnyPolicy, recorded: Recorded, plays: Plays) -> P
     names = ("correct", "answered", "gives_up", "early")
     flags = {name: np.zeros((questions, count), dtype=bool) for name in names}
     sure = np.full((questions, count), np.nan)
+    answers = np.full((questions, count), MISSING, dtype=np.int64)
     counts = {m: np.zeros((4, questions, count)) for m in traces.models}
     for i in range(questions):
         for k in range(count):
@@ -184,6 +185,7 @@ def played_by_executor(policy: AnyPolicy, recorded: Recorded, plays: Plays) -> P
             answered = one.row is not None and bool(traces.answer[one.row] >= 0)
             flags["correct"][i, k] = one.row is not None and traces.correct[one.row] == 1.0
             flags["answered"][i, k], flags["gives_up"][i, k] = answered, one.gave_up
+            answers[i, k] = MISSING if one.row is None else traces.answer[one.row]
             flags["early"][i, k] = one.exit in EARLY
             sure[i, k] = np.nan if one.confidence is None else one.confidence
             for row in one.rows:
@@ -193,6 +195,7 @@ def played_by_executor(policy: AnyPolicy, recorded: Recorded, plays: Plays) -> P
                 sums += (1.0, prompt, cached, np.nan_to_num(traces.completion_tokens[row]))
     return Played(
         **flags,
+        answer=answers,
         confidence=sure,
         spending={
             model: Spent(

@@ -35,11 +35,17 @@ class Strong:
 
     right: BoolArray
     answered: BoolArray
+    answer: IntArray  # codes in the recording
     cost: FloatArray
 
     def at(self, index: IntArray) -> Strong:
         """The questions of `index`."""
-        return Strong(right=self.right[index], answered=self.answered[index], cost=self.cost[index])
+        return Strong(
+            right=self.right[index],
+            answered=self.answered[index],
+            answer=self.answer[index],
+            cost=self.cost[index],
+        )
 
 
 def fit_table(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.errors import InputError
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces import MISSING, TraceSet
 from suffice.policies.agreement import SCATTER
 from suffice.policies.pool import PATIENCE
 from suffice.policies.votes import beta_agreement, votes_needed
@@ -38,6 +38,7 @@ class Votes:
     # The leading answer is right; where no sample said anything that can be compared, the last one
     # is: that is what a vote falls back on.
     right: BoolArray
+    answer: IntArray  # code of the leading answer; MISSING where there is none
     given: IntArray  # answers that can be compared, among all samples
     tokens: FloatArray  # completion tokens, summed so far
     prompt: FloatArray  # prompt tokens of a sample
@@ -49,7 +50,7 @@ class Votes:
 
     def at(self, index: IntArray) -> Votes:
         """Some of the votes."""
-        names = ("lead", "second", "agreement", "right", "given", "tokens", "prompt")
+        names = ("lead", "second", "agreement", "right", "answer", "given", "tokens", "prompt")
         return Votes(**{name: getattr(self, name)[index] for name in names})
 
     def stop(
@@ -89,6 +90,11 @@ class Votes:
         found: BoolArray = self.lead[np.arange(len(stop)), stop - 1] > 0
         return found
 
+    def answer_after(self, stop: IntArray) -> IntArray:
+        """Code of the leading answer after `stop` samples."""
+        found: IntArray = self.answer[np.arange(len(stop)), stop - 1]
+        return found
+
     def spent(self, stop: IntArray, shape: tuple[int, ...]) -> Spent:
         """What `stop` samples take: each reads the prompt, all but the first from the cache."""
         return Spent(
@@ -103,11 +109,12 @@ def votes_of(traces: TraceSet, rows: IntArray) -> Votes:
     """The votes over recorded samples; a row of `rows` holds one vote's, in drawing order."""
     count, cap = rows.shape
     lead = np.zeros((count, cap), np.int64)
-    second, right = np.zeros_like(lead), np.zeros((count, cap), bool)
+    second, answer = np.zeros_like(lead), np.zeros_like(lead)
+    right = np.zeros((count, cap), bool)
     size = max(1, CHUNK // (cap * cap))
     for start in range(0, count, size):
         part = slice(start, start + size)
-        lead[part], second[part], right[part] = _counted(traces, rows[part])
+        lead[part], second[part], right[part], answer[part] = _counted(traces, rows[part])
     # What was not recorded costs nothing that could be counted.
     completion = np.nan_to_num(traces.completion_tokens[rows])
     return Votes(
@@ -115,14 +122,15 @@ def votes_of(traces: TraceSet, rows: IntArray) -> Votes:
         second=second,
         agreement=_agreements(cap)[lead, second],
         right=right,
+        answer=answer,
         given=(traces.answer[rows] >= 0).sum(axis=1),
         tokens=np.cumsum(completion, axis=1),
         prompt=np.nan_to_num(traces.prompt_tokens[rows[:, 0]]),
     )
 
 
-def _counted(traces: TraceSet, rows: IntArray) -> tuple[IntArray, IntArray, BoolArray]:
-    """(lead, runner-up, leader is right) after each sample; the earliest of equals leads."""
+def _counted(traces: TraceSet, rows: IntArray) -> tuple[IntArray, IntArray, BoolArray, IntArray]:
+    """(lead, runner-up, leader is right, its code) after each sample; the earliest of equals."""
     codes = traces.answer[rows]
     cap = codes.shape[1]
     # Answers are named by the sample that gave them first.
@@ -135,7 +143,8 @@ def _counted(traces: TraceSet, rows: IntArray) -> tuple[IntArray, IntArray, Bool
     second = np.maximum(counts.max(axis=2), 0).astype(np.int64)
     correct = traces.correct[rows] == 1.0
     right = np.where(lead > 0, np.take_along_axis(correct, leader, axis=1), correct)
-    return lead, second, right
+    answer = np.where(lead > 0, np.take_along_axis(codes, leader, axis=1), MISSING)
+    return lead, second, right, answer.astype(np.int64)
 
 
 @cache

@@ -114,7 +114,7 @@ def test_jsonl_rows(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "x", "answr": 1}, "line 1: answr"),
+        ({"prompt": "x", "answr": 1}, "line 1: unknown field .answr., did you mean answer"),
         ({"answer": 1}, "either prompt or messages"),
         ({"prompt": "x", "checker": "nmber"}, "unknown answer format"),
         ({"prompt": "x", "answer": "{", "checker": "tool"}, "must be JSON"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from suffice.evals.datasets import Item
     from suffice.recipes.record.run import Progress, RecordConfig, Recorded
+    from suffice.recipes.record.trial import Trial
 
 
 def record(
@@ -17,13 +19,16 @@ def record(
         str,
         typer.Option(
             "--dataset",
-            help="A JSONL file of prompt, answer, checker; or gsm8k:PATH, math500:PATH, "
-            "choices:PATH, bfcl:PATH, reasoning-gym:TASK,size=100.",
+            help="A JSONL, CSV or Parquet file of questions (prompt, answer); or gsm8k:PATH, "
+            "math500:PATH, choices:PATH, bfcl:PATH, reasoning-gym:TASK,size=100.",
         ),
     ],
-    upstream: Annotated[str, typer.Option("--upstream", help="An OpenAI-compatible server.")],
+    upstream: Annotated[
+        list[str],
+        typer.Option("--upstream", help="An OpenAI-compatible server; may be repeated."),
+    ],
     out: Annotated[
-        Path, typer.Option("--out", help="Trace file; one that exists is gone on with.")
+        Path, typer.Option("--out", help="Recording to write; an existing file is continued.")
     ],
     samples: Annotated[int, typer.Option("--samples", min=1, help="Samples per question.")] = 32,
     top_logprobs: Annotated[
@@ -33,8 +38,20 @@ def record(
         ),
     ] = 20,
     model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="May be repeated. Default: the first model that each server lists.",
+            show_default=False,
+        ),
+    ] = None,
+    checker: Annotated[
         str | None,
-        typer.Option("--model", help="The server's first by default.", show_default=False),
+        typer.Option(
+            "--checker",
+            help="number, choice, math, json, text …; without, guessed from the answers.",
+            show_default=False,
+        ),
     ] = None,
     mode: Annotated[
         str,
@@ -70,10 +87,14 @@ def record(
         bool, typer.Option("--completions", help="Ask /v1/completions, without a chat template.")
     ] = False,
     patience_s: Annotated[
-        float, typer.Option("--patience", min=1.0, help="Seconds of silence to bear.")
+        float, typer.Option("--patience", min=1.0, help="Give up after so many silent seconds.")
     ] = 300.0,
+    keep_going: Annotated[
+        bool,
+        typer.Option("--keep-going", help="Go on even if none of the first 20 answers is right."),
+    ] = False,
     licence: Annotated[
-        str, typer.Option("--licence", help="Under which others may use it.", show_default=False)
+        str, typer.Option("--licence", help="Licence of the recording.", show_default=False)
     ] = "",
     description: Annotated[str, typer.Option("--description", show_default=False)] = "",
     server: Annotated[
@@ -83,22 +104,22 @@ def record(
 ) -> None:
     """Record every sample whole: text, tokens, confidences, answer, right or wrong, timings.
 
-    A recording may be stopped at any time; the same command goes on. See docs/traces.md.
+    Ten questions are tried first. A recording may be stopped at any time; the same command goes on.
+    See docs/traces.md.
 
-    Example: [bold]suffice record --dataset gsm8k:test.jsonl --upstream http://localhost:8000
+    Example: [bold]suffice record --dataset questions.jsonl --upstream http://localhost:8000
     --samples 32 --out traces.parquet[/bold]
     """  # fmt: skip
     import json
 
     from suffice.core.requests import Sampling
-    from suffice.evals.datasets import load_dataset
+    from suffice.evals.datasets import open_dataset
     from suffice.evals.trace_table import arrow
     from suffice.recipes.record.run import RecordConfig, mode_of
 
     arrow()  # before anything is drawn
     config = RecordConfig(
         samples=samples,
-        model=model,
         mode=mode_of(mode, suffix),
         sampling=Sampling(
             max_tokens=max_tokens,
@@ -115,32 +136,38 @@ def record(
         licence=licence,
         source=f"recorded from {dataset}",
         server=server,
+        trial=not keep_going,
     )
-    items = load_dataset(dataset, limit=limit)
-    result = _run(items, upstream, out, config, patience_s, quiet=as_json)
-    progress = result.progress
+    found = open_dataset(dataset, limit=limit, checker=checker)
+    if not as_json:
+        for note in found.notes:
+            typer.echo(note)
+    result = _run(list(found.items), upstream, model or [], out, config, patience_s, quiet=as_json)
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "out": str(out),
-                    "questions": len(items),
-                    "samples": progress.known + progress.drawn,
-                    "drawn_now": progress.drawn,
-                    "failed": progress.failed,
-                    "completion_tokens_now": progress.tokens,
-                }
-            )
-        )
+        typer.echo(json.dumps(_as_json(result, out, len(found.items))))
     else:
-        typer.echo(_summary(progress, out))
-    if not result.complete:
+        for name, each in result.items():
+            typer.echo(_summary(each.progress, out, name))
+    if not all(each.complete for each in result.values()):
         raise typer.Exit(1)
 
 
-def _summary(progress: Progress, out: Path) -> str:
+def _as_json(result: dict[str, Recorded], out: Path, questions: int) -> dict[str, Any]:
+    progress = [each.progress for each in result.values()]
+    return {
+        "out": str(out),
+        "questions": questions,
+        "models": list(result),
+        "samples": sum(each.known + each.drawn for each in progress),
+        "drawn_now": sum(each.drawn for each in progress),
+        "failed": sum(each.failed for each in progress),
+        "completion_tokens_now": sum(each.tokens for each in progress),
+    }
+
+
+def _summary(progress: Progress, out: Path, model: str) -> str:
     lines = [
-        f"{progress.known + progress.drawn} of {progress.total} samples in {out} "
+        f"{model}: {progress.known + progress.drawn} of {progress.total} samples in {out} "
         f"({progress.drawn} drawn now, {progress.tokens} tokens)"
     ]
     if progress.judged:
@@ -150,6 +177,37 @@ def _summary(progress: Progress, out: Path) -> str:
             f"{progress.failed} failed, the last: {progress.last_error}; run again to draw them"
         )
     return "\n".join(lines)
+
+
+def trial_lines(trial: Trial) -> list[str]:
+    """The first samples: what was extracted, and how long the rest will take."""
+    lines = [f"first {len(trial.traces)} questions, {trial.model}:"]
+    for trace in trial.traces:
+        verdict = {True: "right", False: "wrong", None: "not judged"}[trace.correct]
+        answer = "no answer found" if trace.answer is None else f"answered {_short(trace.answer)}"
+        wanted = trace.question.reference
+        due = "" if wanted is None or trace.correct else f", right is {_short(wanted)}"
+        lines.append(f"  {trace.question.name}: {answer}, {verdict}{due}")
+    if trial.judged:
+        lines.append(f"  {trial.right} of {trial.judged} right")
+    left = [f"  {trial.left} samples left"]
+    if trial.tokens_left is not None:
+        left.append(f"about {trial.tokens_left:,.0f} tokens")
+    if trial.seconds_left is not None:
+        left.append(f"about {_duration(trial.seconds_left)}")
+    return [*lines, ", ".join(left)]
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 60 else flat[:57] + "…"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def per_s(text: str) -> float:
@@ -169,15 +227,14 @@ def per_s(text: str) -> float:
 
 def _run(
     items: list[Item],
-    upstream: str,
+    upstreams: list[str],
+    models: list[str],
     out: Path,
     config: RecordConfig,
     patience_s: float,
     *,
     quiet: bool,
-) -> Recorded:
-    import asyncio
-
+) -> dict[str, Recorded]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -193,11 +250,12 @@ def _run(
     try:
         from suffice.backends.openai import OpenAIBackend, Timeouts
     except ImportError:
-        raise MissingExtra.of("httpx2", "serve", "suffice record") from None
-    from suffice.recipes.record.run import record as run_record
+        raise MissingExtra.of("httptools", "serve", "suffice record") from None
+    from suffice.recipes.record.several import record_all
+    from suffice.recipes.record.stopping import Terminated, run_until_stopped
 
     columns: list[Any] = [
-        TextColumn("recording"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -206,23 +264,41 @@ def _run(
         TextColumn("{task.fields[said]}"),
     ]
     bar = Bar(*columns, console=Console(stderr=True), disable=quiet)
-    task = bar.add_task("", total=None, said="")
+    tasks: dict[str, Any] = {}
 
-    def tell(progress: Progress) -> None:
+    def tell(model: str, progress: Progress) -> None:
+        if model not in tasks:
+            tasks[model] = bar.add_task(f"recording {model}", total=None, said="")
         said = f"{progress.tokens} tokens"
         if progress.judged:
             said += f", {progress.correct / progress.judged:.0%} right"
         if progress.failed:
             said += f", {progress.failed} failed"
         done = progress.known + progress.drawn
-        bar.update(task, total=progress.total, completed=done, said=said)
+        bar.update(tasks[model], total=progress.total, completed=done, said=said)
 
-    async def run() -> Recorded:
+    def tried(trial: Trial) -> None:
+        if not quiet:
+            for line in trial_lines(trial):
+                bar.console.print(line, highlight=False, markup=False)
+
+    async def run() -> dict[str, Recorded]:
         patient = Timeouts(
             connect_s=min(patience_s, 60.0), first_byte_s=patience_s, silence_s=patience_s
         )
-        async with OpenAIBackend(upstream, timeouts=patient) as backend:
-            return await run_record(items, backend, out, config, tell=tell)
+        async with AsyncExitStack() as stack:
+            backends = [
+                await stack.enter_async_context(OpenAIBackend(url, timeouts=patient))
+                for url in upstreams
+            ]
+            return await record_all(
+                items, backends, out, config, models=models, tell=tell, tried=tried
+            )
 
-    with bar:
-        return asyncio.run(run())
+    try:
+        with bar:
+            return run_until_stopped(run())
+    except (KeyboardInterrupt, Terminated) as stopped:
+        typer.echo(f"stopped: what was drawn is kept beside {out}; the same command goes on",
+                   err=True)  # fmt: skip
+        raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None

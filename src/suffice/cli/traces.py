@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from suffice.evals.traces import TraceSet
 
 traces = typer.Typer(
-    help="Recorded samples: import published sets, show and join files.", no_args_is_help=True
+    help="Recorded samples: import your own or published ones, show, join, grade again.",
+    no_args_is_help=True,
 )
 
 
@@ -178,9 +179,9 @@ def show(
         "samples",
         "judged",
         "accuracy %",
-        "answers %",
+        "answer found %",
         "tokens",
-        "confidence",
+        "with logprobs",
     ):
         table.add_column(name, justify="right")
     for row in rows:
@@ -204,6 +205,7 @@ def _heading(found: TraceSet) -> str:
     lines = [f"{len(found)} samples of {len(found.questions)} questions, {len(found.arms)} arms"]
     names = ("description", "source", "server", "licence", "token_counts", "created")
     lines += [f"{name.replace('_', ' ')}: {told[name]}" for name in names if told[name]]
+    lines += [f"server of {model}: {server}" for model, server in told["servers"].items()]
     return "\n".join([*lines, f"digest: {found.digest}", ""])
 
 
@@ -221,6 +223,48 @@ def join(
     found = read_traces(files)
     write_traces(out, found)
     typer.echo(f"{len(found)} samples of {len(found.questions)} questions in {out}")
+
+
+@traces.command()
+def rejudge(
+    file: Annotated[Path, typer.Argument(help="A recording.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", help="Questions with the right answers.", show_default=False),
+    ] = None,
+    checker: Annotated[
+        str | None,
+        typer.Option("--checker", help="number, choice, math, json, text …", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Recording to write; the same file without.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Grade recorded samples again, by other answers or another checker, without asking again.
+
+    Example: [bold]suffice traces rejudge traces.parquet --checker number[/bold]
+    """  # fmt: skip
+    from suffice.evals.datasets import open_dataset
+    from suffice.recipes.record.rejudge import rejudge as judge_again
+
+    items = []
+    if dataset is not None:
+        found = open_dataset(dataset, checker=checker)
+        for note in found.notes:
+            typer.echo(note)
+        items = list(found.items)
+    came = judge_again(file, out or file, items=items, checker=checker)
+    typer.echo(
+        f"{came.samples} samples in {out or file}: {came.right} of {came.judged} judged are right; "
+        f"{came.verdicts} verdicts and {came.answers} answers changed"
+    )
+    if came.left:
+        typer.echo(f"left as they were: {came.left} samples of which no text was recorded")
+    if came.unknown:
+        typer.echo(f"left as they were: {came.unknown} samples of questions not in {dataset}")
 
 
 @traces.command("from-ledger")

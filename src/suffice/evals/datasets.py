@@ -1,6 +1,6 @@
 """Questions with their checks, from files and generators.
 
-PATH.jsonl                    one JSON object a line, see `Row`
+FILE.jsonl, .csv, .parquet    your own, one question a row (suffice.evals.questions)
 gsm8k:PATH                    question, answer ending in "#### value"
 math500:PATH                  problem, answer, subject, level (extra `math` to compare by value)
 choices:PATH                  query or question, choices, gold or answer (index, letter or text)
@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-
 from suffice.core.errors import InputError, MissingExtra, UnknownName
 from suffice.evals.checking import Check, check_of, scored
 from suffice.evals.extract import extractor
+from suffice.evals.questions import placed, read_questions
 from suffice.evals.traces import Question, messages_from_json, messages_json
 
 LETTERS = "ABCDEFGHIJ"
@@ -35,40 +34,42 @@ class Item:
     check: Check
 
 
-class Row(BaseModel):
-    """A line of a JSONL dataset: `prompt` or `messages`; `answer` may be absent (unchecked)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Questions with their checks, and what was guessed about them, in lines."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    id: str | int | None = None
-    prompt: str | None = None
-    messages: list[dict[str, Any]] | None = None
-    system: str | None = None
-    answer: str | int | float | None = None
-    checker: str | None = None  # number, math, choice, boxed, json, tool, regex:…, text
-    category: str | None = None
-    tools: list[dict[str, Any]] | None = None
-
-    @model_validator(mode="after")
-    def _one_way_to_ask(self) -> Row:
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either prompt or messages")
-        if self.messages is not None and self.system is not None:
-            raise ValueError("system goes with prompt; with messages make it the first turn")
-        return self
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
 
 
-def load_dataset(spec: str, *, limit: int | None = None) -> list[Item]:
+def load_dataset(spec: str, *, limit: int | None = None, checker: str | None = None) -> list[Item]:
     """Items of a dataset, the first `limit` of them; raises InputError or MissingExtra."""
+    return list(open_dataset(spec, limit=limit, checker=checker).items)
+
+
+def open_dataset(spec: str, *, limit: int | None = None, checker: str | None = None) -> Dataset:
+    """A dataset with what was guessed. `checker` is for questions of a file that name none."""
     kind, colon, rest = spec.partition(":")
     if not colon or kind not in LOADERS:
         if colon and not Path(spec).exists() and "/" not in kind and "." not in kind:
-            known = f"(known: a JSONL path, {', '.join(f'{name}:…' for name in LOADERS)})"
+            known = f"(known: a file of questions, {', '.join(f'{name}:…' for name in LOADERS)})"
             raise UnknownName.of("dataset", kind, LOADERS, known)
-        kind, rest = "jsonl", spec
+        return _own(spec, limit, checker)
+    if checker is not None:
+        raise InputError(f"{kind}: has a checker of its own: leave --checker {checker} out")
+    return Dataset(items=_first(LOADERS[kind](rest), spec, limit))
+
+
+def _own(spec: str, limit: int | None, checker: str | None) -> Dataset:
+    read = read_questions(Path(spec), checker=checker)
+    items = (_item(question, where) for question, where in placed(read))
+    return Dataset(items=_first(items, spec, limit), notes=read.notes)
+
+
+def _first(found: Iterator[Item], spec: str, limit: int | None) -> tuple[Item, ...]:
     items: list[Item] = []
     seen: set[tuple[str, str]] = set()
-    for item in LOADERS[kind](rest):
+    for item in found:
         if limit is not None and len(items) >= limit:
             break
         if item.question.key in seen:
@@ -77,38 +78,7 @@ def load_dataset(spec: str, *, limit: int | None = None) -> list[Item]:
         items.append(item)
     if not items:
         raise InputError(f"dataset {spec!r} has no questions")
-    return items
-
-
-def _jsonl(path: str) -> Iterator[Item]:
-    dataset = Path(path).stem
-    for number, value in _lines(path):
-        try:
-            row = Row.model_validate(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            said = first["msg"].removeprefix("Value error, ")
-            raise InputError(
-                f"{path!r}, line {number}: {f'{where}: ' if where else ''}{said}"
-            ) from (None)
-        messages = (
-            json.dumps(row.messages, ensure_ascii=False)
-            if row.messages is not None
-            else messages_json(row.prompt or "", system=row.system)
-        )
-        yield _item(
-            Question(
-                dataset=dataset,
-                name=str(number if row.id is None else row.id),
-                messages_json=messages,
-                reference=None if row.answer is None else str(row.answer),
-                answer_format=row.checker,
-                category=row.category,
-                tools_json=None if row.tools is None else json.dumps(row.tools),
-            ),
-            f"{path!r}, line {number}",
-        )
+    return tuple(items)
 
 
 def _gsm8k(path: str) -> Iterator[Item]:
@@ -340,7 +310,6 @@ def _lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 LOADERS: dict[str, Callable[[str], Iterator[Item]]] = {
-    "jsonl": _jsonl,
     "gsm8k": _gsm8k,
     "math500": _math500,
     "choices": _choices,

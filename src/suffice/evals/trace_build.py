@@ -21,7 +21,16 @@ from suffice.evals.trace_table import (
     arrow,
     content_digest,
 )
-from suffice.evals.traces import MISSING, Arm, FloatArray, IntArray, Question, Ragged, TraceSet
+from suffice.evals.traces import (
+    MISSING,
+    Arm,
+    FloatArray,
+    IntArray,
+    Question,
+    Ragged,
+    TraceSet,
+    question_of,
+)
 
 LISTS = ("logprobs", "confidences")
 # Columns that a set needs at once; the others are read when they are wanted.
@@ -180,18 +189,8 @@ class SetBuilder:
                 None if code == MISSING else names[code]
                 for names, code in zip(coders, codes, strict=True)
             ]
-            messages, reference, answer_format, category, tools = told
-            found.append(
-                Question(
-                    dataset=self._coders["dataset"].names[dataset],
-                    name=self._coders["question"].names[asks],
-                    messages_json=messages or "",
-                    reference=reference,
-                    answer_format=answer_format,
-                    category=category,
-                    tools_json=tools,
-                )
-            )
+            names = self._coders["dataset"].names[dataset], self._coders["question"].names[asks]
+            found.append(question_of(*names, *told))
         return found
 
     def _named_arms(self) -> list[Arm]:

@@ -7,11 +7,8 @@ A writer that finds parts, or the finished file, goes on from there.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from suffice.core.errors import CorruptData, DiskFull, InputError
+from suffice.core.errors import CorruptData, InputError
 from suffice.evals.trace_build import NEEDED, SetBuilder, build_set
+from suffice.evals.trace_parquet import (
+    batches,
+    open_traces,
+    part_files,
+    parts_folder,
+    read_table,
+    regrouped,
+    write_tables,
+)
 from suffice.evals.trace_rows import FileRows
 from suffice.evals.trace_table import (
     KEY_COLUMNS,
-    METADATA_KEY,
+    QUESTION_COLUMNS,
     ContentDigest,
     TraceInformation,
     arrow,
@@ -34,16 +40,11 @@ from suffice.evals.trace_table import (
     schema,
     table_of,
 )
-from suffice.evals.traces import Arm, Trace, TraceKey, TraceSet
+from suffice.evals.traces import Arm, Question, Trace, TraceKey, TraceSet, question_of
 
 # A group is closed at either bound; the second bounds memory where traces are long.
 GROUP_ROWS = 2048
 GROUP_TOKENS = 4_000_000
-COMPRESSION = {"compression": "zstd", "compression_level": 9, "version": "2.6"}
-
-
-# Rows that are read at a time: what is in memory of texts and tokens, unless they are asked for.
-BATCH_ROWS = 1024
 
 
 def read_traces(paths: Path | Sequence[Path], *, check: bool = True) -> TraceSet:
@@ -54,7 +55,7 @@ def read_traces(paths: Path | Sequence[Path], *, check: bool = True) -> TraceSet
     listed = [paths] if isinstance(paths, Path) else list(paths)
     if not listed:
         raise InputError("no trace file was given")
-    files = [_open(path) for path in listed]
+    files = [open_traces(path) for path in listed]
     described, digests = [], []
     builder = SetBuilder(" + ".join(map(str, listed)))
     for path, file in zip(listed, files, strict=True):
@@ -77,7 +78,7 @@ def _read_into(
     digest = ContentDigest()
     names = schema().names if whole else list(NEEDED)
     wanted = arrow().schema([schema().field(name) for name in names])
-    for table in _batches(file, path, names):
+    for table in batches(file, path, names):
         batch = table.select(names).cast(wanted)
         if whole:
             digest.update(batch)
@@ -91,18 +92,9 @@ def _read_into(
     return found
 
 
-def _batches(file: Any, path: Path, names: Sequence[str]) -> Iterator[Any]:
-    pa = arrow()
-    try:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(names)):
-            yield pa.Table.from_batches([batch])
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptData(f"{str(path)!r} is damaged ({_one_line(error)})") from None
-
-
 def read_information(path: Path) -> TraceInformation:
     """What a trace file says about itself, without reading its rows."""
-    return information_of(_open(path).metadata.metadata, str(path))
+    return information_of(open_traces(path).metadata.metadata, str(path))
 
 
 def trace_set(traces: Iterable[Trace], information: TraceInformation | None = None) -> TraceSet:
@@ -127,21 +119,30 @@ def of_questions(traces: TraceSet, questions: Any) -> TraceSet:
 def write_traces(
     path: Path, traces: Iterable[Trace] | TraceSet, information: TraceInformation | None = None
 ) -> None:
-    """Write a set as one file, whole or not at all. Traces may be a generator of any length."""
+    """Write a set as one file, whole or not at all. Traces may be a generator of any length.
+
+    A file that is there already is replaced at the end, and stays as it is if anything fails.
+    """
     if isinstance(traces, TraceSet):
         described = information or traces.information
-        _write_tables(path, _of_set(traces, GROUP_ROWS), described)
+        write_tables(path, _of_set(traces, GROUP_ROWS), described)
         return
     parts = parts_folder(path)
     if parts.exists() and any(parts.glob("*.parquet")):
         raise InputError(f"{str(parts)!r} holds an unfinished recording: finish or remove it first")
-    path.unlink(missing_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
     try:
-        with TraceWriter(path, information or TraceInformation()) as writer:
+        fresh.unlink(missing_ok=True)
+        shutil.rmtree(parts_folder(fresh), ignore_errors=True)
+        with TraceWriter(fresh, information or TraceInformation()) as writer:
             for trace in traces:
                 writer.add(trace)
+        if not fresh.exists():
+            raise InputError(f"there is not one trace to write into {str(path)!r}")
+        fresh.replace(path)
     except BaseException:  # Ctrl-C too; raised again
-        shutil.rmtree(parts, ignore_errors=True)  # nothing that could be gone on with
+        shutil.rmtree(parts_folder(fresh), ignore_errors=True)  # nothing to go on with
+        fresh.unlink(missing_ok=True)
         raise
 
 
@@ -149,7 +150,8 @@ class TraceWriter:
     """Adds traces to a file that may be killed at any time.
 
     Leaving the `with` block joins the parts into `path`; leaving it by an exception keeps them, as
-    a kill would, and the next writer for the same path goes on (see `known`).
+    a kill would, and the next writer for the same path goes on (see `known`). A question that is
+    there already is the same question: a trace of another one by its name is refused.
     """
 
     def __init__(
@@ -167,11 +169,12 @@ class TraceWriter:
         self._group: list[Trace] = []
         self._group_tokens = 0
         self.known: set[TraceKey] = set()  # traces that an earlier run has already written
+        self._questions = recorded_questions(path)
         self._parts.mkdir(parents=True, exist_ok=True)
-        for part in self._part_files():
-            self._learn(part)
         if path.exists():
             self._learn(path)
+        for part in part_files(self.path):
+            self._learn(part, joined=path.exists())
 
     def __enter__(self) -> TraceWriter:
         return self
@@ -193,6 +196,12 @@ class TraceWriter:
                 f"sample {trace.sample} of question {trace.question.name!r} under "
                 f"{Arm(trace.model, trace.mode)} is in the set already"
             )
+        known = self._questions.setdefault(trace.question.key, trace.question)
+        if known is not trace.question and known != trace.question:
+            raise InputError(
+                f"question {trace.question.name!r} of dataset {trace.question.dataset!r} is in the "
+                f"set already with another {', '.join(differences(known, trace.question))}"
+            )
         self.known.add(trace.key)
         self._group.append(trace)
         self._group_tokens += max(len(trace.tokens), trace.completion_tokens or 0)
@@ -203,146 +212,85 @@ class TraceWriter:
         """Write the current group as a part of its own."""
         if not self._group:
             return
-        taken = [int(part.stem) for part in self._part_files()]
+        taken = [int(part.stem) for part in part_files(self.path)]
         target = self._parts / f"{max(taken, default=-1) + 1:06d}.parquet"
         rows = sorted(self._group, key=lambda trace: trace.key)
-        _write_tables(target, [table_of(rows)], self.information)
+        write_tables(target, [table_of(rows)], self.information)
         self._group, self._group_tokens = [], 0
 
     def close(self) -> None:
         """Join everything into `path`."""
         self.flush()
-        sources = [*([self.path] if self.path.exists() else []), *self._part_files()]
-        if len(sources) == 1 and sources[0] == self.path:
+        sources = [*([self.path] if self.path.exists() else []), *part_files(self.path)]
+        if not sources or sources == [self.path]:
             self._parts.rmdir()
             return
         created = datetime.now(UTC).isoformat(timespec="seconds")
         described = self.information.model_copy(
             update={"created": self.information.created or created}
         )
-        _write_tables(self.path, _regrouped(sources, self.group_rows), described)
-        for part in self._part_files():
+        write_tables(self.path, regrouped(sources, self.group_rows), described)
+        for part in part_files(self.path):
             part.unlink()
         self._parts.rmdir()
 
-    def _part_files(self) -> list[Path]:
-        return sorted(part for part in self._parts.glob("*.parquet") if part.stem.isdigit())
-
-    def _learn(self, part: Path) -> None:
-        table, earlier = _read_table(part, columns=list(KEY_COLUMNS))
-        modes = earlier.modes | self.information.modes  # a set may be recorded mode by mode
-        self.information = self.information.model_copy(update={"modes": modes})
+    def _learn(self, part: Path, *, joined: bool = False) -> None:
+        """Take note of what a file holds; a part whose rows were joined before a kill goes."""
+        table, earlier = read_table(part, columns=list(KEY_COLUMNS))
+        # A set may be recorded mode by mode and model by model.
+        self.information = self.information.model_copy(
+            update={
+                "modes": earlier.modes | self.information.modes,
+                "servers": earlier.servers | self.information.servers,
+            }
+        )
         columns = [table.column(name).to_pylist() for name in KEY_COLUMNS]
-        self.known.update(TraceKey(*row) for row in zip(*columns, strict=True))
+        keys = {TraceKey(*row) for row in zip(*columns, strict=True)}
+        if joined and keys <= self.known:
+            part.unlink()
+        self.known |= keys
 
 
-def parts_folder(path: Path) -> Path:
-    """Where the groups of an unfinished recording lie."""
-    return path.with_name(f"{path.name}.parts")
+def recorded_questions(path: Path) -> dict[tuple[str, str], Question]:
+    """The questions of a file, and of a recording that goes on it, by their names."""
+    found: dict[tuple[str, str], Question] = {}
+    sources = [*([path] if path.exists() else []), *part_files(path)]
+    names = ["dataset", "question", *QUESTION_COLUMNS]
+    for source in sources:
+        file = open_traces(source)
+        information_of(file.metadata.metadata, str(source))
+        check_schema(file.schema_arrow, str(source))
+        for batch in batches(file, source, names):
+            keys = zip(*(batch.column(name).to_pylist() for name in names[:2]), strict=True)
+            for row, key in enumerate(keys):
+                if key not in found:
+                    cells = (batch.column(name)[row].as_py() for name in QUESTION_COLUMNS)
+                    found[key] = question_of(*key, *cells)
+    return found
 
 
-def _write_tables(path: Path, tables: Iterable[Any], information: TraceInformation) -> None:
-    """Write tables as row groups of one file, whole or not at all; the footer gets the digest."""
-    pa = arrow()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = ContentDigest()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with pa.parquet.ParquetWriter(temporary, schema(), **COMPRESSION) as writer:
-            for table in tables:
-                writer.write_table(table, row_group_size=max(len(table), 1))
-                digest.update(table)
-            described = information.model_copy(update={"digest": digest.hexdigest()})
-            writer.add_key_value_metadata(
-                {METADATA_KEY.decode(): described.model_dump_json(exclude_defaults=False)}
-            )
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(f"no room is left to write {str(path)!r}") from None
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}") from None
-    except BaseException:  # Ctrl-C too; raised again, but half a file must not stay
-        temporary.unlink(missing_ok=True)
-        raise
+def differences(a: Question, b: Question) -> list[str]:
+    """What two questions of one name disagree about, in words."""
+    words = {
+        "messages_json": "prompt",
+        "reference": "answer",
+        "answer_format": "checker",
+        "category": "category",
+        "tools_json": "tools",
+    }
+    return [word for name, word in words.items() if getattr(a, name) != getattr(b, name)]
+
+
+def finish(path: Path) -> None:
+    """Join what an unfinished recording has written so far; nothing if there is none."""
+    if parts_folder(path).is_dir():
+        TraceWriter(path, read_information(next(iter(part_files(path)), path))).close()
 
 
 def _of_set(traces: TraceSet, rows: int) -> Iterator[Any]:
     whole = traces.table()
     for start in range(0, len(whole), rows):
         yield whole.slice(start, rows)
-
-
-def _regrouped(sources: Sequence[Path], rows: int) -> Iterator[Any]:
-    """The rows of several files as tables of at least `rows` rows, one row group at a time."""
-    waiting: list[Any] = []
-    count = 0
-    for source in sources:
-        file = _open(source)
-        for index in range(file.num_row_groups):
-            table = file.read_row_group(index).cast(schema())
-            waiting.append(table)
-            count += len(table)
-            if count >= rows:
-                yield arrow().concat_tables(waiting).combine_chunks()
-                waiting, count = [], 0
-    if waiting:
-        yield arrow().concat_tables(waiting).combine_chunks()
-
-
-def _open(path: Path) -> Any:
-    pa = arrow()
-    shown = repr(str(path))
-    if not path.exists():
-        if parts_folder(path).is_dir():
-            raise InputError(
-                f"{shown} is an unfinished recording: run `suffice record` again with this --out"
-            )
-        raise InputError(f"trace file {shown} does not exist")
-    if path.is_dir():
-        raise InputError(
-            f"trace file {shown} is a folder, a file is needed (logs in it: {how_to_import(path)})"
-        )
-    try:
-        return pa.parquet.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        if path.suffix != ".parquet":
-            raise InputError(f"{shown} is no trace file: {how_to_import(path)}") from None
-        raise InputError(
-            f"{shown} is no Parquet file or is cut short ({_one_line(error)})"
-        ) from None
-
-
-def how_to_import(path: Path) -> str:
-    """What to do with a file of another kind."""
-    return (
-        f"record or import it first: suffice traces import {path} --out "
-        f"{path.with_suffix('.traces.parquet').name}"
-    )
-
-
-def _read_table(path: Path, columns: list[str] | None = None) -> tuple[Any, TraceInformation]:
-    pa = arrow()
-    file = _open(path)
-    information = information_of(file.metadata.metadata, str(path))
-    check_schema(file.schema_arrow, str(path))
-    wanted = schema()
-    names = columns or wanted.names
-    try:
-        table = file.read(columns=names)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptData(f"{str(path)!r} is damaged ({_one_line(error)})") from None
-    due = pa.schema([wanted.field(name) for name in names])
-    return table.select(names).cast(due), information
-
-
-def _one_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
 
 
 def _joint(digests: Iterable[str]) -> str:

@@ -45,6 +45,7 @@ class TraceInformation(BaseModel):
     source: str = ""  # where the samples come from: a server, a publication with its commit
     licence: str = ""  # SPDX identifier or sentence; empty: not stated, do not redistribute
     server: str = ""  # engine and version that drew the samples
+    servers: dict[str, str] = Field(default_factory=dict)  # the server by model
     tool: str = Field(default_factory=lambda: f"suffice {suffice.__version__}")
     created: str = ""  # ISO 8601, UTC
     modes: dict[str, str] = Field(default_factory=dict)  # what a mode adds to the messages

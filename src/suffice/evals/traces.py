@@ -66,6 +66,27 @@ class Question:
         return users[-1] if users else "\n".join(turn.text for turn in turns)
 
 
+def question_of(  # noqa: PLR0917 - the columns of a row
+    dataset: str,
+    name: str,
+    messages: str | None,
+    reference: str | None,
+    answer_format: str | None,
+    category: str | None,
+    tools: str | None,
+) -> Question:
+    """A question from the cells of a trace file, in the order of its columns."""
+    return Question(
+        dataset=dataset,
+        name=name,
+        messages_json=messages or "",
+        reference=reference,
+        answer_format=answer_format,
+        category=category,
+        tools_json=tools,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """One recorded sample. Per-token sequences are empty where the engine gave none.

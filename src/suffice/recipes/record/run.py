@@ -21,10 +21,19 @@ from suffice.core.errors import (
 from suffice.core.requests import Message, Request, Sampling, Tool
 from suffice.core.thinking import Thinking
 from suffice.evals.datasets import Item
+from suffice.evals.extract import VERSION
 from suffice.evals.trace_files import TraceWriter
 from suffice.evals.trace_table import TraceInformation
 from suffice.evals.traces import Question, Trace, TraceKey
 from suffice.recipes.record.sample import Draw, draw
+from suffice.recipes.record.trial import (
+    MOST_WITHOUT_RIGHT,
+    TRIAL_QUESTIONS,
+    NothingRight,
+    Trial,
+    check_some_right,
+)
+from suffice.recipes.record.unchanged import check_unchanged
 
 # A group is written after so long even if it is small: a kill loses no more than this.
 FLUSH_S = 60.0
@@ -72,6 +81,7 @@ class RecordConfig:
     licence: str = ""
     source: str = ""
     server: str = ""
+    trial: bool = True  # ask ten questions first; stop where 0 of the first 20 are right
 
     def __post_init__(self) -> None:
         for name in ("samples", "concurrency"):
@@ -128,22 +138,34 @@ async def record(
     config: RecordConfig,
     *,
     tell: Callable[[Progress], None] = lambda _: None,
+    tried: Callable[[Trial], None] = lambda _: None,
 ) -> Recorded:
     """Draw what `out` lacks. Ends whole, or keeps every group but the current one.
 
-    Raises the server's error once it fails repeatedly; what was drawn is kept.
+    Before anything is sent, questions that `out` holds already must be the same as there. Ten
+    questions go first, and `tried` hears how they went. Raises NothingRight if none of the first
+    twenty answers is right, and the server's error once it fails repeatedly; what was drawn is
+    kept.
     """
+    check_unchanged(items, out)
     model = await _model(backend, config)
     information = TraceInformation(
         description=config.description,
         source=config.source,
         licence=config.licence,
-        server=config.server or backend.name,
+        server=config.server,
+        servers={model: config.server or backend.name},
         modes={config.mode.name: config.mode.description},
+        token_counts="engine",
+        extraction=VERSION,
         top_logprobs=config.sampling.top_logprobs,
     )
     with TraceWriter(out, information) as writer:
-        return await _drawn(items, backend, writer, model, config, tell)
+        try:
+            return await _drawn(items, backend, writer, model, config, tell, tried)
+        except NothingRight:
+            writer.close()  # a whole file, that can be looked at and judged again
+            raise
 
 
 async def collect(
@@ -159,7 +181,7 @@ async def collect(
     """
     kept = _Kept()
     model = await _model(backend, config)
-    found = await _drawn(items, backend, kept, model, config, tell)
+    found = await _drawn(items, backend, kept, model, replace(config, trial=False), tell)
     if not found.complete:
         raise InputError(f"{found.progress.failed} samples failed: {found.progress.last_error}")
     return kept.traces
@@ -203,6 +225,7 @@ async def _drawn(  # noqa: PLR0917 - its two callers have all of it in hand
     model: str,
     config: RecordConfig,
     tell: Callable[[Progress], None],
+    tried: Callable[[Trial], None] = lambda _: None,
 ) -> Recorded:
     jobs = [
         key
@@ -214,18 +237,47 @@ async def _drawn(  # noqa: PLR0917 - its two callers have all of it in hand
     progress = Progress(total=len(jobs), known=sum(key in writer.known for key in jobs))
     tell(progress)
     recorder = _Recorder(backend, writer, config, progress, tell)
-    await recorder.run(_draws(items, model, config, writer))
+    if config.trial and progress.known == 0:
+        await _trial(items, model, config, recorder, tried)
+    await recorder.run(_draws(items, model, config, recorder))
     return Recorded(progress, progress.failed == 0)
 
 
+async def _trial(
+    items: Sequence[Item],
+    model: str,
+    config: RecordConfig,
+    recorder: _Recorder,
+    tried: Callable[[Trial], None],
+) -> None:
+    """One sample of each of the first ten questions; of ten more if none was right."""
+    once = replace(config, samples=1)
+    recorder.first = []
+    await recorder.run(_draws(items[:TRIAL_QUESTIONS], model, once, recorder))
+    first = Trial(
+        model=model,
+        traces=tuple(recorder.first),
+        left=len(items) * config.samples - len(recorder.first),
+        concurrency=config.concurrency,
+        rate_per_s=config.rate_per_s,
+    )
+    tried(first)
+    if first.judged and not first.right:
+        more = items[TRIAL_QUESTIONS:MOST_WITHOUT_RIGHT]
+        await recorder.run(_draws(more, model, once, recorder))
+        check_some_right(model, recorder.first)
+    recorder.first = None
+
+
 def _draws(
-    items: Sequence[Item], model: str, config: RecordConfig, writer: _Writer
+    items: Sequence[Item], model: str, config: RecordConfig, recorder: _Recorder
 ) -> Iterator[Draw]:
     """What is still to be drawn; a question's samples follow each other, for its prefix cache."""
     for item in items:
         request = _request(item.question, model, config)
         for sample in range(config.samples):
-            if TraceKey(*item.question.key, model, config.mode.name, sample) in writer.known:
+            key = TraceKey(*item.question.key, model, config.mode.name, sample)
+            if key in recorder.writer.known or key in recorder.given_up:
                 continue
             seed = config.sampling.seed
             yield Draw(
@@ -298,7 +350,9 @@ class _Recorder:
         progress: Progress,
         tell: Callable[[Progress], None],
     ) -> None:
-        self._backend, self._writer, self._config = backend, writer, config
+        self._backend, self.writer, self._config = backend, writer, config
+        self.first: list[Trace] | None = None  # of a trial, as they come
+        self.given_up: set[TraceKey] = set()  # samples that failed, in this run
         self._progress, self._tell = progress, tell
         self._next_start_s = 0.0
         self._in_a_row = 0
@@ -332,6 +386,9 @@ class _Recorder:
                 hopeless = isinstance(error, UpstreamRejected) and error.status in (400, 413, 422)
                 if hopeless or attempt == self._config.retries:
                     self._progress.failed += 1
+                    self.given_up.add(
+                        TraceKey(*job.question.key, job.request.model, job.mode, job.sample)
+                    )
                     self._in_a_row += 1
                     if self._in_a_row >= GIVE_UP_AFTER:
                         raise
@@ -351,11 +408,13 @@ class _Recorder:
         await asyncio.sleep(start_s - now_s)
 
     def _keep(self, trace: Trace) -> None:
-        self._writer.add(trace)
+        self.writer.add(trace)
+        if self.first is not None:
+            self.first.append(trace)
         self._progress.drawn += 1
         self._progress.tokens += trace.completion_tokens or 0
         self._progress.judged += trace.correct is not None
         self._progress.correct += trace.correct is True
         if time.monotonic() - self._flushed_s > FLUSH_S:
-            self._writer.flush()
+            self.writer.flush()
             self._flushed_s = time.monotonic()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,14 @@ import pytest
 
 from suffice.core.errors import InputError
 from suffice.ledger import database, queries
-from suffice.ledger.database import LedgerAway, LedgerError, connect, shown, version_of
+from suffice.ledger.database import (
+    LedgerAway,
+    LedgerError,
+    connect,
+    holds_password,
+    shown,
+    version_of,
+)
 from suffice.ledger.export import records
 from suffice.ledger.rows import (
     Batch,
@@ -178,6 +186,49 @@ def test_a_locked_file_is_away_not_broken(tmp_path: Path, monkeypatch: pytest.Mo
     store.write(Batch(id="e", at_s=4.0, entries=[entry(2)]))
     assert queries.counts(store)["requests"] == 2
     store.close()
+
+
+def test_a_new_ledger_is_its_owners_alone(tmp_path: Path) -> None:
+    """Prompts may be in it; the log beside it and new folders are as private."""
+    old = os.umask(0o022)
+    try:
+        path = tmp_path / "state" / "suffice" / "ledger.db"
+        store = Store(str(path))
+        store.write(Batch(id="x", at_s=1.0))
+        files = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+        assert files
+        assert set(files.values()) == {0o600}, files
+        assert {f.stat().st_mode & 0o777 for f in (path.parent, path.parent.parent)} == {0o700}
+        store.close()
+        path.chmod(0o640)  # someone wants it so
+        Store(str(path)).close()
+        assert path.stat().st_mode & 0o777 == 0o640
+        assert tmp_path.stat().st_mode & 0o777 != 0o600
+    finally:
+        os.umask(old)
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("postgresql://me:hunter2@db/x?sslmode=require", "postgresql://me@db/x"),
+        ("postgresql://me:hun/hunter2@db/x", "postgresql://me@db/x"),
+        ("postgresql://me:a@hunter2@db/x", "postgresql://me@db/x"),
+        ("mysql://me:hunter2@db/x", "mysql://me@db/x"),
+        ("postgresql://me:hunter2@[::1]:port/x", "postgresql://me@[::1]:port/x"),
+        ("postgresql://db/x?password=hunter2", "…"),
+        ("host=db password=hunter2", "…"),
+        ("/a/ledger@home.db", "/a/ledger@home.db"),
+        (":memory:", ":memory:"),
+    ],
+)
+def test_whatever_a_url_looks_like_its_password_is_not_shown(url: str, seen: str) -> None:
+    assert shown(url) == seen
+    assert holds_password(url) == ("hunter2" in url)
+    if "hunter2" in url:
+        with pytest.raises((LedgerError, InputError)) as caught:
+            connect(url)
+        assert "hunter2" not in str(caught.value)
 
 
 def test_passwords_are_not_shown() -> None:

@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from suffice.backends.upstream_url import checked_url
+from suffice.core.urls import checked_url
 
 _VERSION = re.compile(r"v\d+[a-z0-9]*")
 API = "/v1"

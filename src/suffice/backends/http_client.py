@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from suffice.backends.http_connection import MOST_BYTES, Connection, HttpResponse, said
 from suffice.backends.http_proxy import authorization, connect_through, header_lines, proxy_of
 from suffice.backends.reached import tell_reached
-from suffice.backends.upstream_url import checked_url
 from suffice.core.errors import (
     UpstreamDisconnected,
     UpstreamRefused,
     UpstreamUnreachable,
 )
+from suffice.core.urls import checked_url
 
 logger = logging.getLogger("suffice.backends")
 

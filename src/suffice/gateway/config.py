@@ -14,13 +14,13 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError, model_validat
 from suffice.architecture.catalog import load_shape
 from suffice.backends.mode_tokens import mode_tokens_of
 from suffice.backends.router import RoutingConfig
-from suffice.backends.upstream_url import address_of, checked_url
 from suffice.core.completions import Budget
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_toml
 from suffice.core.prices import Prices
 from suffice.core.settings import STRICT, About
 from suffice.core.thinking import ModeTokens
+from suffice.core.urls import address_of, checked_url
 from suffice.gateway.config_problems import (
     NotValid,
     Place,

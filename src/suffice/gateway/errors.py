@@ -21,6 +21,7 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from suffice.ledger.database import LedgerError
 
 # (error, status, type, code); the first that fits counts. Clients retry 5xx, so what they could
 # retry in vain is 4xx.
@@ -36,6 +37,8 @@ _TABLE: tuple[tuple[type[SufficeError], int, str, str], ...] = (
     (MalformedStream, 502, "upstream_error", "upstream_malformed"),
     (NoAnswer, 502, "upstream_error", "no_answer"),
 )
+
+LEDGER_AWAY = "the ledger cannot be used now: try again later"
 
 
 class BodyTooLarge(InputError):
@@ -78,6 +81,8 @@ def describe(error: SufficeError) -> tuple[int, dict[str, Any]]:
         status = error.status if known and error.status not in (401, 403) else 502
         kind = "invalid_request_error" if status < 500 else "upstream_error"
         return status, _envelope(message, kind, "upstream_rejected")
+    if isinstance(error, LedgerError):  # its own words name the database's user and host
+        return 503, _envelope(LEDGER_AWAY, "server_error", "ledger_unavailable")
     for kind_of, status, kind, code in _TABLE:
         if isinstance(error, kind_of):
             return status, _envelope(message, kind, code)

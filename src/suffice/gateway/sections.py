@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator
 
-from suffice.backends.upstream_url import checked_url
 from suffice.core.settings import STRICT, About
+from suffice.core.urls import checked_url
+from suffice.ledger.database import holds_password
 from suffice.ledger.redact import Redactor
 
 # What of a conversation the ledger keeps.
@@ -19,6 +19,7 @@ WhenFull = Literal["serve", "refuse"]
 LogFormat = Literal["text", "json", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 NO_LEDGER = "none"
+OTLP_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS in the environment has what it asks for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +56,9 @@ class LedgerConfig:
 
 
 def _without_password(url: str | None) -> str | None:
-    if url is not None and _password_in(url):
+    if url is not None and holds_password(url):
         raise ValueError("a password does not belong into a file: name the URL in url_env")
     return url
-
-
-def _password_in(url: str) -> bool:
-    return urlsplit(url).password is not None or "password=" in url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +111,11 @@ class TracesConfig:
     endpoint: Annotated[
         str | None,
         AfterValidator(
-            lambda url: None if url is None else checked_url(url, what="traces endpoint")
+            lambda url: (
+                None
+                if url is None
+                else checked_url(url, what="traces endpoint", instead=OTLP_HEADERS)
+            )
         ),
         About(
             "OpenTelemetry collector (OTLP over HTTP)", example="http://localhost:4318/v1/traces"

@@ -7,13 +7,13 @@ locked).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from suffice.core.errors import InputError, MissingExtra, SufficeError
 from suffice.ledger.schema import MIGRATIONS, VERSION
@@ -68,7 +68,7 @@ class Sqlite:
         self._lock = threading.RLock()
         try:
             if path != ":memory:":
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                make_private(Path(path))
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
@@ -122,6 +122,17 @@ _BROKEN = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 _OUR_MISTAKE = "SQLITE_ERROR"
 
 
+def make_private(path: Path) -> None:
+    """Make the file, and folders that lack, for their owner alone; what is there stays as it is.
+
+    SQLite gives its log beside the file the file's own mode.
+    """
+    for folder in reversed([each for each in path.parents if not each.exists()]):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
 def _sqlite_error(error: sqlite3.Error, path: str) -> LedgerError:
     text = f"ledger {path!r}: {error}"
     # Extended codes begin with their primary one; errors of Python's own module have none.
@@ -143,6 +154,8 @@ class Postgres:
             import psycopg  # noqa: PLC0415 - the extra postgres
         except ImportError:
             raise MissingExtra.of("psycopg", "postgres", "a ledger in PostgreSQL") from None
+        if not _is_clear(url):
+            raise _no_url(url)
         self._driver = psycopg
         self._url = url
         self._lock = threading.RLock()
@@ -161,6 +174,8 @@ class Postgres:
                 application_name="suffice",
                 options=f"-c statement_timeout={STATEMENT_MS} -c lock_timeout={STATEMENT_MS}",
             )
+        except self._driver.ProgrammingError:  # its words would show what stands in the URL
+            raise _no_url(self._url) from None
         except self._driver.Error as error:
             raise LedgerAway(f"ledger {shown(self._url)}: {_first_line(error)}") from None
         return self._connection
@@ -199,6 +214,22 @@ class Postgres:
             self._connection.close()
 
 
+def _is_clear(url: str) -> bool:
+    """Whether it is clear what the URL's password is: the driver would show parts of one that is
+    taken for something else."""
+    server, _, path = url.partition("://")[2].partition("?")[0].partition("/")
+    hosts = server.rpartition("@")[2].split(",")
+    ports = [host.rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
+    return server.count("@") <= 1 and "@" not in path and all(port.isdigit() for port in ports)
+
+
+def _no_url(url: str) -> InputError:
+    return InputError(
+        f"ledger {shown(url)!r} is not a URL of PostgreSQL: write postgresql://user@host/database; "
+        "special characters of a password are written as %XX"
+    )
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
@@ -213,20 +244,28 @@ def is_postgres(url: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """The URL without its password."""
-    if not is_postgres(url):
+    """The URL without its password and options, whatever is wrong with it."""
+    if "password=" in url:
+        return "…"
+    scheme, mark, rest = url.removeprefix("sqlite:").partition("://")
+    if not mark:
         return url
-    parts = urlsplit(url)
-    name = f"{parts.username}@" if parts.username else ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{name}{parts.hostname or ''}{port}{parts.path}"
+    head, at, tail = rest.partition("?")[0].rpartition("@")
+    user = head.partition(":")[0]
+    return f"{scheme}://{user}@{tail}" if at and user else f"{scheme}://{tail}"
+
+
+def holds_password(url: str) -> bool:
+    """Whether there is a password in the URL, or what may be one."""
+    head = url.partition("://")[2].rpartition("@")[0]
+    return ":" in head or "password=" in url
 
 
 def connect(url: str) -> Database:
     """A connection to `url`: a file's path, `sqlite:PATH`, `:memory:` or `postgresql://…`."""
     if is_postgres(url):
         return Postgres(url)
-    if "://" in url:
+    if "://" in url or "password=" in url:
         raise InputError(
             f"ledger {shown(url)!r}: give a file's path, or postgresql://user@host/database"
         )

@@ -8,7 +8,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from suffice.core.errors import InputError
-from suffice.ledger.database import Database, connect, is_postgres, migrate
+from suffice.ledger.database import Database, connect, migrate
 from suffice.ledger.rows import (
     COLUMNS,
     SLICE,
@@ -253,7 +253,7 @@ def _at(window: Window) -> tuple[str, str, int]:
 def open_existing(url: str) -> Store:
     """The ledger at `url`, which must be there already: a wrong path is not an empty ledger."""
     path = url.removeprefix("sqlite:")
-    if not is_postgres(url) and not Path(path).is_file():
+    if "://" not in url and "password=" not in url and not Path(path).is_file():
         raise InputError(
             f"there is no ledger at {path!r}: `suffice serve` makes one, --ledger says where"
         )

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError, MeasurementError, MissingExtra
+from suffice.core.urls import checked_url
 from suffice.throughput.engines.machine import Clock
 from suffice.throughput.engines.protocol import (
     Ceilings,
@@ -151,7 +152,12 @@ class OpenAIEngine:
                 "the openai engine needs --url http://HOST:PORT and --model NAME as the endpoint "
                 "calls it"
             )
-        self.url, self.model = url.rstrip("/").removesuffix("/v1"), model
+        self.url = (
+            checked_url(url, what="endpoint", instead="none is sent")
+            .rstrip("/")
+            .removesuffix("/v1")
+        )
+        self.model = model
         self.load, self.seed = load, seed
 
     def environment(self) -> Environment:

@@ -11,11 +11,13 @@ EXAMPLE = "write http://localhost:8000/v1"
 _SECRETS = ("key", "token", "secret", "password", "sig")
 
 
-def checked_url(url: str, *, what: str = "upstream") -> str:
+def checked_url(
+    url: str, *, what: str = "upstream", instead: str = "give a key by api_key_env"
+) -> str:
     """The URL as it is, if it can be used: http or https, a host, no secret in it.
 
-    Raises InputError, which never shows what may be a secret. A password in a URL would be seen
-    in health checks, metrics and the log, so none is taken.
+    Raises InputError, which never shows what may be a secret and says what to do `instead`. A
+    password in a URL would be seen in health checks, metrics and the log, so none is taken.
     """
     shown = masked_url(url)
     if any(character.isspace() or not character.isprintable() for character in url):
@@ -33,7 +35,7 @@ def checked_url(url: str, *, what: str = "upstream") -> str:
     if parts.username is not None or parts.password is not None:
         raise InputError(
             f"{what} {shown!r} has a user name or password in it, which would be shown wherever "
-            "the server is named: leave it out and give a key by api_key_env"
+            f"the server is named: leave it out; {instead}"
         )
     if secret := _secret_in(parts):
         raise InputError(

@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "recorded"
 DEMO = ROOT / "src" / "suffice" / "demo" / "data" / "zeroeval.jsonl.gz"
 SMALL = ("Meta-Llama-3.1-8B-Instruct", "gemma-2-9b-it")
-LARGE = "Meta-Llama-3.1-70B-Instruct"
+LARGE = "Llama-3.1-405B-Instruct"
+# The source asked one provider for GSM8K and another for CRUX, both in FP8.
+LARGE_AT = {"gsm": "Llama-3.1-405B-Instruct-Turbo", "crux": "Llama-3.1-405B-Inst-fp8"}
 CHARACTERS_PER_TOKEN = 4.0
 
 
@@ -49,8 +51,10 @@ def demo(source: Path) -> None:
     rows: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
     with gzip.open(source / "greedy_outputs.csv.gz", "rt", encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
-            if row["model"] in (*SMALL, LARGE) and row["task"] in ("gsm", "crux"):
-                rows[row["task"], row["item"]][row["model"]] = {
+            large = LARGE_AT.get(row["task"])
+            if large is not None and row["model"] in (*SMALL, large):
+                model = LARGE if row["model"] == large else row["model"]
+                rows[row["task"], row["item"]][model] = {
                     "answer": None if row["no_answer"] == "1" else row["answer"],
                     "correct": row["correct"] == "1",
                     "tokens": max(1, round(float(row["output_chars"]) / CHARACTERS_PER_TOKEN)),

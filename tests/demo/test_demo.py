@@ -33,14 +33,14 @@ def test_the_ledger_says_what_the_engines_counted(demo: tuple[Demo, Path, list[s
     part = demo[0].trusted
     after = part.others[-1]
     assert part.reported_saved == pytest.approx(part.saved(after), abs=0.05)
-    assert 0.2 < part.saved(after) < 0.8
+    assert 0.2 < part.saved(after) < 0.95
     assert sum(after.by_model.values()) == part.questions == 60
 
 
 def test_who_answered_is_who_the_engines_saw(demo: tuple[Demo, Path, list[str]]) -> None:
     for part in (demo[0].trusted, demo[0].refused):
-        assert part.baseline.by_model == {"Meta-Llama-3.1-70B-Instruct": 60}
-        assert set(part.others[-1].by_model) > {"Meta-Llama-3.1-70B-Instruct"}
+        assert part.baseline.by_model == {"Llama-3.1-405B-Instruct": 60}
+        assert set(part.others[-1].by_model) > {"Llama-3.1-405B-Instruct"}
 
 
 def test_every_step_is_an_ordinary_command(demo: tuple[Demo, Path, list[str]]) -> None:

@@ -72,8 +72,9 @@ def sentences(demo: Demo) -> list[str]:
     plain = bad.others[-1]
     refused = bad.policy is None
     found += [
-        f"What would break it? Other questions. On {bad.title} the same rule would save "
-        f"{100 * bad.saved(plain):.0f} % and lose {bad.lost_points(plain):.1f} points: two small "
+        f"What would break it? Other questions. On all {bad.questions} of {bad.title} the same "
+        f"rule would save {100 * bad.saved(plain):.0f} % and lose "
+        f"{bad.lost_points(plain):.1f} points: two small "
         "models agree on wrong answers. "
         + (
             "Calibrate refused it, and the gateway keeps the large model."
@@ -157,8 +158,8 @@ def html_of(demo: Demo) -> str:
             [
                 FigureBlock(
                     svg=to_svg(figure_of(demo)),
-                    caption="Accuracy with exact 95 % intervals over cost, on questions that "
-                    "calibration had not seen.",
+                    caption="Accuracy with exact 95 % intervals over cost; where something was "
+                    "certified, on questions that calibration had not seen.",
                 )
             ],
             columns=False,

@@ -16,12 +16,12 @@ from typing import Literal
 Task = Literal["gsm", "crux"]
 
 SMALL_MODELS = ("Meta-Llama-3.1-8B-Instruct", "gemma-2-9b-it")
-LARGE_MODEL = "Meta-Llama-3.1-70B-Instruct"
+LARGE_MODEL = "Llama-3.1-405B-Instruct"  # in FP8, at two providers
 # Billions of parameters, from the models' own cards: a token is taken to cost in proportion.
 PARAMETERS_B: Mapping[str, float] = {
     SMALL_MODELS[0]: 8.03,
     SMALL_MODELS[1]: 9.24,
-    LARGE_MODEL: 70.6,
+    LARGE_MODEL: 406.0,
 }
 CHARACTERS_PER_TOKEN = 4.0
 # How the replies' answers are found and compared.

@@ -34,7 +34,7 @@ class Part:
     """
 
     title: str
-    questions: int  # asked; others calibrated
+    questions: int  # asked: others than calibrated, or all where nothing is certified
     calibrated_on: int
     baseline: Way
     others: tuple[Way, ...]

@@ -100,7 +100,10 @@ def _part(task: Task, title: str, config: DemoConfig, out: Path, tell: Tell) -> 
     with _engines(questions) as engines:
         settings = _settings(known, task, engines, config, out)
         found = quickstart(settings, tell=tell, ask=lambda _, proposal: proposal)
-        tell(f"\nNow the other {len(asked)} questions, every way; the engines count.")
+        if found.policy is None:  # nothing was fitted to any of them: all can be asked
+            asked = questions[: config.asked]
+        which = "the other" if found.policy is not None else "all"
+        tell(f"\nNow {which} {len(asked)} questions, every way; the engines count.")
         play = _Play(engines=engines, questions=asked, task=task, config=config)
         before = play.ask(f"{LARGE_MODEL} alone", engines[LARGE_MODEL].url, LARGE_MODEL)
         ways = [play.ask(f"{m} alone", engines[m].url, m).way for m in SMALL_MODELS]

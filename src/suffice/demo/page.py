@@ -113,8 +113,9 @@ def _draw(axes: Axes, part: Part, title: str, limit: float) -> None:
         colour = colours.get(way.name, BLUE)
         axes.errorbar(x, y, yerr=spread, fmt="o", ms=8, color=colour, capsize=3, lw=1.2)
         axes.annotate(
-            way.name, (x, y), xytext=(7, 7 if x < 70 else -14), textcoords="offset points",
-            fontsize=8.5, color=colour, ha="left" if x < 70 else "right",
+            way.name, (x, y), textcoords="offset points", fontsize=8.5, color=colour,
+            xytext=(7, 7) if x < 50 else (-7, 9 if way is part.baseline else -17),
+            ha="left" if x < 50 else "right",
         )  # fmt: skip
     floor = 100 * part.baseline.right / part.questions - limit
     axes.axhline(floor, color=MUTED, lw=1, ls=(0, (4, 3)))
@@ -123,7 +124,7 @@ def _draw(axes: Axes, part: Part, title: str, limit: float) -> None:
         xycoords=("axes fraction", "data"), xytext=(2, 3), textcoords="offset points", fontsize=8,
         color=MUTED,
     )  # fmt: skip
-    axes.set_xlim(0, 112)
+    axes.set_xlim(-4, 112)
     axes.set(title=title, xlabel="cost, % of the large model alone", ylabel="right, %")
 
 

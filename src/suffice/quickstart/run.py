@@ -63,8 +63,7 @@ def quickstart(config: QuickstartConfig, *, tell: Tell, ask: Ask) -> Quickstarte
         f"\nStep 2 of 5: record. Every model answers your {len(items)} questions "
         f"{_times(config.samples)}; answers are checked against yours."
     )
-    for offer in offers:
-        _step(record_words(config, offer.upstream, offer.model), tell)
+    _step(record_words(config, models), tell)
     tell("\nStep 3 of 5: calibrate. Which cheaper way is close enough, and is that certain?")
     try:
         _step(calibrate_words(config, baseline, prices), tell)

@@ -31,12 +31,17 @@ def run_step(words: Sequence[str]) -> None:
         )
 
 
-def record_words(config: QuickstartConfig, upstream: str, model: str) -> list[str]:
-    """Answers of one model to every question, into the common file."""
-    return [
-        "record", "--dataset", str(config.questions), "--upstream", upstream, "--model", model,
-        "--samples", str(config.samples), "--top-logprobs", "0", "--out", str(config.recording),
-    ]  # fmt: skip
+def record_words(config: QuickstartConfig, models: Sequence[str]) -> list[str]:
+    """Answers of every model to every question, into one file."""
+    words = ["record", "--dataset", str(config.questions)]
+    for upstream in config.upstreams:
+        words += ["--upstream", upstream]
+    for model in models:
+        words += ["--model", model]
+    words += ["--samples", str(config.samples), "--top-logprobs", "0"]
+    if config.answer_format is not None:
+        words += ["--checker", config.answer_format]
+    return [*words, "--out", str(config.recording)]
 
 
 def calibrate_words(config: QuickstartConfig, baseline: str, prices: Prices) -> list[str]:

@@ -48,6 +48,9 @@ POLICIES = ["single", "self_consistency:samples=3", "adaptive_consistency:max_sa
 QUESTION = {"model": "fake", "messages": [{"role": "user", "content": "2+2?"}]}
 
 
+OWN = ("id", "created", "usage", "object", "model")
+
+
 class Recorder:
     """An engine with one answer, whole or streamed, that keeps what it was asked."""
 
@@ -99,6 +102,9 @@ def stack(tools: Any, engine: Recorder) -> Iterator[str]:
         yield url
 
 
+WAYS = {"streamed": {}, "whole": {"max_tokens": 50}}  # how samples come from the engine
+
+
 def ask(url: str, policy: str, **more: Any) -> dict[str, Any]:
     wishes = {"suffice": {"policy": policy, "answer_format": "number"}}
     answer = httpx2.post(f"{url}/v1/chat/completions", json={**QUESTION, **wishes, **more})
@@ -114,13 +120,22 @@ def events_of(url: str, policy: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-2] if not line.startswith(":")]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_message_arrives_as_it_was_sent(tools: Any, name: str, policy: str) -> None:
+def test_a_message_arrives_as_it_was_sent(tools: Any, name: str, policy: str, way: str) -> None:
     engine = Recorder(name)
     with stack(tools, engine) as url:
-        answer = ask(url, policy)
+        answer = ask(url, policy, **WAYS[way])
+    assert engine.asked["stream"] == (way == "streamed")
     (choice,) = answer["choices"]
+    if way == "whole":
+        assert {**choice, "message": {}} == {**engine.choice, "message": {}, "logprobs": None}
+        assert {n: choice["message"].get(n, ...) for n in MESSAGES[name]} == MESSAGES[name]
+        assert {n: answer[n] for n in ANSWER if n not in OWN} == {
+            n: value for n, value in ANSWER.items() if n not in OWN
+        }
+        return
     sent = {n: v for n, v in MESSAGES[name].items() if not (n == "content" and name == "parts")}
     assert {n: choice["message"].get(n) or None for n in sent} == sent
     for field in ("finish_reason", "stop_reason", "content_filter_results"):

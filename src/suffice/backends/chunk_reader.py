@@ -162,7 +162,7 @@ class ChunkReader:
         return Chunk(
             text=text,
             reasoning_text=reasoning or thought,
-            token_count=len(logprobs) if logprobs and usage is None else None,
+            token_count=len(logprobs) if logprobs else None,
             logprobs=logprobs,
             tool_calls=calls_of(message.get("tool_calls")),
             finish_reason=self._finish,

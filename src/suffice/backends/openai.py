@@ -167,34 +167,9 @@ class OpenAIBackend:
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample; closing the generator closes the socket."""
-        capabilities, dialect = await self._probed(model)
-        if request.completion_only:
-            if thinking not in (None, Thinking()):
-                raise LacksCapability(
-                    "effort: /v1/completions has no think block; ask /v1/chat/completions"
-                )
-            path = "/v1/completions"
-            body = completion_body(
-                request, sampling, model=model, prefill=prefill, dialect=dialect
-            )  # fmt: skip
-        else:
-            path = "/v1/chat/completions"
-            check_thinking(
-                thinking, capabilities, upstream=self._name, max_tokens=sampling.max_tokens
-            )
-            body = chat_body(
-                request,
-                sampling,
-                model=model,
-                thinking=thinking,
-                prefill=prefill,
-                capabilities=capabilities,
-                dialect=dialect,
-                fixed=encoded_fields(request),
-            )
-        nats = None
-        if capabilities.mode_tokens is not None and not request.completion_only:
-            nats = mode_bias(thinking)
+        path, body, nats = await self._asked(
+            request, sampling, model=model, thinking=thinking, prefill=prefill, stream=True
+        )
         reader, parser = ChunkReader(self._name, mode_bias_nats=nats), SseParser()
         async with self._opened_stream(path, body, headers) as response:
             async for piece in response.body:
@@ -210,6 +185,78 @@ class OpenAIBackend:
                 yield chunk
             yield reader.last()
             await _drain(response)
+
+    async def draw(
+        self,
+        request: Request,
+        sampling: Sampling,
+        *,
+        model: str,
+        thinking: Thinking | None = None,
+        prefill: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Chunk:
+        """One sample, asked for without a stream; cancelling closes the socket."""
+        path, body, nats = await self._asked(
+            request, sampling, model=model, thinking=thinking, prefill=prefill, stream=False
+        )
+        limit_s = self.timeouts.answer_s
+        response = await self.send(path, orjson.dumps(body), first_byte_s=limit_s, headers=headers)
+        try:
+            data = await response.read(limit_s)
+            if len(data) != response.length:  # as good as never: it came in several pieces
+                pieces = [data]
+                while piece := await response.read(limit_s):
+                    pieces.append(piece)
+                data = b"".join(pieces)
+        finally:
+            response.close()
+        if response.status != 200:
+            raise rejection(self._name, response.status, data, response.headers)
+        try:
+            answer = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise MalformedStream(
+                f"{self._name} answered with {response.content_type or 'no content type'} "
+                f"where JSON was asked for ({error})"
+            ) from None
+        return ChunkReader(self._name, mode_bias_nats=nats).whole(answer)
+
+    async def _asked(
+        self,
+        request: Request,
+        sampling: Sampling,
+        *,
+        model: str,
+        thinking: Thinking | None,
+        prefill: str,
+        stream: bool,
+    ) -> tuple[str, Json, float | None]:
+        """Path and body of a sample's request, and the bias that its effort became."""
+        capabilities, dialect = await self._probed(model)
+        if request.completion_only:
+            if thinking not in (None, Thinking()):
+                raise LacksCapability(
+                    "effort: /v1/completions has no think block; ask /v1/chat/completions"
+                )
+            body = completion_body(
+                request, sampling, model=model, prefill=prefill, dialect=dialect, stream=stream
+            )
+            return "/v1/completions", body, None
+        check_thinking(thinking, capabilities, upstream=self._name, max_tokens=sampling.max_tokens)
+        body = chat_body(
+            request,
+            sampling,
+            model=model,
+            thinking=thinking,
+            prefill=prefill,
+            capabilities=capabilities,
+            dialect=dialect,
+            fixed=encoded_fields(request),
+            stream=stream,
+        )
+        nats = mode_bias(thinking) if capabilities.mode_tokens is not None else None
+        return "/v1/chat/completions", body, nats
 
     @asynccontextmanager
     async def _opened_stream(

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from suffice.backends.discovery import Listing
 from suffice.backends.engine_metrics import EngineMetrics
@@ -249,10 +250,15 @@ class Placement:
         self._chosen[model] = names[0]
         return [by_name[name] for name in names]
 
-    def begin(self, backend: Backend, backends: Sequence[Backend]) -> Lease:
-        """A request goes to `backend`, one of `backends`, now."""
-        names = tuple(each.name for each in backends)
-        return self.pool.router.begin(self.affinity, backend.name, names)
+    def begin(
+        self, backend: Backend, backends: Sequence[Backend], *, streamed: bool | None = None
+    ) -> Lease:
+        """A request goes to `backend`, one of `backends`, now; `streamed` if not as the call is."""
+        names = tuple([each.name for each in backends])
+        affinity = self.affinity
+        if streamed is not None and streamed != affinity.streamed:
+            affinity = replace(affinity, streamed=streamed)
+        return self.pool.router.begin(affinity, backend.name, names)
 
     async def capabilities(self, model: str | None = None) -> Capabilities:
         """What the upstream that this call belongs to supports; the next one's if it is down."""
@@ -307,6 +313,41 @@ class Placement:
                 lease.end()
             await asyncio.sleep(wait_s)
 
+    async def draw(
+        self,
+        request: Request,
+        sampling: Sampling,
+        *,
+        model: str,
+        thinking: Thinking | None = None,
+        prefill: str = "",
+    ) -> Chunk:
+        """One sample as one chunk, from the first upstream in rank that takes it."""
+        backends = self.order(model, await self.pool.serving(model))
+        attempts = Attempts(backends, self.pool.retry, streamed=False)
+        headers = self._headers_of_sample()
+        while True:
+            backend = attempts.upstream
+            lease = self.begin(backend, backends, streamed=False)
+            try:
+                if isinstance(backend, OpenAIBackend):
+                    return await backend.draw(
+                        request, sampling,
+                        model=model, thinking=thinking, prefill=prefill, headers=headers,
+                    )  # fmt: skip
+                chunks = backend.stream(
+                    request, sampling, model=model, thinking=thinking, prefill=prefill
+                )
+                async with aclosing(chunks):
+                    return one_chunk([chunk async for chunk in chunks])
+            except BackendError as error:
+                self.pool.failed(backend, error)
+                wait_s = attempts.failed(error)
+            finally:
+                lease.first_byte()
+                lease.end()
+            await asyncio.sleep(wait_s)
+
     async def aclose(self) -> None:
         """The pool goes on."""
 
@@ -317,6 +358,21 @@ class Placement:
         if found is None or self._samples == 1:
             return self._headers
         return {**self._headers, "x-request-id": f"{found}-{self._samples}"}
+
+
+def one_chunk(chunks: Sequence[Chunk]) -> Chunk:
+    """A whole stream as one chunk. Raises UpstreamDisconnected if it has no end."""
+    last = chunks[-1] if chunks else Chunk()
+    if last.finish_reason is None:
+        raise UpstreamDisconnected("the stream ended without a finish reason")
+    return replace(
+        last,
+        text="".join(chunk.text for chunk in chunks),
+        reasoning_text="".join(chunk.reasoning_text for chunk in chunks),
+        token_count=sum(chunk.token_count or 1 for chunk in chunks[:-1]),
+        logprobs=tuple(entry for chunk in chunks for entry in chunk.logprobs),
+        tool_calls=tuple(call for chunk in chunks for call in chunk.tool_calls),
+    )
 
 
 def affinity_of(request: Request, model: str) -> Affinity:

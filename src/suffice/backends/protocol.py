@@ -99,6 +99,23 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class DrawsWhole(Protocol):
+    """A backend that can be asked for an answer without a stream."""
+
+    async def draw(
+        self,
+        request: Request,
+        sampling: Sampling,
+        *,
+        model: str,
+        thinking: Thinking | None = None,
+        prefill: str = "",
+    ) -> Chunk:
+        """One sample as its only chunk. Raises a BackendError; cancelling stops the engine."""
+        ...
+
+
+@runtime_checkable
 class ListsModels(Protocol):
     """A backend that can be asked again and again what it serves, without anything being loaded."""
 

@@ -87,6 +87,9 @@ class Sample:
     top_logprobs: int | None = None  # alternatives per token that the policy needs
     purpose: Purpose = "answer"
     final: bool = False  # the policy will answer with this one: its tokens may be shown at once
+    # The policy acts on nothing before their end and takes none of them back: an engine need not
+    # stream them.
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,7 @@ def _is_one_call(policy: AnyPolicy, model: str) -> bool:
         model=asked.model,
         top_logprobs=asked.top_logprobs,
         final=asked.final,
+        whole=asked.whole,
     )
     if asked != plain or asked.model not in (None, model):
         return False

@@ -18,7 +18,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from suffice.backends.protocol import Backend, Chunk
+from suffice.backends.protocol import Backend, Chunk, DrawsWhole
 from suffice.backends.reached import hearing
 from suffice.core.completions import (
     Budget,
@@ -53,9 +53,10 @@ CLOSE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
-    """Event: a sample was sent to the backend."""
+    """Event: a sample was sent to the backend; `unstreamed` ones show nothing before their end."""
 
     launch: Launch
+    unstreamed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,11 +159,15 @@ async def stream(
     tick_s: float = TICK_S,
     clock: Callable[[], float] = time.monotonic,
     reached: set[int] | None = None,
+    unstreamed_tokens: int = 0,
+    shown: bool = True,
 ) -> AsyncGenerator[Event, None]:
     """Events of `request` under `policy`, the last one `Settled`.
 
-    `reached` is told the numbers of the samples whose request is with an engine. Raises
-    BudgetTooSmall, LacksCapability, or the upstream's error if every sample failed.
+    `reached` is told the numbers of the samples whose request is with an engine. Samples of at most
+    `unstreamed_tokens` are asked for without a stream where policy and budget act on nothing before
+    their end; nor is one that is `shown` while it comes. Raises BudgetTooSmall, LacksCapability, or
+    the upstream's error if every sample failed.
     """
     capabilities = await backend.capabilities(request.model or None)
     check_needs(policy, capabilities, backend=backend.name, scored=score is not None)
@@ -171,7 +176,10 @@ async def stream(
         policy, request, budget=budget, cost_model=cost_model, logprobs=capabilities.logprobs,
         reached=set() if reached is None else reached,
     )  # fmt: skip
-    loop = _Loop(session, backend, extract=extract, score=score, tick_s=tick_s, clock=clock)
+    loop = _Loop(
+        session, backend, extract=extract, score=score, tick_s=tick_s, clock=clock,
+        unstreamed_tokens=unstreamed_tokens, shown=shown,
+    )  # fmt: skip
     async with aclosing(loop.events()) as events:
         async for event in events:
             yield event
@@ -189,8 +197,12 @@ class _Loop:
         score: Score | None,
         tick_s: float,
         clock: Callable[[], float],
+        unstreamed_tokens: int,
+        shown: bool,
     ) -> None:
         self._session = session
+        self._unstreamed_tokens = unstreamed_tokens
+        self._shown = shown
         self._backend = backend
         self._extract = extract
         self._score = score
@@ -308,9 +320,44 @@ class _Loop:
                 continue  # asked for and taken back in one breath: never sent
             if command.final:
                 self._final.add(command.sample)
-            self._tasks[command.sample] = asyncio.create_task(self._pump(command))
-            events.append(Launched(launch=command))
+            unstreamed = self._comes_whole(command)
+            if unstreamed:
+                self._session.unstreamed(command.sample)
+            coming = self._draw(command) if unstreamed else self._pump(command)
+            self._tasks[command.sample] = asyncio.create_task(coming)
+            events.append(Launched(launch=command, unstreamed=unstreamed))
         return events
+
+    def _comes_whole(self, launch: Launch) -> bool:
+        """Whether a sample may be asked for without a stream, which spares work per token."""
+        most = launch.sampling.max_tokens
+        return (
+            launch.whole
+            and most is not None
+            and most <= self._unstreamed_tokens
+            and not (launch.final and self._shown)
+            and not self._session.needs_tokens
+            and isinstance(self._backend, DrawsWhole)
+        )
+
+    async def _draw(self, launch: Launch) -> None:
+        """Put one sample's whole answer into the queue."""
+        assert isinstance(self._backend, DrawsWhole)
+        try:
+            with hearing(partial(self._session.reach, launch.sample)):
+                chunk = await self._backend.draw(
+                    launch.request,
+                    launch.sampling,
+                    model=launch.model,
+                    thinking=launch.thinking,
+                    prefill=launch.begun,
+                )
+            await self._queue.put((launch.sample, chunk))
+        except BackendError as error:
+            await self._queue.put(Failed(sample=launch.sample, error=error))
+        except Exception as error:  # a bug, not a fault: the reader raises it
+            await self._queue.put(_Crashed(error))
+            raise
 
     async def _pump(self, launch: Launch) -> None:
         """Read one sample's stream into the queue."""

@@ -53,6 +53,7 @@ class Launch:
     final: bool
     preface: str = ""
     plain: bool = True  # the request as it came, but for model and think block
+    whole: bool = False  # nobody looks at it before its end, nor takes it back
 
     @property
     def begun(self) -> str:
@@ -76,6 +77,7 @@ class Running:
     uncounted_bytes: int = 0  # text that came without a count of its tokens
     usage: Usage | None = None
     usage_refused: bool = False
+    unstreamed: bool = False  # nothing of it is seen before its end
     finish_reason: FinishReason | None = None
     status: Status = "running"
     answer: str | None = None

@@ -50,6 +50,7 @@ from suffice.core.errors import (
 )
 from suffice.core.requests import Request
 from suffice.executors.books import Books, Refused, estimate_prompt_tokens
+from suffice.executors.pace import PACE, Pace
 from suffice.executors.running import Launch, Running, Status
 
 # A policy that asks again after every refusal would never end; this many refused actions end it.
@@ -78,6 +79,7 @@ class Session:
         cost_model: CostModel = count_tokens_only,
         logprobs: bool = True,
         reached: set[int] | None = None,
+        pace: Pace = PACE,
     ) -> None:
         """`logprobs=False`: the backend has none, so wishes for them are dropped.
 
@@ -96,6 +98,7 @@ class Session:
         self._numbers: set[int] = set()
         self._refusals = 0
         self._reached = reached
+        self._pace = pace
         self._began_s = 0.0
         self._deadline_s: float | None = None
         self._commands: list[Command] = []
@@ -155,6 +158,15 @@ class Session:
     def acts_on(self, sample: int) -> Trigger:
         """What the policy acts on in a running sample now."""
         return self.policy.acts_on(self._state, sample)
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the budget wants to know what running samples have drawn so far."""
+        return self._deadline_s is not None or self._books.is_limited
+
+    def unstreamed(self, sample: int) -> None:
+        """A sample is asked for without a stream: nothing of it is seen before its end."""
+        self._running[sample].unstreamed = True
 
     def is_running(self, sample: int) -> bool:
         """Whether chunks of the sample are still wanted."""
@@ -365,6 +377,7 @@ class Session:
                 purpose=action.purpose,
                 final=action.final,
                 plain=plain,
+                whole=action.whole,
             )
 
         return launch
@@ -379,9 +392,20 @@ class Session:
             return None
         running.end(status, now_s, reason)
         self._ended[sample] = running
+        if running.unstreamed:
+            self._reckon(running)
         if self._has_reached(running) and not self._was_turned_away(running):
             self._books.settle(running)
         return running
+
+    def _reckon(self, running: Running) -> None:
+        """Learn a model's pace from an answer that came whole, or reckon by it what was drawn."""
+        launch, elapsed_s = running.launch, (running.ended_s or 0.0) - running.began_s
+        if running.status == "finished":
+            self._pace.learn(launch.model, running.tokens, elapsed_s)
+        elif self._has_reached(running) and not self._was_turned_away(running):
+            most = launch.sampling.max_tokens
+            running.tokens = self._pace.drawn(launch.model, elapsed_s, most)
 
     def _settle_if_stalled(self) -> None:
         if self._running:

@@ -37,6 +37,8 @@ class Job:
     reached: dict[int, set[int]] = field(default_factory=dict)  # by choice: samples with an engine
     compare: Callable[[Outcome], Outcome] | None = None  # adds what the baseline would cost
     audited: Callable[[Outcome], None] | None = None  # told what an audit's baseline answered
+    unstreamed_tokens: int = 0  # samples of at most so many may be asked for without a stream
+    shown: bool = True  # a sample that is known to be the answer is shown as it comes
 
     @property
     def model(self) -> str:
@@ -66,6 +68,8 @@ class Job:
             score=self.score,
             cost_model=self.cost_model,
             reached=self.reached.setdefault(index, set()),
+            unstreamed_tokens=self.unstreamed_tokens,
+            shown=self.shown,
         )
         if self.happened is None:
             return events

@@ -251,6 +251,14 @@ class SharedSettings:
     ] = 5.0
     max_body_bytes: Annotated[int, Gt(0), About("of a request's body")] = 32 * 2**20
     max_choices: Annotated[int, Ge(1), About("n of a request that a policy answers")] = 16
+    unstreamed_tokens: Annotated[
+        int,
+        Ge(0),
+        About(
+            "samples limited to so many tokens are asked for without a stream where nothing acts "
+            "on one before its end; 0: all are streamed"
+        ),
+    ] = 1024
     workers: Annotated[int, Ge(1), Le(256), About("processes that share the port")] = 1
     allowed_hosts: Annotated[
         tuple[str, ...], About("names besides loopback's, while no keys are asked for")

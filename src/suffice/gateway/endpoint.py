@@ -354,6 +354,8 @@ class Completions:
             reached=call.reached,
             compare=service.comparison(arm, question, costs),
             audited=None if guard is None else partial(service.lengths.audited, guard),
+            unstreamed_tokens=config.unstreamed_tokens,
+            shown=ask.stream,
         )
         audit = self.auditor.chosen(job, config.audit_share)
         return job

@@ -10,6 +10,7 @@ from typing import Any
 from suffice.core.completions import Usage
 from suffice.core.errors import UpstreamRejected
 from suffice.executors import live
+from suffice.executors.pace import PACE
 
 
 @dataclass(slots=True)
@@ -25,8 +26,18 @@ class Racer:
     answer: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int | None = None
+    most: int | None = None  # tokens that it may draw
+    unstreamed_since_s: float | None = None  # nothing of it is seen before its end
     turned_away: bool = False  # the engine refused its request before it did anything
     usage_refused: bool = False
+
+    @property
+    def drawn(self) -> int:
+        """Tokens so far; of one that shows nothing before its end, by its model's pace."""
+        if self.unstreamed_since_s is None or self.status == "finished" or self.tokens:
+            return self.tokens
+        elapsed_s = time.monotonic() - self.unstreamed_since_s
+        return PACE.drawn(self.model, elapsed_s, self.most)
 
 
 @dataclass(slots=True)
@@ -50,7 +61,12 @@ class Race:
         elif type(event) is live.Launched:
             launch = event.launch
             self.racers[choice, launch.sample] = Racer(
-                choice, launch.sample, launch.model, launch.purpose
+                choice,
+                launch.sample,
+                launch.model,
+                launch.purpose,
+                most=launch.sampling.max_tokens,
+                unstreamed_since_s=time.monotonic() if event.unstreamed else None,
             )
         elif type(event) is live.Finished:
             racer = self.racers[choice, event.sample]
@@ -81,7 +97,7 @@ class Race:
                 continue
             usage = Usage(
                 prompt_tokens=racer.prompt_tokens or known.get(racer.model, prompt_tokens),
-                completion_tokens=racer.tokens,
+                completion_tokens=racer.drawn,
                 cached_tokens=racer.cached_tokens,
             )
             found.append((racer, usage, bool(racer.prompt_tokens)))
@@ -95,7 +111,7 @@ class Race:
                 "sample": racer.sample,
                 "model": racer.model,
                 "purpose": racer.purpose,
-                "tokens": racer.tokens,
+                "tokens": racer.drawn,
                 "status": racer.status,
                 "answer": racer.answer if answers else None,
             }

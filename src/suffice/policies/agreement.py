@@ -115,7 +115,14 @@ class AdaptiveConsistency(PoolPolicy):
             left = min(left, max(0, self.scatter - state.launched))
         # Rivals only make the Dirichlet criterion harder to meet: the Beta count is a lower bound.
         needed = max(1, votes_needed(*top_two(counts), self.threshold, self.max_samples))
-        return state.launch(min(left, needed + self.ahead - len(state.running)))
+        return state.launch(
+            min(left, needed + self.ahead - len(state.running)), whole=self._all_end
+        )
+
+    @property
+    def _all_end(self) -> bool:
+        """Whether no sample is taken back: none is drawn that the rule could do without."""
+        return self.ahead == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +141,7 @@ class EarlyStopping(PoolPolicy):
         is_count("max_samples", self.max_samples, self.window)
 
     def opening(self) -> tuple[Pool, Actions]:
-        return Pool().launch(self.window)
+        return Pool().launch(self.window, whole=True)
 
     def decide(self, state: Pool) -> tuple[Pool, Actions]:
         if state.running:
@@ -150,7 +157,7 @@ class EarlyStopping(PoolPolicy):
             return state, state.scattered(self.max_samples)
         left = 0 if state.closed else self.max_samples - state.launched
         if left > 0:
-            return state.launch(min(left, self.window))
+            return state.launch(min(left, self.window), whole=True)
         return state, state.majority(f"cap of {self.max_samples} samples", exit="safe")
 
 

@@ -135,7 +135,7 @@ class DifficultyBinned(PoolPolicy):
             is_count("more", extra, 0)
 
     def opening(self) -> tuple[Pool, Actions]:
-        return Pool().launch(self.pilot)
+        return Pool().launch(self.pilot, whole=True)
 
     def decide(self, state: Pool) -> tuple[Pool, Actions]:
         if state.running:
@@ -143,7 +143,7 @@ class DifficultyBinned(PoolPolicy):
         if state.launched == self.pilot and not state.closed:
             extra = self.more[self.bin_of(state)]
             if extra:
-                return state.launch(extra)
+                return state.launch(extra, whole=True)
         return state, self._choose(state)
 
     def bin_of(self, state: Pool) -> int:

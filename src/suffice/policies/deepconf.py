@@ -82,7 +82,7 @@ class DeepConfOffline(PoolPolicy):
         return one_sample(note, top_logprobs=TOP_LOGPROBS)
 
     def opening(self) -> tuple[Pool, Actions]:
-        return Pool().launch(self.samples, top_logprobs=TOP_LOGPROBS)
+        return Pool().launch(self.samples, top_logprobs=TOP_LOGPROBS, whole=True)
 
     def settle(self, state: Pool, evidence: Evidence) -> Pool:
         """The pool after a sample ended, with its signal."""

@@ -73,7 +73,7 @@ class SelfConsistency(PoolPolicy):
         return None
 
     def opening(self) -> tuple[Pool, Actions]:
-        return Pool().launch(self.samples)
+        return Pool().launch(self.samples, whole=not self.stop_when_decided)
 
     def decide(self, state: Pool) -> tuple[Pool, Actions]:
         if not state.running:
@@ -111,7 +111,7 @@ class BestOfN(WholeSamples):
         if note == "greedy":
             return one_sample(note)
         state = Pool(alone=note is not None, note=note)
-        return state.launch(min(self.samples, self.wave or self.samples))
+        return state.launch(min(self.samples, self.wave or self.samples), whole=self._all_end)
 
     def step(self, state: Pool, evidence: Evidence) -> tuple[Pool, Actions]:
         if state.note == "greedy":
@@ -127,8 +127,13 @@ class BestOfN(WholeSamples):
         free = (self.wave or self.samples) - len(state.running)
         more = 0 if state.closed else min(free, self.samples - state.launched)
         if more > 0:
-            return state.launch(more)
+            return state.launch(more, whole=self._all_end)
         return state, () if state.running else self._choose(state)
+
+    @property
+    def _all_end(self) -> bool:
+        """Whether no sample is stopped before its end."""
+        return self.enough is None
 
     def _choose(self, state: Pool) -> Actions:
         scored = [seen for seen in state.seen if seen.score is not None]

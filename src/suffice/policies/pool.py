@@ -197,7 +197,7 @@ def one_sample(note: Note | None = None, **how: Any) -> tuple[Pool, Actions]:
 
     `note` says why it does, where the policy would otherwise compare several.
     """
-    pool, actions = Pool(alone=True, note=note).launch(1, final=True, **how)
+    pool, actions = Pool(alone=True, note=note).launch(1, final=True, whole=True, **how)
     return pool, actions
 
 

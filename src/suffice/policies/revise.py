@@ -63,7 +63,7 @@ class SequentialRevision(WholeSamples):
         return frozenset({"score"}) if self.select == "score" else frozenset()
 
     def start(self, request: Request) -> tuple[Chain, Actions]:
-        pool, actions = Pool(alone=request.answer_format is None).launch(1)
+        pool, actions = Pool(alone=request.answer_format is None).launch(1, whole=True)
         return Chain(pool=pool, messages=request.messages), actions
 
     def step(self, state: Chain, evidence: Evidence) -> tuple[Chain, Actions]:
@@ -83,7 +83,9 @@ class SequentialRevision(WholeSamples):
         )
         if failed or stable or pool.launched > self.revisions:
             return state, self._choose(pool)
-        pool, actions = pool.launch(1, messages=self._conversation(state), purpose="revision")
+        pool, actions = pool.launch(
+            1, messages=self._conversation(state), purpose="revision", whole=True
+        )
         return replace(state, pool=pool), actions
 
     def _conversation(self, state: Chain) -> tuple[Message, ...]:

@@ -30,6 +30,11 @@ class TwoSided(AdaptiveConsistency):
         is_share("hopeless", self.hopeless)
         at_least("patience", self.patience, 1)
 
+    @property
+    def _all_end(self) -> bool:
+        """Giving in takes back what runs."""
+        return False
+
     def decide(self, state: Pool) -> tuple[Pool, Actions]:
         if self.gives_in(state) and self.agreement(state) < self.threshold:
             share = state.counts[0][1] / len(state.seen) if state.counts else 0.0

@@ -102,7 +102,7 @@ class VoteTable(PoolPolicy):
     def _draw(self, pool: Pool, votes: State) -> tuple[Pool, Actions]:
         left = 0 if pool.closed else self.max_samples - pool.launched
         needed = least_further(self, votes)
-        return pool.launch(min(left, max(1, needed) - len(pool.running)))
+        return pool.launch(min(left, max(1, needed) - len(pool.running)), whole=True)
 
 
 DIGITS_END = len(DIGITS)  # more votes than a digit can tell

@@ -133,7 +133,9 @@ def test_budgets_hold(traces):
 def job(ticks, *, width=1, prompt=0):
     nan = float("nan")
     spans = tuple(Span(0, ticks) for _ in range(width))
-    return Answered(0, 0, 1.0, width, 0, ticks * width, False, nan, nan, nan, prompt, ticks, spans)
+    return Answered(
+        0, 0, 1.0, width, 0, ticks * width, False, nan, nan, nan, nan, prompt, ticks, spans
+    )
 
 
 def speed(*step_s, prefill_s=0.0):
@@ -235,3 +237,129 @@ def test_the_command_prints_tables_and_json(traces, tmp_path):
     assert told["policies"][1]["samples"][0] == 4.0
     failed = runner.invoke(app, [*words, "--rate", "5/s"])
     assert isinstance(failed.exception, InputError)
+
+
+# --- what a recording lacks is refused, unknown or marked, and never made up ---------------------
+
+
+def asked(name):
+    return Question(dataset="d", name=name, messages_json=messages_json(name), reference="1")
+
+
+def of_models(count=6, *, tokens=True, verdicts=True, confidences=False, score=None):
+    """A small model that is right on even questions, and a large one that always is."""
+    for q in range(count):
+        for model in ("small", "large"):
+            right = model == "large" or q % 2 == 0
+            for sample in range(4):
+                yield Trace(
+                    question=asked(str(q)),
+                    model=model,
+                    sample=sample,
+                    text="1" if right else "0",
+                    answer="1" if right else "0",
+                    correct=right if verdicts else None,
+                    score=score,
+                    prompt_tokens=5 if tokens else None,
+                    completion_tokens=10 if tokens else None,
+                    confidences=np.ones(10 if confidences else 0, np.float16),
+                    logprobs=np.full(10 if confidences else 0, -0.1, np.float16),
+                )
+
+
+@pytest.mark.parametrize(
+    ("policy", "traces", "message"),
+    [
+        ("deepconf:max_samples=16@small", {}, "needs logprobs: 24 of 24 recorded samples have no"),
+        ("deepconf_offline:samples=4@small", {}, "record with --top-logprobs 20"),
+        ("best_of_n:samples=2@small", {"verdicts": False}, "needs score: 24 of 24 recorded"),
+        ("budget_forcing@small", {}, "needs prefill: it begins answers for the model"),
+        ("deepconf_offline:samples=4@small > single@large", {}, "needs logprobs"),
+    ],
+)
+def test_what_the_recording_lacks_is_refused(policy, traces, message):
+    with pytest.raises(LacksCapability, match=message):
+        replay_traces(trace_set(of_models(**traces)), parse_policy(policy), ReplayConfig())
+
+
+def test_one_sample_without_confidences_is_one_too_many():
+    whole = list(of_models(confidences=True))
+    policy = parse_policy("deepconf_offline:samples=4@small")
+    assert replay_traces(trace_set(whole), policy, ReplayConfig(draws=1)).requests
+    silent = np.zeros(0, np.float16)
+    whole[3] = replace(whole[3], confidences=silent, logprobs=silent)
+    with pytest.raises(LacksCapability, match="1 of 24 recorded samples have no token confidences"):
+        replay_traces(trace_set(whole), policy, ReplayConfig(draws=1))
+    # Samples of a model that the policy does not ask are no matter.
+    whole = list(of_models(confidences=True))
+    whole[4] = replace(whole[4], confidences=silent, logprobs=silent)
+    assert whole[4].model == "large"
+    assert replay_traces(trace_set(whole), policy, ReplayConfig(draws=1)).requests
+
+
+def test_a_cascade_that_goes_by_token_probability_is_refused_without_it():
+    policy = parse_policy("single:accept=.9@small > single@large")
+    with pytest.raises(LacksCapability, match="by its token probability, which 24 of 24"):
+        replay_traces(trace_set(of_models()), policy, ReplayConfig())
+    found = replay_traces(trace_set(of_models(confidences=True)), policy, ReplayConfig(draws=1))
+    assert found.column("to_large").tolist() == [0.0] * 6  # e^-0.1 is .90
+
+
+def test_tokens_that_nobody_counted_stay_unknown():
+    found = trace_set(of_models(tokens=False))
+    single = replay_traces(found, parse_policy("single@small"), ReplayConfig(draws=1))
+    large = replay_traces(found, parse_policy("single@large"), ReplayConfig(draws=1))
+    assert single.mean("tokens") is None and not single.counts_tokens
+    assert single.saving(large, text="single@large", prices=Prices()) is None
+    assert single.column("correct").mean() == 0.5 and single.column("samples").tolist() == [1] * 6
+
+
+def test_sent_to_the_large_model_and_no_answer_are_counted_apart():
+    found = trace_set(of_models(count=8))
+    config = ReplayConfig(draws=1)
+    # Two samples of the small model agree on everything; with the large one they differ half of
+    # the time, and then the large one is asked.
+    text = "agreement:models=small+large > single@large"
+    cascade = replay_traces(found, parse_policy(text), config)
+    assert cascade.column("to_large").tolist() == [0.0, 1.0] * 4
+    assert cascade.column("gave_up").tolist() == [0.0] * 8
+    alone = replay_traces(found, parse_policy("agreement:models=small+large"), config)
+    assert np.isnan(alone.column("to_large")).all()
+    assert alone.column("gave_up").tolist() == [0.0, 1.0] * 4
+
+
+def replayed(path, *words):
+    done = CliRunner().invoke(app, ["replay", str(path), *words])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_the_table_marks_perfect_verifiers_and_warns_of_missing_prices(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_traces(path, of_models())
+    words = ["--policy", "best_of_n:samples=2@small", "--policy", "single@large"]
+    done = replayed(path, *words, "--baseline", "single@large")
+    assert "best_of_n:samples=2@small (*)" in done.stdout
+    assert "a perfect verifier, which live traffic does not have" in done.stderr
+    (warning,) = [line for line in done.stderr.splitlines() if "no prices" in line]
+    assert "large, small" in warning
+    assert "sent to large %" in done.stdout and "no answer %" in done.stdout
+    told = json.loads(replayed(path, *words, "--json").stdout)
+    assert len(told["warnings"]) == 2
+    assert [row["sent_to_large"] for row in told["policies"]] == [None, None]
+    priced = ["--price", "small=1/1", "--price", "large=4/4", "--baseline", "single@large"]
+    one = replayed(path, "--policy", "single@small", *priced)
+    assert "no prices" not in one.stderr and "75% saved" in one.stdout
+    write_traces(path, of_models(score=0.3))
+    assert "(*)" not in replayed(path, "--policy", "best_of_n:samples=2@small").stdout
+
+
+def test_without_token_counts_nothing_is_said_to_be_saved(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_traces(path, of_models(tokens=False))
+    done = replayed(path, "--policy", "single@small")
+    assert "saved: not known: the recording does not count the tokens" in done.stdout
+    timed = ["--rate", "5/s", "--hardware", "h100", "--shape", "HuggingFaceTB/SmolLM2-135M"]
+    refused = CliRunner().invoke(app, ["replay", str(path), "--policy", "single@small", *timed])
+    assert isinstance(refused.exception, InputError)
+    assert "needs token counts" in str(refused.exception)

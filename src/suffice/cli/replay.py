@@ -12,10 +12,14 @@ from suffice.cli.prices import BaselineOption, PriceOption, prices_of
 from suffice.core.savings import saved_in_words
 
 if TYPE_CHECKING:
+    from suffice.core.decisions import AnyPolicy
+    from suffice.core.prices import Prices
     from suffice.core.savings import Saving
     from suffice.evals.statistics.binomial import Interval
+    from suffice.evals.traces import TraceSet
     from suffice.recipes.replay.queueing import Timeline
-    from suffice.recipes.replay.run import Replayed
+    from suffice.recipes.replay.run import ReplayConfig, Replayed
+    from suffice.recipes.replay.serve import LoadConfig
 
 
 def replay(
@@ -80,13 +84,15 @@ def replay(
     --policy adaptive_consistency:max_samples=16[/bold]
     """  # fmt: skip
     import json
-    from dataclasses import replace
 
+    from suffice.cli.record import per_s
     from suffice.core.completions import Budget
     from suffice.core.errors import InputError
     from suffice.evals.trace_files import read_traces
     from suffice.policies.registry import parse_policy
+    from suffice.recipes.replay.needs import score_source
     from suffice.recipes.replay.run import ReplayConfig, replay_traces
+    from suffice.recipes.replay.serve import LoadConfig
 
     timed = (rate, hardware, shape)
     if any(timed) and not all(timed):
@@ -116,15 +122,16 @@ def replay(
         if compared is not None:
             saving = played.saving(compared, text=today, prices=prices)
         rows.append((text, played, saving))
+    perfect = {
+        text
+        for text, each in parsed
+        if score_source(each, found, model=model or found.models[0]) == "perfect"
+    }
+    warnings = _warnings(rows, compared, prices, perfect)
     timelines: list[Any] = []
     if rate is not None and hardware is not None and shape is not None:
-        from suffice.architecture.catalog import load_shape
-        from suffice.cli.record import per_s
-        from suffice.hardware import load_hardware
-        from suffice.policies.auto import Auto
-        from suffice.recipes.replay.serve import LoadConfig, replay_under_load, speed_of
-        from suffice.throughput.serving import Serving
-
+        if not all(played.counts_tokens for _, played, _ in rows):
+            raise InputError("a replay in time needs token counts, which this recording lacks")
         load = LoadConfig(
             rate_per_s=per_s(rate),
             requests=requests,
@@ -133,35 +140,95 @@ def replay(
             queue_target=queue_target,
             seed=seed,
         )
-        means = [_mean_tokens(found.prompt_tokens), _mean_tokens(found.completion_tokens)]
-        speed = speed_of(load_shape(shape), Serving(hardware=load_hardware(hardware)), *means)
-        if spend is not None and not any(isinstance(each, Auto) for _, each in parsed):
-            raise InputError("--spend steers the price of auto: add --policy auto")
-        for text, each in parsed:
-            own = load if isinstance(each, Auto) else replace(load, spend=None)
-            timelines.append((text, replay_under_load(found, each, config, own, speed=speed)))
+        timelines = _timelines(found, parsed, config, load, hardware=hardware, shape=shape)
     if as_json:
         told = {
             "digest": found.digest,
             "baseline": today,
+            "warnings": warnings,
             "policies": [_row(*each) for each in rows],
             "timelines": [_time_row(text, each) for text, each in timelines],
         }
         typer.echo(json.dumps(told, indent=2))
         return
-    _print(rows, timelines, today)
+    for line in warnings:
+        typer.echo(f"warning: {line}", err=True)
+    _print(rows, timelines, _against(today, rows, compared), perfect)
 
 
-def _against(baseline: str, rows: list[_Row]) -> str:
-    """What `saved` is measured against, in which unit."""
-    known = [saving for _, _, saving in rows if saving is not None]
-    if not known:
-        return (
-            f"saved: not known: {baseline} cannot be played on this recording (--baseline), or "
-            "models are compared that have no price (--price)"
+def _timelines(
+    found: TraceSet,
+    parsed: list[tuple[str, AnyPolicy]],
+    config: ReplayConfig,
+    load: LoadConfig,
+    *,
+    hardware: str,
+    shape: str,
+) -> list[tuple[str, Timeline]]:
+    """Each policy in time; the price of `auto` alone follows a target of spend."""
+    from dataclasses import replace
+
+    from suffice.architecture.catalog import load_shape
+    from suffice.core.errors import InputError
+    from suffice.hardware import load_hardware
+    from suffice.policies.auto import Auto
+    from suffice.recipes.replay.serve import replay_under_load, speed_of
+    from suffice.throughput.serving import Serving
+
+    means = [_mean_tokens(found.prompt_tokens), _mean_tokens(found.completion_tokens)]
+    speed = speed_of(load_shape(shape), Serving(hardware=load_hardware(hardware)), *means)
+    if load.spend is not None and not any(isinstance(each, Auto) for _, each in parsed):
+        raise InputError("--spend steers the price of auto: add --policy auto")
+    return [
+        (
+            text,
+            replay_under_load(
+                found,
+                each,
+                config,
+                load if isinstance(each, Auto) else replace(load, spend=None),
+                speed=speed,
+            ),
         )
-    unit = {"usd": "USD", "tokens": "tokens, prompts included"}[known[0].unit]
-    return f"saved: against {baseline}, in {unit}"
+        for text, each in parsed
+    ]
+
+
+def _against(baseline: str, rows: list[_Row], compared: Replayed | None) -> str:
+    """What `saved` is measured against, in which unit; or why it is not known."""
+    known = [saving for _, _, saving in rows if saving is not None]
+    if known:
+        unit = {"usd": "USD", "tokens": "tokens, prompts included"}[known[0].unit]
+        return f"saved: against {baseline}, in {unit}"
+    if compared is None:
+        return f"saved: not known: {baseline} cannot be played on this recording (--baseline)"
+    if not compared.counts_tokens or not all(found.counts_tokens for _, found, _ in rows):
+        return "saved: not known: the recording does not count the tokens of every sample"
+    return "saved: not known: the models' tokens have no price (--price)"
+
+
+def _warnings(
+    rows: list[_Row], compared: Replayed | None, prices: Prices, perfect: set[str]
+) -> list[str]:
+    """What a reader would take for more than it is, a line each."""
+    lines = []
+    played = [found for _, found, _ in rows] + ([] if compared is None else [compared])
+    spent = [each.spent or () for found in played for each in found.requests]
+    models = sorted({name for samples in spent for name, _ in samples})
+    if len(models) > 1 and not prices:
+        lines.append(
+            f"no prices: the column tokens adds those of {', '.join(models)} as if they cost the "
+            "same; give --price MODEL=PROMPT/COMPLETION for each"
+        )
+    if perfect:
+        lines.append(
+            f"{PERFECT} its scores are right and wrong as recorded: a perfect verifier, which live "
+            "traffic does not have"
+        )
+    return lines
+
+
+PERFECT = "(*)"
 
 
 def _mean_tokens(column: Any) -> float:
@@ -183,7 +250,8 @@ def _row(text: str, found: Replayed, saving: Saving | None) -> dict[str, Any]:
         "accuracy": interval(found.mean("correct")),
         "samples": interval(found.mean("samples")),
         "tokens": interval(found.mean("tokens")),
-        "escalated": interval(found.mean("escalated")),
+        "no_answer": interval(found.mean("gave_up")),
+        "sent_to_large": interval(found.mean("to_large")),
         "saved": None if saving is None else saving.saved,
         "saving": None if saving is None else asdict(saving),
     }
@@ -207,7 +275,7 @@ def _time_row(text: str, found: Timeline) -> dict[str, Any]:
     }
 
 
-def _print(rows: list[_Row], timelines: list[Any], baseline: str) -> None:
+def _print(rows: list[_Row], timelines: list[Any], against: str, perfect: set[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -220,21 +288,23 @@ def _print(rows: list[_Row], timelines: list[Any], baseline: str) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    table = Table("policy", box=None)
-    for name in ("accuracy %", "samples", "tokens", "saved", "no answer %"):
+    table = Table(box=None)
+    table.add_column("policy", overflow="fold")
+    for name in ("accuracy %", "samples", "tokens", "saved", "sent to large %", "no answer %"):
         table.add_column(name, justify="right")
     for text, found, saving in rows:
         saved = "–" if saving is None or saving.saved is None else saved_in_words(saving.saved)
         table.add_row(
-            text,
+            f"{text} {PERFECT}" if text in perfect else text,
             said(found.mean("correct"), 100),
             said(found.mean("samples")),
             said(found.mean("tokens")),
             f"[red]{saved}[/red]" if saved.startswith("costs") else saved,
-            said(found.mean("escalated"), 100),
+            said(found.mean("to_large"), 100),
+            said(found.mean("gave_up"), 100),
         )
     console.print(table)
-    console.print(_against(baseline, rows))
+    console.print(against)
     if not timelines:
         return
     timed = Table("policy", box=None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from suffice.backends.protocol import Capabilities
-from suffice.core.decisions import AnyPolicy
+from suffice.core.decisions import AnyPolicy, Need
 from suffice.core.errors import LacksCapability
 from suffice.core.requests import Request
 
@@ -12,18 +14,25 @@ def check_needs(
     policy: AnyPolicy, capabilities: Capabilities, *, backend: str, scored: bool
 ) -> None:
     """Raise LacksCapability if the backend (or the caller) cannot give what the policy needs."""
-    given = {
+    given: dict[Need, bool] = {
         "logprobs": capabilities.logprobs and capabilities.max_top_logprobs > 0,
         "prefill": capabilities.prefill,
         "score": scored,
     }
-    remedies = {
+    remedies: dict[Need, str] = {
         "logprobs": f"upstream {backend} returns no top logprobs; choose a policy that votes "
         "(adaptive_consistency) or an upstream that does (vLLM, SGLang, llama.cpp)",
         "prefill": f"upstream {backend} cannot continue a begun answer; choose another policy or "
         "an upstream that can (vLLM, llama.cpp)",
         "score": "no verifier or reward function is set; give one or choose a policy that votes",
     }
+    refuse_lacking(policy, given, remedies)
+
+
+def refuse_lacking(
+    policy: AnyPolicy, given: Mapping[Need, bool], remedies: Mapping[Need, str]
+) -> None:
+    """Raise LacksCapability with the remedy for the first need that is not given."""
     for need in sorted(policy.needs):
         if not given[need]:
             raise LacksCapability(f"policy {policy.name} needs {need}: {remedies[need]}")

@@ -17,6 +17,7 @@ from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import clustered_mean
 from suffice.evals.traces import FloatArray, TraceSet
 from suffice.executors.play import Span, play
+from suffice.recipes.replay.needs import check_recorded
 from suffice.recipes.replay.source import Source
 from suffice.recipes.replay.spent import Spent, saving_of, spent_of
 
@@ -44,15 +45,16 @@ class Answered(NamedTuple):
     correct: float  # 1 right, 0 wrong, NaN not known
     samples: int
     cancelled: int
-    tokens: int
-    escalated: bool
+    tokens: float  # completion tokens; NaN where the recording does not count them
+    gave_up: bool  # no answer was found: the completion is the best so far, if there is one
+    to_large: float  # 1 if the last step was asked, 0 if not; NaN of a policy without steps
     confidence: float  # NaN where the policy gave none
     usd: float
     gpu_s: float
     prompt_tokens: int
     ticks: int
     spans: tuple[Span, ...]  # by sample: when it ran, in ticks
-    spent: Spent = ()  # by sample: model and usage
+    spent: Spent | None = ()  # by sample: model and usage; None: tokens are not known
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -82,7 +84,16 @@ class Replayed:
         None where that cannot be compared (suffice.recipes.replay.spent).
         """
         own, other = ([each.spent for each in side.requests] for side in (self, baseline))
-        return saving_of(own, other, text=text, prices=prices)
+        if any(each is None for each in (*own, *other)):
+            return None
+        return saving_of(
+            [each or () for each in own], [each or () for each in other], text=text, prices=prices
+        )
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the tokens of every request are known."""
+        return all(each.spent is not None for each in self.requests)
 
 
 def replay_traces(
@@ -96,6 +107,7 @@ def replay_traces(
     """Every question `draws` times; deterministic in the seed."""
     source = Source(traces, model=config.model)
     questions = chosen_questions(traces, source, config.limit)
+    check_recorded(policy, traces, model=source.model, questions=questions)
     found = []
     total = config.draws * len(questions)
     for draw in range(config.draws):
@@ -137,23 +149,46 @@ def answer(
             token_s=0.0 if config.budget.elapsed_s is None else 1.0,
         )
     except NoAnswer:
-        nan = float("nan")
-        return Answered(question, draw, 0.0, 0, 0, 0, True, nan, nan, nan, 0, 0, ())
+        return _nothing(question, draw)
     row = drawer.rows[outcome.sample]
     nothing = float("nan")
+    counted = drawer.counted()
+    last = nothing if outcome.exit is None else float(outcome.exit == "safe")
     return Answered(
         question=question,
         draw=draw,
         correct=float(source.traces.correct[row]),
         samples=outcome.samples_run,
         cancelled=outcome.samples_cancelled,
-        tokens=outcome.usage.completion_tokens,
-        escalated=outcome.escalated,
+        tokens=outcome.usage.completion_tokens if counted else nothing,
+        gave_up=outcome.escalated,
+        to_large=last,
         confidence=nothing if outcome.confidence is None else outcome.confidence,
         usd=nothing if outcome.cost.usd is None else outcome.cost.usd,
         gpu_s=nothing if outcome.cost.gpu_s is None else outcome.cost.gpu_s,
         prompt_tokens=max((record.usage.prompt_tokens for record in outcome.records), default=0),
         ticks=ticks,
         spans=spans,
-        spent=spent_of(outcome.records),
+        spent=spent_of(outcome.records) if counted else None,
+    )
+
+
+def _nothing(question: int, draw: int) -> Answered:
+    """A request that was answered with nothing at all."""
+    nan = float("nan")
+    return Answered(
+        question=question,
+        draw=draw,
+        correct=0.0,
+        samples=0,
+        cancelled=0,
+        tokens=0,
+        gave_up=True,
+        to_large=nan,
+        confidence=nan,
+        usd=nan,
+        gpu_s=nan,
+        prompt_tokens=0,
+        ticks=0,
+        spans=(),
     )

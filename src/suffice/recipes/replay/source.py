@@ -137,6 +137,11 @@ class Drawer:
         row = self.rows[launch.sample] = left.pop()
         return self._source.recorded(row)
 
+    def counted(self) -> bool:
+        """Whether the tokens of every sample that was dealt are known."""
+        rows = list(self.rows.values())
+        return not np.isnan(self._source.traces.completion_tokens[rows]).any()
+
     def _order(self, arm: int) -> list[int]:
         rows = self._source.traces.rows(self._question, arm)
         generator = np.random.default_rng((*self._seed, self._question, arm))

@@ -72,7 +72,7 @@ def _judged_by_probability(policy: AnyPolicy) -> Iterator[AnyPolicy]:
 
 def _inmost(policy: AnyPolicy) -> AnyPolicy:
     """What a wrapper (@model) is around."""
-    parts = getattr(policy, "parts", ())
+    parts: tuple[AnyPolicy, ...] = getattr(policy, "parts", ())
     return _inmost(parts[0]) if len(parts) == 1 else policy
 
 

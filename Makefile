@@ -9,14 +9,14 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $
 # The CPU build that the tests run with; it is the same release everywhere.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-torch check lint types imports docs bench audit lock drift clean help
+.PHONY: demo test test-torch check lint types imports docs claims bench audit lock drift clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) --editable '.[serve]'
+	$(PIP_INSTALL) --editable '.[serve,parquet]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
@@ -28,7 +28,7 @@ $(VENV)/.torch: $(VENV)/.dev
 	$(PIP_INSTALL) '$(TORCH)' --editable '.[dev,torch,train]'
 	@touch $@
 
-demo: $(VENV)/.demo ## right-size LLaMA-3.2-1B for an A100, then ask the gateway puzzles
+demo: $(VENV)/.demo ## two small models in front of a large one: certified, and refused
 	$(BIN)/suffice demo --out $(OUT)
 
 test: $(VENV)/.dev ## run the default tests: offline, no GPU, no torch needed
@@ -49,8 +49,12 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.torch ## execute the commands of README and docs
+docs: $(VENV)/.torch ## execute the commands of README and docs, and the examples
 	$(BIN)/python scripts/run_docs.py README.md docs
+	set -e; for each in examples/*.py; do echo "ok $$each"; $(BIN)/python $$each > /dev/null; done
+
+claims: $(VENV)/.dev ## hold the figures of README and docs against what their commands print
+	$(BIN)/python scripts/check_claims.py
 
 bench: $(VENV)/.dev ## measure search, fit and start-up speed
 	$(BIN)/python benchmarks/search_speed.py

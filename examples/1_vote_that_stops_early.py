@@ -16,6 +16,7 @@ REQUEST = Request(
     messages=(Message(role="user", content=PUZZLE),),
     model="suffice-nano",
     sampling=Sampling(temperature=1.0, max_tokens=64),
+    answer_format="number",
 )
 
 

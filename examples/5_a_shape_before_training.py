@@ -10,7 +10,7 @@ for hardware in ("a100-40gb", "h100"):
             hardware=hardware,
             input_tokens=8192,
             output_tokens=1024,
-        )  # fmt: skip
+        )
     )
     print(f"{hardware}: {result.headline()}")
     print(result.recommended.config())

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from suffice.backends.probe import THINKING_TOKENS
@@ -43,6 +43,18 @@ class Reply:
     misdeed_after: int = 0
     logprob: float = -0.5
     usage: Any = None  # told instead of the true one
+
+    def within(self, limit: int | None) -> Reply:
+        """The reply cut off after so many tokens, if it is longer."""
+        if limit is None or len(self.reasoning) + len(self.tokens) <= limit:
+            return self
+        said = max(0, limit - len(self.reasoning))
+        return replace(
+            self,
+            reasoning=self.reasoning[:limit],
+            tokens=self.tokens[:said],
+            finish_reason="length",
+        )
 
     @classmethod
     def saying(cls, text: str, **how: Any) -> Reply:
@@ -238,7 +250,9 @@ class FakeEngine(ThreadedServer):
         served = self._begun(asked)
         try:
             if not asked.get("stream"):
-                for _ in range(len(reply.tokens) * (asked.get("n") or 1)):
+                reply = reply.within(asked.get("max_tokens") or asked.get("max_completion_tokens"))
+                drawn = len(reply.reasoning) + len(reply.tokens)
+                for _ in range(drawn * (asked.get("n") or 1)):
                     await _pause(reply.delay_s, gone)
                     self._drew(served)
                 await _send_json(writer, 200, self._whole(asked, reply, served), self._headers)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suffice.core.completions import Usage
+from suffice.core.completions import Cost, Usage, total_cost
 from suffice.core.errors import InputError, UnknownName
 from suffice.core.prices import Prices, TokenPrice, parse_price
 
@@ -82,3 +82,13 @@ def test_costs_are_never_negative_and_grow_with_tokens(
     usage = Usage(prompt_tokens=prompt, cached_tokens=cached, completion_tokens=drawn)
     more = Usage(prompt_tokens=prompt, cached_tokens=cached, completion_tokens=drawn + 1)
     assert 0.0 <= price.usd(usage) <= price.usd(more)
+
+
+def test_money_that_is_not_known_of_one_sample_is_not_known_of_all() -> None:
+    priced = Prices.parse(["a=1/2"])
+    usage = Usage(prompt_tokens=3, completion_tokens=2)
+    known, unknown = priced("a", usage), priced("b", usage)
+    assert total_cost([known, known]).usd == pytest.approx(2 * (known.usd or 0.0))
+    assert total_cost([known, unknown]).usd is None
+    assert total_cost([known, unknown]).tokens == 10
+    assert total_cost([]) == Cost()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,6 +91,24 @@ class Cost:
             gpu_s=_add_float(self.gpu_s, other.gpu_s),
             usd=_add_float(self.usd, other.usd),
         )
+
+
+def total_cost(costs: Iterable[Cost]) -> Cost:
+    """Costs summed; what is not known of one of them is not known of the sum."""
+    found = list(costs)
+    if len(found) == 1:
+        return found[0]
+
+    def total(name: str) -> float | None:
+        values = [getattr(each, name) for each in found]
+        return None if not values or None in values else sum(values)
+
+    return Cost(
+        tokens=sum(each.tokens for each in found),
+        flops=total("flops"),
+        gpu_s=total("gpu_s"),
+        usd=total("usd"),
+    )
 
 
 # (model, usage) -> cost; how money, FLOPs and GPU-seconds enter without a dependency on their plane

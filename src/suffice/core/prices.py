@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from suffice.core.completions import Cost, Usage
 from suffice.core.errors import InputError, UnknownName
@@ -87,7 +88,7 @@ def parse_price(text: str, *, option: str = "--price") -> tuple[str, TokenPrice]
     return model.strip(), parse_rates(rates, given=given)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prices:
     """The prices that are known, in the order given; empty: costs are counted in tokens."""
 
@@ -126,13 +127,16 @@ class Prices:
 
     def over(self, other: Prices) -> Prices:
         """These prices, and those of `other` for models that have none here."""
-        own = dict(self.by_model)
+        own = self._known
         return Prices((*self.by_model, *((m, p) for m, p in other.by_model if m not in own)))
+
+    @cached_property
+    def _known(self) -> dict[str, TokenPrice]:
+        return dict(self.by_model)
 
     def of(self, model: str) -> TokenPrice | None:
         """A model's price; None if nothing is known of it."""
-        known = dict(self.by_model)
-        return known.get(model) or known.get(EVERY_OTHER)
+        return self._known.get(model) or self._known.get(EVERY_OTHER)
 
     def lacking(self, models: Iterable[str]) -> tuple[str, ...]:
         """Those of `models` that have no price."""

@@ -96,6 +96,8 @@ def compare(
         return None
     calls, basis, method = found
     own = [(record.model, record.usage) for record in outcome.records]
+    if basis == "same":
+        calls = own
     costs = _in_one_unit(own, calls, cost_model, relative, baseline.model)
     if costs is None:
         return None
@@ -103,7 +105,7 @@ def compare(
     return Saving(
         baseline=baseline.text,
         cost=cost,
-        baseline_cost=cost if basis == "same" else baseline_cost,
+        baseline_cost=baseline_cost,
         unit=unit,
         basis=basis,
         method=method,
@@ -268,9 +270,10 @@ def _in_one_unit(
     own: Spent, baseline: Spent, cost_model: CostModel, relative: Prices | None, unit_model: str
 ) -> tuple[float, float, CostUnit] | None:
     """Both costs in money, else in tokens weighted by price, else in tokens of the one model."""
-    usd = [_usd(spent, cost_model) for spent in (own, baseline)]
-    if usd[0] is not None and usd[1] is not None:
-        return usd[0], usd[1], "usd"
+    usd = _usd(own, cost_model)
+    baseline_usd = usd if baseline is own or usd is None else _usd(baseline, cost_model)
+    if usd is not None and baseline_usd is not None:
+        return usd, baseline_usd, "usd"
     models = {model for model, _ in (*own, *baseline)}
     if relative and not relative.lacking((*models, unit_model)):
         one = relative.of(unit_model)

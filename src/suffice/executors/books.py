@@ -11,6 +11,7 @@ from suffice.core.completions import (
     SampleRecord,
     Usage,
     count_tokens_only,
+    total_cost,
 )
 from suffice.core.errors import InputError
 from suffice.core.requests import ImagePart, OpaquePart, Request
@@ -126,7 +127,10 @@ class Books:
         """Cost summed over samples."""
         if self.cost_model is count_tokens_only:
             return Cost(tokens=sum(each.usage.total_tokens for each in records))
-        return sum((self.cost_model(each.model, each.usage) for each in records), Cost())
+        # What took nothing costs nothing, whatever is known of its model.
+        return total_cost(
+            self.cost_model(each.model, each.usage) for each in records if each.usage.total_tokens
+        )
 
     def cost_so_far(self, running: Iterable[Running]) -> Cost:
         """Cost of the samples that ended and of what the running ones have drawn."""

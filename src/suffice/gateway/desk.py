@@ -20,7 +20,7 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from suffice.backends.address import Address
-from suffice.core.completions import Budget, Cost, Usage
+from suffice.core.completions import Budget, Cost, Usage, total_cost
 from suffice.executors.live import Event
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
@@ -296,14 +296,14 @@ class Desk(Hook):
     def _cost(self, call: Call, spent: Spent) -> Cost:
         complete = len(spent) == sum(outcome.samples_run for outcome in call.outcomes)
         if call.outcomes and complete:
-            return sum((outcome.cost for outcome in call.outcomes), Cost())
+            return total_cost(outcome.cost for outcome in call.outcomes)
         # A policy whose client left has no upstream on the call; with one there is no choice.
         upstreams = self.config.upstreams
         name = call.upstream or (name_of(upstreams[0]) if len(upstreams) == 1 else "")
         own = self._costs.get(name)
         known = {} if own is None else {model: own for model, _ in spent}
         cost = cost_model(known, self.config.prices)
-        return sum((cost(model, usage) for model, usage in spent), Cost())
+        return total_cost(cost(model, usage) for model, usage in spent if usage.total_tokens)
 
     # --- in the ledger's thread
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from suffice.core.completions import Cost, Outcome, SampleRecord, Usage
+from suffice.core.completions import Outcome, SampleRecord, Usage, total_cost
 from suffice.core.savings import Promise, Saving, together
 
 PREFIX = "x-suffice-"
@@ -32,7 +32,7 @@ def receipt(outcomes: Sequence[Outcome], *, first: int = 0) -> dict[str, Any]:
         ],
         "usage": usage_json(_sum(outcome.usage for outcome in outcomes)),
         "accepted_usage": usage_json(_sum(outcome.accepted_usage for outcome in outcomes)),
-        "cost": asdict(sum((outcome.cost for outcome in outcomes), Cost())),
+        "cost": asdict(total_cost(outcome.cost for outcome in outcomes)),
         "elapsed_ms": round(max(outcome.elapsed_s for outcome in outcomes) * 1e3, 3),
         "overhead_ms": round(sum(outcome.overhead_s for outcome in outcomes) * 1e3, 3),
         "choices": [

@@ -109,3 +109,19 @@ def test_import_is_light() -> None:
     code = f"import sys, suffice; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_verb_has_a_help_page() -> None:
+    """In this process, for speed: square brackets in a help text are markup unless escaped."""
+    from typer.main import get_command
+    from typer.testing import CliRunner
+
+    from suffice.cli.main import app
+
+    def pages(command: object, words: list[str]) -> list[list[str]]:
+        inner = getattr(command, "commands", {})
+        return [words] + [page for name in inner for page in pages(inner[name], [*words, name])]
+
+    for words in pages(get_command(app), []):
+        done = CliRunner().invoke(app, [*words, "--help"])
+        assert done.exit_code == 0, (words, done.exception)

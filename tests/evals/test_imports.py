@@ -19,6 +19,9 @@ import pytest
 
 pa = pytest.importorskip("pyarrow")
 
+from typer.testing import CliRunner  # noqa: E402
+
+from suffice.cli.main import app  # noqa: E402
 from suffice.core.errors import InputError, UnknownName  # noqa: E402
 from suffice.evals.checker_guess import guess_checker  # noqa: E402
 from suffice.evals.imports.columns import guess_columns, parse_columns  # noqa: E402
@@ -266,7 +269,7 @@ def lm_eval_logs(folder):
     found, notes = imported(*sorted(folder.rglob("samples_sums*.jsonl")))
     assert set(found.models) == {"made-up/large", "made-up/small"} and len(found) == 200
     assert found.datasets == ("sums",)
-    for model, share in (("made-up/large", 0.97), ("made-up/small", 0.76)):
+    for model, share in (("made-up/large", 0.97), ("made-up/small", 0.93)):
         rows = found.arm == found.arm_index(model)
         assert found.correct[rows].mean() == pytest.approx(share)
     first = found.trace(found.rows(0, found.arm_index("made-up/large")).start)
@@ -284,7 +287,7 @@ def lm_eval_logs(folder):
 def inspect_logs(folder):
     found, notes = imported(folder)
     assert set(found.models) == {"mockllm/large", "mockllm/small"} and len(found) == 200
-    for model, share in (("mockllm/large", 0.97), ("mockllm/small", 0.76)):
+    for model, share in (("mockllm/large", 0.97), ("mockllm/small", 0.93)):
         rows = found.arm == found.arm_index(model)
         assert found.correct[rows].mean() == pytest.approx(share)
     first = found.trace(found.rows(0, found.arm_index("mockllm/large")).start)
@@ -424,3 +427,57 @@ def test_what_was_imported_is_written_and_read_back(tmp_path):
     out = tmp_path / "t.parquet"
     write_traces(out, found.traces, found.information)
     assert len(read_traces(out)) == len(ROWS)
+
+
+# --- imported, then calibrated ------------------------------------------------------------------
+
+
+def certified(tmp_path, monkeypatch, sources, models, *more):
+    """The commands of docs/import.md: import, then calibrate; the policy file's text."""
+    monkeypatch.chdir(tmp_path)
+    small, large = models
+    runner = CliRunner()
+    done = runner.invoke(app, ["traces", "import", *map(str, sources), "--out", "t.parquet", *more])
+    assert done.exit_code == 0, done.output
+    words = ["--baseline", f"single@{large}", "--price", f"{small}=1/1", "--price", f"{large}=4/4"]
+    words += ["--max-drop", "12%", "--confidence", "0.9", "--out", "policy.json"]
+    done = runner.invoke(app, ["calibrate", "t.parquet", *words])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return json.loads(Path("policy.json").read_text())
+
+
+@pytest.mark.parametrize("tool", ["lm_eval", "inspect", "csv", "matrix"])
+def test_what_was_imported_can_be_calibrated(tmp_path, monkeypatch, tool):
+    more = []
+    if tool == "lm_eval":
+        sources = sorted((LOGS / "lm_eval").rglob("samples_sums*.jsonl"))
+        models = ("made-up/small", "made-up/large")
+    elif tool == "inspect":
+        sources, models = [LOGS / "inspect"], ("mockllm/small", "mockllm/large")
+    elif tool == "csv":
+        models = ("small", "large")
+        rows = [
+            {
+                "question": f"What is {n} + 1?",
+                "model": model,
+                "response": f"It is {n + 1 + (model == 'small' and n % 15 == 0)}.",
+                "target": n + 1,
+                "output_tokens": 5,
+            }
+            for n in range(150)
+            for model in models
+        ]
+        sources = [written(tmp_path / "mine.csv", rows)]
+    else:
+        models = ("mistral-7b", "gpt-4")
+        rows = [
+            {
+                "prompt": f"Question {n}?",
+                "mistral-7b": int(n % 15 > 0),
+                "gpt-4": int(n % 40 > 0),
+            }
+            for n in range(150)
+        ]
+        sources = [written(tmp_path / "matrix.csv", rows)]
+    policy = certified(tmp_path, monkeypatch, sources, models, *more)
+    assert set(models) <= set(json.dumps(policy).replace('"', " ").replace("@", " ").split())

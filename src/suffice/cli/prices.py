@@ -15,7 +15,7 @@ PriceOption = Annotated[
     list[str] | None,
     typer.Option(
         "--price",
-        help="What a model's tokens cost: MODEL=PROMPT/COMPLETION[/CACHED] in USD per million; "
+        help="What a model's tokens cost: MODEL=PROMPT/COMPLETION\\[/CACHED] in USD per million; "
         "ratios do where costs are only compared. May be repeated; * is every other model.",
         show_default=False,
     ),

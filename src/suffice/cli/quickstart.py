@@ -29,7 +29,7 @@ def quickstart(
         list[str] | None,
         typer.Option(
             "--price",
-            help="MODEL=PROMPT/COMPLETION[/CACHED] in USD per million tokens, for every model.",
+            help="MODEL=PROMPT/COMPLETION\\[/CACHED] in USD per million tokens, for every model.",
             show_default=False,
         ),
     ] = None,

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from suffice.core.completions import Outcome
-from suffice.core.coverage import EARLY
 from suffice.core.series import FloatArray
 from suffice.ledger.rows import Told
 from suffice.policies.certified import Certified
@@ -52,7 +51,7 @@ class SharedMonitor:
 
         For one that the baseline did not give: how many of the baseline's were right before it.
         """
-        early = outcome.exit in EARLY
+        early = outcome.exit != "safe"  # the answer is not the baseline's own, as calibrate counts
         self.observe(Answered(early=early, confidence=outcome.confidence if early else None))
         with self._lock:
             if outcome.exit == "safe":

@@ -25,6 +25,7 @@ from suffice.core.prices import Prices
 from suffice.gateway.config import ModelsConfig
 from suffice.gateway.desk import Desk
 from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.traffic import TrafficConfig
 from suffice.ledger.export import records
 from suffice.ledger.store import Store
 from suffice.policies.policy_file import About, ModelTokens, OptionCost
@@ -484,3 +485,51 @@ def test_without_prices_two_models_are_weighed_as_the_policy_file_says(
         pair = f"single:accept=.99@{SMALL} > single@{LARGE}"
         answer = b.ask("suffice/auto", "question 0", suffice=NUMBER | {"policy": pair})
         assert answer.json()["suffice"]["saving"] is None  # nothing says what a token weighs
+
+
+# --- streams that pass through without asking for usage
+
+
+def test_the_gateway_asks_for_the_usage_of_streams_and_keeps_it(tools: Any, tmp_path: Path) -> None:
+    quiet = {"tells_usage": "if_asked"}
+    traffic = TrafficConfig(ask_usage=True)
+    with books(tools, tmp_path, talents=quiet, traffic=traffic) as b:
+        shown = [b.ask(SMALL, f"question {i}", stream=True).text for i in QUESTIONS[:5]]
+        asked = b.ask(SMALL, "question 5", stream=True, stream_options={"include_usage": True})
+        check_rows(b, b.rows(6))
+        assert {row["usage_source"] for row in b.rows(6)} == {"engine"}
+        sent = b.small.seen.bodies
+    assert all(body["stream_options"]["include_usage"] for body in sent)
+    assert not any('"usage": {' in text for text in shown)
+    assert all(text.rstrip().endswith("data: [DONE]") for text in shown)
+    assert '"usage": {' in asked.text  # who asks sees it
+
+
+def test_a_server_that_refuses_to_be_asked_gets_the_clients_own_body(
+    tools: Any, tmp_path: Path
+) -> None:
+    """And is not asked again; what it gave is estimated, and says so."""
+
+    def strict(number: int, body: dict[str, Any]) -> Reply:
+        if "stream_options" in body:
+            return Reply(status=400, error="unknown field stream_options")
+        return Reply(tokens=("it ", "is ", "4"))
+
+    url = str(tmp_path / "ledger.db")
+    talents = Talents(models=(SMALL,), tells_usage="if_asked")
+    with FakeEngine(strict, talents=talents) as engine:
+        config = tools.config_for(
+            engine.url, ledger=LedgerConfig(url=url, flush_s=0.05),
+            traffic=TrafficConfig(ask_usage=True),
+        )  # fmt: skip
+        with tools.serving(config, hooks=(Desk(config),)) as gateway:
+            b = Books(gateway, engine, engine, url)
+            for _ in range(3):
+                assert b.ask(SMALL, "question 1", stream=True).status_code == 200
+            rows = b.rows(3)
+        assert ["stream_options" in body for body in engine.seen.bodies] == [
+            True, False, False, False,
+        ]  # fmt: skip
+    assert [(row["usage_source"], row["completion_tokens"]) for row in rows] == [
+        ("estimated", 3)
+    ] * 3

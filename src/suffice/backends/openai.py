@@ -129,7 +129,7 @@ class OpenAIBackend:
             self._declared = (declared, dialect)
         self._found: dict[str, tuple[Capabilities, Dialect]] = {}
         self._probing: dict[str, asyncio.Lock] = {}
-        self._takes_stream_options: bool | None = None  # None: no stream has shown it yet
+        self.takes_stream_options: bool | None = None  # None: no stream has shown it yet
         self._lacking: dict[str, float] = {}  # paths that it does not have, until when that holds
 
     @property
@@ -267,9 +267,9 @@ class OpenAIBackend:
         Servers that do not know the field refuse it in words of their own. Whether this one does is
         known after the first stream.
         """
-        if self._takes_stream_options is False:
+        if self.takes_stream_options is False:
             body.pop("stream_options", None)
-        unsure = self._takes_stream_options is None and "stream_options" in body
+        unsure = self.takes_stream_options is None and "stream_options" in body
         async with self.open(path, orjson.dumps(body), headers=headers) as response:
             try:
                 await self._check_stream(response)
@@ -279,7 +279,7 @@ class OpenAIBackend:
                 refusal = error
             else:
                 if unsure:
-                    self._takes_stream_options = True
+                    self.takes_stream_options = True
                 yield response
                 return
         del body["stream_options"]
@@ -288,7 +288,7 @@ class OpenAIBackend:
                 await self._check_stream(response)
             except UpstreamRejected:
                 raise refusal from None  # it was something else
-            self._takes_stream_options = False
+            self.takes_stream_options = False
             yield response
 
     @asynccontextmanager
@@ -332,7 +332,7 @@ class OpenAIBackend:
             )  # fmt: skip
         except UpstreamRefused:
             self._found.clear()  # what answers there next may be another engine
-            self._takes_stream_options = None
+            self.takes_stream_options = None
             self._lacking.clear()
             raise
 

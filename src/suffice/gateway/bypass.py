@@ -53,6 +53,7 @@ class Outgoing:
     headers: Mapping[str, str]
     lists: HeaderLists
     most_bytes: int  # of the answer
+    counted: bytes | None = None  # the body that asks for usage too, where the client did not
 
 
 class Verdict(UpstreamRejected):
@@ -131,15 +132,7 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
     call, limits = client.call, backend.timeouts
     call.upstream = backend.name
     until_s = time.monotonic() + limits.answer_s
-    with hearing(call.heard):
-        response = await backend.send(
-            sent.path,
-            sent.body,
-            query=sent.query,
-            first_byte_s=limits.first_byte_s if call.stream else limits.answer_s,
-            headers=sent.headers,
-            content_type=sent.content_type,
-        )
+    response, counted = await _send(client, backend, sent)
     try:
         lease.first_byte()
         headers = sent.lists.client(response.headers, call.request_id)
@@ -151,7 +144,7 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
         headers |= ours(arm="bypass", upstream=header_text(backend.name))
         media = response.content_type.split(";", 1)[0].strip().lower()
         if call.stream or (sent.kind == "other" and media == "text/event-stream"):
-            await _pass_stream(client, backend, response, headers, sent)
+            await _pass_stream(client, backend, response, headers, sent, hide_usage=counted)
         elif sent.kind == "other" and not media.endswith("json"):
             await _pass_bytes(client, backend, response, headers, sent)
         else:
@@ -163,6 +156,35 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
             await client.answer(response.status, data, response.content_type, headers)
     finally:
         response.close()
+
+
+async def _send(
+    client: Client, backend: OpenAIBackend, sent: Outgoing
+) -> tuple[HttpResponse, bool]:
+    """The upstream's answer, unread, and whether it was asked for usage on our behalf.
+
+    A server that may not know how to be asked gets the client's own body if it refuses ours.
+    """
+    call, limits = client.call, backend.timeouts
+    ours_first = sent.counted is not None and backend.takes_stream_options is not False
+    for counted in (True, False) if ours_first else (False,):
+        with hearing(call.heard):
+            response = await backend.send(
+                sent.path,
+                sent.counted or sent.body if counted else sent.body,
+                query=sent.query,
+                first_byte_s=limits.first_byte_s if call.stream else limits.answer_s,
+                headers=sent.headers,
+                content_type=sent.content_type,
+            )
+        well = 200 <= response.status < 300
+        unsure = backend.takes_stream_options is None
+        if ours_first and well and unsure:
+            backend.takes_stream_options = counted
+        if well or not (counted and unsure and response.status in (400, 422)):
+            return response, counted
+        response.close()
+    raise AssertionError("the last body is always answered for")
 
 
 async def _whole(
@@ -238,6 +260,8 @@ async def _pass_stream(
     response: HttpResponse,
     headers: Mapping[str, str],
     sent: Outgoing,
+    *,
+    hide_usage: bool = False,
 ) -> None:
     call, timeouts = client.call, backend.timeouts
     if "event-stream" not in response.content_type.lower():
@@ -247,7 +271,7 @@ async def _pass_stream(
             f"{backend.name} answered with {response.content_type or 'no content type'} where "
             f"server-sent events were asked for: {shown(data)}"
         )
-    events = EventValidator(backend.name, sent.kind)
+    events = EventValidator(backend.name, sent.kind, hide_usage=hide_usage)
     silence_s = timeouts.first_byte_s
     last = b""
     try:

@@ -400,4 +400,17 @@ def _outgoing(service: Service, call: Call, headers: Mapping[str, str]) -> Outgo
         headers=headers,
         lists=service.headers,
         most_bytes=service.config.traffic.max_response_bytes,
+        counted=_counted(call, body) if service.config.traffic.ask_usage else None,
+    )
+
+
+def _counted(call: Call, body: bytes) -> bytes | None:
+    """The body that asks for the stream's usage; None where it is no stream, or asks already."""
+    assert call.endpoint is not None
+    options = call.value.get("stream_options") or {}
+    asks = isinstance(options, dict) and not options.get("include_usage")
+    if not call.stream or call.endpoint.kind not in ("chat", "completion") or not asks:
+        return None
+    return orjson.dumps(
+        {**orjson.loads(body), "stream_options": {**options, "include_usage": True}}
     )

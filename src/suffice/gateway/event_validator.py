@@ -95,9 +95,14 @@ _OF_KIND: dict[Kind, Callable[[], Completeness]] = {
 
 
 class EventValidator:
-    """Looks at what passes; `kind` is that of the endpoint."""
+    """Looks at what passes; `kind` is that of the endpoint.
 
-    def __init__(self, upstream: str, kind: Kind = "chat") -> None:
+    `hide_usage`: we asked for it, not the client, so an event that tells nothing else stays here.
+    """
+
+    def __init__(self, upstream: str, kind: Kind = "chat", *, hide_usage: bool = False) -> None:
+        self._hide_usage = hide_usage
+        self._hidden = False  # whether the event at hand is such a one
         self._upstream = upstream
         self._splitter = EventSplitter()
         self._complete = _OF_KIND[kind]()
@@ -134,18 +139,25 @@ class EventValidator:
 
     def _checked(self, whole: bytes) -> bytes:
         at = 0
+        hidden: list[tuple[int, int]] = []
         try:
             for block, end in blocks(whole):
+                self._hidden = False
                 if block.startswith(b"data: {") and b"\n" not in block and b"\r" not in block:
                     self._look(block[6:])
                 elif block:
                     self._look_closely(block)
+                if self._hidden:
+                    hidden.append((at, end))
                 at = end
                 if self.done:  # nothing after it is of any meaning, but for the rest of its line
-                    return whole[:at] + (b"\n" if whole[:at].endswith(b"\r\n\r") else b"")
+                    whole = whole[:at] + (b"\n" if whole[:at].endswith(b"\r\n\r") else b"")
+                    break
         except MalformedStream as error:
             self.broken = error
-            return whole[:at]  # what came before it is good
+            whole = whole[:at]  # what came before it is good
+        for begin, end in reversed(hidden):
+            whole = whole[:begin] + whole[end:]
         return whole
 
     def _look_closely(self, block: bytes) -> None:
@@ -175,6 +187,7 @@ class EventValidator:
             self._complete.see(event)
             if "usage" in event or "response" in event or "message" in event:
                 usage, refused = told_usage(event)
+                self._hidden = self._hide_usage and event.get("choices") == []
                 self.usage = _later(self.usage, usage)
                 self.usage_refused = self.usage_refused or refused
             if self.usage is None:

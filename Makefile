@@ -9,7 +9,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $
 # The CPU build that the tests run with; it is the same release everywhere.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-torch check lint types imports docs claims bench audit lock drift clean help
+.PHONY: demo test test-torch check lint types imports docs claims bench image audit lock drift clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -58,6 +58,9 @@ claims: $(VENV)/.dev ## hold the figures of README and docs against what their c
 
 bench: $(VENV)/.dev ## measure search, fit and start-up speed
 	$(BIN)/python benchmarks/search_speed.py
+
+image: ## carry out the Dockerfile's steps in an empty folder, and run what they give
+	$(PYTHON) scripts/check_dockerfile.py
 
 audit: $(VENV)/.dev ## check what is installed against known advisories; needs the network
 	$(PYTHON) -m venv $(VENV)-audit

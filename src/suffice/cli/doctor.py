@@ -25,6 +25,9 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
     "guidellm": (("guidellm", "guidellm"),),
     "postgres": (("psycopg", "psycopg"),),
     "otel": (("opentelemetry.sdk", "opentelemetry-sdk"),),
+    "math": (("math_verify", "math-verify"),),
+    "tasks": (("reasoning_gym", "reasoning-gym"), ("zstandard", "zstandard")),
+    "trl": (("trl", "trl"),),
 }
 PURPOSE = {
     "parquet": "runs tables and run stores in Parquet",
@@ -37,6 +40,9 @@ PURPOSE = {
     "guidellm": "measure any OpenAI-compatible endpoint",
     "postgres": "the gateway's ledger in PostgreSQL, for several machines",
     "otel": "the gateway's traces",
+    "math": "compare answers by their mathematical value",
+    "tasks": "record generated tasks, compressed files",
+    "trl": "train when to think with TRL",
 }
 CORE = ("numpy", "scipy", "pydantic", "matplotlib", "typer", "rich")
 
@@ -64,6 +70,7 @@ def _found(module: str) -> bool:
 
 def _facts() -> dict[str, Any]:
     from suffice import __version__
+    from suffice.core.extras import install_command
 
     return {
         "suffice": __version__,
@@ -76,7 +83,7 @@ def _facts() -> dict[str, Any]:
                 "installed": all(_found(module) for module, _ in modules),
                 "packages": {dist: _version(dist) for _, dist in modules},
                 "purpose": PURPOSE[extra],
-                "install": f"pip install 'suffice[{extra}]'",
+                "install": install_command(extra, fallback=" ".join(dist for _, dist in modules)),
             }
             for extra, modules in EXTRAS.items()
         },
@@ -150,7 +157,7 @@ def _print(facts: dict[str, Any]) -> None:
     for name, extra in facts["extras"].items():
         packages = ", ".join(f"{d} {v}" for d, v in extra["packages"].items() if v)
         state = f"[green]installed[/green] ({packages})" if extra["installed"] else "missing"
-        # The bracket of suffice[extra] would be read as markup.
+        # A bracket in a requirement would be read as markup.
         command = "" if extra["installed"] else extra["install"].replace("[", "\\[")
         table.add_row(name, state, extra["purpose"], command)
     console.print(table)

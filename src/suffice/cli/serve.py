@@ -220,12 +220,13 @@ def embedded(tell: Any, which: str | None = None) -> Sequence[Backend]:
 
 def _smollm2(tell: Any) -> Sequence[Backend]:
     from suffice.core.errors import MissingExtra
+    from suffice.core.extras import install_command
 
     try:
         from suffice.backends.embedded import load_embedded
     except MissingExtra:
         raise MissingExtra(
-            "smollm2 runs on torch: pip install 'suffice[embedded]', or leave --embedded out"
+            f"smollm2 runs on torch: {install_command('embedded')}, or leave --embedded out"
         ) from None
     return [load_embedded(tell)]
 

@@ -34,6 +34,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from suffice.core.extras import install_command
+
 
 class SufficeError(Exception):
     """Base of every deliberate error; the command line prints it on one line and exits with 2."""
@@ -156,4 +158,5 @@ class MissingExtra(SufficeError, ImportError):
     @classmethod
     def of(cls, package: str, extra: str, purpose: str) -> MissingExtra:
         """Build the error for a missing `package` that `extra` would install."""
-        return cls(f"{purpose} needs {package}: pip install 'suffice[{extra}]'")
+        how = install_command(extra, fallback=package)
+        return cls(f"{purpose} needs {package}: {how} (the extra {extra})")

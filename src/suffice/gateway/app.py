@@ -89,6 +89,7 @@ def create_app(
             *(Route(path, gateway.completions, methods=["POST"]) for path in SERVED),
             Route("/v1/models", gateway.models, methods=["GET"]),
             Route("/v1/models/{id:path}", gateway.model, methods=["GET"]),
+            Route("/live", gateway.live, methods=["GET"]),
             Route("/health", gateway.health, methods=["GET"]),
             Route("/ready", gateway.ready, methods=["GET"]),
             Route("/openapi.json", gateway.openapi, methods=["GET"]),
@@ -278,6 +279,11 @@ class Gateway:
 
     def _own_card(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "suffice"}
+
+    async def live(self, request: Request) -> Response:
+        """`GET /live`: 200 while this process answers at all; no upstream is asked."""
+        del request
+        return JSONResponse({"live": True})
 
     async def health(self, request: Request) -> Response:
         """`GET /health`: 200 while at least one upstream answers."""

@@ -93,6 +93,7 @@ def description(more: Sequence[Described] = ()) -> dict[str, Any]:
                     {"name": "id", "in": "path", "required": True, "schema": _TEXT},
                 ],
             },
+            "/live": {"get": get(None, "whether the process answers")},
             "/health": {"get": get("Health", "whether upstreams answer", own="503")},
             "/ready": {"get": get("Ready", "whether a call would be taken up", own="503")},
             "/openapi.json": {"get": get(None, "this description")},

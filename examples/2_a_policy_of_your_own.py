@@ -1,4 +1,4 @@
-"""A policy is a pure state machine: evidence in, actions out. This one asks until two answers agree.
+"""A policy is a pure state machine: evidence in, actions out. This one asks until two agree.
 
 It has no clock, no input or output and no randomness, so the same object runs live and in replay.
 """

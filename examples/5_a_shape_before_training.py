@@ -1,4 +1,4 @@
-"""Which shape of a model's size serves fastest at no higher loss? Predictions, before any training."""
+"""Which shape of a model's size serves fastest at no higher loss? Predicted, not trained."""
 
 from suffice import DesignConfig, design
 

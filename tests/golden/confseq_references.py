@@ -17,7 +17,7 @@ import numpy as np
 from confseq.betting import betting_mart
 from confseq.betting_strategies import lambda_predmix_eb
 
-PRIOR_VARIANCE, PRIOR_QUESTIONS, BOLDEST = 0.005, 4, 0.98
+PRIOR_VARIANCE, PRIOR_QUESTIONS, BOLDEST = 0.005, 4, (0.9, 0.999)
 
 
 def samples() -> dict[str, list[float]]:
@@ -34,7 +34,7 @@ def samples() -> dict[str, list[float]]:
     }
 
 
-def wealth(values: list[float], limit: float, alpha: float) -> list[float]:
+def wealth(values: list[float], limit: float, alpha: float, boldest: float) -> list[float]:
     x = (np.array(values) + 1.0) / 2.0
 
     def bets(x: np.ndarray, m: float) -> np.ndarray:
@@ -45,20 +45,23 @@ def wealth(values: list[float], limit: float, alpha: float) -> list[float]:
 
     return betting_mart(
         x, (limit + 1.0) / 2.0, alpha=alpha, lambdas_fn_negative=bets, theta=0,
-        trunc_scale=BOLDEST, m_trunc=True,
+        trunc_scale=boldest, m_trunc=True,
     ).tolist()  # fmt: skip
 
 
 def main() -> None:
     cases = [
-        {"values": values, "limit": limit, "alpha": alpha, "largest": max(run), "last": run[-1]}
-        for values in samples().values()
+        {"values": name, "limit": limit, "alpha": alpha, "boldest": boldest,
+         "largest": max(run), "last": run[-1]}
+        for name, values in samples().items()
         for limit in (0.01, 0.02, 0.05, 0.3)
         for alpha in (0.05, 0.01)
-        for run in [wealth(values, limit, alpha)]
-    ]
+        for boldest in BOLDEST
+        for run in [wealth(values, limit, alpha, boldest)]
+    ]  # fmt: skip
     out = Path(__file__).with_name("confseq_references.json")
-    out.write_text(json.dumps({"confseq": "0.0.11", "cases": cases}, indent=0) + "\n")
+    found = {"confseq": "0.0.11", "samples": samples(), "cases": cases}
+    out.write_text(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from suffice.core.coverage import EARLY
 from suffice.core.errors import InputError, NothingFeasible, UnknownName
@@ -22,6 +23,7 @@ from suffice.policies.policy_file import (
 from suffice.policies.registry import build_policy, parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.file import option_of
+from suffice.recipes.calibrate.fit import DENSE_PENALTY, logistic
 from suffice.recipes.calibrate.fitted import split_questions
 from suffice.recipes.calibrate.ground import Ground
 from suffice.recipes.calibrate.options import Unplayable, played
@@ -425,3 +427,25 @@ def test_exits_of_the_executor_are_those_of_the_arrays(traces):
     ]  # fmt: skip
     assert found[0].exit in {*EARLY, "safe"}
     assert survey(traces, replace(CONFIG, fitted=False)).choice is not None
+
+
+@pytest.mark.parametrize(("rows", "words"), [(60, 200), (60, 8), (250, 30)])
+@pytest.mark.parametrize("penalty", [1e6, 10.0, 3.0])
+def test_the_logistic_heads_are_at_their_minimum(rows, words, penalty):
+    """Newton over rows and over weights both reach what a general minimiser reaches."""
+    generator = np.random.default_rng(rows + words)
+    x, dense = generator.normal(size=(rows, words)) / words**0.5, generator.normal(size=(rows, 5))
+    target = generator.random(rows) < 1 / (1 + np.exp(1.0 - 2.0 * dense[:, 0]))
+    found = logistic(x, dense, target, penalty)
+    whole = np.column_stack((x, dense, np.ones(rows)))
+    costs = np.concatenate((np.full(words, penalty), np.full(5, DENSE_PENALTY), [1e-4]))
+
+    def loss(w):
+        z = whole @ w
+        value = np.logaddexp(0.0, z).sum() - target @ z + 0.5 * costs @ w**2
+        return value, whole.T @ (1 / (1 + np.exp(-z)) - target) + costs * w
+
+    theirs = minimize(loss, np.zeros(words + 6), jac=True, method="L-BFGS-B",
+                      options={"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-9})  # fmt: skip
+    assert loss(found)[0] == pytest.approx(theirs.fun, rel=1e-7)
+    np.testing.assert_allclose(found, theirs.x, atol=2e-4)

@@ -20,8 +20,8 @@ FloatArray = NDArray[np.float64]
 # Bets start from "the two answers hardly differ", which counts as much as four questions.
 PRIOR_VARIANCE = 0.005
 PRIOR_QUESTIONS = 4.0
-# Share of the largest bet that no value can ruin: a single 1 leaves a fiftieth of the wealth.
-BOLDEST = 0.98
+# Share of the largest bet that no value can ruin: a single 1 leaves a tenth of the wealth.
+BOLDEST = 0.9
 
 
 def hoeffding_p_value(mean: float, n: int, limit: float) -> float:
@@ -74,27 +74,31 @@ def betting_p_value(losses: ArrayLike, limit: float, alpha: float = 0.05) -> flo
     return float(min(1.0, 1.0 / wealth.max()))
 
 
-def mean_p_value(values: ArrayLike, limit: float, alpha: float = 0.05) -> float:
+def mean_p_value(
+    values: ArrayLike, limit: float, alpha: float = 0.05, *, boldest: float = BOLDEST
+) -> float:
     """1 / largest wealth of a bettor who bets that the mean of values in [-1, 1] is below `limit`.
 
     Formula: wealth = Π (1 - λ_i (x_i - limit)), λ_i = sqrt(2 ln(1/α) / (n σ²_{i-1})) but at most
-    0.98 / (1 - limit), σ²_{i-1} the variance of the values before i, regularised by a prior. Under
-    the null a non-negative supermartingale from 1, so that p <= α has probability at most α
+    boldest / (1 - limit), σ²_{i-1} the variance of the values before i, regularised by a prior.
+    Under the null a non-negative supermartingale from 1, so that p <= α has probability at most α
     (Ville). Bets are tuned to the number of values, which must be fixed beforehand, as must their
     order. Wealth never falls as `limit` grows (λ depends on it by its cap alone), so what is shown
     at one limit is shown at every larger one.
+    `boldest` near 1 needs the fewest values where all are near 0, and is ruined by a single 1.
     Reference: 2010.09686, equations 15 and 24 with theorem 3; confseq's `betting_mart` with
     `lambda_predmix_eb(fixed_n=n)` on (x + 1) / 2, from which only the prior departs.
     """
-    return math.exp(-float(_log_wealth(_bounded(values), limit, alpha).max(initial=0.0)))
+    wealth = _log_wealth(_bounded(values), limit, alpha, boldest)
+    return math.exp(-float(wealth.max(initial=0.0)))
 
 
-def mean_upper_bound(values: ArrayLike, confidence: float) -> float:
+def mean_upper_bound(values: ArrayLike, confidence: float, *, boldest: float = BOLDEST) -> float:
     """Smallest mean in [-1, 1] that the values exclude at `confidence`, to 1e-6; 1 if none."""
     x, alpha = _bounded(values), 1.0 - check_confidence(confidence)
 
     def shown(limit: float) -> bool:
-        return float(_log_wealth(x, limit, alpha).max()) >= -math.log(alpha)
+        return float(_log_wealth(x, limit, alpha, boldest).max()) >= -math.log(alpha)
 
     low, high = -1.0, 1.0
     if not shown(1.0 - 1e-9):
@@ -105,13 +109,13 @@ def mean_upper_bound(values: ArrayLike, confidence: float) -> float:
     return high
 
 
-def _log_wealth(x: FloatArray, limit: float, alpha: float) -> FloatArray:
+def _log_wealth(x: FloatArray, limit: float, alpha: float, boldest: float) -> FloatArray:
     """Log wealth after every value."""
     n, i = x.size, np.arange(1, x.size + 1)
     means = np.cumsum(x) / (i + PRIOR_QUESTIONS)
     spread = PRIOR_QUESTIONS * PRIOR_VARIANCE + np.cumsum((x - means) ** 2)
     before = np.append(PRIOR_VARIANCE, (spread / (i + PRIOR_QUESTIONS))[:-1])
-    bets = np.minimum(np.sqrt(2.0 * math.log(1.0 / alpha) / (n * before)), BOLDEST / (1.0 - limit))
+    bets = np.minimum(np.sqrt(2.0 * math.log(1.0 / alpha) / (n * before)), boldest / (1.0 - limit))
     found: FloatArray = np.cumsum(np.log1p(-bets * (x - limit)))
     return found
 

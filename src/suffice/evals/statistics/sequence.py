@@ -32,8 +32,10 @@ def fixed_sequence(p_values: Iterable[float], alpha: float) -> int:
 def chains_shown(
     chains: Sequence[Callable[[int], float]], lengths: Sequence[int], shares: Sequence[float],
     alpha: float,
-) -> tuple[int, ...]:  # fmt: skip
-    """How many settings of each of several paths are shown, all together at `alpha`.
+) -> tuple[tuple[int, ...], tuple[float, ...]]:  # fmt: skip
+    """(How many settings of each of several paths are shown, at which level each was tested).
+
+    All of them hold together at `alpha`.
 
     `chains[c](i)` is the p-value of setting i of path c. Every path is a fixed sequence, tested at
     its share of alpha; a path that is shown to its end leaves its level to the others, in
@@ -42,20 +44,21 @@ def chains_shown(
     each setting hands its level to the next and the last to the heads of the other paths.
     """
     shown = [0] * len(chains)
+    levels = [alpha * share / sum(shares) for share in shares]
     open_chains = set(range(len(chains)))
     moved = True
     while moved and open_chains:
         moved = False
         whole = sum(shares[c] for c in open_chains)
         for c in sorted(open_chains):
-            level = alpha * shares[c] / whole
-            while shown[c] < lengths[c] and chains[c](shown[c]) <= level:
+            levels[c] = alpha * shares[c] / whole
+            while shown[c] < lengths[c] and chains[c](shown[c]) <= levels[c]:
                 shown[c] += 1
         ended = {c for c in open_chains if shown[c] == lengths[c]}
         if ended:
             open_chains -= ended
             moved = True
-    return tuple(shown)
+    return tuple(shown), tuple(levels)
 
 
 def bonferroni(p_values: Sequence[float], alpha: float) -> tuple[bool, ...]:

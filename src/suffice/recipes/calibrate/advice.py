@@ -57,7 +57,7 @@ def advice_of(
         return Advice(kind="certified")
     limit, test = ground.config.max_drop, bench.test
     needed = min(
-        (test.flawless(limit, bench.level(c)) for c in range(len(bench.chains))),
+        (bench.test_of(c).flawless(limit, bench.level(c)) for c in range(len(bench.chains))),
         default=test.flawless(limit, ground.config.alpha),
     )
     most = max((len(chain.index) for chain in bench.chains), default=len(ground.questions))
@@ -100,17 +100,19 @@ def _seen(step: Step, test: Test) -> str:
 def _too_few(ground: Ground, bench: Bench, limit: float, most: int) -> Advice:
     """No test was made: to come again with more questions costs nothing."""
     chains = range(len(bench.chains))
-    test = bench.test
+
+    def flawless(chain: int, limit: float) -> int:
+        return bench.test_of(chain).flawless(limit, bench.level(chain))
+
     needed = min(
-        (_in_all(ground, bench, c, test.flawless(limit, bench.level(c))) for c in chains),
-        default=test.flawless(limit, ground.config.alpha),
+        (_in_all(ground, bench, c, flawless(c, limit)) for c in chains),
+        default=bench.test.flawless(limit, ground.config.alpha),
     )
     possible = [
-        each for each in (0.02, 0.05, 0.1, 0.2)
-        if each > limit and any(
-            test.flawless(each, bench.level(c)) <= len(bench.chains[c].index) for c in chains
-        )
-    ]  # fmt: skip
+        each
+        for each in (0.02, 0.05, 0.1, 0.2)
+        if each > limit and any(flawless(c, each) <= len(bench.chains[c].index) for c in chains)
+    ]
     looser = (
         f", or allow {points(possible[0])} (--max-drop {100 * possible[0]:g}%)" if possible else ""
     )
@@ -156,7 +158,7 @@ def _remedies(
     ground: Ground, bench: Bench, chain: int, step: Step, limit: float
 ) -> tuple[Remedy, ...]:
     """More questions, more samples, a looser limit, harm: those that help, the cheapest first."""
-    test, level = bench.test, bench.level(chain)
+    test, level = bench.test_of(chain), bench.level(chain)
     found = []
     if test.kind == "crc":
         return (Remedy(lever="limit", said="Allow a larger loss, or record more questions."),)

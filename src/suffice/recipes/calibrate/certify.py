@@ -16,7 +16,7 @@ from suffice.evals.statistics.binomial import (
     upper_bound,
 )
 from suffice.evals.statistics.bootstrap import ratio_interval
-from suffice.evals.statistics.bounded import mean_p_value, mean_upper_bound
+from suffice.evals.statistics.bounded import BOLDEST, mean_p_value, mean_upper_bound
 from suffice.evals.statistics.paired import Pairs, drop_p_value, drop_upper_bound
 from suffice.evals.statistics.sequence import conformal_risk
 from suffice.policies.policy_file import MonitorTable, Range, Tested
@@ -104,6 +104,7 @@ class Test:
 
     kind: TestKind
     loss: Loss
+    boldest: float = BOLDEST  # of the bets on means
 
     @classmethod
     def of(cls, loss: Loss, *, means: bool, crc: bool = False) -> Test:
@@ -117,7 +118,7 @@ class Test:
     def p_value(self, step: Step, limit: float, alpha: float) -> float:
         """P-value of the null "the loss is `limit` or more"; tuned to be tested at `alpha`."""
         if self.kind == "means":
-            return mean_p_value(step.losses(self.loss), limit, alpha)
+            return mean_p_value(step.losses(self.loss), limit, alpha, boldest=self.boldest)
         pairs = step.pairs
         if self.kind == "binomial":
             return at_most_p_value(pairs.harmed, pairs.n, limit)
@@ -128,7 +129,7 @@ class Test:
         if self.kind == "crc":
             return None
         if self.kind == "means":
-            return mean_upper_bound(step.losses(self.loss), confidence)
+            return mean_upper_bound(step.losses(self.loss), confidence, boldest=self.boldest)
         pairs = step.pairs
         if self.kind == "binomial":
             return upper_bound(pairs.harmed, pairs.n, confidence)
@@ -169,7 +170,7 @@ class Test:
             # Evenly spread over the seen losses, in an order that does not depend on them.
             index = np.floor(np.arange(n) * (len(losses) / n)).astype(np.int64) % len(losses)
             mixed = np.random.default_rng(0).permutation(index)
-            return mean_p_value(losses[mixed], limit, alpha)
+            return mean_p_value(losses[mixed], limit, alpha, boldest=self.boldest)
         harmed = round(pairs.harmed * n / pairs.n)
         if self.kind == "binomial":
             return at_most_p_value(harmed, n, limit)
@@ -187,13 +188,13 @@ class Test:
         if self.kind != "means":
             return rows_needed(limit, 1.0 - alpha)
         n = rows_needed(limit, 1.0 - alpha)
-        while mean_p_value(np.zeros(n), limit, alpha) > alpha:
+        while mean_p_value(np.zeros(n), limit, alpha, boldest=self.boldest) > alpha:
             n += 1
         return n
 
 
-def tested(step: Step, test: Test, confidence: float) -> Tested:
-    """The counts behind a rule, with the bound of its loss.
+def tested(step: Step, test: Test, confidence: float, limit: float = 1.0) -> Tested:
+    """The counts behind a rule, with the bound of its loss: at most the `limit` that was shown.
 
     Counts are of one play of each question; `loss` is the mean over all its plays.
     """
@@ -204,7 +205,7 @@ def tested(step: Step, test: Test, confidence: float) -> Tested:
         harmed=pairs.harmed,
         helped=pairs.helped,
         loss=round(float(step.losses(test.loss).mean()), 6),
-        upper_bound=None if bound is None else round(bound + 5e-7, 6),
+        upper_bound=None if bound is None else min(limit, round(bound + 5e-7, 6)),
     )
 
 

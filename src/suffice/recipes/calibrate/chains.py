@@ -18,7 +18,7 @@ of the error probability of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from suffice.policies.agreement import AdaptiveConsistency, Agreement
 from suffice.policies.cascade import Cascade
 from suffice.policies.fixed import Single
 from suffice.policies.thinking import Rewired
-from suffice.recipes.calibrate.certify import Step
+from suffice.recipes.calibrate.certify import Step, Test
 from suffice.recipes.calibrate.families import THRESHOLDS
 from suffice.recipes.calibrate.ground import Ground
 from suffice.recipes.calibrate.options import Played
@@ -49,6 +49,7 @@ WEIGHTS: dict[Kind, float] = {
 }  # fmt: skip
 # Token confidences from which a single answer stands.
 CONFIDENCES = (*THRESHOLDS, 0.7, 0.6, 0.5)
+BOLDEST_OF_VOTES = 0.999
 MOST_AGREEING = 5  # samples that must all agree, at most
 LARGEST_HAND_ON = 8  # samples of a small model before the baseline is asked
 LARGEST_VOTE = 40
@@ -74,6 +75,13 @@ class Chain:
 
     def __len__(self) -> int:
         return len(self.rules)
+
+    def tested_by(self, test: Test) -> Test:
+        """The test of its rules: of votes over the same samples, with the boldest bets.
+
+        Such rules hardly ever lose all plays of a question, which is what would ruin them.
+        """
+        return replace(test, boldest=BOLDEST_OF_VOTES) if self.kind == "stop" else test
 
     def step(self, number: int) -> Step:
         """What rule `number` does to the certifying questions."""

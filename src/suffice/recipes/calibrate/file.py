@@ -40,13 +40,13 @@ _ACCEPT = re.compile(r"([:,])accept=[^,@]+(,?)")
 
 def file_of(ground: Ground, bench: Bench, choice: Choice, split: Split) -> PolicyFile:
     """The file of a chosen rule."""
-    chain, step = bench.chains[choice.chain], bench.step(choice)
+    chain, step, test = bench.chains[choice.chain], bench.step(choice), bench.test_of(choice.chain)
     rule = chain.rules[choice.rule]
     index = chain.index
     alone = bool(len(index) == len(ground.questions))
     certificate = _certificate(
-        ground, bench.test, step, fit_questions=0 if alone else len(split.fit),
-        confidence=1.0 - bench.level(choice.chain),
+        ground, test, step, fit_questions=0 if alone else len(split.fit),
+        confidence=1.0 - choice.level,
         path={
             "path": chain.name,
             "path_share": round(bench.share(choice.chain), 6),
@@ -59,14 +59,13 @@ def file_of(ground: Ground, bench: Bench, choice: Choice, split: Split) -> Polic
     if chain.fitted is not None:
         candidate, path = chain.fitted
         setting = path[choice.rule]
-        return _fitted_file(ground, bench.test, candidate, setting, step, certificate, spending)
+        return _fitted_file(ground, test, candidate, setting, step, certificate, spending)
     option = option_of(rule)
     models = tuple(dict.fromkeys((*models_of(parse_policy(rule)), *ground.baseline.models)))
-    confidence = 1.0 - bench.level(choice.chain)
     group = Group(
         sampler=rule,
         fit_questions=certificate.data.fit_questions,
-        tested=tested(step, bench.test, confidence),
+        tested=certificate.tested,
     )
     accuracy = float(ground.played(option).correct[index].mean())
     certificate = certificate.model_copy(
@@ -212,7 +211,7 @@ def _certificate(
             test=test.kind,
             scope=config.scope,
         ),
-        tested=tested(step, test, confidence),
+        tested=tested(step, test, confidence, config.max_drop),
         expected=Expected(
             baseline_accuracy=baseline,
             accuracy=baseline - drop,

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def path_figure(found: Calibration) -> Figure:
     """Loss against saving along the path, with the bound that each rule was tested by."""
     survey, target = found.survey, found.file.certificate.target
-    choice, test = survey.choice, survey.bench.test
+    choice = survey.choice
     assert choice is not None
-    confidence = 1.0 - survey.bench.level(choice.chain)
+    test, confidence = survey.bench.test_of(choice.chain), 1.0 - choice.level
     with house_style():
         figure = new_figure(6.4, 4.0)
         panel = figure.add_subplot()

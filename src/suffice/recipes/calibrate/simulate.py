@@ -1,11 +1,14 @@
 """Synthetic tasks with known truth: how often does a method certify what is false?
 
-A task has levels of confidence, from the safest down. A threshold lets the cheap arm answer all
-levels above it; its true loss is a sum over levels, so a false certificate is known as such.
+A task has levels of confidence, from the safest down. A threshold lets the option answer all levels
+above it; its true loss is a sum over levels, so a false certificate is known as such. Questions may
+be recorded several times (`plays`: copies, or further samples), and then differ from each other as
+`concentration` says: at 0 a question is lost always or never, so that its copies tell nothing new.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,12 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.evals.statistics.binomial import at_least_p_value, at_most_p_value
-from suffice.evals.statistics.bounded import betting_p_value, hoeffding_bentkus_p_value
+from suffice.evals.statistics.bounded import (
+    betting_p_value,
+    hoeffding_bentkus_p_value,
+    mean_p_value,
+)
 from suffice.evals.statistics.paired import Pairs, drop_p_value
 from suffice.evals.statistics.sequence import bonferroni, conformal_risk, fixed_sequence
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -29,8 +37,10 @@ class Task:
     share: FloatArray
     harm: FloatArray
     help: FloatArray
-    n: int  # certifying questions
+    n: int  # distinct certifying questions
     limit: float
+    plays: int = 1  # of each question: copies, or samples
+    concentration: float = math.inf  # of the questions' own rates about their level's
 
     @property
     def true_drop(self) -> FloatArray:
@@ -45,59 +55,104 @@ class Task:
     def draw(self, generator: np.random.Generator) -> Drawn:
         """One set of certifying questions."""
         level = generator.choice(len(self.share), size=self.n, p=self.share)
-        u = generator.random(self.n)
-        harmed = u < self.harm[level]
-        helped = ~harmed & (u < self.harm[level] + self.help[level])
+        harm = self._rates(self.harm[level], generator)
+        # What is not lost may be won.
+        helped_of_rest = self.help[level] / np.maximum(1.0 - self.harm[level], 1e-12)
+        rest = self._rates(helped_of_rest, generator)
+        shape = (self.n, self.plays)
+        harmed = generator.random(shape) < harm[:, None]
+        helped = ~harmed & (generator.random(shape) < rest[:, None])
         return Drawn(level=level, harmed=harmed, helped=helped, levels=len(self.share))
+
+    def _rates(self, mean: FloatArray, generator: np.random.Generator) -> FloatArray:
+        """Each question's own rate."""
+        if math.isinf(self.concentration):
+            return mean
+        a, b = mean * self.concentration, (1.0 - mean) * self.concentration
+        inside = (a > 0.0) & (b > 0.0)
+        found = mean.copy()
+        found[inside] = generator.beta(a[inside], b[inside])
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Drawn:
-    """Questions with their level and what the cheap arm would do to them."""
+    """Questions with their level and what the option would do to them, play by play."""
 
     level: IntArray
-    harmed: NDArray[np.bool_]
-    helped: NDArray[np.bool_]
+    harmed: BoolArray  # questions by plays
+    helped: BoolArray
     levels: int
 
-    def counts(self, flags: NDArray[np.bool_]) -> IntArray:
-        """Flags among the questions answered at every threshold."""
-        return np.cumsum(np.bincount(self.level[flags], minlength=self.levels)).astype(np.int64)
+    def counts(self, flags: BoolArray) -> IntArray:
+        """Questions flagged in their first play, among those answered at every threshold."""
+        inside = self.level[flags[:, 0]]
+        return np.cumsum(np.bincount(inside, minlength=self.levels)).astype(np.int64)
 
-    def losses(self) -> FloatArray:
-        """Harm, questions by thresholds."""
+    def as_rows(self) -> Drawn:
+        """Every play a row of its own, as if each were another question."""
+        plays = self.harmed.shape[1]
+        return Drawn(
+            level=np.repeat(self.level, plays),
+            harmed=self.harmed.reshape(-1, 1),
+            helped=self.helped.reshape(-1, 1),
+            levels=self.levels,
+        )
+
+    def losses(self, *, net: bool = False) -> FloatArray:
+        """Each question's mean loss at every threshold: questions by thresholds."""
         answered = self.level[:, None] <= np.arange(self.levels)
-        return (answered & self.harmed[:, None]).astype(np.float64)
+        lost = self.harmed.mean(axis=1)
+        if net:
+            lost = lost - self.helped.mean(axis=1)
+        found: FloatArray = answered * lost[:, None]
+        return found
 
 
 Method = Callable[[Task, Drawn, float], int]  # -> how many thresholds are certified
 
 
 def fst_drop(task: Task, drawn: Drawn, alpha: float) -> int:
-    """Fixed sequence with the exact paired test."""
+    """Fixed sequence with the exact paired test, one play of each question."""
+    n = len(drawn.level)
     pairs = zip(drawn.counts(drawn.harmed), drawn.counts(drawn.helped), strict=True)
     tests = (
-        drop_p_value(Pairs(n=task.n, harmed=int(a), helped=int(b)), task.limit, alpha)
-        for a, b in pairs
+        drop_p_value(Pairs(n=n, harmed=int(a), helped=int(b)), task.limit, alpha) for a, b in pairs
     )
     return fixed_sequence(tests, alpha)
 
 
 def fst_harm(task: Task, drawn: Drawn, alpha: float) -> int:
-    """Fixed sequence with Clopper-Pearson's test."""
+    """Fixed sequence with Clopper-Pearson's test, one play of each question."""
     counts = drawn.counts(drawn.harmed)
-    return fixed_sequence((at_most_p_value(int(c), task.n, task.limit) for c in counts), alpha)
+    n = len(drawn.level)
+    return fixed_sequence((at_most_p_value(int(c), n, task.limit) for c in counts), alpha)
+
+
+def fst_means_drop(task: Task, drawn: Drawn, alpha: float) -> int:
+    """Fixed sequence, betting on each question's mean net loss."""
+    losses = drawn.losses(net=True)
+    tests = (mean_p_value(losses[:, j], task.limit, alpha) for j in range(drawn.levels))
+    return fixed_sequence(tests, alpha)
+
+
+def fst_means_harm(task: Task, drawn: Drawn, alpha: float) -> int:
+    """Fixed sequence, betting on each question's mean harm."""
+    losses = drawn.losses()
+    tests = (mean_p_value(losses[:, j], task.limit, alpha) for j in range(drawn.levels))
+    return fixed_sequence(tests, alpha)
 
 
 def fst_bentkus(task: Task, drawn: Drawn, alpha: float) -> int:
     """Fixed sequence with Hoeffding and Bentkus' bound."""
-    means = drawn.counts(drawn.harmed) / task.n
-    tests = (hoeffding_bentkus_p_value(float(m), task.n, task.limit) for m in means)
+    means = drawn.losses().mean(axis=0)
+    n = len(drawn.level)
+    tests = (hoeffding_bentkus_p_value(float(m), n, task.limit) for m in means)
     return fixed_sequence(tests, alpha)
 
 
 def fst_betting(task: Task, drawn: Drawn, alpha: float) -> int:
-    """Fixed sequence with the betting test."""
+    """Fixed sequence with the betting test of losses in [0, 1]."""
     losses = drawn.losses()
     tests = (betting_p_value(losses[:, j], task.limit, alpha) for j in range(drawn.levels))
     return fixed_sequence(tests, alpha)
@@ -106,20 +161,31 @@ def fst_betting(task: Task, drawn: Drawn, alpha: float) -> int:
 def bonferroni_harm(task: Task, drawn: Drawn, alpha: float) -> int:
     """The riskiest threshold that passes Clopper-Pearson's test at alpha / thresholds."""
     counts = drawn.counts(drawn.harmed).tolist()
-    passed = bonferroni([at_most_p_value(c, task.n, task.limit) for c in counts], alpha)
+    n = len(drawn.level)
+    passed = bonferroni([at_most_p_value(c, n, task.limit) for c in counts], alpha)
     return max((i + 1 for i, ok in enumerate(passed) if ok), default=0)
 
 
 def crc_harm(task: Task, drawn: Drawn, alpha: float) -> int:
-    """Conformal risk control."""
+    """Conformal risk control of each question's mean harm."""
     del alpha
     return conformal_risk(drawn.losses(), task.limit)
+
+
+def rows_drop(task: Task, drawn: Drawn, alpha: float) -> int:
+    """The exact paired test with every copy of a question as a row: not valid."""
+    return fst_drop(task, drawn.as_rows(), alpha)
+
+
+def rows_harm(task: Task, drawn: Drawn, alpha: float) -> int:
+    """Clopper-Pearson's test with every copy of a question as a row: not valid."""
+    return fst_harm(task, drawn.as_rows(), alpha)
 
 
 def naive_drop(task: Task, drawn: Drawn, alpha: float) -> int:
     """The riskiest threshold whose observed drop is within the limit: no bound at all."""
     del alpha
-    observed = (drawn.counts(drawn.harmed) - drawn.counts(drawn.helped)) / task.n
+    observed = (drawn.counts(drawn.harmed) - drawn.counts(drawn.helped)) / len(drawn.level)
     passed = np.nonzero(observed <= task.limit)[0]
     return int(passed[-1]) + 1 if passed.size else 0
 
@@ -127,19 +193,23 @@ def naive_drop(task: Task, drawn: Drawn, alpha: float) -> int:
 def naive_harm(task: Task, drawn: Drawn, alpha: float) -> int:
     """The riskiest threshold whose observed harm is within the limit: no bound at all."""
     del alpha
-    passed = np.nonzero(drawn.counts(drawn.harmed) / task.n <= task.limit)[0]
+    passed = np.nonzero(drawn.counts(drawn.harmed) / len(drawn.level) <= task.limit)[0]
     return int(passed[-1]) + 1 if passed.size else 0
 
 
 METHODS: Mapping[str, tuple[Method, str]] = {
     "fst drop, exact paired": (fst_drop, "drop"),
+    "fst drop, betting on means": (fst_means_drop, "drop"),
     "fst harm, Clopper-Pearson": (fst_harm, "harm"),
+    "fst harm, betting on means": (fst_means_harm, "harm"),
     "fst harm, Hoeffding-Bentkus": (fst_bentkus, "harm"),
     "fst harm, betting": (fst_betting, "harm"),
     "Bonferroni harm": (bonferroni_harm, "harm"),
     "conformal risk control": (crc_harm, "mean harm"),
     "naive plug-in, drop": (naive_drop, "drop"),
     "naive plug-in, harm": (naive_harm, "harm"),
+    "every copy a row, drop": (rows_drop, "drop"),
+    "every copy a row, harm": (rows_harm, "harm"),
 }
 
 
@@ -215,4 +285,25 @@ def tasks() -> tuple[Task, ...]:
         Task(name="heavy ties, 4 levels", share=np.array([0.6, 0.2, 0.15, 0.05]),
              harm=np.array([0.01, 0.0701, 0.3, 0.5]), help=np.array([0.0, 0.0, 0.1, 0.1]), n=300,
              limit=0.02),
+        *copied_tasks(),
+    )  # fmt: skip
+
+
+def copied_tasks() -> tuple[Task, ...]:
+    """Questions recorded several times: copies that say the same, and samples that differ."""
+    first = np.array([0.5, 0.3, 0.2])
+    return (
+        # A few questions are lost, each in all its copies: 40 questions, whatever the rows say.
+        Task(name="40 prompts x 12 copies", share=first, harm=np.array([0.06, 0.2401, 0.4]),
+             help=np.zeros(3), n=40, limit=0.1, plays=12, concentration=0.2),
+        Task(name="40 prompts x 12 copies, some won", share=first,
+             harm=np.array([0.1, 0.31, 0.5]), help=np.array([0.04, 0.07, 0.1]), n=40, limit=0.1,
+             plays=12, concentration=0.2),
+        # Samples averaged: every question has rates of its own, sixteen plays each.
+        Task(name="300 questions x 16 samples", share=first, harm=np.array([0.03, 0.0505, 0.3]),
+             help=np.array([0.01, 0.017, 0.05]), n=300, limit=0.02, plays=16, concentration=2.0),
+        Task(name="100 questions x 16 samples", share=first, harm=np.array([0.08, 0.12, 0.4]),
+             help=np.array([0.01, 0.0332, 0.1]), n=100, limit=0.06, plays=16, concentration=0.5),
+        Task(name="mostly single, some copied", share=np.array([1.0]), harm=np.array([0.0501]),
+             help=np.array([0.0]), n=150, limit=0.05, plays=3, concentration=0.1),
     )  # fmt: skip

@@ -21,6 +21,7 @@ class Choice:
     chain: int
     rule: int
     shown: tuple[int, ...]  # by chain
+    level: float  # at which its chain was tested
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +41,17 @@ class Bench:
         """The level at which its first rule is tested."""
         return self.config.alpha * self.share(chain)
 
+    def test_of(self, chain: int) -> Test:
+        """The test of a chain's rules."""
+        return self.chains[chain].tested_by(self.test)
+
     def p_value(self, chain: int, rule: int, limit: float) -> float:
         """P-value of "the loss of this rule is `limit` or more"."""
         key = chain, rule, limit
         found = self._known.get(key)
         if found is None:
             step = self.chains[chain].step(rule)
-            found = self._known[key] = self.test.p_value(step, limit, self.level(chain))
+            found = self._known[key] = self.test_of(chain).p_value(step, limit, self.level(chain))
         return found
 
     def _at(self, limit: float, chain: int, rule: int) -> float:
@@ -54,9 +59,12 @@ class Bench:
 
     def shown(self, limit: float) -> tuple[int, ...]:
         """How many rules of each chain are shown at a limit."""
+        return self._walked(limit)[0]
+
+    def _walked(self, limit: float) -> tuple[tuple[int, ...], tuple[float, ...]]:
         if self.test.kind == "crc":
             steps = [self.chains[0].step(rule) for rule in range(len(self.chains[0]))]
-            return (self.test.shown_by_crc(steps, limit),)
+            return (self.test.shown_by_crc(steps, limit),), (self.config.alpha,)
         return chains_shown(
             [partial(self._at, limit, chain) for chain in range(len(self.chains))],
             [len(chain) for chain in self.chains],
@@ -66,7 +74,7 @@ class Bench:
 
     def best(self, limit: float) -> Choice | None:
         """The shown rule that saves most; None where none is shown, or none saves anything."""
-        shown = self.shown(limit)
+        shown, levels = self._walked(limit)
         saved = [
             (chain.step(rule).saving, number, rule)
             for number, chain in enumerate(self.chains)
@@ -75,7 +83,7 @@ class Bench:
         most = max(saved, key=lambda each: each[0], default=None)
         if most is None or not most[0] > 0.0:
             return None
-        return Choice(chain=most[1], rule=most[2], shown=shown)
+        return Choice(chain=most[1], rule=most[2], shown=shown, level=levels[most[1]])
 
     def step(self, choice: Choice) -> Step:
         """What the chosen rule does."""

@@ -12,7 +12,7 @@ from suffice.core.errors import InputError
 from suffice.core.prices import Prices
 from suffice.evals.statistics.paired import Pairs, drop_p_value
 from suffice.evals.trace_files import trace_set
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces import Question, messages_json
 from suffice.recipes.calibrate import fit, fitted
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.families import THRESHOLDS
@@ -208,15 +208,3 @@ def test_copies_take_turns_over_plays() -> None:
     assert len(asked_in_all) == 120
     questions = Questions.of(traces, range(120))
     assert (len(questions), questions.rows, questions.most_copies) == (30, 120, 4)
-
-
-def unanswered(trace: Trace) -> Trace:
-    return replace(trace, answer=None)
-
-
-def test_a_model_that_never_answers_is_nothing_to_vote_on() -> None:
-    silent = trace_set(unanswered(t) for t in make(150, samples=5) if t.model == "small")
-    found = survey(silent, CalibrateConfig(max_drop=0.05))
-    # Without answers nothing ever agrees: every vote runs to its cap.
-    assert found.file is None
-    assert found.advice.kind == "saves none"

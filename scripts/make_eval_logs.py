@@ -1,14 +1,15 @@
-"""Write small logs of lm-evaluation-harness and inspect_ai, by those tools themselves.
+"""Write small sample sets: a table, verdicts, and logs by lm-evaluation-harness and inspect_ai.
 
     python scripts/make_eval_logs.py OUT      (needs lm_eval and inspect_ai; nothing is downloaded)
 
 Two scripted models answer made-up sums: `small` knows nine of ten, `large` all but a few. Where a
-tool is not installed its logs are left out. `tests/evals/logs` was written by this script.
+tool is not installed its logs are left out. `examples/own_samples` was written by this script.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import sys
@@ -166,6 +167,27 @@ def inspect_logs(out: Path) -> None:
         )
 
 
+def tables(out: Path) -> None:
+    """A table of samples, one row each, and a matrix of verdicts, one row a question."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "answers.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(
+            ["question", "model", "response", "target", "input_tokens", "output_tokens"]
+        )
+        for number in range(QUESTIONS):
+            asked, value = question(number)
+            for model in KNOWN:
+                said = reply(model, asked)
+                writer.writerow([asked, model, said, value, 7, len(said.split())])
+    with (out / "verdicts.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["prompt", *KNOWN])
+        for number in range(QUESTIONS):
+            asked = question(number)[0]
+            writer.writerow([asked, *(int(is_known(model, asked)) for model in KNOWN)])
+
+
 MAKERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "lm_eval": ("lm_eval", lm_eval_logs),
     "inspect": ("inspect_ai", inspect_logs),
@@ -179,6 +201,8 @@ def main() -> int:
     parser.add_argument("--only", choices=[*MAKERS])
     told = parser.parse_args()
     made = 0
+    if told.only is None:
+        tables(told.out)
     for name, (package, make) in MAKERS.items():
         if told.only in (None, name) and find_spec(package) is not None:
             make(told.out / name)

@@ -1,7 +1,7 @@
 """Anyone's samples become traces: what each kind of file says is kept, and nothing is made up.
 
-`logs` were written by lm_eval and inspect_ai themselves (scripts/make_eval_logs.py); where a tool
-is installed, a fresh log of its own is read too.
+`examples/own_samples` was written by lm_eval and inspect_ai themselves (scripts/make_eval_logs.py);
+where a tool is installed, a fresh log of its own is read too.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from suffice.evals.imports.detect import import_files  # noqa: E402
 from suffice.evals.imports.found import ImportOptions  # noqa: E402
 from suffice.evals.trace_files import read_traces, trace_set, write_traces  # noqa: E402
 
-LOGS = Path(__file__).parent / "logs"
 ROOT = Path(__file__).resolve().parents[2]
+LOGS = ROOT / "examples" / "own_samples"
 
 
 def imported(*paths, kind=None, **options):
@@ -455,29 +455,8 @@ def test_what_was_imported_can_be_calibrated(tmp_path, monkeypatch, tool):
     elif tool == "inspect":
         sources, models = [LOGS / "inspect"], ("mockllm/small", "mockllm/large")
     elif tool == "csv":
-        models = ("small", "large")
-        rows = [
-            {
-                "question": f"What is {n} + 1?",
-                "model": model,
-                "response": f"It is {n + 1 + (model == 'small' and n % 15 == 0)}.",
-                "target": n + 1,
-                "output_tokens": 5,
-            }
-            for n in range(150)
-            for model in models
-        ]
-        sources = [written(tmp_path / "mine.csv", rows)]
+        sources, models = [LOGS / "answers.csv"], ("small", "large")
     else:
-        models = ("mistral-7b", "gpt-4")
-        rows = [
-            {
-                "prompt": f"Question {n}?",
-                "mistral-7b": int(n % 15 > 0),
-                "gpt-4": int(n % 40 > 0),
-            }
-            for n in range(150)
-        ]
-        sources = [written(tmp_path / "matrix.csv", rows)]
+        sources, models = [LOGS / "verdicts.csv"], ("small", "large")
     policy = certified(tmp_path, monkeypatch, sources, models, *more)
     assert set(models) <= set(json.dumps(policy).replace('"', " ").replace("@", " ").split())

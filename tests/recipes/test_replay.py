@@ -363,3 +363,11 @@ def test_without_token_counts_nothing_is_said_to_be_saved(tmp_path):
     refused = CliRunner().invoke(app, ["replay", str(path), "--policy", "single@small", *timed])
     assert isinstance(refused.exception, InputError)
     assert "needs token counts" in str(refused.exception)
+
+
+def test_votes_are_refused_on_verdicts_alone():
+    verdicts = trace_set(replace(trace, answer=None, text="") for trace in of_models())
+    config = ReplayConfig(draws=1)
+    assert replay_traces(verdicts, parse_policy("single@large"), config).mean("correct")
+    with pytest.raises(LacksCapability, match="compares answers, and this recording has none"):
+        replay_traces(verdicts, parse_policy("adaptive_consistency:max_samples=3@small"), config)

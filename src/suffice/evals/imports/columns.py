@@ -24,7 +24,6 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "category": ("category", "subject", "level", "topic", "domain", "difficulty"),
     "model": ("model", "model_name", "model_id", "llm", "engine"),
     "mode": ("mode", "effort", "thinking", "reasoning_effort"),
-    "sample": ("sample", "sample_index", "epoch", "attempt", "run", "repeat", "trial"),
     "text": (
         "text", "response", "output", "completion", "generation", "model_response",
         "model_output", "generated_text", "raw_output",

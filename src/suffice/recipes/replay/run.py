@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from suffice.core.completions import Budget, CostModel, count_tokens_only
+from suffice.core.coverage import Note
 from suffice.core.decisions import AnyPolicy
-from suffice.core.errors import InputError, NoAnswer
+from suffice.core.errors import InputError, LacksCapability, NoAnswer
 from suffice.core.prices import Prices
 from suffice.core.savings import Saving
 from suffice.evals.statistics.binomial import Interval
@@ -55,6 +56,7 @@ class Answered(NamedTuple):
     ticks: int
     spans: tuple[Span, ...]  # by sample: when it ran, in ticks
     spent: Spent | None = ()  # by sample: model and usage; None: tokens are not known
+    note: Note | None = None  # why nothing, or no more, was compared
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -118,6 +120,12 @@ def replay_traces(
             if len(found) % 200 == 0:
                 tell(len(found), total)
     tell(total, total)
+    if found and all(each.note == "free_form" for each in found):
+        raise LacksCapability(
+            f"policy {policy.name} compares answers, and this recording has none: it would be one "
+            "sample everywhere. Verdicts alone do for policies that choose a model; where there "
+            "are texts, suffice traces rejudge FILE --checker number finds answers in them"
+        )
     return Replayed(policy=policy.name, requests=tuple(found))
 
 
@@ -170,6 +178,7 @@ def answer(
         ticks=ticks,
         spans=spans,
         spent=spent_of(outcome.records) if counted else None,
+        note=outcome.note,
     )
 
 

@@ -222,6 +222,15 @@ FAULTS = [
         policy_stream="502 upstream_malformed",
         policy_whole="502 upstream_malformed",
     ),
+    Fault(
+        what="sends a comment now and then, and no event",
+        stream=[HEAD, *[framed(b": ping\n\n"), 0.1] * 100],
+        whole=[HEAD, *[framed(b" "), 0.1] * 100],
+        seen_stream="“”, then upstream_timeout",
+        seen_whole="504 upstream_timeout",
+        policy_stream="504 upstream_timeout",
+        policy_whole="504 upstream_timeout",
+    ),
     both(
         "sends trailers, or a chunk's extension, without end",
         [HEAD, b"1;x=", *[b"y" * 2**16] * 10_000],

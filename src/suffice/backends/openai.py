@@ -26,7 +26,7 @@ from suffice.backends.http_connection import MOST_BYTES, HttpResponse
 from suffice.backends.probe import listed_models, probe
 from suffice.backends.protocol import Capabilities, Chunk, ModelCard
 from suffice.backends.reached import hearing
-from suffice.backends.sse import SseOverflow, SseParser
+from suffice.backends.sse import EventClock, SseOverflow, SseParser
 from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import (
     Dialect,
@@ -171,12 +171,14 @@ class OpenAIBackend:
             request, sampling, model=model, thinking=thinking, prefill=prefill, stream=True
         )
         reader, parser = ChunkReader(self._name, mode_bias_nats=nats), SseParser()
+        clock = EventClock(self._name, self.timeouts.answer_s)
         async with self._opened_stream(path, body, headers) as response:
             async for piece in response.body:
                 try:
                     events = parser.feed(piece)
                 except SseOverflow as error:
                     raise MalformedStream(f"{self._name}: {error}") from None
+                clock.saw(len(events))
                 for chunk in reader.read_all(event.data for event in events):
                     yield chunk
                 if reader.done:
@@ -201,12 +203,13 @@ class OpenAIBackend:
             request, sampling, model=model, thinking=thinking, prefill=prefill, stream=False
         )
         limit_s = self.timeouts.answer_s
+        until_s = time.monotonic() + limit_s
         response = await self.send(path, orjson.dumps(body), first_byte_s=limit_s, headers=headers)
         try:
             data = await response.read(limit_s)
             if len(data) != response.length:  # as good as never: it came in several pieces
                 pieces = [data]
-                while piece := await response.read(limit_s):
+                while piece := await response.read(max(0.001, until_s - time.monotonic())):
                     pieces.append(piece)
                 data = b"".join(pieces)
         finally:

@@ -9,10 +9,11 @@ The format is the WHATWG HTML standard, section 9.2 (event stream interpretation
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from suffice.core.errors import SufficeError
+from suffice.core.errors import SufficeError, UpstreamTimeout
 
 # A chunk of a chat completion is a few kB; with 20 top log-probabilities for a few tokens, tens.
 LARGEST_EVENT_BYTES = 8 * 2**20
@@ -166,3 +167,28 @@ def encode_event(data: str) -> bytes:
 # A comment line: keeps proxies and clients from timing out and is invisible to every parser.
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = encode_event("[DONE]")
+
+
+class EventClock:
+    """How long a stream may go on without an event.
+
+    Comments are signs of life (a gateway that votes sends them until it can answer), but not for
+    longer than a whole answer may take.
+    """
+
+    __slots__ = ("_last_s", "_limit_s", "_upstream")
+
+    def __init__(self, upstream: str, limit_s: float) -> None:
+        self._upstream = upstream
+        self._limit_s = limit_s
+        self._last_s = time.monotonic()
+
+    def saw(self, events: int) -> None:
+        """Bytes came, and so many events with them. Raises UpstreamTimeout."""
+        now_s = time.monotonic()
+        if events:
+            self._last_s = now_s
+        elif now_s - self._last_s > self._limit_s:
+            raise UpstreamTimeout(
+                f"{self._upstream} sent comments for {self._limit_s:g} s (answer_s), and no event"
+            )

@@ -24,6 +24,7 @@ from suffice.backends.protocol import Backend
 from suffice.backends.reached import hearing
 from suffice.backends.retry import Attempts
 from suffice.backends.router import Lease
+from suffice.backends.sse import EventClock
 from suffice.core.errors import (
     BackendError,
     MalformedStream,
@@ -272,11 +273,14 @@ async def _pass_stream(
             f"server-sent events were asked for: {shown(data)}"
         )
     events = EventValidator(backend.name, sent.kind, hide_usage=hide_usage)
-    silence_s = timeouts.first_byte_s
+    clock = EventClock(backend.name, timeouts.answer_s)
+    silence_s, before = timeouts.first_byte_s, 0
     last = b""
     try:
         while piece := await response.read(silence_s):
             whole = events.feed(piece)
+            clock.saw(events.count - before)
+            before = events.count
             if events.done and events.broken is None:
                 last = whole  # it leaves together with the end of the answer
                 break

@@ -13,9 +13,16 @@ import pytest
 import uvloop
 
 from suffice.backends import http_client
+from suffice.backends.held_bytes import HeldBytes
 from suffice.backends.http_client import HttpClient
 from suffice.backends.http_connection import LARGEST_HEAD_BYTES, MOST_ERROR_BYTES
+from suffice.backends.openai import OpenAIBackend
+from suffice.backends.pool import BackendPool, Placement
+from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.router import Affinity
+from suffice.core.completions import TokenLogprob
 from suffice.core.errors import MalformedStream, UpstreamRefused, UpstreamTimeout
+from suffice.core.requests import Message, Request, Sampling
 from suffice.testing.scripted_server import ScriptedServer, Step, framed, plain
 
 Work = Coroutine[Any, Any, Any]
@@ -257,3 +264,47 @@ def test_a_second_answer_belongs_to_nobody(*, later: bool) -> None:
 
     with ScriptedServer(lambda body: steps) as server:
         assert asyncio.run(main(server.url)) == [b"{}"] * 3
+
+
+def test_the_samples_of_one_call_hold_so_much_together() -> None:
+    """Streams and whole answers of a hostile engine end, whatever else is still on its way."""
+    chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "%s"}}]}\n\n' % (b"a" * 60_000)
+    stream = [HEAD.replace(b"\r\n\r\n", b"\r\ncontent-type: text/event-stream\r\n\r\n")]
+    stream += [framed(chunk)] * 1000
+    whole = [plain(b"[" + b" " * 900_000 + b"]")]
+
+    async def main(url: str) -> list[str]:
+        backend = OpenAIBackend(url, declared=Capabilities(models=("fake",)))
+        pool = BackendPool([backend])
+        question = Request(messages=(Message(role="user", content="x"),), model="fake")
+        errors = []
+        for way in ("stream", "draw"):
+            placed = pool.placed(Affinity(), most_bytes=2 * 10**6)
+
+            async def one(way: str = way, placed: Placement = placed) -> None:
+                if way == "draw":
+                    await placed.draw(question, Sampling(), model="fake")
+                    return
+                async for _ in placed.stream(question, Sampling(), model="fake"):
+                    pass
+
+            found = await asyncio.gather(*(one() for _ in range(8)), return_exceptions=True)
+            errors.append(str(next(each for each in found if "together" in str(each))))
+        await pool.aclose()
+        return errors
+
+    with ScriptedServer(lambda body: stream if body.get("stream") else whole) as server:
+        for error in asyncio.run(main(server.url)):
+            assert "may hold 2000000 bytes together" in error
+
+
+def test_honest_streams_hold_little() -> None:
+    """16 samples of 32,000 tokens, with the best 20 of each, fit into the default."""
+    held = HeldBytes(256 * 2**20)
+    top = tuple((f" word{n}", -float(n)) for n in range(20))
+    chunk = Chunk(text=" word", logprobs=(TokenLogprob(token=" word", logprob=-0.1, top=top),))
+    for _ in range(16 * 32_000 // 100):
+        held.take_chunks([chunk] * 100, 100 * 2500, "u")
+    with pytest.raises(MalformedStream):
+        for _ in range(100):
+            held.take_chunks([chunk], 8 * 2**20, "u")  # an event of eight megabytes is not honest

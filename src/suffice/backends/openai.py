@@ -21,6 +21,7 @@ import orjson
 
 from suffice.backends.address import Address
 from suffice.backends.chunk_reader import ChunkReader
+from suffice.backends.held_bytes import HeldBytes
 from suffice.backends.http_client import MOST_OPEN, HttpClient
 from suffice.backends.http_connection import MOST_BYTES, HttpResponse
 from suffice.backends.probe import listed_models, probe
@@ -165,8 +166,9 @@ class OpenAIBackend:
         thinking: Thinking | None = None,
         prefill: str = "",
         headers: Mapping[str, str] | None = None,
+        held: HeldBytes | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Chunks of one sample; closing the generator closes the socket."""
+        """Chunks of one sample; closing the generator closes the socket. They count for `held`."""
         path, body, nats = await self._asked(
             request, sampling, model=model, thinking=thinking, prefill=prefill, stream=True
         )
@@ -179,8 +181,12 @@ class OpenAIBackend:
                 except SseOverflow as error:
                     raise MalformedStream(f"{self._name}: {error}") from None
                 clock.saw(len(events))
+                came: list[Chunk] = []
                 for chunk in reader.read_all(event.data for event in events):
+                    came.append(chunk)
                     yield chunk
+                if held is not None:
+                    held.take_chunks(came, len(piece), self._name)
                 if reader.done:
                     break
             for chunk in reader.read_all(event.data for event in parser.flush()):
@@ -197,6 +203,7 @@ class OpenAIBackend:
         thinking: Thinking | None = None,
         prefill: str = "",
         headers: Mapping[str, str] | None = None,
+        held: HeldBytes | None = None,
     ) -> Chunk:
         """One sample, asked for without a stream; cancelling closes the socket."""
         path, body, nats = await self._asked(
@@ -207,9 +214,13 @@ class OpenAIBackend:
         response = await self.send(path, orjson.dumps(body), first_byte_s=limit_s, headers=headers)
         try:
             data = await response.read(limit_s)
+            if held is not None:
+                held.take(len(data), self._name)
             if len(data) != response.length:  # as good as never: it came in several pieces
                 pieces = [data]
                 while piece := await response.read(max(0.001, until_s - time.monotonic())):
+                    if held is not None:
+                        held.take(len(piece), self._name)
                     pieces.append(piece)
                 data = b"".join(pieces)
         finally:

@@ -12,9 +12,11 @@ import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from suffice.backends.discovery import Listing
 from suffice.backends.engine_metrics import EngineMetrics
+from suffice.backends.held_bytes import HeldBytes
 from suffice.backends.openai import OpenAIBackend
 from suffice.backends.protocol import Backend, Capabilities, Chunk, ModelCard
 from suffice.backends.retry import Attempts, RetryConfig
@@ -184,9 +186,19 @@ class BackendPool:
 
     # --- asking
 
-    def placed(self, affinity: Affinity, *, headers: Mapping[str, str] | None = None) -> Placement:
-        """The pool as one call sees it: all its samples go where its conversation is."""
-        return Placement(self, affinity, headers or {})
+    def placed(
+        self,
+        affinity: Affinity,
+        *,
+        headers: Mapping[str, str] | None = None,
+        most_bytes: int | None = None,
+    ) -> Placement:
+        """The pool as one call sees it: all its samples go where its conversation is.
+
+        They hold `most_bytes` together.
+        """
+        held = None if most_bytes is None else HeldBytes(most_bytes)
+        return Placement(self, affinity, headers or {}, held)
 
     async def stream(
         self,
@@ -224,11 +236,18 @@ class BackendPool:
 class Placement:
     """One call's view of a pool: a backend whose samples stay together."""
 
-    def __init__(self, pool: BackendPool, affinity: Affinity, headers: Mapping[str, str]) -> None:
-        """`headers` go with every request to an upstream."""
+    def __init__(
+        self,
+        pool: BackendPool,
+        affinity: Affinity,
+        headers: Mapping[str, str],
+        held: HeldBytes | None = None,
+    ) -> None:
+        """`headers` go with every request to an upstream; what comes back counts for `held`."""
         self.pool = pool
         self.affinity = affinity
         self._headers = headers
+        self._held = held
         self._samples = 0
         self._chosen: dict[str, str] = {}  # by model
 
@@ -290,7 +309,9 @@ class Placement:
         while True:
             backend = attempts.upstream
             began = False
-            more = {"headers": headers} if headers and isinstance(backend, OpenAIBackend) else {}
+            more: dict[str, Any] = {}
+            if isinstance(backend, OpenAIBackend):
+                more = {"headers": headers, "held": self._held}
             lease = self.begin(backend, backends)
             try:
                 chunks = backend.stream(
@@ -334,6 +355,7 @@ class Placement:
                     return await backend.draw(
                         request, sampling,
                         model=model, thinking=thinking, prefill=prefill, headers=headers,
+                        held=self._held,
                     )  # fmt: skip
                 chunks = backend.stream(
                     request, sampling, model=model, thinking=thinking, prefill=prefill

@@ -276,7 +276,11 @@ class Completions:
         able = await pool.serving(call.target) if call.target else pool.backends
         alone = len(pool.backends) == 1
         headers = service.headers.upstream(call.headers, call.request_id)
-        placed = pool.placed(Affinity() if alone else affinity_of(call), headers=headers)
+        placed = pool.placed(
+            Affinity() if alone else affinity_of(call),
+            headers=headers,
+            most_bytes=service.config.traffic.max_response_bytes,
+        )
         if arm.policy is None:
             http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
             if http:

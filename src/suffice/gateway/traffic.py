@@ -56,7 +56,9 @@ class TrafficConfig:
     total_s: Annotated[float | None, Gt(0), About("the whole call", example=3600)] = 3600.0
     drain_s: Annotated[float, Ge(0), About("after SIGTERM, for calls in flight")] = 30.0
     max_header_bytes: Annotated[int, Ge(1024), About("of a request's headers")] = 64 * 2**10
-    max_response_bytes: Annotated[int, Gt(0), About("of one answer of an upstream")] = 256 * 2**20
+    max_response_bytes: Annotated[
+        int, Gt(0), About("of an upstream's answer; a policy's samples hold as much together")
+    ] = 256 * 2**20
     ask_usage: Annotated[
         bool,
         About("ask engines for the usage of streams that pass through; the client does not see it"),

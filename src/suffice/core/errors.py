@@ -53,6 +53,10 @@ class UnsupportedModel(InputError):
     """A model family that is recognised but not modelled."""
 
 
+# A longer name than this is no misspelt one.
+LONGEST_NAME = 200
+
+
 class UnknownName(InputError, LookupError):
     """A name that is in no catalogue; the message offers the nearest ones."""
 
@@ -61,7 +65,10 @@ class UnknownName(InputError, LookupError):
         """Build the error for `name`, with the closest of `known` and what to do instead."""
         known = sorted(known)
         by_folded = {candidate.lower(): candidate for candidate in known}
-        close = get_close_matches(name.lower(), by_folded, n=3, cutoff=0.5)
+        close: list[str] = []
+        if len(name) <= LONGEST_NAME:  # comparing takes the product of both lengths
+            close = get_close_matches(name.lower(), by_folded, n=3, cutoff=0.5)
+        name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
         meant = f"; did you mean {', '.join(by_folded[match] for match in close)}?" if close else ""
         return cls(f"unknown {kind} {name!r}{meant} {hint}".replace("  ", " "))
 

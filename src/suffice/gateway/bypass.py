@@ -36,6 +36,7 @@ from suffice.gateway.endpoints import Kind
 from suffice.gateway.errors import retry_after
 from suffice.gateway.event_validator import EventValidator, shown
 from suffice.gateway.headers import HeaderLists
+from suffice.gateway.json_body import unambiguous
 from suffice.gateway.receipt import header_text
 from suffice.gateway.stream import Client, ours
 
@@ -84,9 +85,12 @@ class Verdict(UpstreamRejected):
 
 
 def outgoing(body: bytes, value: dict[str, Any]) -> bytes:
-    """The body to send on: the very bytes, unless our own field has to be taken out."""
+    """The body to send on: the very bytes, unless our own field has to be taken out.
+
+    Raises InputError if servers could read different things in them.
+    """
     if "suffice" not in value:
-        return body
+        return unambiguous(body, value)
     return orjson.dumps({name: field for name, field in value.items() if name != "suffice"})
 
 

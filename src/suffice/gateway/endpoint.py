@@ -41,6 +41,7 @@ from suffice.gateway.endpoints import CHAT, TEXT, endpoint_of, query_upstream
 from suffice.gateway.fallbacks import answered, fallbacks_of
 from suffice.gateway.guard import Guard, is_switched_off
 from suffice.gateway.headers import REQUEST_ID, HeaderLists, request_id_of
+from suffice.gateway.json_body import check_policy_size, check_size, parse_json
 from suffice.gateway.monitors import Monitors
 from suffice.gateway.multipart import is_form
 from suffice.gateway.native import pass_on
@@ -51,7 +52,6 @@ from suffice.gateway.protocol import (
     default_format,
     parse_chat,
     parse_completion,
-    parse_json,
     wants_stream,
     wishes_of,
 )
@@ -219,6 +219,7 @@ class Completions:
         if call.endpoint is None or call.endpoint.kind == "other":
             return await understand(call, service.pool)
         value = call.value = parse_json(call.body)
+        check_policy_size(value, service.config.traffic)
         if call.endpoint.model is not None:
             value.setdefault("model", call.endpoint.model)
         model = value.get("model")
@@ -301,6 +302,7 @@ class Completions:
     async def _run(self, service: Service, client: Client, arm: Arm, placed: Placement) -> None:
         """Answer with a policy, or with a model of this process."""
         call, config = client.call, service.config
+        check_size(call.value, config.traffic)
         ask = self._asked(client)
         if ask.n > config.max_choices:
             raise InputError(f"n: at most {config.max_choices} choices, got {ask.n}")

@@ -38,6 +38,7 @@ _ERRORS = {
     "408": "the request did not come in time",
     "409": "there is nothing to judge here, or it was judged before",
     "413": "the body is too large",
+    "415": "the body is compressed",
     "422": "the upstream's own verdict",
     "429": "a rate limit or budget of the key, or of the upstream; see Retry-After",
     "431": "the headers are too large",

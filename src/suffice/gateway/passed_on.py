@@ -9,8 +9,9 @@ from suffice.core.errors import InputError
 from suffice.gateway.arms import NAMESPACE, Arm
 from suffice.gateway.calls import Call
 from suffice.gateway.errors import Refusal
+from suffice.gateway.json_body import parse_json
 from suffice.gateway.multipart import fields_of, is_form
-from suffice.gateway.protocol import parse_json, wants_stream
+from suffice.gateway.protocol import wants_stream
 
 
 async def understand(call: Call, pool: BackendPool) -> Arm:

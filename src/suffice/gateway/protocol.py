@@ -28,10 +28,6 @@ from suffice.core.requests import (
 )
 from suffice.core.thinking import Thinking
 
-# JSON may be nested so deep; its writers and those of the upstreams end at 250 to 1,000.
-MOST_DEPTH = 128
-
-
 # JSON's writers, ours and the upstreams', go no further.
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
@@ -137,34 +133,6 @@ class Ask:
     def chat(self) -> bool:
         """Whether it came to `/v1/chat/completions`."""
         return not self.request.completion_only
-
-
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises InputError."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"the body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError("the body must be a JSON object")
-    # Few brackets cannot be nested deep, which spares nearly every body the look.
-    if body.count(b"{") + body.count(b"[") > MOST_DEPTH and _is_deep(value):
-        raise InputError(f"the body is nested deeper than {MOST_DEPTH} levels")
-    return value
-
-
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MOST_DEPTH):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if type(outer) is dict else outer)
-            if type(inner) in (dict, list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def wants_stream(value: dict[str, Any]) -> bool:

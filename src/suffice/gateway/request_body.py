@@ -26,6 +26,7 @@ async def read_body(
     Raises BodyTooLarge, Refusal (408; 503 if the process ends; 400 if it is no valid HTTP) or
     ClientDisconnect.
     """
+    check_encoding(scope)
     body = _Body(receive, most_bytes, scope.get("suffice.connection"))
     if body.announced(scope) > most_bytes:
         raise await body.too_large()
@@ -43,6 +44,17 @@ async def read_body(
         raise waiting.reason or Refusal(
             f"the body did not come within {limit_s:g} s", status=408, code="request_timeout"
         ) from None
+
+
+def check_encoding(scope: Scope) -> None:
+    """Raise Refusal (415) where a body is compressed: it would have to be bounded twice."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            shown = value[:40].decode("latin-1")
+            raise Refusal(
+                f"Content-Encoding: {shown} is not supported; send the body as it is",
+                status=415, code="unsupported_content_encoding",
+            )  # fmt: skip
 
 
 class _Body:

@@ -63,6 +63,14 @@ class TrafficConfig:
         bool,
         About("ask engines for the usage of streams that pass through; the client does not see it"),
     ] = False
+    max_messages: Annotated[int, Ge(1), About("turns of a conversation that a policy answers")] = (
+        10_000
+    )
+    max_parts: Annotated[
+        int, Ge(1), About("content parts and tool calls in all its turns together")
+    ] = 20_000
+    max_tools: Annotated[int, Ge(1), About("tools that come with it")] = 2_000
+    max_policy_bytes: Annotated[int, Ge(256), About("of a request's suffice object")] = 16 * 2**10
     retry: RetryConfig = field(default_factory=RetryConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
 

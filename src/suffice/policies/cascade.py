@@ -31,6 +31,11 @@ from suffice.policies.wrapper import Composed, weighed
 MOST_RUNGS = 16
 
 
+def too_many_rungs(count: int) -> InputError:
+    """The error for a cascade that is too long; count before building anything."""
+    return InputError(f"a cascade has {MOST_RUNGS} rungs at most, this one has {count}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
     """A policy, and the measure from which its answer stands (None: any answer does)."""
@@ -92,9 +97,7 @@ class Cascade(Composed):
         if not self.rungs:
             raise InputError("a cascade needs at least one rung: write policy@model > policy@model")
         if len(self.rungs) > MOST_RUNGS:
-            raise InputError(
-                f"a cascade has {MOST_RUNGS} rungs at most, this one has {len(self.rungs)}"
-            )
+            raise too_many_rungs(len(self.rungs))
 
     @property
     def parts(self) -> tuple[AnyPolicy, ...]:

@@ -19,7 +19,7 @@ from suffice.core.thinking import Thinking
 from suffice.policies.agreement import AdaptiveConsistency, Agreement, EarlyStopping
 from suffice.policies.allocation import DifficultyBinned
 from suffice.policies.auto import Auto
-from suffice.policies.cascade import Cascade, Rung
+from suffice.policies.cascade import MOST_RUNGS, Cascade, Rung, too_many_rungs
 from suffice.policies.certified import Certified
 from suffice.policies.deepconf import DeepConfOffline, DeepConfOnline
 from suffice.policies.fixed import BestOfN, SelfConsistency, Single
@@ -108,6 +108,8 @@ def describe_all() -> tuple[PolicyInfo, ...]:
 
 def parse_policy(text: str) -> AnyPolicy:
     """The policy that a line of text names."""
+    if text.count(">") >= MOST_RUNGS:
+        raise too_many_rungs(text.count(">") + 1)
     rungs = [part.strip() for part in text.split(">")]
     if not all(rungs):
         raise InputError(f"policy {text!r} has an empty rung: write policy@model > policy@model")
@@ -140,6 +142,8 @@ def build_policy(spec: Mapping[str, Any]) -> AnyPolicy:
     rungs = rest.pop("rungs", None)
     if rest or not isinstance(rungs, list) or not all(isinstance(rung, dict) for rung in rungs):
         raise InputError("a cascade table has one field, rungs: a list of policy tables")
+    if len(rungs) > MOST_RUNGS:
+        raise too_many_rungs(len(rungs))
     built = []
     for table in rungs:
         rung = dict(table)

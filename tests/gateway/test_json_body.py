@@ -1,0 +1,137 @@
+"""What is checked of a body before any work is done for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suffice.core.errors import InputError
+from suffice.gateway.json_body import (
+    MOST_DEPTH,
+    check_policy_size,
+    check_size,
+    parse_json,
+    unambiguous,
+)
+from suffice.gateway.traffic import TrafficConfig
+from suffice.policies.registry import build_policy, parse_policy
+
+LIMITS = TrafficConfig(max_messages=5, max_parts=6, max_tools=3, max_policy_bytes=300)
+TURN = {"role": "user", "content": "x"}
+
+
+@pytest.mark.parametrize("opened", ["[", '{"a":'])
+def test_the_deepest_body_that_is_taken(opened: str) -> None:
+    closed = "]" if opened == "[" else "}"
+    for levels, taken in ((MOST_DEPTH - 1, True), (MOST_DEPTH, False), (5000, False)):
+        body = '{"x":' + opened * levels + "1" + closed * levels + "}"
+        wide = body[:-1] + ',"y":[' + "[]," * 200 + "[]]}"  # brackets alone make nothing deep
+        for each in (body, wide):
+            if taken:
+                assert parse_json(each.encode())["x"]
+            elif opened == "[" or levels < 1000:
+                with pytest.raises(InputError, match=r"deeper|JSON"):
+                    parse_json(each.encode())
+
+
+def test_shallow_brackets_in_text_are_no_depth() -> None:
+    assert parse_json(json.dumps({"x": "[" * 5000}).encode())
+
+
+DOUBLED = [
+    b'{"model": "a", "model": "b"}',
+    b'{"model": "a", "x": {"y": [1, "]"]}, "model" : "b"}',
+    b'{"stream": false, "model": "a", "stream": true}',
+    b'{"model": "a", "mod\\u0065l": "b"}',
+    b'{"m\\u006fdel": "a", "m\\u006Fdel": "b"}',
+    b'{"messages": [], "model": "a", "messages": [{}]}',
+    b'{"model": "a", "max_tokens": 1, "max_tokens": 100000}',
+    b'{"n": 1, "model": "a", "n": 99}',
+]
+SINGLE = [
+    b'{"model": "a"}',
+    b'{"model": "model", "messages": [{"model": 1, "stream": 2, "n": 3}, {"model": 1}]}',
+    b'{"model": "a", "tools": [{"function": {"parameters": {"model": {}, "n": {}}}}, {"n": 1}]}',
+    b'{"model": "a", "x": "\\u006dodel", "y": "\\"model\\": 1, \\"model\\": 2"}',
+    b'{"model": "a", "x": "\\u00e9", "x": 1, "x": 2}',  # not read here: the engine's own business
+    b'{"x": "a\\\\", "model": "a"}',
+]
+
+
+@pytest.mark.parametrize("body", DOUBLED)
+def test_a_field_that_is_read_here_stands_once(body: bytes) -> None:
+    with pytest.raises(InputError, match="twice"):
+        unambiguous(body, parse_json(body))
+    padded = body[:-1] + b', "x": "' + b"y" * 2_000_000 + b'"}'
+    value = parse_json(padded)
+    assert unambiguous(padded, value) in (padded, orjson.dumps(value))
+    if b"model" in body and body.count(b'"model"') > 1:
+        assert unambiguous(padded, value) == orjson.dumps(value)
+
+
+@pytest.mark.parametrize("body", SINGLE)
+def test_the_very_bytes_pass(body: bytes) -> None:
+    assert unambiguous(body, parse_json(body)) is body
+
+
+NAMES = st.sampled_from(["model", "stream", "n", "x", "messages"])
+INNER = st.recursive(
+    st.none() | st.integers(-9, 9) | st.text('ab"\\[]{}:,é\u2028', max_size=6) | NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(pairs=st.lists(st.tuples(NAMES, INNER), max_size=6), ascii_only=st.booleans())
+def test_doubled_names_are_found_and_no_others(pairs: list[Any], ascii_only: bool) -> None:
+    parts = [f"{json.dumps(n)}: {json.dumps(v, ensure_ascii=ascii_only)}" for n, v in pairs]
+    body = ("{" + " , ".join(parts) + "}").encode()
+    names = [name for name, _ in pairs if name != "x"]
+    value = parse_json(body)
+    if len(set(names)) == len(names):
+        assert unambiguous(body, value) == body
+    else:
+        with pytest.raises(InputError, match="twice"):
+            unambiguous(body, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"messages": [TURN] * 6}, "messages: 6, at most 5 are allowed .traffic.max_messages"),
+        ({"input": [TURN] * 6}, "input: 6"),
+        ({"messages": [{"role": "user", "content": [{}] * 7}]}, "parts and tool calls: 7"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}] * 4, "content": [{}] * 3}]}, "7"),
+        ({"messages": [TURN], "tools": [{}] * 4}, "tools: 4, at most 3"),
+        ({"messages": [TURN], "stop": ["a"] * 4}, "stop: 4"),
+    ],
+)
+def test_lists_are_counted_before_they_are_read(value: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_size(value, LIMITS)
+    assert check_size(value, TrafficConfig()) is None
+
+
+def test_wishes_are_bounded() -> None:
+    check_policy_size({"suffice": {"policy": "single"}}, LIMITS)
+    check_policy_size({"suffice": None}, LIMITS)
+    for wishes in (
+        {"policy": "a" * 400},
+        {"policy": {"x": [1] * 400}},
+        {f"k{n}": n for n in range(99)},
+    ):
+        with pytest.raises(InputError, match="max_policy_bytes"):
+            check_policy_size({"suffice": wishes}, LIMITS)
+
+
+def test_steps_are_counted_before_any_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suffice.policies.registry._build", None)  # must not be called
+    with pytest.raises(InputError, match="16 rungs at most, this one has 20000"):
+        parse_policy(" > ".join(["single:accept=.9"] * 20_000))
+    with pytest.raises(InputError, match="16 rungs at most, this one has 17"):
+        build_policy({"policy": "cascade", "rungs": [{"policy": "single"}] * 17})

@@ -63,7 +63,7 @@ def test_keys(url: str) -> None:
     text = made.stdout.splitlines()[0]
     assert text.startswith("sk-suffice-")
     (row,) = json.loads(RUN.invoke(app, ["keys", "list", "--ledger", url, "--json"]).output)
-    assert (row["name"], row["budget_tokens"], row["window"]) == ("alice", 2_000_000, "day")
+    assert (row["name"], row["budget_tokens"], row["budget_window"]) == ("alice", 2_000_000, "day")
     shown = RUN.invoke(app, ["keys", "list", "--ledger", url], env={"COLUMNS": "200"}).output
     assert "2.00M tokens, $5 a day" in shown
     assert text not in shown

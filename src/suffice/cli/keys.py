@@ -1,4 +1,4 @@
-"""`suffice keys`: make, list and revoke the keys that clients of the gateway use."""
+"""`suffice keys`: make, list, rotate and revoke the keys that clients of the gateway use."""
 
 from __future__ import annotations
 
@@ -40,6 +40,22 @@ def add(
     tokens_per_minute: Annotated[
         int | None, typer.Option("--tokens-per-minute", show_default=False)
     ] = None,
+    parallel_requests: Annotated[
+        int | None,
+        typer.Option("--parallel-requests", help="At a time, in each process.", show_default=False),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="It may ask for this model alone; repeat for more, * as in file names.",
+            show_default=False,
+        ),
+    ] = None,
+    expires_in: Annotated[
+        str | None,
+        typer.Option("--expires-in", help="Refused after, e.g. 30d.", show_default=False),
+    ] = None,
     budget_tokens: Annotated[
         str | None,
         typer.Option("--budget-tokens", help="Tokens per window, e.g. 2M.", show_default=False),
@@ -60,7 +76,7 @@ def add(
     """
     from typing import cast
 
-    from suffice.core.quantities import parse_integer
+    from suffice.core.quantities import parse_duration, parse_integer
     from suffice.ledger.keys import BudgetWindow, Limits, add_key, load_ring, make_key
     from suffice.ledger.place import default_url
     from suffice.ledger.store import Store
@@ -68,11 +84,20 @@ def add(
     limits = Limits(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
+        parallel_requests=parallel_requests,
         budget_tokens=parse_integer(budget_tokens, what="budget") if budget_tokens else None,
         budget_usd=budget_usd,
         budget_window=cast(BudgetWindow, window),
     )
-    key, text = make_key(name, admin=admin, audit=audit, limits=limits)
+    lasts_s = parse_duration(expires_in, what="--expires-in") if expires_in else None
+    key, text = make_key(
+        name,
+        admin=admin,
+        audit=audit,
+        limits=limits,
+        models=models or (),
+        expires_s=None if lasts_s is None else time.time() + lasts_s,
+    )
     store = Store(ledger or default_url())
     try:
         first = not load_ring(store)
@@ -81,6 +106,7 @@ def add(
         store.close()
     if as_json:
         made = {"id": key.id, "name": key.name, "admin": admin, "audit": audit, "key": text}
+        made |= {"models": list(key.models), "expires_s": key.expires_s}
         typer.echo(json.dumps(made))
         return
     typer.echo(text)
@@ -98,7 +124,7 @@ def list_keys(ledger: Ledger = None, as_json: AsJson = False) -> None:
     Example: [bold]suffice keys list[/bold]
     """
     from suffice.ledger.keys import load_ring
-    from suffice.ledger.meter import Meter
+    from suffice.ledger.meter import Meter, shown
     from suffice.ledger.place import default_url
     from suffice.ledger.store import open_existing
 
@@ -109,31 +135,11 @@ def list_keys(ledger: Ledger = None, as_json: AsJson = False) -> None:
         meter.told(store.used_lately(time.time()))
     finally:
         store.close()
-    rows = [_row(key, meter) for key in found]
+    rows = [shown(key, meter) for key in found]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     _print(rows)
-
-
-def _row(key: Any, meter: Any) -> dict[str, Any]:
-    used, limits = meter.used(key), key.limits
-    return {
-        "id": key.id,
-        "name": key.name,
-        "admin": key.admin,
-        "audit": key.audit,
-        "created_s": key.created_s,
-        "revoked_s": key.revoked_s,
-        "requests_per_minute": limits.requests_per_minute,
-        "tokens_per_minute": limits.tokens_per_minute,
-        "budget_tokens": limits.budget_tokens,
-        "budget_usd": limits.budget_usd,
-        "window": limits.budget_window,
-        "used_requests": used.requests,
-        "used_tokens": used.tokens,
-        "used_usd": used.usd,
-    }
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -142,13 +148,16 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
     from suffice.core.quantities import format_count
 
-    table = Table("id", "name", "made", "per minute", "budget", "used", box=None, pad_edge=False)
+    table = Table(
+        "id", "name", "models", "made", "per minute", "budget", "used", box=None, pad_edge=False
+    )
     for row in rows:
         rates = [
             f"{format_count(row[f'{unit}_per_minute'])} {unit}"
             for unit in ("requests", "tokens")
             if row[f"{unit}_per_minute"]
         ]
+        rates += [f"{row['parallel_requests']} at a time"] if row["parallel_requests"] else []
         budgets = [f"{format_count(row['budget_tokens'])} tokens"] if row["budget_tokens"] else []
         budgets += [f"${row['budget_usd']:g}"] if row["budget_usd"] else []
         used = f"{format_count(row['used_tokens'])} tokens"
@@ -157,17 +166,54 @@ def _print(rows: list[dict[str, Any]]) -> None:
             row["id"],
             row["name"]
             + (" (admin)" if row["admin"] else " (audit)" if row["audit"] else "")
-            + (" [red]revoked[/red]" if row["revoked_s"] else ""),
+            + (" [red]revoked[/red]" if row["revoked_s"] else _ends(row["expires_s"])),
+            ", ".join(row["models"]) or "all",
             time.strftime("%Y-%m-%d", time.gmtime(row["created_s"])),
             ", ".join(rates) or "no limit",
-            f"{', '.join(budgets)} a {row['window']}".replace("a total", "in total")
+            f"{', '.join(budgets)} a {row['budget_window']}".replace("a total", "in total")
             if budgets
             else "no limit",
-            f"{used} this {row['window']}".replace("this total", "in total"),
+            f"{used} this {row['budget_window']}".replace("this total", "in total"),
         )
     Console().print(table)
     if not rows:
         typer.echo("no keys: the gateway asks for none")
+
+
+def _ends(expires_s: float | None) -> str:
+    if expires_s is None:
+        return ""
+    if expires_s <= time.time():
+        return " [red]expired[/red]"
+    return f" [dim]until {time.strftime('%Y-%m-%d', time.gmtime(expires_s))}[/dim]"
+
+
+@keys.command("rotate")
+def rotate(
+    key: Annotated[str, typer.Argument(help="Its id, or its name if only one has it.")],
+    grace: Annotated[
+        str, typer.Option("--grace", help="The old secret is taken for so long, e.g. 1d.")
+    ] = "0s",
+    ledger: Ledger = None,
+) -> None:
+    """Print a new secret for a key; its id, limits and what it has used stay.
+
+    Example: [bold]suffice keys rotate alice --grace 1d[/bold]
+    """
+    from suffice.core.quantities import parse_duration
+    from suffice.ledger.keys import rotate_key
+    from suffice.ledger.place import default_url
+    from suffice.ledger.store import open_existing
+
+    grace_s = parse_duration(grace, what="--grace")
+    store = open_existing(ledger or default_url())
+    try:
+        rotated, text = rotate_key(store, key, grace_s=grace_s)
+    finally:
+        store.close()
+    typer.echo(text)
+    until = f"for {grace} more" if grace_s else "no more"
+    typer.echo(f"key {rotated.id} of {rotated.name}: the old secret is taken {until}", err=True)
 
 
 @keys.command("revoke")

@@ -243,12 +243,14 @@ class Gateway:
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`: the upstreams' models, then what suffice makes of them."""
         try:
-            await self._admit(request)
+            call = await self._admit(request)
             cards = await self.service.pool.cards(newer_than_s=STATE_S)
         except SufficeError as error:
             return error_response(error)
         found = [self._card(card) for card in cards]
         found += [self._own_card(name) for name in self.service.arms.model_names()]
+        if call.may_ask is not None:
+            found = [card for card in found if call.may_ask(card["id"])]
         return JSONResponse({"object": "list", "data": found})
 
     async def model(self, request: Request) -> Response:
@@ -267,10 +269,11 @@ class Gateway:
             return error_response(error)
         return JSONResponse(self._card(card))
 
-    async def _admit(self, request: Request) -> None:
+    async def _admit(self, request: Request) -> Call:
         call = Call(path="/v1/models", headers=request.scope["headers"])
         for hook in self._hooks:
             await hook.admit(call)
+        return call
 
     def _card(self, card: ModelCard) -> dict[str, Any]:
         """A card as its upstream has it; what OpenAI's clients insist on is added if it lacks."""

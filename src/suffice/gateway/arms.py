@@ -120,6 +120,17 @@ class Arms:
             policy = aimed(policy, wishes.target)
         return Arm(policy=policy, model=target, asked=asked)
 
+    def named_by(self, wishes: SufficeFields) -> tuple[str, ...]:
+        """Models, or policies of the operator's, that the wishes themselves name."""
+        found = (wishes.model,) if wishes.model else ()
+        if wishes.policy is None or wishes.policy == BYPASS:
+            return found
+        if isinstance(wishes.policy, str):
+            if wishes.policy in self._tables:
+                return (*found, NAMESPACE + wishes.policy)
+            return (*found, *models_of(self._named(wishes.policy)))
+        return (*found, *models_of(build_policy(wishes.policy)))
+
     def _allowed(self, policy: AnyPolicy, asked: str, wishes: SufficeFields) -> AnyPolicy | None:
         """The policy if all its models may answer for `asked`; the operator's own: None if not.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,9 @@ class Call:
     target: str = ""  # the upstream's model that a policy asks where it names none
     arm: str = ""  # the policy's name, or "bypass"
     stream: bool = False
+    may_ask: Callable[[str], bool] | None = None  # of a key that is not for all models
+    # Every model that the client itself named: asked for, wished for, of a policy that it wrote.
+    named: tuple[str, ...] = ()
     budget: Budget | None = None  # a hook may bound in `authorize` what a policy spends
     priority: int = 0  # smaller goes first, as in vLLM; a hook may change it in `authorize`
     # How it was answered.
@@ -82,6 +85,7 @@ class Call:
     sent_bytes: int = 0
     kept: bytearray | None = None  # the answer's bytes; a hook that wants them sets bytearray()
     queued_s: float = 0.0
+    rates: Mapping[str, str] = field(default_factory=dict)  # x-ratelimit-*, of the client's key
     first_byte_s: float | None = None
     ended_s: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)  # hooks' own

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from suffice.core.errors import InputError, SufficeError
 from suffice.core.version import __version__
+from suffice.gateway import key_routes
 from suffice.gateway.desk import Desk
 from suffice.gateway.doors import visitor_of
 from suffice.gateway.errors import error_response
@@ -56,11 +57,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def routes(desk: Desk) -> Sequence[BaseRoute]:
     """Everything that a desk adds to the gateway."""
-    console = Console(desk)
+    console, keys = Console(desk), key_routes.KeyRoutes(desk)
     return (
         Route("/v1/feedback", _guarded(Feedback(desk)), methods=["POST"]),
         Route("/metrics", _guarded(console.metrics), methods=["GET"]),
         Route("/admin/state", _guarded(console.state), methods=["GET"]),
+        Route("/admin/keys", _guarded(keys.keys), methods=["GET", "POST"]),
+        Route("/admin/keys/{key}", _guarded(keys.revoke), methods=["DELETE"]),
+        Route("/admin/keys/{key}/rotate", _guarded(keys.rotate), methods=["POST"]),
         *(Route(path, _page(*found), methods=["GET"]) for path, found in _PAGES.items()),
     )
 
@@ -90,11 +94,12 @@ def described() -> Described:
             "/v1/feedback": {"post": judged},
             "/metrics": {"get": get_text("text/plain", "for Prometheus", "401", "403")},
             "/admin/state": {"get": state},
+            **key_routes.described().paths,
             **{
                 path: {"get": get_text(kind, "the dashboard")} for path, (_, kind) in _PAGES.items()
             },
         },
-        schemas=schemas_of(Judgement),
+        schemas=schemas_of(Judgement) | key_routes.described().schemas,
     )
 
 

@@ -24,7 +24,15 @@ from suffice.core.completions import Budget, Cost, Usage, total_cost
 from suffice.executors.live import Event
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
-from suffice.gateway.doors import LOOPBACK, Doors, admit, origins_of, visitor_of
+from suffice.gateway.doors import (
+    LOOPBACK,
+    Doors,
+    admit,
+    check_models,
+    origins_of,
+    rate_headers,
+    visitor_of,
+)
 from suffice.gateway.entries import (
     Spent,
     entry_of,
@@ -214,6 +222,8 @@ class Desk(Hook):
         """Let the call in, or raise Refusal."""
         visitor = visitor_of(call.headers)
         key = self.doors.enter(visitor)
+        if key is not None and key.models:
+            call.may_ask = key.may_ask
         if call.endpoint is None:
             return
         if self.config.ledger.when_full == "refuse" and self.writer.full:
@@ -224,7 +234,9 @@ class Desk(Hook):
             )  # fmt: skip
         if key is not None:
             call.principal = key.id
+            call.rates = rate_headers(self.meter, key)  # those of a refusal too
             admit(self.meter, key)
+            call.rates = rate_headers(self.meter, key)
             call.notes["key"] = key
         if self._spans is not None or visitor.traceparent is not None:
             parent = parse_parent(visitor.traceparent)
@@ -236,10 +248,11 @@ class Desk(Hook):
         self.live[call.id] = call
 
     async def authorize(self, call: Call) -> None:
-        """A policy may spend what is left of the key's budget, no more."""
+        """A key asks for its models; a policy may spend what is left of its budget, no more."""
         key: Key | None = call.notes.get("key")
         if key is None:
             return
+        check_models(key, call.named or (call.target,))
         tokens, usd = self.meter.left(key)
         if tokens is not None or usd is not None:
             call.budget = Budget(completion_tokens=tokens, usd=usd)

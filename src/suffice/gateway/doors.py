@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -81,7 +82,7 @@ class Doors:
             raise Refusal(
                 "a key is needed: send Authorization: Bearer sk-suffice-… (or x-api-key)"
                 if not (visitor.authorization or visitor.api_key)
-                else "this key is unknown or revoked",
+                else "this key is unknown, revoked or expired",
                 status=401,
                 code="invalid_api_key",
                 kind="authentication_error",
@@ -143,6 +144,27 @@ def _name_of(url: str) -> str | None:
         return urlsplit(url).hostname
     except ValueError:
         return None
+
+
+def rate_headers(meter: Meter, key: Key) -> dict[str, str]:
+    """Where `key` stands with its limits, in OpenAI's headers."""
+    found = {}
+    for rate in meter.rates(key):
+        found[f"x-ratelimit-limit-{rate.unit}"] = str(rate.limit)
+        found[f"x-ratelimit-remaining-{rate.unit}"] = str(rate.remaining)
+        found[f"x-ratelimit-reset-{rate.unit}"] = f"{math.ceil(rate.reset_s)}s"
+    return found
+
+
+def check_models(key: Key, named: Iterable[str]) -> None:
+    """A key for some models asks for no other. Raises Refusal."""
+    refused = [model for model in named if not key.may_ask(model)]
+    if refused:
+        raise Refusal(
+            f"key {key.name!r} may not ask for {', '.join(refused)}; it may ask for "
+            f"{', '.join(key.models)}",
+            status=403, code="model_not_allowed", kind="permission_error",
+        )  # fmt: skip
 
 
 def admit(meter: Meter, key: Key) -> None:

@@ -236,6 +236,7 @@ class Completions:
             chats = arm.policy is not None and call.path != TEXT
             arm = replace(arm, model=await service.pool.default_model(chats=chats))
         call.model, call.target = model, arm.model or ""
+        call.named = (model, *service.arms.named_by(wishes))
         call.arm = "bypass" if arm.policy is None else arm.policy.name
         call.stream = wants_stream(value)
         priority = value.get("priority")

@@ -40,6 +40,7 @@ async def understand(call: Call, pool: BackendPool) -> Arm:
             f"model: name the model that {call.path} is for; GET /v1/models lists what is served"
         )
     call.model = model or ""
+    call.named = (model,) if model else ()
     call.target = model or (pool.served_by(pool.backends[0].name) or ("",))[0]
     call.arm = "bypass"
     return Arm(policy=None, model=call.target)

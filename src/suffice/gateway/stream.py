@@ -105,7 +105,8 @@ class Client:
             raw.append((b"x-suffice-fallback", header_text(call.fallback).encode()))
         if self.is_stream:
             raw.append((b"cache-control", b"no-cache"))
-        for name, value in (headers or {}).items():
+        # A key's own limits stand in place of those that an engine set for the gateway.
+        for name, value in {**(headers or {}), **call.rates}.items():
             raw.append((name.encode("latin-1"), value.encode("latin-1")))
         if self._ending.draining:
             raw.append((b"connection", b"close"))

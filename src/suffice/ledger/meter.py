@@ -15,9 +15,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 from suffice.ledger.keys import Key, Limits
 from suffice.ledger.rows import SLICE, Used, Watched, Window
@@ -37,9 +38,20 @@ _Counts = dict[tuple[str, int], Used]
 class Spent:
     """Why a request is refused: the limit that is reached."""
 
-    what: str  # requests_per_minute, tokens_per_minute, budget_tokens, budget_usd
+    # requests_per_minute, tokens_per_minute, parallel_requests, budget_tokens, budget_usd
+    what: str
     message: str
     retry_after_s: int | None  # None: waiting does not help
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Where a key stands with one of its limits per minute."""
+
+    unit: str  # requests, tokens
+    limit: int
+    remaining: int
+    reset_s: float  # until all of the limit is free again
 
 
 @dataclass(slots=True)
@@ -146,6 +158,24 @@ class Meter:
         usd = None if limits.budget_usd is None else max(0.0, limits.budget_usd - used.usd)
         return tokens, usd
 
+    def rates(self, key: Key) -> list[Rate]:
+        """Where `key` stands with its limits per minute."""
+        limits = key.limits
+        wanted = (("requests", limits.requests_per_minute), ("tokens", limits.tokens_per_minute))
+        if all(limit is None for _, limit in wanted):
+            return []
+        now_s = self._clock()
+        with self._lock:
+            both = self._account(key).slices(now_s)
+        found = []
+        for (unit, limit), counts in zip(wanted, both, strict=True):
+            if limit is not None:
+                newest_s = max((at for at, count in counts.items() if count), default=None)
+                reset_s = 0.0 if newest_s is None else newest_s + SLICE_S + MINUTE_S - now_s
+                left = max(0, limit - round(sum(counts.values())))
+                found.append(Rate(unit=unit, limit=limit, remaining=left, reset_s=reset_s))
+        return found
+
     def used(self, key: Key) -> Used:
         """What `key` used in its budget's window."""
         with self._lock:
@@ -195,8 +225,34 @@ class Meter:
         return account
 
 
+def shown(key: Key, meter: Meter) -> dict[str, Any]:
+    """A key as lists show it: never with its secret or its hash."""
+    used = meter.used(key)
+    return {
+        "id": key.id,
+        "name": key.name,
+        "admin": key.admin,
+        "audit": key.audit,
+        "models": list(key.models),
+        "created_s": key.created_s,
+        "expires_s": key.expires_s,
+        "revoked_s": key.revoked_s,
+        **asdict(key.limits),
+        "used_requests": used.requests,
+        "used_tokens": used.tokens,
+        "used_usd": used.usd,
+    }
+
+
 def _refusal(account: _Account, now_s: float) -> Spent | None:
     limits = account.key.limits
+    parallel = limits.parallel_requests
+    if parallel is not None and account.running >= parallel:
+        return Spent(
+            what="parallel_requests",
+            message=f"key {account.key.name!r} may have {parallel} requests at a time",
+            retry_after_s=1,
+        )
     refused = _too_many(account, now_s)
     if refused is None and limits.tokens_per_minute is not None:
         _, tokens = account.slices(now_s)

@@ -147,6 +147,18 @@ _AUDITS = (
     "ALTER TABLE keys ADD COLUMN audit {int} NOT NULL DEFAULT 0",
 )
 
+# What a key may ask for, until when, and its secret before the last rotation.
+_KEYS = tuple(
+    f"ALTER TABLE keys ADD COLUMN {column}"
+    for column in (
+        "parallel_requests {int}",
+        "models {text}",
+        "expires_s {real}",
+        "previous_digest {text}",
+        "previous_until_s {real}",
+    )
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _WATCHES,
@@ -154,5 +166,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _SAVINGS,
     _PROMISES,
     _AUDITS,
+    _KEYS,
 )
 VERSION = len(MIGRATIONS)

@@ -96,6 +96,7 @@ class Seen:
     paths: list[str] = field(default_factory=list)  # of completions, as they were written
     connections: int = 0
     running: int = 0
+    most_running: int = 0  # at a time
     finished: int = 0
     aborted: int = 0  # the client left before the end
     tokens: int = 0
@@ -247,6 +248,7 @@ class FakeEngine(ThreadedServer):
     ) -> bool:
         gone = self._loop.create_task(reader.read(1))
         self.seen.running += 1
+        self.seen.most_running = max(self.seen.most_running, self.seen.running)
         served = self._begun(asked)
         try:
             if not asked.get("stream"):

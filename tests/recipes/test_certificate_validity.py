@@ -57,7 +57,8 @@ def test_without_copies_a_row_is_a_question():
             drawn = task.draw(np.random.default_rng(3))
             for one, other in (("fst drop, exact paired", "every copy a row, drop"),
                                ("fst harm, Clopper-Pearson", "every copy a row, harm")):  # fmt: skip
-                assert METHODS[one][0](task, drawn, 0.05) == METHODS[other][0](task, drawn, 0.05)
+                found = METHODS[one][0](task, drawn, 0.05)
+                assert found == METHODS[other][0](task, drawn, 0.05)
 
 
 def test_several_paths_share_the_error_probability_by_hand():

@@ -111,9 +111,7 @@ def test_a_key_for_some_models_asks_for_no_other(tools: Any, ledger: str) -> Non
             s.ask(key, "suffice/auto"),
             s.ask(key, "suffice/single", suffice={"model": "large"}),
             s.ask(key, "suffice/single", suffice={"policy": "single@large"}),
-            s.ask(
-                key, "suffice/single", suffice={"policy": {"policy": "single", "model": "large"}}
-            ),
+            s.ask(key, "suffice/single", suffice={"policy": table}),
             s.call("/v1/embeddings", {"model": "large", "input": "x"}, key=key),
         ]
         assert [(one.status_code, code_of(one)) for one in refused] == [

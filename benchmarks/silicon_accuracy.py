@@ -1,15 +1,19 @@
-"""Accuracy of predicted TPOT and TTFT on measured serving points that the fit has not seen.
+"""Accuracy of predicted TPOT, TTFT and throughput on measured serving points no constant saw.
 
-python benchmarks/silicon_accuracy.py            print the table (about a minute)
-python benchmarks/silicon_accuracy.py --write    also refit, and write the shipped coefficients
-                                                 and the table in docs/throughput.md
+python benchmarks/silicon_accuracy.py            print the tables (seconds)
+python benchmarks/silicon_accuracy.py --write    first fit to the rows of side "fit", and write the
+                                                 shipped coefficients and the tables of
+                                                 docs/throughput.md (about a minute)
+
+Which rows are on which side was fixed before the first fit: throughput/data/silicon/split.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +24,25 @@ from suffice.throughput.calibrate import (
     DEVICE_PRIORS,
     ENGINE_PRIORS,
     ENGINES,
-    Point,
+    GENERATIONS,
+    OWN,
     Predicted,
     Table,
     absolute_errors,
-    by_hardware,
-    by_model_and_hardware,
     fit,
-    held_out,
-    silicon_points,
+    predict_points,
 )
+from suffice.throughput.silicon import Point, model_of, silicon_points
 
 ROOT = Path(__file__).parent.parent
 UTILISATION = ROOT / "src/suffice/hardware/data/utilisation.json"
 ENGINE_FILE = ROOT / "src/suffice/throughput/data/engines.json"
 DOCS = ROOT / "docs/throughput.md"
-BEGIN, END = "<!-- silicon table: begin -->", "<!-- silicon table: end -->"
-SOURCE = "fitted to 1,014 measured serving points on H100, H200 and B200 (docs/throughput.md)"
+TABLES, CONSTANTS = "silicon table", "constants"
+HEAD = (
+    "| rows | n | TPOT | TTFT | full-load throughput | bias |",
+    "|---|--:|--:|--:|--:|--:|",
+)
 
 Mask = NDArray[np.bool_]
 
@@ -45,73 +51,160 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write coefficients and docs table")
     write = parser.parse_args().write
-    table = Table.of(silicon_points())
-    text = "\n".join(report(table))
+    points = silicon_points()
+    table = Table.of(points)
+    coefficients = None
+    if write:
+        fitted = Table.of([p for p in points if p.usable and p.side == "fit"])
+        coefficients = {name: rounded(value) for name, value in fit(fitted).items()}
+        write_coefficients(coefficients, len(fitted.points))
+    text = "\n".join(report(table, predict_points(table, coefficients)))
     print(text)
     if write:
-        write_coefficients(fit(table.select(mask(table, lambda p: p.usable))))
-        replace_block(DOCS, text)
+        replace_block(DOCS, TABLES, text)
+        replace_block(DOCS, CONSTANTS, "\n".join(constants()))
 
 
-def report(table: Table) -> Iterator[str]:
+def report(table: Table, found: Predicted) -> Iterator[str]:
     """Lines of the Markdown tables."""
+    sums = Sums(table, found)
     usable = mask(table, lambda p: p.usable)
-    asked = mask(table, lambda p: p.aiconfigurator_tpot_s is not None)
-    pairs = held_out(table, by_model_and_hardware)
-    devices = held_out(table, by_hardware)
-    yield "| held-out rows | n | TPOT, pair held out | TTFT | TPOT, device held out | TTFT |"
-    yield "|---|--:|--:|--:|--:|--:|"
-    for group in sorted({by_model_and_hardware(p) for p in table.points}):
-        inside = usable & mask(table, lambda p, g=group: by_model_and_hardware(p) == g)
-        yield line(group, inside, table, pairs, devices)
-    for device in sorted({p.hardware for p in table.points}):
-        inside = usable & mask(table, lambda p, d=device: p.hardware == d)
-        yield line(f"all on {device}", inside, table, pairs, devices)
+    sides = {side: usable & mask(table, lambda p, s=side: p.side == s) for side in
+             ("fit", "test", "unseen")}  # fmt: skip
+    unfitted = sides["test"] | sides["unseen"]
+    yield from HEAD
+    yield sums.line("fitted to", sides["fit"])
+    yield sums.line("**not fitted to**", unfitted)
+    released = unfitted & mask(table, lambda p: p.released)
+    yield sums.line("of these: released engines with captured graphs", released)
+    yield sums.line("of these: other sweeps of the same pairs", sides["test"])
+    yield sums.line("of these: unseen models and pairs", sides["unseen"])
+    yield sums.line("not fitted to, rows that do not say enough", ~usable & ~sides["fit"])
+    yield ""
+    yield "Rows that no constant was fitted to, by device, by kind of model, by engine:"
+    yield ""
+    yield from HEAD
+    for name in sorted({p.hardware for p in table.points}):
+        yield sums.line(name, unfitted & mask(table, lambda p, n=name: p.hardware == n))
+    for name in ("dense", "experts", "experts, latent attention", "experts, linear attention"):
+        yield sums.line(name, unfitted & mask(table, lambda p, n=name: kind_of(p) == n))
     for engine in ENGINES:
-        inside = usable & mask(table, lambda p, e=engine: p.engine == e)
-        yield line(f"all under {engine}", inside, table, pairs, devices)
-    yield line("**all usable rows**", usable, table, pairs, devices)
-    everything = np.ones_like(usable)
-    yield line("with the 28 unusable ones", everything, table, pairs, devices)
+        yield sums.line(engine, unfitted & mask(table, lambda p, n=engine: p.engine == n))
     yield ""
-    yield "| same 174 rows, H100 and H200 | TPOT | TTFT |"
+    yield "And by model, device and engine:"
+    yield ""
+    yield from HEAD
+    for group in sorted({group_of(p) for p in table.points}):
+        rows = unfitted & mask(table, lambda p, g=group: group_of(p) == g)
+        if rows.any():
+            yield sums.line(group, rows)
+    yield ""
+    asked = unfitted & mask(table, lambda p: p.aiconfigurator_tpot_s is not None)
+    yield f"| the {asked.sum()} of these rows that aiconfigurator was asked about | TPOT | TTFT |"
     yield "|---|--:|--:|"
-    yield f"| suffice, pair held out | {errors(table, pairs, asked)} |"
-    yield f"| suffice, device held out | {errors(table, devices, asked)} |"
-    yield f"| aiconfigurator 0.12.0 | {errors(table, theirs(table), asked)} |"
+    yield f"| suffice | {sums.latencies(asked)} |"
+    yield f"| aiconfigurator 0.12.0 | {Sums(table, theirs(table)).latencies(asked)} |"
     yield ""
-    yield "Each cell: mean / median absolute error in %."
+    yield (
+        "TPOT, TTFT: mean / median absolute error in %. Full load: the row of the highest "
+        "concurrency of each sweep, its number in brackets; mean absolute error, and geometric "
+        "mean of predicted over measured."
+    )
+
+
+def kind_of(point: Point) -> str:
+    """What its model is made of."""
+    if point.dense:
+        return "dense"
+    kinds = {m.kind for run in model_of(point).runs for m in run.block.mixers}
+    if any("latent" in kind or "sparse" in kind for kind in kinds):
+        return "experts, latent attention"
+    if any(m.state for run in model_of(point).runs for m in run.block.mixers):
+        return "experts, linear attention"
+    return "experts"
+
+
+def group_of(point: Point) -> str:
+    """Its model, machine and engine."""
+    return f"{point.model.rsplit('/', 1)[1]}, {point.hardware}, {point.engine}"
 
 
 def mask(table: Table, wanted: Callable[[Point], bool]) -> Mask:
+    """Which points are wanted."""
     return np.array([wanted(point) for point in table.points])
+
+
+class Sums:
+    """Errors of a set of predictions over groups of rows."""
+
+    def __init__(self, table: Table, found: Predicted) -> None:
+        self.table, self.found = table, found
+        o = table.scenario.output_tokens
+        e2e = table.ttft_s + table.tpot_s * (o - 1.0)
+        measured = table.scenario.concurrency * o / e2e
+        self.ratio = found.output_tokens_per_s / measured
+        self.full = full_load(table.points)
+
+    def line(self, label: str, rows: Mask) -> str:
+        """One row of the table."""
+        full = rows & self.full
+        if not full.any():
+            return f"| {label} | {rows.sum():,} | {self.latencies(rows)} | | |"
+        ratio = self.ratio[full]
+        bias = 100 * (math.exp(np.mean(np.log(ratio))) - 1)
+        return (
+            f"| {label} | {rows.sum():,} | {self.latencies(rows)} | "
+            f"{100 * np.abs(ratio - 1).mean():.1f} ({full.sum()}) | {bias:+.1f} |"
+        )
+
+    def latencies(self, rows: Mask) -> str:
+        """Errors of TPOT and TTFT; a start's time to first token is in no sum."""
+        steady = rows & self.table.steady
+        tpot = 100 * absolute_errors(self.found.tpot_s[rows], self.table.tpot_s[rows])
+        ttft = 100 * absolute_errors(self.found.ttft_s[steady], self.table.ttft_s[steady])
+        if not steady.any():
+            return f"{tpot.mean():.1f} / {np.median(tpot):.1f} | "
+        return (
+            f"{tpot.mean():.1f} / {np.median(tpot):.1f} | {ttft.mean():.1f} / {np.median(ttft):.1f}"
+        )
+
+
+def full_load(points: Sequence[Point]) -> Mask:
+    """The row of the highest concurrency of every sweep of two rows or more."""
+    sweeps: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for i, point in enumerate(points):
+        sweeps[point.model, point.hardware, *point.sweep].append(i)
+    full = np.zeros(len(points), dtype=bool)
+    for members in sweeps.values():
+        if len(members) > 1:
+            full[max(members, key=lambda i: points[i].concurrency)] = True
+    return full
 
 
 def theirs(table: Table) -> Predicted:
     """aiconfigurator's own predictions; NaN where it was not asked."""
     pairs = [(p.aiconfigurator_ttft_s, p.aiconfigurator_tpot_s) for p in table.points]
     values = np.array([[math.nan if v is None else v for v in pair] for pair in pairs])
-    return Predicted(values[:, 0], values[:, 1])
+    return Predicted(values[:, 0], values[:, 1], values[:, 0])
 
 
-def line(label: str, rows: Mask, table: Table, pairs: Predicted, devices: Predicted) -> str:
-    return (
-        f"| {label} | {rows.sum():,} | {errors(table, pairs, rows)} | "
-        f"{errors(table, devices, rows)} |"
-    )
-
-
-def errors(table: Table, predicted: Predicted, rows: Mask) -> str:
-    tpot = 100 * absolute_errors(predicted.tpot_s[rows], table.tpot_s[rows])
-    ttft = 100 * absolute_errors(predicted.ttft_s[rows], table.ttft_s[rows])
-    return f"{tpot.mean():.1f} / {np.median(tpot):.1f} | {ttft.mean():.1f} / {np.median(ttft):.1f}"
-
-
-def write_coefficients(coefficients: dict[str, float]) -> None:
+def write_coefficients(coefficients: dict[str, float], rows: int) -> None:
     """Write the coefficients to the files that ship with the package, to three digits."""
+    source = (
+        f"fitted to {rows:,} measured serving points on H100, H200, B200 and B300 "
+        "(docs/throughput.md)"
+    )
     utilisation = read_json(UTILISATION, what="utilisation")
-    utilisation["gpu"] = {name: rounded(coefficients[name]) for name in DEVICE_PRIORS}
-    utilisation["gpu"]["source"] = SOURCE
+    own = {g: {name: rounded(coefficients[f"{g}.{name}"]) for name in OWN} for g in GENERATIONS}
+    utilisation["gpu"] = {
+        name: mean([coefficients[f"{g}.{name}"] for g in GENERATIONS])
+        if name in OWN
+        else rounded(coefficients[name])
+        for name in DEVICE_PRIORS
+    }
+    utilisation["gpu"]["source"] = source
+    for generation, values in own.items():
+        utilisation[f"gpu-{generation}"] = values
     write_json(UTILISATION, utilisation)
     engines = {}
     for engine in ("generic", *ENGINES):
@@ -119,29 +212,97 @@ def write_coefficients(coefficients: dict[str, float]) -> None:
         early = engine in ("vllm", "sglang")
         engines[engine] = {
             **{
-                name: rounded(
-                    math.exp(np.mean([math.log(coefficients[f"{m}.{name}"]) for m in members]))
-                )
-                for name in ENGINE_PRIORS
+                name: mean([coefficients[f"{m}.{name}"] for m in members]) for name in ENGINE_PRIORS
             },
-            "burst": rounded(coefficients["burst"]),
             "planned_output": 0.5 if early else 1.0,
             "admitted_output": 0.0 if early else 1.0,
-            "source": "geometric mean of the fitted engines" if len(members) > 1 else SOURCE,
+            "source": "geometric mean of the fitted engines" if len(members) > 1 else source,
         }
     write_json(ENGINE_FILE, engines)
 
 
+def mean(values: Sequence[float]) -> float:
+    """Geometric mean, to three digits."""
+    return rounded(math.exp(np.mean(np.log(values))))
+
+
 def rounded(value: float) -> float:
+    """To three digits."""
     return float(f"{value:.3g}")
 
 
-def replace_block(path: Path, text: str) -> None:
+MEANINGS = {
+    "gemm": "share of the 16-bit peak that products reach",
+    "gemm_8bit": "the same of the 8-bit peak, a scale per row or tensor",
+    "gemm_8bit_block": "the same, a scale per block of 128",
+    "gemm_4bit": "the same of the 4-bit peak",
+    "weight_bandwidth": "share of memory bandwidth while weights stream",
+    "expert_bandwidth": "the same for routed experts",
+    "kv_bandwidth": "the same for the cache",
+    "attention": "share of the 16-bit peak that attention scores reach",
+    "interconnect": "share of the link's bandwidth in an all-reduce",
+    "overlap": "part of the shorter of moving and computing that is not hidden",
+    "ramp_tokens": "rows that a pass computes beyond its own",
+    "expert_spread": "tokens choosing at random that touch as many experts as one",
+    "layer_s": "per layer and pass",
+    "expert_layer_s": "more per layer with routed experts",
+    "recurrent_layer_s": "more per layer with recurrent state",
+    "latent_layer_s": "more per layer with latent attention",
+    "block_layer_s": "more per layer whose activations are scaled by blocks",
+    "expert_gemm": "share of `gemm` that products of routed experts reach",
+    "layer_token_s": "per layer and token",
+    "all_reduce_s": "per all-reduce",
+    "step_s": "host time per pass",
+    "launch": "factor on the costs per layer",
+    "eager_layer_s": "least host time per layer of a prompt's pass",
+    "eager_expert_s": "more with routed experts",
+    "eager_latent_s": "more with latent attention",
+    "mixed": "part of a pass that prompts and decoding share",
+    "burst": "share of the others' prefill that is waited for",
+    "crowd": "weight of prompts that come just before",
+    "first_s": "per request that finds others running",
+    "arrival_s": "per request and each of the others",
+}
+
+
+def constants() -> Iterator[str]:
+    """Lines of the tables of all coefficients, as the shipped files have them."""
+    utilisation = read_json(UTILISATION, what="utilisation")
+    gpu = utilisation["gpu"]
+    yield "| device | | Hopper | Blackwell | other GPUs | prior (deviation of its log) |"
+    yield "|---|---|--:|--:|--:|--:|"
+    for name, prior in DEVICE_PRIORS.items():
+        own = [utilisation[f"gpu-{g}"].get(name, gpu[name]) for g in GENERATIONS]
+        values = " | ".join(spelled(name, v) for v in (*own, gpu[name]))
+        given = f"{spelled(name, prior.value)} ({prior.deviation:g})"
+        yield f"| `{name}` | {MEANINGS[name]} | {values} | {given} |"
+    engines = read_json(ENGINE_FILE, what="engines")
+    order = (*ENGINES, "generic")
+    yield ""
+    yield f"| engine | | {' | '.join(order)} | prior (deviation of its log) |"
+    yield "|---|---|--:|--:|--:|--:|--:|"
+    for name, prior in ENGINE_PRIORS.items():
+        values = " | ".join(spelled(name, engines[engine][name]) for engine in order)
+        given = f"{spelled(name, prior.value)} ({prior.deviation:g})"
+        yield f"| `{name}` | {MEANINGS[name]} | {values} | {given} |"
+    yield ""
+    yield f"Source: {gpu['source'].replace(' (docs/throughput.md)', '')}."
+
+
+def spelled(name: str, value: float) -> str:
+    """A coefficient with its unit."""
+    if not name.endswith("_s"):
+        return f"{value:.3g}"
+    return f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
+
+
+def replace_block(path: Path, name: str, text: str) -> None:
     """Put `text` between the markers of a page."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     page = path.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    write_text(path, f"{before}{BEGIN}\n{text}\n{END}{after}")
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    write_text(path, f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ def test_more_bandwidth_or_compute_is_never_slower(
     for better in (wider, faster):
         found = predict(shape, replace(serving, hardware=better), work, batch=batch)
         assert found.decode_step_s <= slow.decode_step_s
-        assert found.ttft_s <= slow.ttft_s
+        # Not the TTFT: at as many requests in flight, faster decoding sends prompts more often.
+        assert found.prefill_s <= slow.prefill_s
+        assert found.e2e_s <= slow.e2e_s * (1 + 1e-9)
         assert found.output_tokens_per_s >= slow.output_tokens_per_s
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from suffice.architecture.catalog import load_shape
-from suffice.architecture.counts import ShapeGrid, kv_cache_bytes_per_token, weight_bytes
+from suffice.architecture.catalog import load_model, load_shape
+from suffice.architecture.counts import (
+    WEIGHT_VALUE_BYTES,
+    KvDtype,
+    ShapeGrid,
+    WeightDtype,
+    kv_cache_bytes_per_token,
+    weight_bytes,
+)
+from suffice.architecture.weight_format import CHOICES, uniform_format
+from suffice.cli.main import app
 from suffice.core.errors import DoesNotFit, InputError
 from suffice.hardware import load_hardware
 from suffice.throughput.analytic import CHUNK_SHAPES, GridPrediction, predict, predict_grid
@@ -173,3 +184,82 @@ def test_one_sequence_on_a_cpu_is_bound_by_memory() -> None:
     moved = found.weight_bytes + 4608 * found.kv_bytes_per_token
     assert found.bound == "memory"
     assert found.decode_step_s < 2 * moved / load_hardware("cpu").memory_bytes_per_s
+
+
+def test_speculation_trades_work_for_steps() -> None:
+    plain = predict(LLAMA, H200, LONG, batch=1)
+    drafted = predict(LLAMA, replace(H200, speculative=2.1), LONG, batch=1)
+    # Two steps' worth in one, less what three drafted layers and output matrices take.
+    assert 1.2 < drafted.decode_tokens_per_s / plain.decode_tokens_per_s < 2.1
+    assert drafted.decode_step_s > plain.decode_step_s
+    # At full load the products are what counts, and more of them are computed.
+    loaded = predict(LLAMA, replace(H200, max_batch=1024), Workload.single(64, 64), batch=1024)
+    both = replace(H200, max_batch=1024, speculative=2.1)
+    assert (
+        predict(LLAMA, both, Workload.single(64, 64), batch=1024).output_tokens_per_s
+        < 1.3 * loaded.output_tokens_per_s
+    )
+
+
+def test_a_cached_prompt_is_attended_to_but_not_computed() -> None:
+    work = Workload.single(8192, 256, cached_share=0.75)
+    whole, part = predict(LLAMA, H200, Workload.single(8192, 256)), predict(LLAMA, H200, work)
+    assert 0.1 < part.prefill_s / whole.prefill_s < 0.6
+    assert part.largest_batch == whole.largest_batch
+    assert part.output_tokens_per_s > whole.output_tokens_per_s
+
+
+def test_a_lone_request_waits_for_nothing() -> None:
+    """What engines add under load is not in the TTFT of one request."""
+    for engine in ("generic", "vllm", "sglang", "trtllm"):
+        serving = replace(H200, engine=engine)  # type: ignore[arg-type]
+        alone = predict(LLAMA, serving, LONG, batch=1)
+        assert alone.ttft_s == pytest.approx(alone.prefill_s)
+        assert predict(LLAMA, serving, LONG, batch=2).ttft_s > alone.ttft_s
+
+
+def test_smaller_chunks_stretch_a_prompt_and_mixing_shortens_the_cycle() -> None:
+    small = replace(H200, max_batched_tokens=256)
+    work = Workload.single(8192, 64)
+    assert predict(LLAMA, small, work, batch=8).prefill_s > predict(LLAMA, H200, work).prefill_s
+    assert (
+        predict(LLAMA, small, work, batch=64).output_tokens_per_s
+        < predict(LLAMA, H200, work, batch=64).output_tokens_per_s
+    )
+
+
+def test_sums_over_pcie_and_over_a_network_cost_more() -> None:
+    serving = Serving(hardware=load_hardware("l40s"), tensor_parallel=4)
+    linked = replace(serving.hardware, interconnect_latency_s=0.0)
+    shape = load_shape("meta-llama/Llama-3.1-8B")
+    pcie = predict(shape, serving, LONG, batch=8)
+    nvlink = predict(shape, replace(serving, hardware=linked), LONG, batch=8)
+    assert pcie.decode_step_s - nvlink.decode_step_s == pytest.approx(64 * 25e-6, rel=0.01)
+    wide = predict(shape, replace(H200, tensor_parallel=16), LONG, batch=8)
+    assert any("more than one node" in note for note in wide.notes)
+    node = replace(H200.hardware, node_devices=16)
+    single = replace(H200, hardware=node, tensor_parallel=16)
+    assert wide.decode_step_s > predict(shape, single, LONG, batch=8).decode_step_s
+
+
+@pytest.mark.parametrize("name", ["Qwen3-30B-A3B", "DeepSeek-V3", "gpt-oss-120b"])
+def test_experts_touched_grow_with_the_batch(name: str) -> None:
+    """A step of many sequences streams nearly all experts, a step of one a few."""
+    model = load_model(name)
+    serving = replace(H200, tensor_parallel=8, weight_dtype="fp8")
+    steps = [predict(model, serving, Workload.single(64, 64), batch=b) for b in (1, 8, 64)]
+    assert steps[0].decode_step_s < steps[1].decode_step_s < steps[2].decode_step_s
+    # Yet far less than the weights' whole stream at batch 1.
+    whole_s = steps[0].weight_bytes / serving.hardware.memory_bytes_per_s
+    fixed_s = predict(model, replace(serving, weight_dtype="fp4"), LONG, batch=1).decode_step_s
+    assert steps[0].decode_step_s < whole_s + fixed_s
+
+
+def test_choices_of_formats_are_said_the_same_everywhere() -> None:
+    help_text = CliRunner().invoke(app, ["design", "--help"]).output
+    words = set(help_text.replace(",", " ").replace(".", " ").split())
+    assert set(get_args(WeightDtype)) | set(get_args(KvDtype)) <= words
+    assert set(CHOICES) == set(get_args(WeightDtype))
+    for dtype in get_args(WeightDtype):
+        stored = uniform_format(dtype)
+        assert stored.mlp.value_bytes == pytest.approx(WEIGHT_VALUE_BYTES[dtype])

@@ -9,17 +9,9 @@ import numpy as np
 import pytest
 
 from suffice.core.errors import TableError
-from suffice.throughput.calibrate import (
-    ENGINES,
-    Table,
-    by_hardware,
-    by_model_and_hardware,
-    fit,
-    predict_points,
-    priors,
-    silicon_points,
-)
+from suffice.throughput.calibrate import ENGINES, Table, fit, predict_points, priors, softened
 from suffice.throughput.engine_traits import engine_traits
+from suffice.throughput.silicon import by_model_and_hardware, silicon_points
 
 
 @pytest.fixture(scope="module")
@@ -33,35 +25,46 @@ def test_planted_coefficients_are_recovered(points: Table) -> None:
     Not the coefficients one by one: some trade against each other, and the prior decides.
     """
     planted = {name: prior.value for name, prior in priors().items()}
-    planted |= {"gemm": 0.5, "weight_bandwidth": 0.7, "layer_s": 60e-6, "burst": 0.1}
-    made = predict_points(points, planted, fitting=True)
-    every_third = np.arange(len(points.points)) % 3 == 0
-    table = replace(points, ttft_s=made.ttft_s, tpot_s=made.tpot_s).select(every_third)
+    planted |= {"hopper.gemm": 0.5, "blackwell.layer_s": 60e-6, "vllm.burst": 0.1}
+    planted |= {"expert_bandwidth": 0.5, "trtllm.eager_expert_s": 2e-3}
+    every_ninth = np.arange(len(points.points)) % 9 == 0
+    table = points.select(every_ninth)
+    made = predict_points(table, planted)
+    table = replace(table, ttft_s=made.ttft_s, tpot_s=made.tpot_s)
     fitted = fit(table)
-    found = predict_points(table, fitted, fitting=True)
+    found = predict_points(table, fitted)
     assert np.mean(np.abs(found.tpot_s / table.tpot_s - 1)) < 0.01
-    assert fitted["burst"] == pytest.approx(0.1, rel=0.1)
-    assert fitted["gemm"] == pytest.approx(0.5, rel=0.05)
-    assert fitted["layer_s"] == pytest.approx(60e-6, rel=0.1)
+    assert fitted["vllm.burst"] == pytest.approx(0.1, rel=0.2)
+    assert fitted["hopper.gemm"] == pytest.approx(0.5, rel=0.05)
+    assert fitted["blackwell.layer_s"] == pytest.approx(60e-6, rel=0.1)
+    assert fitted["expert_bandwidth"] == pytest.approx(0.5, rel=0.1)
+
+
+def test_small_errors_count_as_their_square_and_large_ones_as_themselves() -> None:
+    errors = softened(np.array([1e-3, -1e-3, 1.0, 2.0]))
+    assert errors[0] == pytest.approx(1e-3, rel=1e-3)
+    assert errors[1] == -errors[0]
+    assert errors[3] ** 2 / errors[2] ** 2 == pytest.approx(2.0, rel=0.1)
 
 
 def test_the_groups_cover_what_the_docs_say(points: Table) -> None:
-    assert len(points.points) == 1014
-    assert {by_hardware(p) for p in points.points} == {"b200", "h100", "h200"}
-    assert len({by_model_and_hardware(p) for p in points.points}) == 6
+    assert len([p for p in points.points if p.dense]) == 1014
+    assert len(points.points) == 1154 + 1316
+    assert len([p for p in points.points if p.side == "fit"]) == 1154
+    assert {p.hardware for p in points.points} == {"b200", "b300", "h100", "h200"}
+    assert len({by_model_and_hardware(p) for p in points.points}) == 27
     assert {p.engine for p in points.points} == set(ENGINES)
 
 
-def test_a_prediction_never_uses_the_one_wave_share(points: Table) -> None:
-    base = {name: prior.value for name, prior in priors().items()}
-    other = {**base, "one_wave": 0.9}
-    np.testing.assert_array_equal(
-        predict_points(points, base).ttft_s, predict_points(points, other).ttft_s
-    )
-    assert np.any(
-        predict_points(points, base, fitting=True).ttft_s
-        != predict_points(points, other, fitting=True).ttft_s
-    )
+def test_nothing_is_fitted_to_the_unseen() -> None:
+    """Models and a pair that no row of side "fit" has, and no sweep on two sides."""
+    points = silicon_points()
+    fitted = {by_model_and_hardware(p) for p in points if p.side == "fit"}
+    assert not fitted & {by_model_and_hardware(p) for p in points if p.side == "unseen"}
+    sides = {(p.model, p.hardware, p.sweep): set() for p in points}  # type: ignore[var-annotated]
+    for p in points:
+        sides[p.model, p.hardware, p.sweep].add(p.side)
+    assert all(len(found) == 1 for found in sides.values())
 
 
 def test_only_preempting_engines_admit_early() -> None:

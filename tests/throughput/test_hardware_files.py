@@ -24,6 +24,8 @@ def test_every_number_has_a_source(name: str) -> None:
         "peak_flops",
         "usd_per_hour",
     }
+    if machine.interconnect_latency_s:
+        numbers |= {"interconnect_latency_s"}
     assert set(dict(machine.sources)) == numbers
     assert machine.name == name
     assert machine.utilisation.source
@@ -31,6 +33,7 @@ def test_every_number_has_a_source(name: str) -> None:
 
 def test_the_required_machines_are_embedded() -> None:
     required = {"a100-40gb", "a100-80gb", "h100", "h200", "b200", "l40s", "l4", "rtx-4090", "cpu"}
+    required |= {"b300", "rtx-pro-6000"}
     assert required <= set(hardware_names())
 
 

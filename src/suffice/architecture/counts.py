@@ -25,7 +25,7 @@ T_co = TypeVar("T_co", int, FloatArray, covariant=True)
 # count includes. One model has six such counts in the wild, so the choice travels with the number.
 FlopConvention = Literal["matmul", "paper"]
 KvDtype = Literal["bf16", "fp16", "fp8", "int8", "int4"]
-WeightDtype = Literal["bf16", "fp16", "fp8", "int8", "fp4", "int4"]
+WeightDtype = Literal["bf16", "fp16", "fp8", "int8", "fp4", "mxfp4", "int4"]
 
 BYTES_PER_VALUE: dict[str, float] = {
     "fp32": 4.0,
@@ -37,14 +37,16 @@ BYTES_PER_VALUE: dict[str, float] = {
 }
 # int4 weights carry one fp16 scale and zero point per group of 128 (GPTQ, AWQ): 4.25 bits.
 INT4_WEIGHT_BYTES = 0.5 + 4.0 / 128
-# fp4 weights (NVFP4) carry one fp8 scale per group of 16: 4.5 bits.
+# fp4 weights (NVFP4) carry one fp8 scale per group of 16: 4.5 bits. MXFP4 has one per 32.
 FP4_WEIGHT_BYTES = 0.5 + 1.0 / 16
+MXFP4_WEIGHT_BYTES = 0.5 + 1.0 / 32
 WEIGHT_VALUE_BYTES: dict[WeightDtype, float] = {
     "bf16": 2.0,
     "fp16": 2.0,
     "fp8": 1.0,
     "int8": 1.0,
     "fp4": FP4_WEIGHT_BYTES,
+    "mxfp4": MXFP4_WEIGHT_BYTES,
     "int4": INT4_WEIGHT_BYTES,
 }
 

@@ -68,6 +68,8 @@ def _single(
         "llm_int8_skip_modules",
     )  # fmt: skip
     storage = _storage_of(method, quantised)
+    if storage.dtype == "fp8" and quantised.get("weight_block_size"):
+        storage = replace(storage, group=_block(quantised["weight_block_size"]))
     if method == "mxfp4":  # only experts are ever quantised
         return WeightFormat(experts=_left(storage, "experts", skipped, layers), method=method)
     return WeightFormat(
@@ -232,6 +234,12 @@ def _names(quantised: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
         elif isinstance(value, Sequence):
             found += [str(item) for item in value]
     return tuple(found)
+
+
+def _block(size: Any) -> int:
+    """Weights of a row that share a scale."""
+    last = size[-1] if isinstance(size, Sequence) and size else size
+    return last if isinstance(last, int) and last > 0 else 128
 
 
 def _cache(quantised: Mapping[str, Any]) -> Literal["fp8"] | None:

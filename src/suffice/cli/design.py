@@ -56,10 +56,11 @@ def design(
         int, typer.Option(help="The engine's limit of sequences.", rich_help_panel=_SERVING)
     ] = 256,
     weights: Annotated[
-        str, typer.Option(help="bf16, fp8, int8 or int4.", rich_help_panel=_SERVING)
+        str,
+        typer.Option(help="bf16, fp16, fp8, int8, fp4, mxfp4 or int4.", rich_help_panel=_SERVING),
     ] = "bf16",
     kv_cache: Annotated[
-        str, typer.Option(help="bf16, fp8, int8 or int4.", rich_help_panel=_SERVING)
+        str, typer.Option(help="bf16, fp16, fp8, int8 or int4.", rich_help_panel=_SERVING)
     ] = "bf16",
     tensor_parallel: Annotated[
         int, typer.Option(help="Devices per replica.", rich_help_panel=_SERVING)

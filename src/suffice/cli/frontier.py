@@ -196,13 +196,13 @@ def known_model(model: str, traces: TraceSet) -> str:
 
 def own_model(shape: str, hardware: str, batch: int | None) -> OwnModel:
     """A shape served on a machine."""
-    from suffice.architecture.catalog import load_shape
+    from suffice.architecture.catalog import load_model
     from suffice.hardware import load_hardware
     from suffice.throughput.pricing import OwnModel
     from suffice.throughput.serving import Serving
 
     serving = Serving(hardware=load_hardware(hardware))
-    return OwnModel(shape=load_shape(shape), serving=serving, batch=batch)
+    return OwnModel(shape=load_model(shape), serving=serving, batch=batch)
 
 
 def two_shapes(

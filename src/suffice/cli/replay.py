@@ -168,7 +168,7 @@ def _timelines(
     """Each policy in time; the price of `auto` alone follows a target of spend."""
     from dataclasses import replace
 
-    from suffice.architecture.catalog import load_shape
+    from suffice.architecture.catalog import load_model
     from suffice.core.errors import InputError
     from suffice.hardware import load_hardware
     from suffice.policies.auto import Auto
@@ -176,7 +176,7 @@ def _timelines(
     from suffice.throughput.serving import Serving
 
     means = [_mean_tokens(found.prompt_tokens), _mean_tokens(found.completion_tokens)]
-    speed = speed_of(load_shape(shape), Serving(hardware=load_hardware(hardware)), *means)
+    speed = speed_of(load_model(shape), Serving(hardware=load_hardware(hardware)), *means)
     if load.spend is not None and not any(isinstance(each, Auto) for _, each in parsed):
         raise InputError("--spend steers the price of auto: add --policy auto")
     return [

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, TypeAdapter, ValidationError, model_validator
 
-from suffice.architecture.catalog import load_shape
+from suffice.architecture.catalog import load_model
+from suffice.architecture.counts import WeightDtype
 from suffice.backends.mode_tokens import mode_tokens_of
 from suffice.backends.router import RoutingConfig
 from suffice.core.completions import Budget
@@ -144,8 +145,9 @@ class UpstreamTable(UpstreamSettings):
     ] = None
     hardware: Annotated[str | None, About("the machine it runs on", example="h100")] = None
     weight_dtype: Annotated[
-        Literal["bf16", "fp16", "fp8", "int8", "int4"], About("bf16, fp16, fp8, int8 or int4")
-    ] = "bf16"
+        WeightDtype | None,
+        About("bf16, fp16, fp8, int8, fp4 or int4; else as the model's config says"),
+    ] = None
     tensor_parallel: Annotated[int, Ge(1), About("devices that share its weights")] = 1
     batch: Annotated[
         int | None, Ge(1), About("sequences that run together; else all that fit", example=32)
@@ -451,4 +453,4 @@ def _own_model(table: UpstreamTable) -> OwnModel | None:
         weight_dtype=table.weight_dtype,
         tensor_parallel=table.tensor_parallel,
     )
-    return OwnModel(shape=load_shape(table.shape), serving=serving, batch=table.batch)
+    return OwnModel(shape=load_model(table.shape), serving=serving, batch=table.batch)

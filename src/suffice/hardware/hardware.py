@@ -24,7 +24,10 @@ class Hardware:
     """One device and its limits.
 
     `peak_flops` is dense, by the dtype that the multiplication runs in. `interconnect_bytes_per_s`
-    is what one device can send in one direction to its peers. `sources` pairs a field with where
+    is what one device can send in one direction to its peers, and `interconnect_latency_s` what a
+    sum over them takes beyond NVLink's. Up to `node_devices` are joined so; more devices talk over
+    a network of `network_bytes_per_s` each. `generation` names devices whose measured
+    coefficients go together. `sources` pairs a field with where
     its number comes from. `utilisation` says how much of the limits is reached in practice.
     """
 
@@ -38,14 +41,21 @@ class Hardware:
     usd_per_hour: float
     sources: tuple[tuple[str, str], ...]
     utilisation: Utilisation
+    generation: str | None = None
+    interconnect_latency_s: float = 0.0
+    node_devices: int = 8
+    network_bytes_per_s: float = 50e9
+    network_latency_s: float = 20e-6
 
     def multiplies_in(self, weight_dtype: str) -> str:
         """The dtype in which weights stored as `weight_dtype` are multiplied.
 
-        A type that the device lacks, and int4 always, is widened to 16 bits first.
+        A type that the device lacks, and int4 always, is widened to 16 bits first. MXFP4 is
+        multiplied as fp4 is.
         """
-        native = weight_dtype in self.peak_flops and weight_dtype != "int4"
-        return weight_dtype if native else "bf16"
+        name = "fp4" if weight_dtype == "mxfp4" else weight_dtype
+        native = name in self.peak_flops and name != "int4"
+        return name if native else "bf16"
 
     def matmul_flops(self, weight_dtype: str) -> float:
         """Dense peak in FLOP/s of a product whose weights are stored as `weight_dtype`."""
@@ -65,6 +75,11 @@ class _HardwareFile(BaseModel):
     peak_flops: dict[DType, float]
     sources: dict[str, str]
     utilisation: dict[str, float] = {}
+    generation: str | None = None
+    interconnect_latency_s: float = Field(default=0.0, ge=0)
+    node_devices: int = Field(default=8, ge=1)
+    network_bytes_per_s: float = Field(default=50e9, gt=0)
+    network_latency_s: float = Field(default=20e-6, ge=0)
 
 
 @cache
@@ -129,7 +144,7 @@ def _parse(text: str, where: str) -> Hardware:
         ) from None
     if "bf16" not in record.peak_flops or min(record.peak_flops.values()) <= 0:
         raise InputError(f"hardware file {where!r}: peak_flops needs bf16, and positive values")
-    utilisation = default_utilisation(record.kind)
+    utilisation = default_utilisation(record.kind, record.generation)
     try:
         utilisation = utilisation.updated(record.utilisation, source=f"hardware file {where}")
     except InputError as error:
@@ -145,4 +160,9 @@ def _parse(text: str, where: str) -> Hardware:
         usd_per_hour=record.usd_per_hour,
         sources=tuple(record.sources.items()),
         utilisation=utilisation,
+        generation=record.generation,
+        interconnect_latency_s=record.interconnect_latency_s,
+        node_devices=record.node_devices,
+        network_bytes_per_s=record.network_bytes_per_s,
+        network_latency_s=record.network_latency_s,
     )

@@ -8,42 +8,39 @@ prior decides those.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from suffice.architecture.catalog import load_shape
-from suffice.core.errors import TableError
 from suffice.hardware import load_hardware
-from suffice.throughput.analytic import scenario
+from suffice.throughput.analytic import BURST_AT_ONCE, device_of, scenario
 from suffice.throughput.formulas import (
-    FloatArray,
-    Rows,
     Scenario,
     capacity,
     decode_step,
-    device_share,
     prefill,
     steady_state,
 )
-from suffice.throughput.serving import Serving
-from suffice.throughput.workload import Workload
+from suffice.throughput.model_work import PRECISIONS, selected, stacked
+from suffice.throughput.silicon import (
+    Point,
+    expert_precision,
+    model_of,
+    serving_of,
+    steady_ttft,
+    workload_of,
+)
+from suffice.throughput.work import Device, FloatArray
 
 TTFT_WEIGHT = 0.35
-PRIOR_WEIGHT = 0.6
+PRIOR_WEIGHT = 0.25
 ROBUST_SCALE = 0.1
-# InferenceX draws both lengths uniformly from .8 to 1 of the nominal ones.
-INFERENCEX_LENGTH_SHARE = 0.9
-# Concurrency is not that of one replica in these sources: see data/silicon/README.md.
-UNUSABLE_SOURCES = ("tuned", "dynamo")
 ENGINES = ("vllm", "sglang", "trtllm")
+GENERATIONS = ("hopper", "blackwell")
 
 
 class Prior(NamedTuple):
@@ -58,88 +55,40 @@ class Prior(NamedTuple):
 DEVICE_PRIORS: Mapping[str, Prior] = {
     "gemm": Prior(0.65, 0.2, 0.95, 0.3),
     "gemm_8bit": Prior(0.6, 0.2, 0.95, 0.3),
+    "gemm_8bit_block": Prior(0.5, 0.1, 0.95, 0.3),
     "gemm_4bit": Prior(0.5, 0.1, 0.95, 0.3),
     "weight_bandwidth": Prior(0.85, 0.4, 0.95, 0.1),
+    "expert_bandwidth": Prior(0.7, 0.2, 0.95, 0.3),
     "kv_bandwidth": Prior(0.8, 0.2, 0.95, 0.05),
     "attention": Prior(0.5, 0.1, 0.9, 0.3),
     "interconnect": Prior(0.6, 0.1, 0.95, 0.3),
     "overlap": Prior(0.2, 0.01, 1.0, 0.7),
+    "ramp_tokens": Prior(32.0, 1.0, 1000.0, 0.7),
+    "expert_spread": Prior(0.7, 0.1, 1.0, 0.3),
     "layer_s": Prior(30e-6, 0.5e-6, 200e-6, 0.5),
+    "expert_layer_s": Prior(20e-6, 0.5e-6, 200e-6, 0.5),
+    "recurrent_layer_s": Prior(20e-6, 0.5e-6, 200e-6, 0.5),
+    "latent_layer_s": Prior(20e-6, 0.5e-6, 200e-6, 0.5),
+    "block_layer_s": Prior(10e-6, 0.5e-6, 200e-6, 0.5),
+    "expert_gemm": Prior(0.6, 0.1, 1.0, 0.3),
     "layer_token_s": Prior(1e-7, 1e-9, 5e-6, 0.4),
     "all_reduce_s": Prior(6e-6, 1e-6, 60e-6, 0.5),
 }
-BURST_PRIOR = Prior(0.07, 0.005, 0.6, 1.0)
+# Coefficients that each generation has of its own.
+GEMMS = ("gemm", "gemm_8bit", "gemm_8bit_block", "gemm_4bit")
+OWN = (*GEMMS, "layer_s", "expert_layer_s")
 ENGINE_PRIORS: Mapping[str, Prior] = {
     "step_s": Prior(3e-4, 2e-5, 10e-3, 0.5),
-    "first_s": Prior(0.03, 0.001, 0.3, 0.5),
+    "launch": Prior(1.0, 0.3, 3.0, 0.2),
+    "eager_layer_s": Prior(3e-4, 1e-5, 6e-3, 0.3),
+    "eager_expert_s": Prior(5e-4, 1e-5, 6e-3, 0.7),
+    "eager_latent_s": Prior(5e-4, 1e-5, 6e-3, 0.7),
+    "mixed": Prior(0.3, 0.01, 1.0, 0.7),
+    "burst": Prior(0.05, 0.005, 0.6, 0.5),
+    "crowd": Prior(0.5, 0.01, 5.0, 1.0),
+    "first_s": Prior(0.015, 0.001, 0.3, 0.5),
     "arrival_s": Prior(3e-4, 1e-6, 5e-3, 1.0),
 }
-# One sweep (Qwen3-32B under SGLang) sends all its requests at once: its TTFT is half the batch's
-# prefill at every point. While it is in a fit it gets a burst share of its own; a prediction never
-# uses that share.
-ONE_WAVE_PRIOR = Prior(0.5, 0.1, 0.9, 1.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One measured serving point, as in `data/silicon/dense_rows.csv`."""
-
-    model: str
-    hardware: str
-    engine: str
-    engine_version: str
-    weight_dtype: str
-    kv_dtype: str
-    tensor_parallel: int
-    input_tokens: int
-    output_tokens: int
-    concurrency: int
-    source: str
-    ttft_s: float
-    tpot_s: float
-    aiconfigurator_ttft_s: float | None
-    aiconfigurator_tpot_s: float | None
-
-    @property
-    def usable(self) -> bool:
-        """Whether the recorded concurrency is that of the replica which was timed."""
-        return self.source not in UNUSABLE_SOURCES
-
-    @property
-    def one_wave(self) -> bool:
-        """Whether the benchmark sent all requests at once."""
-        return self.engine == "sglang" and self.model == "Qwen/Qwen3-32B"
-
-
-def silicon_points(path: Path | None = None) -> tuple[Point, ...]:
-    """The shipped points, or those of a CSV with the same columns."""
-    shipped = files("suffice.throughput").joinpath("data/silicon/dense_rows.csv")
-    text = (shipped if path is None else path).read_text(encoding="utf-8")
-    return tuple(
-        _point(row, number) for number, row in enumerate(csv.DictReader(text.splitlines()), 2)
-    )
-
-
-def _point(row: Mapping[str, str], line: int) -> Point:
-    values: dict[str, Any] = {}
-    for field in fields(Point):
-        text = row.get(field.name)
-        if text is None:
-            raise TableError(f"serving points: line {line} has no column {field.name!r}")
-        try:
-            if field.type == "int":
-                values[field.name] = int(text)
-            elif field.type == "float":
-                values[field.name] = float(text)
-            elif field.type == "float | None":
-                values[field.name] = float(text) if text else None
-            else:
-                values[field.name] = text
-        except ValueError:
-            raise TableError(
-                f"serving points: line {line}, {field.name}: {text!r} is not a number"
-            ) from None
-    return Point(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,116 +96,132 @@ class Table:
     """Points in the form that the formulas take: one row of every field per point."""
 
     points: tuple[Point, ...]
-    rows: Rows
+    device: Device
     scenario: Scenario
     ttft_s: FloatArray
     tpot_s: FloatArray
+    steady: NDArray[np.bool_]  # whether the time to first token is of a running server
+    codes: Mapping[str, NDArray[np.intp]]  # generation, engine, one wave, bits of experts
 
     @classmethod
     def of(cls, points: Sequence[Point]) -> Table:
         """Stack the scenarios of `points`."""
-        shapes = [load_shape(point.model) for point in points]
-        columns = [[float(getattr(shape, name)) for shape in shapes] for name in Rows._fields]
-        scenarios = [
-            scenario(shape, _serving(point), _workload(point), point.concurrency)
-            for shape, point in zip(shapes, points, strict=True)
-        ]
-        stacked: dict[str, Any] = {
-            f.name: np.array([float(getattr(s, f.name)) for s in scenarios])
-            for f in fields(Scenario)
-            if f.name not in ("has_sliding", "tiles")
-        }
+        scenarios, devices = [], []
+        for point in points:
+            model, serving, workload = model_of(point), serving_of(point), workload_of(point)
+            scenarios.append(scenario(serving, workload, point.concurrency))
+            devices.append(device_of(model, serving, workload))
+        generations = [load_hardware(point.hardware).generation for point in points]
         return cls(
             points=tuple(points),
-            rows=Rows(*(np.array(column) for column in columns)),
-            scenario=Scenario(**stacked, has_sliding=False),
+            device=stacked(devices),
+            scenario=stacked_scenarios(scenarios),
             ttft_s=np.array([point.ttft_s for point in points]),
             tpot_s=np.array([point.tpot_s for point in points]),
+            steady=steady_ttft(points),
+            codes={
+                "generation": np.array([GENERATIONS.index(str(g)) for g in generations]),
+                "engine": np.array([ENGINES.index(point.engine) for point in points]),
+                "one_wave": np.array([int(point.one_wave) for point in points]),
+                "experts": np.array([PRECISIONS.index(expert_precision(p)) for p in points]),
+            },
         )
 
     def select(self, chosen: NDArray[np.bool_]) -> Table:
         """The points where `chosen` is true."""
-        parts: dict[str, Any] = {
-            f.name: getattr(self.scenario, f.name)[chosen]
-            for f in fields(Scenario)
-            if f.name not in ("has_sliding", "tiles")
-        }
         return Table(
             points=tuple(p for p, keep in zip(self.points, chosen, strict=True) if keep),
-            rows=Rows(*(column[chosen] for column in self.rows)),
-            scenario=Scenario(**parts, has_sliding=False),
+            device=selected(self.device, chosen),
+            scenario=selected_scenario(self.scenario, chosen),
             ttft_s=self.ttft_s[chosen],
             tpot_s=self.tpot_s[chosen],
+            steady=self.steady[chosen],
+            codes={name: values[chosen] for name, values in self.codes.items()},
         )
 
 
-def _serving(point: Point) -> Serving:
-    choices: dict[str, Any] = {
-        "weight_dtype": point.weight_dtype,
-        "kv_dtype": point.kv_dtype,
-        "engine": point.engine,
+def stacked_scenarios(scenarios: Sequence[Scenario]) -> Scenario:
+    """Scenarios of one model each as one of many rows."""
+    values: dict[str, Any] = {
+        f.name: np.array([float(getattr(s, f.name)) for s in scenarios])
+        for f in fields(Scenario)
+        if f.name != "tiles"
     }
-    return Serving(
-        hardware=load_hardware(point.hardware),
-        tensor_parallel=point.tensor_parallel,
-        max_batch=1024,
-        **choices,
-    )
+    return Scenario(tiles=scenarios[0].tiles, **values)
 
 
-def _workload(point: Point) -> Workload:
-    share = INFERENCEX_LENGTH_SHARE if point.source == "inferencex" else 1.0
-    return Workload.single(int(share * point.input_tokens), int(share * point.output_tokens))
+def selected_scenario(s: Scenario, chosen: NDArray[np.bool_]) -> Scenario:
+    """The rows where `chosen` is true."""
+    values: dict[str, Any] = {
+        f.name: getattr(s, f.name)[chosen] for f in fields(Scenario) if f.name != "tiles"
+    }
+    return Scenario(tiles=s.tiles, **values)
 
 
 class Predicted(NamedTuple):
-    """Predicted times of a table's points, in seconds."""
+    """Predicted times of a table's points, in seconds, and output tokens per second."""
 
     ttft_s: FloatArray
     tpot_s: FloatArray
+    output_tokens_per_s: FloatArray
 
 
-def predict_points(
-    table: Table, coefficients: Mapping[str, float] | None = None, *, fitting: bool = False
-) -> Predicted:
+def predict_points(table: Table, coefficients: Mapping[str, float] | None = None) -> Predicted:
     """Predictions for measured points, with shipped coefficients or those of a fit."""
-    s = table.scenario if coefficients is None else _with(table, coefficients, fitting)
-    device = device_share(table.rows, s)
-    room = capacity(table.rows, device, s)
-    step = decode_step(table.rows, device, room.batch, s)
-    once = prefill(table.rows, device, step, s)
+    s, device = table.scenario, table.device
+    if coefficients is not None:
+        s, device = _with(table, coefficients)
+    room = capacity(device, s)
+    step = decode_step(device, room.batch, s)
+    once = prefill(device, step, s)
     with np.errstate(divide="ignore", invalid="ignore"):
         steady = steady_state(room, step, once, s)
-    return Predicted(steady.ttft_s, steady.tpot_s)
+    # What the load asks for: every request in flight, its tokens over its time.
+    rate = s.concurrency * s.output_tokens / steady.e2e_s
+    return Predicted(steady.ttft_s, steady.tpot_s, rate)
 
 
-def _with(table: Table, coefficients: Mapping[str, float], fitting: bool) -> Scenario:
-    dtypes = np.array([point.weight_dtype for point in table.points])
-    engines = np.array([point.engine for point in table.points])
+def _with(table: Table, coefficients: Mapping[str, float]) -> tuple[Scenario, Device]:
+    codes = table.codes
     changed: dict[str, Any] = {
-        name: coefficients[name] for name in DEVICE_PRIORS if not name.startswith("gemm_")
+        name: coefficients[name] for name in DEVICE_PRIORS if name not in OWN
     }
-    changed["gemm"] = np.select(
-        [dtypes == "fp8", dtypes == "fp4"],
-        [coefficients["gemm_8bit"], coefficients["gemm_4bit"]],
-        coefficients["gemm"],
-    )
     for name in ENGINE_PRIORS:
-        values = [coefficients[f"{engine}.{name}"] for engine in ENGINES]
-        changed[name] = np.select([engines == engine for engine in ENGINES], values)
-    changed["burst"] = coefficients["burst"]
-    if fitting:
-        one_wave = np.array([point.one_wave for point in table.points])
-        changed["burst"] = np.where(one_wave, coefficients["one_wave"], coefficients["burst"])
-    return replace(table.scenario, **changed)
+        values = np.array([coefficients[f"{engine}.{name}"] for engine in ENGINES])
+        changed[name] = values[codes["engine"]]
+    for name in OWN[len(GEMMS) :]:
+        own = np.array([coefficients[f"{g}.{name}"] for g in GENERATIONS])
+        changed[name] = own[codes["generation"]]
+    changed["burst"] = np.where(codes["one_wave"] == 1, BURST_AT_ONCE, changed["burst"])
+    gemm = {
+        bits: np.array([coefficients[f"{g}.{name}"] for g in GENERATIONS])[codes["generation"]]
+        for bits, name in zip(PRECISIONS, GEMMS, strict=True)
+    }
+    by_experts = np.select(
+        [codes["experts"] == i for i in range(len(PRECISIONS))], [gemm[p] for p in PRECISIONS]
+    )
+    device = table.device._replace(
+        products=tuple(
+            products._replace(gemm=gemm[bits])
+            for bits, products in zip(PRECISIONS, table.device.products, strict=True)
+        ),
+        head=table.device.head._replace(gemm=gemm["16"]),
+        experts=tuple(
+            routed._replace(products=routed.products._replace(gemm=by_experts))
+            for routed in table.device.experts
+        ),
+    )
+    return replace(table.scenario, **changed), device
 
 
 def priors() -> dict[str, Prior]:
-    """Every coefficient of a fit, by name; engines' are prefixed with the engine."""
+    """Every coefficient of a fit, by name, behind the engine or generation it belongs to."""
     engines = {
         f"{engine}.{name}": prior for engine in ENGINES for name, prior in ENGINE_PRIORS.items()
     }
-    return {**DEVICE_PRIORS, "burst": BURST_PRIOR, "one_wave": ONE_WAVE_PRIOR, **engines}
+    own = {f"{g}.{name}": DEVICE_PRIORS[name] for g in GENERATIONS for name in OWN}
+    shared = {name: prior for name, prior in DEVICE_PRIORS.items() if name not in OWN}
+    return {**shared, **own, **engines}
 
 
 def fit(table: Table) -> dict[str, float]:
@@ -267,10 +232,10 @@ def fit(table: Table) -> dict[str, float]:
 
     def residuals(logs: FloatArray) -> FloatArray:
         named = dict(zip(known, np.exp(logs).tolist(), strict=True))
-        predicted = predict_points(table, named, fitting=True)
+        predicted = predict_points(table, named)
         errors = (
-            np.log(predicted.tpot_s / table.tpot_s),
-            TTFT_WEIGHT * np.log(predicted.ttft_s / table.ttft_s),
+            softened(np.log(predicted.tpot_s / table.tpot_s)),
+            TTFT_WEIGHT * softened(np.log(predicted.ttft_s / table.ttft_s)[table.steady]),
             PRIOR_WEIGHT * (logs - start) / deviation,
         )
         return np.concatenate(errors)
@@ -282,34 +247,17 @@ def fit(table: Table) -> dict[str, float]:
             np.log([prior.lowest for prior in known.values()]),
             np.log([prior.highest for prior in known.values()]),
         ),
-        loss="soft_l1",
-        f_scale=ROBUST_SCALE,
         max_nfev=60,
     )
     return dict(zip(known, np.exp(solution.x).tolist(), strict=True))
 
 
-def held_out(table: Table, key: Callable[[Point], str]) -> Predicted:
-    """Predictions for each group of points from a fit to the usable points of all other groups."""
-    groups = np.array([key(point) for point in table.points])
-    usable = np.array([point.usable for point in table.points])
-    ttft_s, tpot_s = np.empty(len(groups)), np.empty(len(groups))
-    for group in sorted(set(groups.tolist())):
-        inside = groups == group
-        coefficients = fit(table.select(usable & ~inside))
-        predicted = predict_points(table.select(inside), coefficients)
-        ttft_s[inside], tpot_s[inside] = predicted.ttft_s, predicted.tpot_s
-    return Predicted(ttft_s, tpot_s)
-
-
-def by_hardware(point: Point) -> str:
-    """Group of a point when whole devices are held out."""
-    return point.hardware
-
-
-def by_model_and_hardware(point: Point) -> str:
-    """Group of a point when pairs of model and device are held out."""
-    return f"{point.model.rsplit('/', 1)[1]} on {point.hardware}"
+def softened(errors: FloatArray) -> FloatArray:
+    """Signed roots of a loss that is quadratic for small errors and linear for large ones."""
+    scaled = errors / ROBUST_SCALE
+    found: FloatArray = ROBUST_SCALE * np.sign(errors)
+    found *= np.sqrt(2.0 * (np.sqrt(1.0 + scaled**2) - 1.0))
+    return found
 
 
 def absolute_errors(predicted: FloatArray, measured: FloatArray) -> FloatArray:

@@ -15,17 +15,28 @@ EngineName = Literal["generic", "vllm", "sglang", "trtllm"]
 class EngineTraits:
     """Costs of scheduling and habits of admission.
 
-    `step_s` is host time per forward pass that the device does not hide. `burst` is the share of
-    the other running requests' prefill that an average request waits for before its first token:
-    .05 comes from a start at full concurrency with ten requests per slot, which is how serving
-    benchmarks are run. `first_s` is paid once per request, `arrival_s` once per request for each
-    request in flight. An engine plans to hold a prompt and `planned_output` of its output when it
-    decides how many sequences run, and lets a prompt in at `admitted_output`: engines that set
-    sequences back when memory runs out admit early, others reserve the whole length.
+    `step_s` is host time per forward pass that the device does not hide; `launch` multiplies the
+    device's fixed costs per layer. Prompts run without captured graphs: the host takes at least
+    `eager_layer_s` for a layer, `eager_expert_s` more for routed experts and `eager_latent_s` for
+    latent attention. `mixed` is how far one pass serves prompts and decoding at once.
+
+    `burst` is the share of the other running requests' prefill that an average request waits for
+    before its first token: .05 comes from a start at full concurrency with ten requests per slot,
+    which is how serving benchmarks are run. `crowd` weighs the prompts that happen to come just
+    before. `first_s` is paid per request that finds others running, `arrival_s` once for each of
+    them. An engine plans to hold a prompt and `planned_output` of its output when it decides how
+    many sequences run, and lets a prompt in at `admitted_output`: engines that set sequences back
+    when memory runs out admit early, others reserve the whole length.
     """
 
     step_s: float
+    launch: float
+    eager_layer_s: float
+    eager_expert_s: float
+    eager_latent_s: float
+    mixed: float
     burst: float
+    crowd: float
     first_s: float
     arrival_s: float
     planned_output: float

@@ -1,143 +1,88 @@
 """Roofline formulas for a decode step, a prefill and their steady state.
 
-Shapes come as arrays; what surrounds them (device, lengths, coefficients) as a `Scenario` whose
-fields are scalars when many shapes share it, as in a search, or arrays when each row has its own,
-as in a calibration. One implementation, so that a calibrated formula is the one that is used.
+A `Device` says what one device holds and does (see `work`); a `Scenario` what surrounds it: limits,
+coefficients, lengths. Its fields are scalars when many shapes share it, as in a search, or arrays
+when each row has its own, as in a calibration. One implementation, so that a calibrated formula is
+the one that is used.
 
-    d  hidden_size    f  intermediate_size    L  num_hidden_layers    V  vocab_size
-    t  tensor_parallel    B  running batch    I  prompt tokens    O  output tokens
+    B  running sequences    b = B / dp, on one device    I  prompt tokens    O  output tokens
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-# Any: a float when it is the same for all rows, an array when each row has its own. numpy treats
-# both alike, the type checker cannot say so.
-Value = Any
+from suffice.throughput.work import (
+    TENSOR_CORE_TILES,
+    Device,
+    FloatArray,
+    Products,
+    Routed,
+    Tiles,
+    Value,
+    round_up,
+)
 
 # Logits are read in 16 bits, widened, normalised and sampled from.
 SAMPLING_BYTES_PER_LOGIT = 16.0
 
 
-class Tiles(NamedTuple):
-    """What a product's dimensions are rounded up to before they are computed."""
-
-    columns: float
-    inner: float
-    rows: float
-
-
-# Tensor cores compute whole tiles; vector units waste little on any size.
-TENSOR_CORE_TILES = Tiles(columns=128.0, inner=64.0, rows=16.0)
-VECTOR_TILES = Tiles(columns=16.0, inner=1.0, rows=1.0)
-
-
-class Rows(NamedTuple):
-    """Dimensions of the shapes, one value per row."""
-
-    hidden_size: FloatArray
-    intermediate_size: FloatArray
-    num_hidden_layers: FloatArray
-    num_attention_heads: FloatArray
-    num_key_value_heads: FloatArray
-    head_dim: FloatArray
-    vocab_size: FloatArray
-    num_sliding_layers: FloatArray
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What surrounds the shapes; see `Serving`, `Workload`, `Hardware`, `EngineTraits`."""
+    """What surrounds the model; see `Serving`, `Workload`, `Hardware`, `EngineTraits`."""
 
     tiles: Tiles = TENSOR_CORE_TILES
-    gates: Value
-    embedding_copies: Value
-    weight_value_bytes: Value
-    kv_value_bytes: Value
     tensor_parallel: Value
+    data_parallel: Value = 1.0
+    pipeline_parallel: Value = 1.0
     memory_bytes: Value  # for weights, KV cache and workspace of one device
     max_batch: Value
     concurrency: Value
     queued: Value  # 1 when requests beyond the running batch exist and wait
     max_batched_tokens: Value
-    prompt_tokens: Value
+    prompt_tokens: Value  # that are computed: what a cache holds is left out
+    all_prompt_tokens: Value
     output_tokens: Value
-    prompt_pairs: Value
-    prompt_pairs_sliding: Value
-    context_tokens: Value
-    context_tokens_sliding: Value
-    held_tokens: Value  # per running sequence, as the engine plans for it
-    held_tokens_sliding: Value
-    admitted_tokens: Value  # per sequence whose prompt was let in, running or set back
-    has_sliding: bool
+    held_share: Value  # entries the engine plans for over those of a sequence let in
+    accepted: Value = 1.0  # output tokens per step, above 1 with speculation
+    verified: Value = 1.0  # tokens per sequence that a step computes
     memory_s_per_byte: Value
-    gemm_s_per_flop: Value  # at peak
     attention_s_per_flop: Value  # at peak
     link_s_per_byte: Value  # at peak
-    gemm: Value
+    link_latency_s: Value = 0.0  # of a link that is not NVLink, per all-reduce
     weight_bandwidth: Value
+    expert_bandwidth: Value
     kv_bandwidth: Value
     attention: Value
     interconnect: Value
     overlap: Value
+    ramp_tokens: Value
+    expert_spread: Value
     layer_s: Value
+    expert_layer_s: Value
+    recurrent_layer_s: Value
+    latent_layer_s: Value
+    block_layer_s: Value
+    expert_gemm: Value
+    launch: Value
+    eager_layer_s: Value
+    eager_expert_s: Value
+    eager_latent_s: Value
     layer_token_s: Value
     all_reduce_s: Value
     step_s: Value
+    mixed: Value
     burst: Value
+    crowd: Value
     first_s: Value
     arrival_s: Value
 
 
-class Device(NamedTuple):
-    """One device's share of the shapes: what it holds, streams and multiplies."""
-
-    weight_bytes: FloatArray
-    streamed_bytes: FloatArray
-    flops_per_token: FloatArray
-    head_flops: FloatArray
-    activation_bytes: FloatArray  # per token and layer
-    kv_bytes: FloatArray  # per token and layer
-    query_width: FloatArray
-    vocabulary: FloatArray
-
-
-def device_share(rows: Rows, s: Scenario) -> Device:
-    """What one of `tensor_parallel` devices holds and does; KV heads are copied beyond t."""
-    share = 1.0 / s.tensor_parallel
-    d, depth = rows.hidden_size, rows.num_hidden_layers
-    f = rows.intermediate_size * share
-    vocabulary = rows.vocab_size * share
-    queries = rows.num_attention_heads * rows.head_dim * share
-    kv_width = np.maximum(rows.num_key_value_heads * share, 1.0) * rows.head_dim
-    qkv = queries + 2.0 * kv_width
-    head_weights = d * vocabulary
-    streamed = (s.weight_value_bytes * depth) * (d * (qkv + queries + s.gates * f))
-    streamed += 2.0 * head_weights
-    d_tiles = _round_up(d, s.tiles.columns)
-    columns = _round_up(qkv, s.tiles.columns)
-    columns += _round_up(queries, s.tiles.inner)
-    columns += s.gates * _round_up(f, s.tiles.columns)
-    return Device(
-        weight_bytes=streamed + (2.0 * (s.embedding_copies - 1.0)) * head_weights,
-        streamed_bytes=streamed,
-        flops_per_token=2.0 * depth * d_tiles * columns,
-        head_flops=2.0 * d_tiles * vocabulary,
-        activation_bytes=12.0 * d + 6.0 * f + 4.0 * qkv,
-        kv_bytes=(2.0 * s.kv_value_bytes) * kv_width,
-        query_width=queries,
-        vocabulary=vocabulary,
-    )
-
-
 class Capacity(NamedTuple):
-    """How many sequences one replica holds, and the bytes behind it, per device."""
+    """Sequences that fit, that run, and whose prompts are let in; bytes in use then."""
 
     largest_batch: FloatArray
     batch: FloatArray
@@ -145,28 +90,29 @@ class Capacity(NamedTuple):
     memory_bytes: FloatArray
 
 
-def capacity(rows: Rows, device: Device, s: Scenario) -> Capacity:
-    """Sequences that fit at the length the engine plans for; 0 where t cannot split the heads."""
-    held = _over_layers(rows, s, s.held_tokens, s.held_tokens_sliding)
-    sequence_bytes = device.kv_bytes * held
-    resident = s.max_batched_tokens * device.activation_bytes
-    resident += (4.0 * s.max_batch) * device.vocabulary
-    resident += device.weight_bytes
+def capacity(device: Device, s: Scenario) -> Capacity:
+    """How many sequences one replica holds beside weights, activations and logits.
+
+    An engine that reserves whole lengths lets in as many as it runs. One that admits early runs as
+    many as fit at the planned length, and lets prompts in while they fit.
+    """
+    sequence_bytes = device.state_bytes + 0.0
+    for cache in device.caches:
+        sequence_bytes = sequence_bytes + cache.read_bytes * cache.held
+    resident = s.max_batched_tokens * device.widest_bytes
+    resident = resident + (4.0 * s.max_batch / s.data_parallel) * device.vocabulary
+    resident += device.weight_bytes / s.pipeline_parallel
     largest = s.memory_bytes - resident
     largest /= sequence_bytes
     np.maximum(largest, 0.0, out=largest)
+    largest *= s.data_parallel * s.pipeline_parallel
     np.floor(largest, out=largest)
-    t = s.tensor_parallel
-    if np.any(t > 1):
-        kv = rows.num_key_value_heads
-        largest *= np.remainder(rows.num_attention_heads, t) == 0
-        largest *= (np.remainder(kv, t) == 0) | (np.remainder(t, kv) == 0)
+    largest *= device.splits
     batch = np.minimum(largest, np.minimum(s.concurrency, s.max_batch))
     admitted = batch
     if np.any(s.queued):
-        more = largest * (s.held_tokens / s.admitted_tokens)
-        admitted = np.minimum(more, np.minimum(s.concurrency, s.max_batch))
-    resident += batch * sequence_bytes
+        admitted = np.minimum(largest * s.held_share, np.minimum(s.concurrency, s.max_batch))
+    resident += batch * sequence_bytes / (s.data_parallel * s.pipeline_parallel)
     return Capacity(largest, batch, admitted, resident)
 
 
@@ -183,65 +129,142 @@ class Step(NamedTuple):
     link_s_per_token: Value
 
 
-def decode_step(rows: Rows, device: Device, batch: FloatArray, s: Scenario) -> Step:
-    """One token for each of `batch` sequences at the mean KV length."""
-    depth = rows.num_hidden_layers
+def decode_step(device: Device, batch: FloatArray, s: Scenario) -> Step:
+    """One step for each of `batch` sequences at the mean KV length.
+
+    Under a pipeline the batch goes through in as many parts as there are stages; this is the time
+    of one part through all stages, in which every sequence gets its token.
+    """
+    together = batch / s.pipeline_parallel
+    local = together / s.data_parallel
+    rows = local * s.verified
     stream_s = device.streamed_bytes * (s.memory_s_per_byte / s.weight_bandwidth)
-    gemm_s = device.flops_per_token + device.head_flops
-    gemm_s *= s.gemm_s_per_flop / s.gemm
-    gemm_s *= _round_up(batch, s.tiles.rows)
+    computed = round_up(rows, s.tiles.rows) + s.ramp_tokens
+    gemm_s = device.head.flops_per_token * (device.head.s_per_flop / device.head.gemm)
+    for products in device.products:
+        gemm_s = gemm_s + products.flops_per_token * (products.s_per_flop / products.gemm)
+    gemm_s *= computed
     product_s = np.maximum(stream_s, gemm_s)
     product_s += s.overlap * np.minimum(stream_s, gemm_s)
-    attended = batch * _over_layers(rows, s, s.context_tokens, s.context_tokens_sliding)
-    attention_s = np.maximum(
-        device.kv_bytes * (s.memory_s_per_byte / s.kv_bandwidth),
-        device.query_width * (4.0 * s.attention_s_per_flop / s.attention),
-    )
-    attention_s *= attended
-    moved_s = depth * device.activation_bytes
-    moved_s += SAMPLING_BYTES_PER_LOGIT * device.vocabulary
-    moved_s *= batch * s.memory_s_per_byte
-    fixed_s = depth * s.layer_s + s.step_s
-    link_s: Value = 0.0
-    if np.any(s.tensor_parallel > 1):
-        others = s.tensor_parallel - 1.0
-        fixed_s += depth * (2.0 * s.all_reduce_s * (others > 0))
-        per_value = 8.0 * others / s.tensor_parallel
-        link_s = depth * rows.hidden_size * (per_value * s.link_s_per_byte / s.interconnect)
+    for experts in device.experts:
+        product_s += expert_s(experts, together * s.verified, s)
+    attention_s = 0.0 * local
+    for cache in device.caches:
+        per_entry = np.maximum(
+            cache.read_bytes * (s.memory_s_per_byte / s.kv_bandwidth),
+            cache.decode_flops * (s.verified * s.attention_s_per_flop / s.attention),
+        )
+        attention_s += local * cache.attended * per_entry
+    # Recurrent state is read and written once per step.
+    attention_s += local * device.state_bytes * (2.0 * s.memory_s_per_byte / s.kv_bandwidth)
+    moved_s = device.activation_bytes + SAMPLING_BYTES_PER_LOGIT * device.vocabulary
+    moved_s *= rows * s.memory_s_per_byte
+    fixed_s = pass_s(device, s)
+    link_s = link_s_per_token(device, s)
     total = product_s + attention_s
     total += moved_s
     total += fixed_s
-    total += batch * (link_s + depth * s.layer_token_s)
+    total += rows * (link_s + device.layers * s.layer_token_s)
+    if np.any(s.verified > 1.0):
+        total += (s.verified - 1.0) * _draft_s(device, total, computed, s)
     return Step(total, stream_s, gemm_s, product_s, attention_s, moved_s, fixed_s, link_s)
 
 
+def _draft_s(device: Device, step_s: FloatArray, rows: FloatArray, s: Scenario) -> FloatArray:
+    """Time of one drafted token of every sequence: a layer like the model's, and the output matrix.
+
+    That is how multi-token prediction and EAGLE draft; what is looked up in the prompt is free.
+    """
+    head = device.head
+    # A weight of 16 bits has as many bytes as it takes FLOPs per token.
+    stream_s = head.flops_per_token * (s.memory_s_per_byte / s.weight_bandwidth)
+    head_s = np.maximum(stream_s, head.flops_per_token * rows * (head.s_per_flop / head.gemm))
+    layer_s: FloatArray = np.maximum(step_s - s.step_s - head_s, 0.0) / device.layers
+    return layer_s + head_s
+
+
+def pass_s(device: Device, s: Scenario) -> FloatArray:
+    """What one pass through the model costs before any byte or FLOP: launches, host, latencies."""
+    fixed: FloatArray = device.layers * s.layer_s
+    fixed += device.sparse_layers * s.expert_layer_s
+    fixed += device.recurrent_layers * s.recurrent_layer_s
+    fixed += device.latent_layers * s.latent_layer_s
+    fixed += device.block_layers * s.block_layer_s
+    fixed *= s.launch
+    fixed += s.step_s
+    fixed += device.reduces * (s.all_reduce_s + s.link_latency_s)
+    return fixed
+
+
+def link_s_per_token(device: Device, s: Scenario) -> FloatArray:
+    """Seconds that a token's activations take over the links, all layers together."""
+    per_token: FloatArray = device.reduced_values * (4.0 * s.link_s_per_byte / s.interconnect)
+    return per_token
+
+
+def expert_s(experts: Routed, tokens: FloatArray, s: Scenario) -> FloatArray:
+    """Time of the routed experts for `tokens` tokens of a replica.
+
+    With E experts of which a token takes k, tokens that chose at random would touch
+    E (1 - (1 - k/E)^tokens); real routers favour some experts, as if there were fewer tokens
+    (`expert_spread`). Each touched expert computes at least one tile of rows.
+    """
+    chosen = experts.per_token / experts.count
+    touched = 1.0 - (1.0 - chosen) ** (tokens * s.expert_spread)
+    active = np.maximum(experts.count * touched, 1e-9)
+    rows = tokens * experts.per_token / active
+    stream_s = experts.bytes * touched * (s.memory_s_per_byte / s.expert_bandwidth)
+    padded = round_up(rows, s.tiles.rows) * active * experts.share
+    one = experts.products
+    gemm_s = padded * one.flops_per_token * (one.s_per_flop / (one.gemm * s.expert_gemm))
+    both: FloatArray = np.maximum(stream_s, gemm_s)
+    both += s.overlap * np.minimum(stream_s, gemm_s)
+    return both
+
+
 class Prefill(NamedTuple):
-    """Time of one prompt's pass, in seconds: by itself, and packed with other prompts."""
+    """Time of one prompt's pass, in seconds: by itself, and packed with other prompts.
+
+    `passes` is how many passes a packed prompt takes up.
+    """
 
     alone_s: FloatArray
     shared_s: FloatArray
+    passes: Value
 
 
-def prefill(rows: Rows, device: Device, step: Step, s: Scenario) -> Prefill:
+def prefill(device: Device, step: Step, s: Scenario) -> Prefill:
     """One prompt through the model. Packed passes share streamed weights and fixed costs."""
-    gemm_s = s.prompt_tokens * device.flops_per_token + device.head_flops
-    gemm_s *= s.gemm_s_per_flop / s.gemm
-    pairs = _over_layers(rows, s, s.prompt_pairs, s.prompt_pairs_sliding)
-    rest_s = pairs * device.query_width
-    rest_s *= 4.0 * s.attention_s_per_flop / s.attention
-    moved = rows.num_hidden_layers * device.activation_bytes
-    moved *= s.memory_s_per_byte
-    moved += step.link_s_per_token
-    rest_s += s.prompt_tokens * moved
-    passes = s.prompt_tokens / s.max_batched_tokens
-    alone = np.maximum(passes, 1.0)
-    shared_s = np.maximum(passes * step.stream_s, gemm_s)
-    shared_s += rest_s
+    prompt = s.prompt_tokens
+    # Attention replicas take prompts in turn, so each prompt occupies one of them.
+    gemm_s = device.head.flops_per_token * (device.head.s_per_flop / device.head.gemm)
+    per_token = 0.0
+    for products in device.products:
+        per_token = per_token + products.flops_per_token * (products.s_per_flop / products.gemm)
+    gemm_s = gemm_s + prompt * per_token
+    rest_s = 0.0 * gemm_s
+    for cache in device.caches:
+        rest_s += cache.pairs * cache.prompt_flops * (s.attention_s_per_flop / s.attention)
+    rest_s += prompt * device.state_flops * (s.attention_s_per_flop / s.attention)
+    moved = device.activation_bytes * s.memory_s_per_byte + step.link_s_per_token
+    rest_s += prompt * moved
+    passes = prompt / s.max_batched_tokens
+    alone = np.maximum(np.ceil(passes), 1.0)
+    ramp_s = s.ramp_tokens * per_token
+    shared_s = np.maximum(passes * step.stream_s, gemm_s + passes * ramp_s) + rest_s
+    alone_s = np.maximum(alone * step.stream_s, gemm_s + alone * ramp_s) + rest_s
     shared_s += passes * step.fixed_s
-    alone_s = np.maximum(alone * step.stream_s, gemm_s)
-    alone_s += rest_s
     alone_s += alone * step.fixed_s
-    return Prefill(alone_s, shared_s)
+    for experts in device.experts:
+        full = expert_s(experts, 0.0 * gemm_s + s.max_batched_tokens, s)
+        shared_s += passes * full
+        alone_s += alone * expert_s(experts, 0.0 * gemm_s + prompt / alone, s)
+    # Prompts run without captured graphs: the host launches every layer of every pass.
+    launching_s = device.layers * s.eager_layer_s + device.sparse_layers * s.eager_expert_s
+    launching_s = launching_s + device.latent_layers * s.eager_latent_s
+    alone_s = np.maximum(alone_s, alone * launching_s)
+    shared_s /= s.pipeline_parallel * s.data_parallel
+    return Prefill(alone_s, shared_s, passes / s.data_parallel)
 
 
 class Steady(NamedTuple):
@@ -254,45 +277,42 @@ class Steady(NamedTuple):
 
 
 def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Steady:
-    """Each slot prefills once and decodes O - 1 steps per cycle; others' prefills come between.
+    """Each slot prefills once and decodes O - 1 tokens per cycle; others' prefills come between.
 
-    TPOT is (e2e - ttft) / (O - 1): the decode step and the prefills of the B - 1 others that fall
-    into it, but for the share `burst` of them that a request waits for before its first token.
-    Where more requests are in flight than run, the admitted ones stretch TPOT and the others wait
-    for whole cycles.
+    An engine that puts prompts and decoding into one pass (`mixed`) saves, for each pass of a
+    prompt, the part of a decode step that does not depend on the batch. A request waits for the
+    share `burst` of the other running requests' prefill, which is how benchmarks start; for
+    prompts that happen to come before its own, more the more of the time is prefill (`crowd`); for
+    half the step in progress; and for the engine's handling of the others. Its other time goes
+    into TPOT = (e2e - ttft) / (O - 1). Where more requests are in flight than run, the admitted
+    ones stretch TPOT and the others wait for whole cycles.
     """
     batch = room.batch
-    steps = s.output_tokens - 1.0
+    steps = (s.output_tokens - 1.0) / s.accepted
     prefills_s = batch * once.shared_s
+    saved = np.minimum(batch * once.passes, steps)
+    saved_s = s.mixed * saved * np.minimum(step.stream_s + step.fixed_s, step.total_s)
     cycle_s = steps * step.total_s
-    cycle_s += prefills_s
-    others_s = prefills_s - once.shared_s
-    ttft_s = others_s * s.burst
-    tpot_s = others_s - ttft_s
-    tpot_s /= s.output_tokens
-    tpot_s += step.total_s
-    ttft_s += once.alone_s
-    ttft_s += s.first_s
-    ttft_s += batch * s.arrival_s
-    decoding_s = steps * tpot_s
+    cycle_s = cycle_s + prefills_s - np.minimum(saved_s, prefills_s)
+    others_s = np.maximum(cycle_s - steps * step.total_s - once.shared_s, 0.0)
+    busy = np.minimum(prefills_s / cycle_s, 0.95)
+    alone = 1.0 - 1.0 / np.maximum(batch, 1.0)
+    waiting_s = prefills_s * (s.burst * alone)
+    waiting_s += s.crowd * alone * busy / (1.0 - busy) * once.shared_s
+    waiting_s = np.minimum(waiting_s, others_s)
+    ttft_s = waiting_s + once.alone_s
+    ttft_s += alone * (0.5 * step.total_s + s.first_s + batch * s.arrival_s)
+    decoding_s = np.maximum(steps * step.total_s + others_s - waiting_s, 0.0)
+    tpot_s = decoding_s / np.maximum(s.output_tokens - 1.0, 1e-9)
     if np.any(s.queued):
         stretch = room.admitted / batch
-        tpot_s *= stretch
-        decoding_s *= stretch
+        tpot_s = tpot_s * stretch
+        decoding_s = decoding_s * stretch
         ttft_s += (s.concurrency / room.admitted - 1.0) * (ttft_s + decoding_s)
     return Steady(batch * s.output_tokens / cycle_s, ttft_s, tpot_s, ttft_s + decoding_s)
 
 
-def _over_layers(rows: Rows, s: Scenario, full: Value, sliding: Value) -> FloatArray:
-    """Σ over layers of a per-layer quantity that sliding-window layers see less of."""
-    total: FloatArray = rows.num_hidden_layers * full
-    if s.has_sliding:
-        total -= rows.num_sliding_layers * (full - sliding)
-    return total
-
-
-def _round_up(values: FloatArray, multiple: float) -> FloatArray:
-    rounded: FloatArray = values * (1.0 / multiple)
-    np.ceil(rounded, out=rounded)
-    rounded *= multiple
-    return rounded
+__all__ = [
+    "Capacity", "Device", "FloatArray", "Prefill", "Products", "Scenario", "Steady", "Step",
+    "capacity", "decode_step", "prefill", "steady_state",
+]  # fmt: skip

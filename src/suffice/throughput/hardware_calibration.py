@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,29 +17,26 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.stats import spearmanr
 
+from suffice.architecture.counts import ShapeGrid
 from suffice.architecture.shape import Shape
 from suffice.core.errors import TableError
 from suffice.hardware import Hardware
-from suffice.throughput.analytic import scenario
+from suffice.throughput.analytic import grid_kind, scenario
 from suffice.throughput.calibrate import (
     DEVICE_PRIORS,
-    PRIOR_WEIGHT,
-    ROBUST_SCALE,
     Predicted,
     Prior,
     absolute_errors,
+    selected_scenario,
+    softened,
+    stacked_scenarios,
 )
 from suffice.throughput.engines.protocol import Lengths
-from suffice.throughput.formulas import (
-    FloatArray,
-    Rows,
-    Scenario,
-    decode_step,
-    device_share,
-    prefill,
-)
+from suffice.throughput.formulas import Scenario, decode_step, prefill
+from suffice.throughput.model_work import selected, stacked
 from suffice.throughput.records import SampleRecord, Statistic, step_s
 from suffice.throughput.serving import Serving
+from suffice.throughput.work import Device, FloatArray, Rows, grid_device
 from suffice.throughput.workload import Workload
 
 # What single-device measurements in 16 bits tell something about. Priors are wider than those of
@@ -51,6 +48,7 @@ _LOWEST_SHARE = 0.005
 _LARGEST_COST_S = 20e-3
 # A prefill is timed as exactly as a step here: no queue blurs it.
 TTFT_WEIGHT = 0.7
+PRIOR_WEIGHT = 0.06
 _FEWEST_PREFILLS = 3
 
 
@@ -119,7 +117,7 @@ class Evidence:
     """Points in the form that the formulas take, one row each; NaN where no prefill was timed."""
 
     points: tuple[MeasuredPoint, ...]
-    rows: Rows
+    device: Device
     decode: Scenario
     prompt: Scenario
     batch: FloatArray
@@ -131,31 +129,28 @@ class Evidence:
         cls, points: Sequence[MeasuredPoint], hardware: Hardware, *, max_batched_tokens: int
     ) -> Evidence:
         """Stack the scenarios of `points` on `hardware`."""
-        decode, prompt = [], []
+        devices, decode, prompt = [], [], []
         for point in points:
             serving = Serving(
                 hardware=hardware, max_batch=point.batch, max_batched_tokens=max_batched_tokens
             )
             lengths = point.lengths
             workload = Workload.single(lengths.input_tokens, lengths.output_tokens)
-            s = scenario(point.shape, serving, workload, point.batch)
+            # The host's launches are in what is measured: they are part of its cost per layer.
+            s = replace(
+                scenario(serving, workload, point.batch),
+                eager_layer_s=0.0, eager_expert_s=0.0, eager_latent_s=0.0,
+            )  # fmt: skip
+            grid = ShapeGrid.like(point.shape)
+            rows = Rows(*(getattr(grid, name) for name in Rows._fields))
+            devices.append(grid_device(rows, grid_kind(grid, serving, workload), s.tiles, 1.0))
             decode.append(s)
-            # All prompts of the batch stand in line as one; each attends to itself alone.
-            prompt.append(
-                replace(
-                    s,
-                    prompt_tokens=s.prompt_tokens * point.batch,
-                    prompt_pairs=s.prompt_pairs * point.batch,
-                    prompt_pairs_sliding=s.prompt_pairs_sliding * point.batch,
-                )
-            )
-        shapes = [point.shape for point in points]
-        columns = [[float(getattr(shape, name)) for shape in shapes] for name in Rows._fields]
+            prompt.append(replace(s, prompt_tokens=s.prompt_tokens * point.batch))
         return cls(
             points=tuple(points),
-            rows=Rows(*(np.array(column) for column in columns)),
-            decode=_stacked(decode),
-            prompt=_stacked(prompt),
+            device=stacked(devices),
+            decode=stacked_scenarios(decode),
+            prompt=stacked_scenarios(prompt),
             batch=np.array([float(point.batch) for point in points]),
             tpot_s=np.array([point.tpot_s for point in points]),
             ttft_s=np.array([np.nan if point.ttft_s is None else point.ttft_s for point in points]),
@@ -165,44 +160,34 @@ class Evidence:
         """The points where `chosen` is true."""
         return Evidence(
             points=tuple(p for p, keep in zip(self.points, chosen, strict=True) if keep),
-            rows=Rows(*(column[chosen] for column in self.rows)),
-            decode=_selected(self.decode, chosen),
-            prompt=_selected(self.prompt, chosen),
+            device=selected(self.device, chosen),
+            decode=selected_scenario(self.decode, chosen),
+            prompt=selected_scenario(self.prompt, chosen),
             batch=self.batch[chosen],
             tpot_s=self.tpot_s[chosen],
             ttft_s=self.ttft_s[chosen],
         )
 
 
-def _stacked(scenarios: Sequence[Scenario]) -> Scenario:
-    values: dict[str, Any] = {
-        f.name: np.array([float(getattr(s, f.name)) for s in scenarios])
-        for f in fields(Scenario)
-        if f.name not in ("has_sliding", "tiles")
-    }
-    first = scenarios[0]
-    return Scenario(
-        **values, tiles=first.tiles, has_sliding=any(bool(s.has_sliding) for s in scenarios)
-    )
-
-
-def _selected(s: Scenario, chosen: NDArray[np.bool_]) -> Scenario:
-    values: dict[str, Any] = {
-        f.name: getattr(s, f.name)[chosen]
-        for f in fields(Scenario)
-        if f.name not in ("has_sliding", "tiles")
-    }
-    return replace(s, **values)
-
-
 def predict_measured(evidence: Evidence, coefficients: Mapping[str, float]) -> Predicted:
     """Predicted times of the points in seconds."""
     changed: dict[str, Any] = dict(coefficients)
+    gemm = changed.pop("gemm", None)
+    device = evidence.device
+    if gemm is not None:
+        device = device._replace(
+            products=tuple(one._replace(gemm=gemm) for one in device.products),
+            head=device.head._replace(gemm=gemm),
+        )
     decode, prompt = replace(evidence.decode, **changed), replace(evidence.prompt, **changed)
-    device = device_share(evidence.rows, decode)
-    step = decode_step(evidence.rows, device, evidence.batch, decode)
-    once = prefill(evidence.rows, device, step, prompt)
-    return Predicted(once.alone_s, step.total_s)
+    step = decode_step(device, evidence.batch, decode)
+    # All prompts of the batch stand in line as one; each attends to itself alone.
+    together = device._replace(
+        caches=tuple(one._replace(pairs=one.pairs * evidence.batch) for one in device.caches)
+    )
+    once = prefill(together, step, prompt)
+    tokens = decode.concurrency * decode.output_tokens
+    return Predicted(once.alone_s, step.total_s, tokens / (once.alone_s + step.total_s))
 
 
 def measured_priors(hardware: Hardware) -> dict[str, Prior]:
@@ -231,9 +216,9 @@ def fit_measured(evidence: Evidence, priors: Mapping[str, Prior]) -> dict[str, f
         named = dict(zip(priors, np.exp(logs).tolist(), strict=True))
         predicted = predict_measured(evidence, named)
         errors = (
-            np.log(predicted.tpot_s / evidence.tpot_s),
-            TTFT_WEIGHT * np.log(predicted.ttft_s[timed] / evidence.ttft_s[timed]),
-            PRIOR_WEIGHT * ROBUST_SCALE * (logs - start) / deviation,
+            softened(np.log(predicted.tpot_s / evidence.tpot_s)),
+            TTFT_WEIGHT * softened(np.log(predicted.ttft_s[timed] / evidence.ttft_s[timed])),
+            PRIOR_WEIGHT * (logs - start) / deviation,
         )
         return np.concatenate(errors)
 
@@ -244,8 +229,6 @@ def fit_measured(evidence: Evidence, priors: Mapping[str, Prior]) -> dict[str, f
             np.log([prior.lowest for prior in priors.values()]),
             np.log([prior.highest for prior in priors.values()]),
         ),
-        loss="soft_l1",
-        f_scale=ROBUST_SCALE,
         max_nfev=200,
     )
     return dict(zip(priors, np.exp(solution.x).tolist(), strict=True))
@@ -314,4 +297,4 @@ def leave_one_shape_out(evidence: Evidence, priors: Mapping[str, Prior]) -> Pred
         coefficients = fit_measured(evidence.select(~inside), priors)
         predicted = predict_measured(evidence.select(inside), coefficients)
         ttft_s[inside], tpot_s[inside] = predicted.ttft_s, predicted.tpot_s
-    return Predicted(ttft_s, tpot_s)
+    return Predicted(ttft_s, tpot_s, evidence.batch / tpot_s)

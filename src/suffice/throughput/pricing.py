@@ -1,8 +1,8 @@
 """What a request's tokens amount to: FLOPs, GPU-seconds and money, by model.
 
-A hosted model has a price per token (suffice.core.prices). A model of one's own has a shape and a
-machine: exact counts of the shape give FLOPs, the predictor gives seconds, the machine's hourly
-price gives money.
+A hosted model has a price per token (suffice.core.prices). A model of one's own, of whatever
+architecture, has a machine: exact counts give FLOPs, the predictor gives seconds, the machine's
+hourly price gives money.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from suffice.architecture.counts import decode_flops, prefill_flops
+from suffice.architecture import counts, model_counts
+from suffice.architecture.model import Model
 from suffice.architecture.shape import Shape
 from suffice.core.completions import Cost, CostModel, Usage
 from suffice.core.prices import Prices, TokenPrice
@@ -28,7 +29,7 @@ TYPICAL = Workload.single(1024, 256)
 class OwnModel:
     """A model served on one's own machine; `batch` sequences run together (None: all that fit)."""
 
-    shape: Shape
+    shape: Shape | Model
     serving: Serving
     batch: int | None = None
 
@@ -43,11 +44,11 @@ class OwnModel:
         cached = min(usage.cached_tokens or 0, prompt)
         flops = 0.0
         if prompt > cached:
-            flops += prefill_flops(self.shape, prompt, "matmul")
-            flops -= prefill_flops(self.shape, cached, "matmul") if cached else 0
+            flops += _prefill_flops(self.shape, prompt)
+            flops -= _prefill_flops(self.shape, cached) if cached else 0
         if drawn:
             context = prompt + drawn // 2
-            flops += drawn * decode_flops(self.shape, context, "matmul", lm_head=True)
+            flops += drawn * _decode_flops(self.shape, context)
         prefill_s, decode_s = self._rates
         gpu_s = (prompt - cached) * prefill_s + drawn * decode_s
         usd_per_s = self.serving.hardware.usd_per_hour / 3600.0
@@ -57,9 +58,21 @@ class OwnModel:
     def _rates(self) -> tuple[float, float]:
         """GPU-seconds per prompt token and per completion token."""
         found = predict(self.shape, self.serving, TYPICAL, batch=self.batch)
-        devices = self.serving.tensor_parallel
+        devices = self.serving.devices
         prefill_s = found.prefill_s / TYPICAL.mean_input_tokens
         return devices * prefill_s, devices / found.decode_tokens_per_s
+
+
+def _prefill_flops(what: Shape | Model, prompt: int) -> int:
+    if isinstance(what, Model):
+        return model_counts.prefill_flops(what, prompt)
+    return counts.prefill_flops(what, prompt, "matmul")
+
+
+def _decode_flops(what: Shape | Model, context: int) -> int:
+    if isinstance(what, Model):
+        return model_counts.decode_flops(what, context)
+    return counts.decode_flops(what, context, "matmul", lm_head=True)
 
 
 def cost_model(

@@ -36,19 +36,46 @@ class RequestClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """A mix of request classes, served at a steady concurrency."""
+    """A mix of request classes, served at a steady concurrency.
+
+    `cached_share` of each prompt is found in the engine's prefix cache and is not computed again;
+    at least its last token is. `at_once`: all requests in flight are sent together, as a batch job
+    does, instead of one by one as others end.
+    """
 
     classes: tuple[RequestClass, ...]
     name: str | None = None
+    cached_share: float = 0.0
+    at_once: bool = False
 
     def __post_init__(self) -> None:
         if not self.classes:
             raise InputError("a workload needs at least one request class")
+        if not 0.0 <= self.cached_share <= 1.0:
+            raise InputError(
+                f"the cached share of prompts must lie between 0 and 1, got {self.cached_share}"
+            )
 
     @classmethod
-    def single(cls, input_tokens: int, output_tokens: int) -> Workload:
+    def single(
+        cls,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        cached_share: float = 0.0,
+        at_once: bool = False,
+    ) -> Workload:
         """Every request has the same lengths."""
-        return cls(classes=(RequestClass(input_tokens=input_tokens, output_tokens=output_tokens),))
+        only = RequestClass(input_tokens=input_tokens, output_tokens=output_tokens)
+        return cls(classes=(only,), cached_share=cached_share, at_once=at_once)
+
+    @property
+    def mean_computed_tokens(self) -> float:
+        """Prompt tokens per request that no cache holds."""
+        return self._per_request(float(c.input_tokens - self._cached(c)) for c in self.classes)
+
+    def _cached(self, c: RequestClass) -> int:
+        return min(int(self.cached_share * c.input_tokens), c.input_tokens - 1)
 
     @property
     def mean_input_tokens(self) -> float:
@@ -61,8 +88,13 @@ class Workload:
         return self._per_request(float(c.output_tokens) for c in self.classes)
 
     def prompt_pairs(self, window: int | None = None) -> float:
-        """Causal query-key pairs of one prompt, mean per request: Σ over i of min(i, window)."""
-        return self._per_request(_pairs(c.input_tokens, window) for c in self.classes)
+        """Causal query-key pairs of one prompt, mean per request: Σ over i of min(i, window).
+
+        Over the tokens that are computed: those behind the cached part, which they attend to.
+        """
+        return self._per_request(
+            _pairs(c.input_tokens, window) - _pairs(self._cached(c), window) for c in self.classes
+        )
 
     def decode_context_tokens(self, window: int | None = None) -> float:
         """KV length that a decoded token attends to, mean over all decode steps.

@@ -168,4 +168,4 @@ class PickBuilder:
 
 
 def _kv(shape: Shape, serving: Serving) -> float:
-    return float(kv_cache_bytes_per_token(shape, serving.kv_dtype))
+    return float(kv_cache_bytes_per_token(shape, serving.kv_dtype_of(None)))

@@ -215,7 +215,8 @@ def draw_kv_cache(axes: Axes, result: DesignResult) -> None:
     )
     axes.set_xlim(0, max(kib) * 1.38)
     axes.grid(axis="y", visible=False)
-    axes.set(xlabel="KiB per token", title=f"KV cache per token ({result.serving.kv_dtype})")
+    dtype = result.serving.kv_dtype_of(None)
+    axes.set(xlabel="KiB per token", title=f"KV cache per token ({dtype})")
 
 
 def main_picks(result: DesignResult) -> list[Pick]:

@@ -62,7 +62,7 @@ class Pick:
 
     def kv_bytes_per_token(self, serving: Serving) -> float:
         """KV cache of one token over all devices, bytes."""
-        return float(kv_cache_bytes_per_token(self.shape, serving.kv_dtype))
+        return float(kv_cache_bytes_per_token(self.shape, serving.kv_dtype_of(None)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from suffice.architecture.model import Model
 from suffice.architecture.shape import Shape
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
@@ -31,21 +32,21 @@ class LoadConfig:
     seed: int = 0
 
 
-def speed_of(shape: Shape, serving: Serving, prompt_tokens: float, tokens: float) -> Speed:
+def speed_of(what: Shape | Model, serving: Serving, prompt_tokens: float, tokens: float) -> Speed:
     """Step times of a replica for batches of 1 to all that fit, by the design plane's predictor.
 
     Between batches of powers of two the step time is interpolated linearly.
     """
     workload = Workload.single(max(1, round(prompt_tokens)), max(2, round(tokens)))
-    most = predict(shape, serving, workload).largest_batch
+    most = predict(what, serving, workload).largest_batch
     most = min(most, serving.max_batch)
     knots = sorted({1, most, *(2**k for k in range(20) if 2**k < most)})
-    found = [predict(shape, serving, workload, batch=batch) for batch in knots]
+    found = [predict(what, serving, workload, batch=batch) for batch in knots]
     steps = np.interp(np.arange(most + 1), knots, [each.decode_step_s for each in found])
     return Speed(
         step_s=steps,
         prefill_s_per_token=found[0].prefill_s / workload.mean_input_tokens,
-        devices=serving.tensor_parallel,
+        devices=serving.devices,
     )
 
 

@@ -126,7 +126,7 @@ def test_the_shape_is_the_designs_choice_and_loads_as_a_llama() -> None:
     assert config_from_shape(chosen.shape)["architectures"] == ["LlamaForCausalLM"]
     assert 2e5 <= chosen.parameters <= 5e5
     assert any("outside" in note for note in chosen.notes)  # it says that the law is out of range
-    assert str(chosen.shape) == "llama: hidden 80, MLP 256, 2 layers, 5/5 heads of 32"
+    assert str(chosen.shape) == "llama: hidden 96, MLP 288, 2 layers, 3/1 heads of 32"
 
 
 def test_gamma_from_what_thinking_costs_on_a_machine() -> None:

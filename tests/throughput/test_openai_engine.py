@@ -148,5 +148,5 @@ def test_what_is_missing_is_named(command: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("SUFFICE_GUIDELLM", raising=False)
     if not (Path(sys.executable).parent / "guidellm").exists():
-        with pytest.raises(MissingExtra, match=r"suffice\[guidellm\]"):
+        with pytest.raises(MissingExtra, match=r"guidellm"):
             GuideLlm(tokenizer=None)

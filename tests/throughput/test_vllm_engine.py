@@ -154,7 +154,7 @@ def test_missing_vllm_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
     try:
         __import__("vllm")
     except ModuleNotFoundError:
-        with pytest.raises(MissingExtra, match=r"suffice\[vllm\].*--vllm-python"):
+        with pytest.raises(MissingExtra, match=r"vllm.*--vllm-python"):
             engine.environment()
     else:
         pytest.skip("vLLM is installed here")

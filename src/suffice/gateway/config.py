@@ -146,7 +146,10 @@ class UpstreamTable(UpstreamSettings):
     hardware: Annotated[str | None, About("the machine it runs on", example="h100")] = None
     weight_dtype: Annotated[
         WeightDtype | None,
-        About("bf16, fp16, fp8, int8, fp4 or int4; else as the model's config says"),
+        About(
+            "bf16, fp16, fp8, int8, fp4, mxfp4 or int4; else as the model's config says",
+            example="fp8",
+        ),
     ] = None
     tensor_parallel: Annotated[int, Ge(1), About("devices that share its weights")] = 1
     batch: Annotated[

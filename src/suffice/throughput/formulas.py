@@ -180,7 +180,8 @@ def _draft_s(device: Device, step_s: FloatArray, rows: FloatArray, s: Scenario) 
     stream_s = head.flops_per_token * (s.memory_s_per_byte / s.weight_bandwidth)
     head_s = np.maximum(stream_s, head.flops_per_token * rows * (head.s_per_flop / head.gemm))
     layer_s: FloatArray = np.maximum(step_s - s.step_s - head_s, 0.0) / device.layers
-    return layer_s + head_s
+    layer_s += head_s
+    return layer_s
 
 
 def pass_s(device: Device, s: Scenario) -> FloatArray:

@@ -90,6 +90,6 @@ def nano_shape(vocab_size: int, *, parameters: float, layers: int) -> ShapeChoic
 
 
 def _order(role: str) -> tuple[int, int]:
-    kinds = ("chosen", "runner-up", "point-estimate", "loss-optimal", "reference")
+    kinds = ("fastest", "recommended", "runner-up", "lowest-loss", "reference")
     kind, _, number = role.partition(" ")
     return kinds.index(kind), int(number or 0)

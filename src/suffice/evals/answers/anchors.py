@@ -38,8 +38,9 @@ _RESULT = (
 KINDS = (_FINAL, _ANSWER, _RESULT)
 
 _COPULA = (
-    r"is|are|was|be|equals|comes to|ist|sind|lautet|wäre|es|son|sería|est|sont|è|é|são|seria|to|"
-    r"jest|je|är|er|on|este|adalah|ialah|là|είναι|это|это вариант|является|هي|هو|है|হল"
+    r"is|are|was|be|equals|comes to|ist|sind|lautet|wäre|es|son|sería|est|sont|è|é|são|seria|"
+    r"(?<=odpowiedź )to|jest|je|är|er|on|este|adalah|ialah|là|είναι|это|это вариант|является|"
+    r"هي|هو|है|হল"
 )
 # From the word to the answer: "(in dollars) is therefore", "to question 3 is:", "is option".
 _FILLER = (
@@ -47,7 +48,10 @@ _FILLER = (
     r"you|i|correcta|correct[ao]|richtige|finale?|bonne|esatta|giusta|đúng|yang|benar)\b"
     r"[^.!?\n:=]{0,60}?"
 )
-_NAMED = r"\s(?:choice|option|letter|key|here|number|to \w+ \w+|for \w+ \w+)"
+_NAMED = (
+    r"\s(?:choice|option|letter|key|here|number|correct(?:a|o|e|as|os|es)?|corrett[aeio]|"
+    r"corret[ao]s?|exactes?|justes?|(?:to|for) [^.!?\n:=]{1,40})"
+)
 _LINK = re.compile(
     r"(?:\(s\)|\(es\))?[\"'*_`\]]*"
     r"(?:\s{0,2}\([^()\n]{0,60}\))?"

@@ -22,12 +22,14 @@ _CIRCLED = {chr(0x24B6 + n): f"({chr(65 + n)})" for n in range(26)}
 _LABEL = (
     r"(?:(?:the|die|der|das|la|le|el|il|l')\s?)?"
     r"(?:(?:a\s)?(?:options?|choices?|letter|statements?|opción|opciones|letra|opção|"
-    r"alternativa|lettre|lettera|opzione|вариант|буква|选项|選項|選択肢|보기|phương án|pilihan|şık)"
-    r"[\s:：]{1,2})?"
+    r"alternativa|lettre|lettera|opzione|вариант|буква|phương án|pilihan|şık)"
+    r"[\s:：]{1,2}|(?:选项|選項|選択肢|보기)[\s:：]{0,2})?"
 )
 _OPEN = r"[\[(*\"'`{<“‘「《_$\s]{0,6}"
 _CLOSE = r"[\])*\"'`}>”’」》_$]{0,6}"
-_ONE = re.compile(rf"{_LABEL}({_OPEN})([A-Za-z])(?![A-Za-z0-9])({_CLOSE})", re.IGNORECASE)
+_ONE = re.compile(
+    rf"{_LABEL}({_OPEN})([A-Za-z])(?![A-Za-z0-9]|-[A-Za-z]|\+\+)({_CLOSE})", re.IGNORECASE
+)
 _RUN = re.compile(rf"{_LABEL}{_OPEN}([A-J]{{2,10}})(?![A-Za-z0-9]){_CLOSE}")
 _AND = re.compile(
     r"\s*(?:(?:[,;/&+、，；]|\band\b|\bund\b|\bet\b|\by\b|\be\b|\bи\b|\bve\b|\bdan\b|\bvà\b|[和与與及と]|와|과)\s*){1,2}",
@@ -46,7 +48,7 @@ _LOWER_AFTER = re.compile(
 _NO_ANSWER = re.compile(
     r"\W{0,4}(?:cannot|can't|can not|could not|"
     r"not (?:given|determin|clear|possible|known|among|listed)|"
-    r"unknown|unclear|undetermin|impossible|none\b|neither\b|no\b)",
+    r"n/?a\b|unknown|unclear|undetermin|impossible|none\b|neither\b|no\b)",
     re.IGNORECASE,
 )
 _NOT = re.compile(rf"\W{{0,4}}(?:not|nicht|no|pas|не)\s+{_ONE.pattern}", re.IGNORECASE)
@@ -54,14 +56,23 @@ _NOT = re.compile(rf"\W{{0,4}}(?:not|nicht|no|pas|не)\s+{_ONE.pattern}", re.IG
 _CONTRACTED = re.compile(r"['’](?:s|t|m|ll|re|ve|d)\b")  # A's, I'm
 _PRONOUN_ENDS = re.compile(r"\s*(?:\Z|[.,;:)\n。])")
 _LABEL_AFTER = re.compile(r"\s*(?:\Z|[.):,;])")
+# "(C), (D) is close": of a list the last begins another clause.
+_NEXT_CLAUSE = re.compile(
+    r"\s*(?:is|are|was|were|seems?|looks?|would|can(?:not|'t)?|could|does|do|has|have|fails?|"
+    r"contradicts?)\b(?![^.\n]{0,20}\b(?:correct|right|true)\b)",
+    re.IGNORECASE,
+)
+_ANOTHER_LABEL = re.compile(r"(?<!\w)[(\[]?[A-Ja-j][)\].:]")
 _SHORT = 40  # characters of a text that may be nothing but its answer
 _AMBIGUOUS = ""
 
 
 def choice_answer(text: str) -> str | None:
     """Letters of the choices that a text commits to, in order; None if it commits to none."""
-    if len(text) <= _SHORT and (entire := choice_of(text)) is not None:
-        return entire
+    if len(text) <= _SHORT and "\n" not in text.strip():
+        entire = choice_of(text)
+        if entire is not None:
+            return entire
     box = last_boxed(text)
     if box is not None and (found := choice_of(box)) is not None:
         return found
@@ -76,12 +87,15 @@ def choice_answer(text: str) -> str | None:
 def choice_of(text: str) -> str | None:
     """The choices that a whole short text is: b, (C), AC, "A and D", "E: wind erosion"."""
     text = _spelled(plain(text)).replace("\\", " ").strip().strip("$").strip(" .{}")
+    text = re.sub(r"\Aboth\s", "", text, flags=re.IGNORECASE)
     found = _letters(text, anchored=False)
     if found is None:
         return None
     letters, end = found
     rest = text[end:]
-    if rest.strip(" .") and not re.match(r"\s*(?:[.):：,\]}*]|[-–—](?=\s))", rest):
+    if text[end - 1] in ")]}*" and not _ANOTHER_LABEL.search(rest):
+        return letters or None
+    if rest.strip(" .") and not re.match(r"\s*(?:[.):：,\]}*](?![A-Za-z])|[-–—](?=\s))", rest):
         return None  # "A number": an article
     return letters or None
 
@@ -125,12 +139,17 @@ def _letters(text: str, *, anchored: bool) -> tuple[str, int] | None:
     if first is None:
         return None
     letters, end = {first[0].upper()}, first[1]
+    before_comma = set(letters)  # what stands if the last belongs to the next clause
     while (joined := _AND.match(text, end)) is not None:
         further = _one(text, joined.end(), anchored=True)
         if further is None or further[0].isupper() != first[0].isupper() or further[0] in "Ii":
             break
+        if joined[0].strip() in (",", ";"):
+            before_comma = set(letters)
         letters.add(further[0].upper())
         end = further[1]
+    if len(letters) > 1 and _NEXT_CLAUSE.match(text, end):
+        return "".join(sorted(before_comma)), end
     either = _OR.match(text, end)
     if either is not None and (other := _one(text, either.end(), anchored=True)) is not None:
         return _AMBIGUOUS, other[1]

@@ -24,6 +24,10 @@ _MINUS_WORD = re.compile(
 )
 # What a number is inside of: \sqrt{3}, x^{2}, }{4} of a fraction, f(3).
 _INSIDE = re.compile(r"(?:\\[a-zA-Z]+(?:\[\d\])?|[\^_}])\s?\{[-+]?\Z|[^\W_]\([-+]?\Z")
+_SIGNED_BRACKET = re.compile(r"(?<![\w)\]}])(-)\(\Z")
+# 5 cm x 3 cm: the unit stands between.
+_UNIT_TIMES = re.compile(r"\d ?[a-zA-Z]{1,3} (?:[xX×*]|by) \Z")
+_TIMES_UNIT = re.compile(r" ?[a-zA-Z]{1,3} (?:[xX×*]|by) (?=\.?\d)")
 _OPERATOR = re.compile(r" ?(?:[+÷±]|[-×*x/]| - | x | X ) ?[-+]?[$€£¥₹]?(?=\.?\d)")
 _NOT_WHOLE = re.compile(
     r" ?(?:√|π|\\|±)|\^|:\d|[-/]\d|\(|\*?√| ?\*\* ?\d|!(?=\s*[=)*×])|_\d|"
@@ -50,6 +54,9 @@ def lead(text: str, at: int) -> Lead:
     money = _CODES.search(text, max(0, at - _LONGEST_CODE), at)
     start = at if money is None else money.start()
     last = text[start - 1 : start]
+    bracketed = _SIGNED_BRACKET.search(text, max(0, start - 3), start)
+    if bracketed is not None:  # -(3/4)
+        return Lead(bracketed.start(1), "-")
     if last in ("{", "(") and _INSIDE.search(text, max(0, start - 16), start):
         return Lead(start, fits=False)
     worded = _MINUS_WORD.search(text, max(0, start - 12), start)
@@ -99,6 +106,8 @@ def _behind_operator(text: str, start: int, last: str) -> Lead:
         return Lead(start, operand=True)
     if operator and operator in "+*-xX" and follows:
         return Lead(start, operand=True)
+    if operator and operator in "xXy" and _UNIT_TIMES.search(text, max(0, start - 12), start):
+        return Lead(start, operand=True)
     if operator == "-" and last == " " and left in ("=", ":", "("):
         return Lead(start, "-")
     return Lead(start)
@@ -121,7 +130,7 @@ def ends(text: str, end: int) -> bool:
 
 def continues(text: str, end: int) -> bool:
     """Whether an operator and a further number follow."""
-    return _OPERATOR.match(text, end) is not None
+    return (_OPERATOR.match(text, end) or _TIMES_UNIT.match(text, end)) is not None
 
 
 def _letter(character: str) -> bool:

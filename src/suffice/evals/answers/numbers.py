@@ -15,6 +15,7 @@ from suffice.evals.answers.anchors import anchored, told
 from suffice.evals.answers.boxes import last_boxed
 from suffice.evals.answers.numerals import Numeral, decimal_comma, find, whole
 from suffice.evals.answers.spelling import plain
+from suffice.evals.answers.units import is_unit
 from suffice.evals.answers.words import first_words, value_of
 
 # An anchor announces what stands close behind it.
@@ -33,12 +34,13 @@ _SUMMED = re.compile(
 )
 _BETWEEN = re.compile(r"(?<!difference )(?<!ratio )\bbetween\s\Z", re.IGNORECASE)
 # "2 hours and 30 minutes", "3 and 4": no one number.
-_AND_ANOTHER = re.compile(r"(?:\s[^\W\d_]+){0,2},?\s(?:and|und|et|y|e)\s", re.IGNORECASE)
+_AND_ANOTHER = re.compile(r"(?:\s[^\W\d_]+){0,2},?\s(?:and|und|et|y|e|to)\s", re.IGNORECASE)
 _SPACED_SIGN = re.compile(r"\A[*$]{0,4}-\s(?=[$€£]?\.?\d)")
 _GIVES = re.compile(r"\s?(?:=|\bequals\b|\bis\b|\bgives\b|\bmakes\b|\bor\b)", re.IGNORECASE)
 _SECONDARY = re.compile(
-    r"(?:\b(?:not|not just|not only|instead of|rather than|as opposed to|steps?|equation|eq\.|"
-    r"figure|table|question|problem|exercise|part|case|example|section|chapter|page|line|method|version)|"
+    r"(?:\b(?:not|neither|nor|not just|not only|instead of|rather than|as opposed to|steps?|"
+    r"equation|eq\.|figure|table|question|problem|exercise|part|case|example|section|chapter|page|"
+    r"line|method|version)|"
     r"\[|(?<!#)#)\s?[-$]?\Z",
     re.IGNORECASE,
 )
@@ -74,6 +76,12 @@ PERCENT_WORDS = (
 )  # fmt: skip
 
 
+_CALLED = re.compile(
+    r"\s(?:is|as|are) (?:the|my|our)(?: final| correct| right)* answer\b(?!\s*(?:to|:|is))",
+    re.IGNORECASE,
+)
+
+
 class Answer(NamedTuple):
     """What was found; `value` None where the answer is not one number."""
 
@@ -104,7 +112,7 @@ def number_answer(text: str) -> Answer:
         found = _announced(behind, comma=comma)
         if found is not None:
             return found
-    return _last(text, comma=comma)
+    return _called(text, comma=comma) or _last(text, comma=comma)
 
 
 def _of_box(content: str) -> Answer | None:
@@ -125,6 +133,20 @@ def _of_box(content: str) -> Answer | None:
     if len(found) == 1 and found[0].value is not None and not re.search(r"[\\^√π=<>±:!]", text):
         return Answer(found[0].value, written_in_percent(text))
     return NOTHING
+
+
+def _called(text: str, *, comma: bool) -> Answer | None:
+    """The number that is called the answer behind it: "5 is the final answer"."""
+    calls = list(_CALLED.finditer(text))
+    if not calls:
+        return None
+    begin = max(0, calls[-1].start() - _NEAR_CHARACTERS // 2)
+    found = [
+        each
+        for each in find(text[begin : calls[-1].start()], comma=comma)
+        if each.value is not None and not each.operand
+    ]
+    return _answer(text[begin:], found[-1]) if found else None
 
 
 def _announced(behind: str, *, comma: bool) -> Answer | None:
@@ -150,11 +172,17 @@ def _announced(behind: str, *, comma: bool) -> Answer | None:
         and (
             _BETWEEN.search(sentence, 0, found[0].start)
             or _AND_ANOTHER.fullmatch(sentence, found[0].end, found[1].start)
+            or _of_two_units(sentence[found[0].end : found[1].start])
         )
     ):
         return NOTHING
     chosen = _through(sentence, found, len(found) - 1 if summed else 0)
     return NOTHING if chosen is None else _answer(sentence, chosen)
+
+
+def _of_two_units(between: str) -> bool:
+    """Whether a number goes on in a smaller unit: 5 ft 3 in."""
+    return is_unit(between.strip(" .,")) and between[-1:] == " "
 
 
 def _through(text: str, found: Sequence[Numeral], at: int) -> Numeral | None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_ALONE = re.compile(r"\s*[\[(*\"'`_#\s]{0,8}([A-Za-z])[\])*\"'`_]{0,6}\s*(?:[.):\n,;]|\Z|-\s)")
+_ALONE = re.compile(
+    r"\s*[\[(*\"'`_#\s]{0,8}([A-Za-z])[\])*\"'`_]{0,6}\s*(?:[.):,;](?=\s|\Z)|\n|\Z|-\s)"
+)
 
 
 class _Mention(NamedTuple):
@@ -15,11 +17,12 @@ class _Mention(NamedTuple):
     said: int  # 1 right, -1 wrong, 0 nothing
     sentence: int
     choice: bool  # among alternatives: (A) or (B)
+    brief: bool = True
 
 
 _MENTION = re.compile(
     r"(?:\b(?:option|choice|answer|statement|letter|opción|opção|alternativa)s?\s*[:\s]\s*)?"
-    r"(?:[(\[]([A-Ja-j])[)\]]|\*\*\(?([A-J])\)?[.:)]?(?=\*\*|\s)|(?<![-&])\b([A-J])(?![A-Za-z0-9'’]|-[A-Za-z])\)?|"
+    r"(?:[(\[]([A-Ja-j])[)\]]|\*\*\(?([A-J])\)?[.:)]?(?=\*\*|\s)|(?<![-&.])\b([A-J])(?![A-Za-z0-9'’]|-[A-Za-z]|\+\+|\.[A-Za-z])\)?|"
     r"(?<=(?i:option) )([a-j])(?=\s+(?:is|was|must)\b|\s*[:,.;)])|"
     r"(?<=(?i:choose) )([a-j])(?=\s*(?:[.,;!]|\Z))|(?<=(?i:pick) )([a-j])(?=\s*(?:[.,;!]|\Z))|"
     r"(?<=(?i:select) )([a-j])(?=\s*(?:[.,;!]|\Z)))"
@@ -32,7 +35,7 @@ _WRONG = re.compile(
     r"contradict\w*|fail\w*|neither|"
     r"nor|never|out|unlikely|impossible|irrelevant|invalid|untrue|inaccurate|unsupported|"
     r"instead of|rather than|as opposed to|unlike|except|cross(?:ed)? out|falsch|incorrect[ao]|"
-    r"faux|sbagliat\w*|errad[ao]|неверн\w*|неправильн\w*)\b|错|錯|不正确|不正確|排除|틀|오답",
+    r"faux|sbagliat\w*|errad[ao]|than|неверн\w*|неправильн\w*)\b|[✗✘❌]|错|錯|不正确|不正確|排除|틀|오답",
     re.IGNORECASE,
 )
 _RIGHT = re.compile(
@@ -40,15 +43,16 @@ _RIGHT = re.compile(
     r"conclude|conclusion|therefore|thus|hence|so|leav(?:es|ing)|left|remain\w*|must be|it is|it's|"
     r"is it|that is|go with|going with|"
     r"fits|matches|holds|works|stands|accurate|richtig|correct[ao]|bonne|vrai|giust[ao]|cert[ao]|"
-    r"верн\w*|правильн\w*)\b|正确|正確|选|選|맞",
+    r"верн\w*|правильн\w*)\b|[✓✔✅☑]|正确|正確|选|選|맞",
     re.IGNORECASE,
 )
 _SPLIT = re.compile(
     r"[,;:—–()]\s|\s-\s|(?=\b(?:so|but|therefore|thus|hence|because|since|while|whereas|leaving|leaves|which|"
-    r"instead of|rather than|as opposed to|unlike|not|however|although|though|and (?=[a-z]))\b)",
+    r"instead of|rather than|than|as opposed to|unlike|not|however|although|though|"
+    r"and (?=(?-i:[a-z])))\b)",
     re.IGNORECASE,
 )
-_TURNS = re.compile(r"\s*(?:instead of|rather than|as opposed to|unlike|not)\b", re.IGNORECASE)
+_TURNS = re.compile(r"\s*(?:instead of|rather than|than|as opposed to|unlike|not)\b", re.IGNORECASE)
 _SENTENCES = re.compile(
     r"(?<=[.!?。！？])(?=\s|\Z)|\n+|(?<=[。！？])|(?=\b(?:but|however|yet)\b)", re.IGNORECASE
 )
@@ -57,7 +61,7 @@ _NAME = re.compile(
     r"\b(?:vitamins?|plan|hepatitis|type|class|points?|group|section|figure|part|team|grade|factor|"
     r"phase|angle|side|vertex|set|event|matrix|box|bag|city|town|train|person|student|company|"
     r"country|product|gene|protein|language|appendix|schedule|exhibit|table|column|row|line|"
-    r"circle|node|player|machine|variable|process|cell|drug|substance|element|compound)\s\Z",
+    r"dr\.|mr\.|mrs\.|ms\.|prof\.|st\.|circle|node|player|machine|variable|process|cell|drug|substance|element|compound)\s\Z",
     re.IGNORECASE,
 )
 _ONLY_LETTERS = re.compile(
@@ -65,6 +69,18 @@ _ONLY_LETTERS = re.compile(
 )
 
 
+_ALL_BUT = re.compile(
+    r"\b(?:all|every|everything|each|none)(?: options?| choices?| others?)? "
+    r"(?:but|except(?: for)?) (?:option |choice )?[(*]{0,3}([A-J])[)*]{0,3} "
+    r"(?:is|are|can|should)\b",
+    re.IGNORECASE,
+)
+# "A. false", a line for each choice.
+_JUDGED_LABEL = re.compile(
+    r"(?m)^(\W{0,4}[A-J])[.)]\s{0,3}"
+    r"(?=[✓✔✅☑✗✘❌]|(?:true|false|(?:in)?correct|right|wrong|yes|no)\b)",
+    re.IGNORECASE,
+)
 # Alternatives, of which none is chosen: (A) or (B).
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bbetween\b|[?]|或", re.IGNORECASE)
 _LETTER_ENDS = re.compile(
@@ -74,11 +90,16 @@ _LETTER_ENDS = re.compile(
 _PRONOUN_ENDS = re.compile(r"\s*(?:\Z|[.,;:)]|is\b)")
 # Of a long text the end is read: that is where it commits itself.
 LONGEST_CHARACTERS = 8000
+_BRIEF_CHARACTERS = 40
 
 
 def letters_said(text: str) -> str | None:
     """The letter that sentences call right, or that they leave."""
     text = text[-LONGEST_CHARACTERS:]
+    text = _JUDGED_LABEL.sub(r"\1: ", text)
+    spared = _ALL_BUT.search(text)
+    if spared is not None:
+        return spared[1].upper()
     mentions = list(_mentions(text))
     right = [each for each in mentions if each.said > 0 and not each.choice]
     if right:
@@ -106,7 +127,11 @@ def _label(text: str) -> str | None:
 def _left(mentions: list[_Mention]) -> str | None:
     """The one letter of which nothing is said, where all others are wrong or spoken of earlier."""
     wrong = {letter for each in mentions if each.said < 0 for letter in each.letters}
-    left = [each for each in mentions if each.said == 0 and not set(each.letters) <= wrong]
+    left = [
+        each
+        for each in mentions
+        if each.said == 0 and not set(each.letters) <= wrong and (each.brief or wrong)
+    ]
     letters = {letter for each in left for letter in each.letters} - wrong
     if len(letters) > 1:
         last = [each for each in left if each.sentence == mentions[-1].sentence]
@@ -122,6 +147,7 @@ class _Clause:
     said: int
     short: bool
     choice: bool
+    brief: bool = True  # hardly more than the letter: what is said of nothing may be the answer
 
 
 def _mentions(text: str) -> Iterator[_Mention]:
@@ -137,7 +163,7 @@ def _mentions(text: str) -> Iterator[_Mention]:
                 said = following.said if following.short or following.said < 0 else 0
             if clause.letters:
                 several = clause.choice and len(clause.letters) > 1
-                yield _Mention(clause.letters, said, number, several)
+                yield _Mention(clause.letters, said, number, several, clause.brief)
 
 
 def _clauses(sentence: str) -> list[_Clause]:
@@ -158,7 +184,9 @@ def _clauses(sentence: str) -> list[_Clause]:
             joined.append(_Clause(waiting, 0, short=True, choice=False))
             waiting = ""
         choice = _ALTERNATIVES.search(part) is not None
-        joined.append(_Clause(waiting + letters, _polarity(part), len(part) <= 40, choice))
+        marked = any(mark in part for mark in "([*")
+        brief = marked or len(part.strip()) <= _BRIEF_CHARACTERS
+        joined.append(_Clause(waiting + letters, _polarity(part), len(part) <= 40, choice, brief))
         waiting = ""
     if waiting:
         choice = _ALTERNATIVES.search(sentence) is not None

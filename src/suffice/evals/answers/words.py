@@ -41,8 +41,10 @@ _TENS = {
 _LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5,
-    "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "eighths": 8, "tenth": 10, "tenths": 10,
+    "fifths": 5, "fourth": 4, "fourths": 4, "sixth": 6, "sixths": 6,
+    "eighth": 8, "eighths": 8, "tenth": 10, "tenths": 10,
 }  # fmt: skip
+_NEGATIVE = re.compile(r"\b(?:minus|negative)\s\Z", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]+")
 _RUN = re.compile(
     r"\b(?:(?:{0})(?:[\s-]+(?:and[\s-]+)?(?:{0}))*)\b".format(
@@ -55,7 +57,10 @@ _RUN = re.compile(
 def first_words(text: str) -> Fraction | None:
     """The first number that is spelled in words, None if there is none."""
     run = _RUN.search(text)
-    return None if run is None else value_of(run[0])
+    found = None if run is None else value_of(run[0])
+    if run is None or found is None:
+        return None
+    return -found if _NEGATIVE.search(text, 0, run.start()) else found
 
 
 def value_of(text: str) -> Fraction | None:

@@ -55,8 +55,10 @@ def test_without_copies_a_row_is_a_question():
     for task in TASKS.values():
         if task.plays == 1 and len(task.share) < 30:
             drawn = task.draw(np.random.default_rng(3))
-            for one, other in (("fst drop, exact paired", "every copy a row, drop"),
-                               ("fst harm, Clopper-Pearson", "every copy a row, harm")):  # fmt: skip
+            for one, other in (
+                ("fst drop, exact paired", "every copy a row, drop"),
+                ("fst harm, Clopper-Pearson", "every copy a row, harm"),
+            ):
                 found = METHODS[one][0](task, drawn, 0.05)
                 assert found == METHODS[other][0](task, drawn, 0.05)
 

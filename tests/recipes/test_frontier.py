@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -132,3 +134,22 @@ def test_refusals(traces):
         FrontierConfig(axis="joules")
     with pytest.raises(InputError, match="names no model"):
         frontier(traces, FrontierConfig(policies=("single",), shuffles=1))
+
+
+def test_verdicts_alone_are_counted_in_samples(tmp_path, traces):
+    """No tokens, no answers: single models on an axis of samples, nothing voted on or saved."""
+    bare = trace_set(
+        replace(trace, answer=None, text="", completion_tokens=None, prompt_tokens=None)
+        for trace in traces
+    )
+    found = frontier(bare, CONFIG)
+    assert (found.axes, found.axis) == (("samples",), "samples")
+    assert [point.policy for point in found.points] == [f"single@{m}" for m in bare.models]
+    assert all(point.tokens is None and point.saved is None for point in found.points)
+    assert found.oracle.cost("samples").estimate == 1.0
+    assert "does not count the tokens" in against(found)
+    header, rows, _ = policy_rows(found)
+    assert header == ["policy", "accuracy, %", "samples", "saved"] and len(rows[0]) == 4
+    assert write_frontier(found, tmp_path, found.axis)
+    with pytest.raises(InputError, match="does not count the tokens of every sample"):
+        frontier(bare, replace(CONFIG, axis="tokens"))

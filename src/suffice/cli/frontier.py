@@ -31,8 +31,14 @@ def frontier(
         ),
     ] = None,
     axis: Annotated[
-        str, typer.Option("--axis", help="Cost of the best buys: tokens, flops, gpu_s or usd.")
-    ] = "tokens",
+        str | None,
+        typer.Option(
+            "--axis",
+            help="Cost of the best buys: tokens, flops, gpu_s, usd or samples. Default: tokens, "
+            "samples where none were counted.",
+            show_default=False,
+        ),
+    ] = None,
     price: PriceOption = None,
     baseline: BaselineOption = None,
     shape: Annotated[
@@ -88,11 +94,11 @@ def frontier(
         names = (base.shape.name or "base", other.shape.name or versus)
         shapes = compound(recorded, config, base, other, names)
     found = run(recorded, config, cost_model=costs)
-    written = [] if out is None else write_frontier(found, out, axis, shapes)
+    written = [] if out is None else write_frontier(found, out, found.axis, shapes)
     if as_json:
         typer.echo(json.dumps(as_table(found), indent=2, ensure_ascii=False))
         return
-    show(found, axis, shapes)
+    show(found, found.axis, shapes)
     if written:
         typer.echo(f"wrote {', '.join(map(str, written))}")
 

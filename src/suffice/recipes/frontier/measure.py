@@ -14,12 +14,14 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NoAnswer
 from suffice.core.savings import CostUnit
 from suffice.executors.play import play
+from suffice.recipes.replay.needs import check_recorded
 from suffice.recipes.replay.source import Source
 from suffice.recipes.replay.spent import Spent, spent_of
 
 FloatArray = NDArray[np.float64]
 
-AXES = ("tokens", "flops", "gpu_s", "usd")
+# `samples` is the axis where tokens were not counted.
+AXES = ("tokens", "flops", "gpu_s", "usd", "samples")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -58,29 +60,24 @@ def measure(
     chosen = [int(question) for question in questions]
     cost_of = lru_cache(maxsize=None)(cost_model)
     traces = source.traces
-    if np.isnan(traces.completion_tokens).any():
-        raise InputError("these traces count no completion tokens: a frontier needs them")
-    if "logprobs" in policy.needs and not traces.confidences.lengths.any():
-        raise InputError(
-            f"policy {text} reads token confidences, which these traces do not have: record with "
-            "--top-logprobs 20"
-        )
+    check_recorded(policy, traces, model=source.model, questions=chosen)
     sums = np.zeros((len(chosen), 7))
     models: set[str] = set()
     for shuffle in range(shuffles):
         for i, question in enumerate(chosen):
-            right, usages = _played(policy, source, question, (seed, shuffle))
+            right, usages, counted = _played(policy, source, question, (seed, shuffle))
             costs = [cost_of(model, usage) for model, usage in usages]
+            unknown = 0.0 if counted else float("nan")
             models.update(model for model, _ in usages)
             # A model without a price or a shape leaves an axis unknown.
             sums[i] += (
                 right,
                 len(usages),
-                sum(usage.completion_tokens for _, usage in usages),
-                _sum([each.flops for each in costs]),
-                _sum([each.gpu_s for each in costs]),
-                _sum([each.usd for each in costs]),
-                sum(usage.total_tokens for _, usage in usages),
+                unknown + sum(usage.completion_tokens for _, usage in usages),
+                unknown + _sum([each.flops for each in costs]),
+                unknown + _sum([each.gpu_s for each in costs]),
+                unknown + _sum([each.usd for each in costs]),
+                unknown + sum(usage.total_tokens for _, usage in usages),
             )
     means = sums / shuffles
     return Measured(
@@ -112,7 +109,9 @@ def compared(
         np.array_equal(getattr(policy, name), getattr(baseline, name))
         for name in ("all_tokens", "tokens", "samples")
     )
-    return None if same or not costs[1].sum() else (*costs, unit)
+    if same or not costs[1].sum() or not all(np.isfinite(cost).all() for cost in costs):
+        return None
+    return (*costs, unit)
 
 
 def _sum(values: Sequence[float | None]) -> float:
@@ -124,15 +123,15 @@ def _sum(values: Sequence[float | None]) -> float:
 
 def _played(
     policy: AnyPolicy, source: Source, question: int, seed: tuple[int, int]
-) -> tuple[bool, Spent]:
-    """Through the executor that also answers live: whether it was right, and what was drawn."""
+) -> tuple[bool, Spent, bool]:
+    """As live: whether it was right, what was drawn, and whether its tokens are known."""
     drawer = source.drawer(question, seed)
     try:
         outcome, _, _ = play(policy, source.request(question), drawer)
     except NoAnswer:
-        return False, ()
+        return False, (), True
     right = source.traces.correct[drawer.rows[outcome.sample]]
     if np.isnan(right):
         name = source.traces.questions[question].name
         raise InputError(f"a sample of question {name!r} has no verdict (column correct)")
-    return bool(right), spent_of(outcome.records)
+    return bool(right), spent_of(outcome.records), drawer.counted()

@@ -14,8 +14,11 @@ from suffice.recipes.frontier.run import Frontier
 from suffice.report.page import FigureBlock, figures, heading, notes, page, table
 from suffice.report.style import to_png, to_svg
 
-UNITS = {"tokens": "tokens", "flops": "TFLOP", "gpu_s": "GPU ms", "usd": "USD / 1,000"}
-SCALES = {"tokens": 1.0, "flops": 1e-12, "gpu_s": 1e3, "usd": 1e3}
+UNITS = {
+    "tokens": "tokens", "flops": "TFLOP", "gpu_s": "GPU ms", "usd": "USD / 1,000",
+    "samples": "samples",
+}  # fmt: skip
+SCALES = {"tokens": 1.0, "flops": 1e-12, "gpu_s": 1e3, "usd": 1e3, "samples": 1.0}
 
 
 def percent(interval: Interval) -> str:
@@ -35,6 +38,8 @@ def against(found: Frontier) -> str:
     """What `saved` is measured against, in which unit."""
     if not found.baseline:
         return "saved: no plain call was recorded to compare with; say what you run (--baseline)"
+    if "tokens" not in found.axes:
+        return "saved: not known: the recording does not count the tokens of every sample"
     if all(point.saved is None for point in found.points):
         return f"saved: not known against {found.baseline}: give every model a price (--price)"
     unit = {"usd": "USD", "tokens": "tokens, prompts included"}[found.unit]
@@ -44,12 +49,13 @@ def against(found: Frontier) -> str:
 def policy_rows(found: Frontier) -> tuple[list[str], list[list[str]], list[int]]:
     """(header, rows by rising cost, numbers of the rows on the hull)."""
     axis = found.axes[0]
-    header = ["policy", "accuracy, %", "samples", *(UNITS[a] for a in found.axes), "saved"]
+    shown = [name for name in found.axes if name != "samples"]  # a column of its own
+    header = ["policy", "accuracy, %", "samples", *(UNITS[name] for name in shown), "saved"]
     ordered = sorted(found.points, key=lambda p: p.measured.axis(axis).mean())
     rows = []
     for point in (*ordered, found.oracle):
         costs = []
-        for name in found.axes:
+        for name in shown:
             interval = point.cost(name)
             costs.append("" if interval is None else f"{interval.estimate * SCALES[name]:,.4g}")
         saved = "–" if point.saved is None else saved_range(point.saved)

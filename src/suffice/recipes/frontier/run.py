@@ -16,7 +16,7 @@ from suffice.core.savings import CostUnit
 from suffice.evals.routing import non_decreasing_hull
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces import MISSING, TraceSet
 from suffice.policies.models import models_of
 from suffice.policies.policy_file import certified_policy, check_models, read_policy_file
 from suffice.policies.registry import parse_policy
@@ -39,11 +39,11 @@ class FrontierConfig:
     draws: int = 1000
     confidence: float = 0.95
     seed: int = 0
-    axis: str = "tokens"  # on which the best buys are listed
+    axis: str | None = None  # of the best buys; None: tokens, or samples where none were counted
     baseline: str | None = None  # what is run today; None: one call of the first recorded model
 
     def __post_init__(self) -> None:
-        if self.axis not in AXES:
+        if self.axis is not None and self.axis not in AXES:
             raise InputError(f"axis must be one of {', '.join(AXES)}, got {self.axis!r}")
         if self.shuffles < 1 or self.draws < 100:
             raise InputError("a frontier needs at least 1 shuffle and 100 draws")
@@ -56,7 +56,8 @@ class Point:
     policy: str
     accuracy: Interval
     samples: float
-    tokens: Interval
+    drawn: Interval  # samples, with their interval
+    tokens: Interval | None
     flops: Interval | None
     gpu_s: Interval | None
     usd: Interval | None
@@ -65,7 +66,7 @@ class Point:
 
     def cost(self, axis: str) -> Interval | None:
         """The interval of an axis."""
-        found: Interval | None = getattr(self, axis)
+        found: Interval | None = self.drawn if axis == "samples" else getattr(self, axis)
         return found
 
 
@@ -87,6 +88,7 @@ class Frontier:
     oracle: Point
     questions: int
     axes: tuple[str, ...]  # those known for every policy
+    axis: str  # of the best buys
     buys: tuple[Buy, ...]
     datasets: tuple[str, ...]
     one_model: str = ""  # the traces' only model; empty: they hold several
@@ -125,19 +127,27 @@ def frontier(
         )  # fmt: skip
     weights = question_weights(len(questions), config.draws, config.seed)
     axes = tuple(axis for axis in AXES if all(each.known(axis) for each in measured))
+    if "tokens" in axes:
+        axes = axes[:-1]  # samples are of two models' answers alike: only where nothing else is
+    axis = config.axis or axes[0]
     today = _baseline(traces, source, questions.tolist(), config, cost_model)
     points = tuple(_point(each, weights, config, today) for each in measured)
-    if config.axis not in axes:
+    if axis not in axes:
+        why = (
+            "the recording does not count the tokens of every sample"
+            if "tokens" not in axes
+            else "give each a price or a shape"
+        )
         raise InputError(
-            f"costs in {config.axis} are not known for every model: give each a price or a shape, "
-            f"or use --axis {axes[0] if axes else 'tokens'}"
+            f"costs in {axis} are not known for every model: {why}, or use --axis {axes[0]}"
         )
     return Frontier(
         points=points,
-        oracle=_point(oracle_of(measured, config.axis), weights, config),
+        oracle=_point(oracle_of(measured, axis), weights, config),
         questions=len(questions),
         axes=axes,
-        buys=best_buys(measured, weights, config.axis),
+        axis=axis,
+        buys=best_buys(measured, weights, axis),
         datasets=traces.datasets,
         one_model=traces.models[0] if len(traces.models) == 1 else "",
         baseline="" if today is None else today.policy,
@@ -180,12 +190,15 @@ def default_policies(
     """Single samples, votes, early stopping and two-model cascades, as far as samples reach."""
     found = []
     accuracy = {}
+    answers = bool((traces.answer != MISSING).any())  # verdicts alone leave nothing to vote on
     for model in traces.models:
         arm = recorded.arm(model)
         most = int(traces.count[list(questions), arm].min())
         accuracy[model] = float(np.nanmean(traces.correct[traces.arm == arm]))
         found.append(f"single@{model}")
         counts = [k for k in SAMPLE_COUNTS if k <= most] or ([most] if most >= 3 else [])
+        if not answers:
+            counts = []
         found += [f"self_consistency:samples={k}@{model}" for k in counts]
         found += [f"adaptive_consistency:max_samples={k}@{model}" for k in counts]
         if counts:
@@ -199,14 +212,14 @@ def default_policies(
                     f"deepconf:max_samples={top},warmup={warmup},parallel={warmup}@{model}"
                 )
     ranked = sorted(traces.models, key=lambda model: accuracy[model])
-    if len(ranked) >= 2:
+    if len(ranked) >= 2 and answers:
         weak, strong = ranked[0], ranked[-1]
         most = int(traces.count[list(questions), recorded.arm(weak)].min())
         if most >= 4:
             cap = min(most, 8)
             cheap = f"adaptive_consistency:max_samples={cap},accept=.95@{weak}"
             found.append(f"{cheap} > single@{strong}")
-    if len(ranked) >= 3:
+    if len(ranked) >= 3 and answers:
         pair = "+".join(ranked[:2])
         found.append(f"agreement:models={pair} > single@{ranked[-1]}")
     return tuple(found)
@@ -248,13 +261,14 @@ def _point(
         resampled = weights @ values / len(values)
         return percentile_interval(float(values.mean()), resampled, config.confidence)
 
-    accuracy, tokens = interval(measured.correct), interval(measured.tokens)
-    assert accuracy is not None and tokens is not None
+    accuracy, drawn = interval(measured.correct), interval(measured.samples)
+    assert accuracy is not None and drawn is not None
     return Point(
         policy=measured.policy,
         accuracy=accuracy,
         samples=float(measured.samples.mean()),
-        tokens=tokens,
+        drawn=drawn,
+        tokens=interval(measured.tokens),
         flops=interval(measured.flops),
         gpu_s=interval(measured.gpu_s),
         usd=interval(measured.usd),

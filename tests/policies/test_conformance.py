@@ -1,0 +1,307 @@
+"""Registered policies, wrappers, and certified policies over composed baselines conform."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pytest
+
+from suffice.core.decisions import (
+    Answer,
+    ChunkSeen,
+    Escalate,
+    Sample,
+    SampleFailed,
+    SampleFinished,
+    WholeSamples,
+)
+from suffice.core.errors import InputError
+from suffice.core.requests import Request
+from suffice.gateway.guard import Guard
+from suffice.gateway.monitors import Monitors
+from suffice.policies.auto import Arm, Auto
+from suffice.policies.cascade import Cascade, Rung
+from suffice.policies.certified import Certified, Exits, Gate, Guarantee
+from suffice.policies.monitor import Judged, Monitor
+from suffice.policies.registry import POLICIES, parse_policy
+from suffice.policies.thinking import Rewired
+from suffice.policies.wrapper import Choice, Composed, Weighed, Wrapper
+from suffice.recipes.calibrate.play import Ends
+from suffice.testing.policy_conformance import (
+    CHECKS,
+    PolicyConformance,
+    Watched,
+    check_policy,
+)
+from suffice.testing.policy_worlds import (
+    COMPARABLE,
+    FREE_FORM,
+    NeverEnds,
+    World,
+    by_hand,
+    live,
+)
+from tests.policies.test_certified import predictor
+
+REGISTERED = [
+    "single",
+    "single:logprobs=no",
+    "self_consistency:samples=7",
+    "self_consistency:samples=9,stop_when_decided=yes",
+    "adaptive_consistency:max_samples=12",
+    "adaptive_consistency:max_samples=12,criterion=dirichlet,ahead=3",
+    "adaptive_consistency:max_samples=6,escalate_below=.9",
+    "two_sided:max_samples=12,patience=4,hopeless=.4",
+    "vote_table:answer=-+2+00",
+    "vote_table:answer=-+2+3+3,escalate=-+-+1",
+    "esc:window=3,max_samples=10",
+    "deepconf:max_samples=14,warmup=4,parallel=3,keep=.5",
+    "deepconf:max_samples=9,warmup=2,parallel=4,keep=.2,consensus=1,largest_window=9",
+    "deepconf_offline:samples=6,keep=.5",
+    "best_of_n:samples=5,weighted=true",
+    "best_of_n:samples=8,wave=2,enough=.8",
+    "short_m_at_k:k=5,m=2",
+    "answer_stability:k=2,chunk=5",
+    "revise_once",
+    "sequential_revision:revisions=4,until_stable=yes",
+    "no_thinking:samples=3",
+    "no_thinking:samples=3,begin=yes",
+    "budget_forcing:budget=12,least=4",
+    "difficulty_binned:pilot=3,edges=.5+.9,more=2+4+0",
+    "agreement:models=a+b",
+    "auto",
+    "agreement:models=a+b,accept=.9 > adaptive_consistency:max_samples=6,accept=.9@b > single@c",
+    "single:accept=.9 > deepconf:max_samples=8,warmup=3,parallel=2,keep=.4@b",
+]
+# Baselines that a certified policy may stand in front of, simple and composed.
+BASELINES = {
+    "one sample": "single@big",
+    "a vote": "self_consistency:samples=5@big",
+    "an adaptive vote": "adaptive_consistency:max_samples=8@big",
+    "a vote in windows": "esc:window=2,max_samples=6@big",
+    "a two-sided vote": "two_sided:max_samples=8,patience=4,hopeless=.4@big",
+    "a table": "vote_table:answer=-+2+00@big",
+    "a cascade": "adaptive_consistency:max_samples=3,accept=.9@mid > single@big",
+    "a cascade of votes": (
+        "adaptive_consistency:max_samples=3,accept=.9@mid > self_consistency:samples=4@big"
+    ),
+    "three steps": "single:accept=.6@mid > agreement:models=mid+big > single@big",
+    "confident traces": "deepconf:max_samples=8,warmup=3,parallel=2,keep=.4@big",
+}
+OPTIONS = {
+    "one sample": "single@small",
+    "agreement": "agreement:models=small+tiny",
+    "a vote": "adaptive_consistency:max_samples=5@small",
+    "a cascade": "single:accept=.7@tiny > adaptive_consistency:max_samples=5@small",
+}
+
+
+def certified(
+    option: str, baseline: str, sampler: str | None = None, *, exits: Exits | None = None
+) -> Certified:
+    """A certified policy with two question groups of one rule."""
+    rule = Exits(accept=0.8, hopeless=0.05) if exits is None else exits
+    own = None if sampler is None else parse_policy(sampler)
+    judge = predictor()
+    return Certified(
+        cheap=parse_policy(option),
+        safe=parse_policy(baseline),
+        clusters=(rule, rule),
+        samplers=(own, own),
+        predictor=judge,
+        guarantee=Guarantee(id="c", statement="", max_drop=0.01, confidence=0.95, method="fst"),
+        monitors=(
+            Monitor(quantity="stopped", low=0.0, high=1.0),
+            Monitor(quantity="drop", low=-1.0, high=0.01),
+        ),
+    )
+
+
+def nested(depth: int) -> Cascade:
+    """A cascade of cascades."""
+    inner: Any = parse_policy("adaptive_consistency:max_samples=4@big")
+    for number in range(depth):
+        first = Rung(policy=parse_policy(f"single@m{number}"), accept=0.7)
+        inner = Cascade(rungs=(first, Rung(policy=inner)))
+    return inner
+
+
+CERTIFIED = {
+    **{
+        f"{option} > {baseline}": certified(OPTIONS[option], BASELINES[baseline])
+        for option in OPTIONS
+        for baseline in BASELINES
+        if option in ("one sample", "a cascade") or baseline in ("a cascade", "an adaptive vote")
+    },
+    "one sample > cascade of cascades": replace(
+        certified("single@small", "single@big"), safe=nested(3)
+    ),
+    "a rule of its own": certified(
+        "single@small", "self_consistency:samples=6@big",
+        "adaptive_consistency:max_samples=6@big",
+    ),
+    "a rule that hands on": certified(
+        "single@small", "self_consistency:samples=6@big",
+        "vote_table:answer=-+2+3+3,escalate=-+-+-1@big > single@huge",
+    ),
+    "a rule before a cascade": certified(
+        "single@small", BASELINES["a cascade"], f"single:accept=.7@small > {BASELINES['a cascade']}"
+    ),
+    "nothing but the baseline": certified("single@small", "single@big", exits=Exits()),
+    "a rule alone": certified("single@small", "single@big", "single@small"),
+}  # fmt: skip
+INSIDE = {
+    "a vote": "adaptive_consistency:max_samples=6",
+    "confident traces": "deepconf:max_samples=8,warmup=3,parallel=2,keep=.4",
+    "probes": "answer_stability:k=2,chunk=5",
+}
+
+
+def wrapped(name: str) -> dict[str, Any]:
+    """A policy in every wrapper."""
+    inner = parse_policy(INSIDE[name])
+    off = Guard.over(certified("single@small", INSIDE[name] + "@big"), Monitors())
+    assert isinstance(off, Guard)
+    for _ in range(40):
+        off.monitor.observe(Judged(harmed=True, helped=False))
+    return {
+        "Rewired": Rewired(inner=inner, model="other"),
+        "Gate": Gate(inner=inner, exits=Exits(accept=0.6), predictor=predictor()),
+        "Cascade": Cascade(rungs=(Rung(policy=inner, accept=0.8), Rung(policy=inner))),
+        "Auto": Auto(arms=(Arm(policy=inner, quality=0.9, cost=1.0),)),
+        "Certified": certified(INSIDE[name] + "@small", INSIDE[name] + "@big"),
+        "Guard": Guard.over(certified(INSIDE[name] + "@small", "single@big"), Monitors()),
+        "Guard, switched off": off,
+        "Ends": Ends(inner=inner),
+        "Weighed": Weighed(inner=inner),
+        "Watched": Watched(inner=inner),
+    }
+
+
+WRAPPED = {f"{w} of {n}": policy for n in INSIDE for w, policy in wrapped(n).items()}
+
+
+class TestRegistered(PolicyConformance):
+    policies: ClassVar = {text: parse_policy(text) for text in REGISTERED}
+
+
+class TestWrapped(PolicyConformance):
+    # `Ends` looks at ends alone, whatever is inside; `Watched` collects as it goes.
+    policies: ClassVar = {
+        name: policy
+        for name, policy in WRAPPED.items()
+        if not name.startswith(("Ends", "Watched")) or name.endswith("a vote")
+    }
+    examples: ClassVar[int] = 8
+
+
+class TestCertified(PolicyConformance):
+    policies: ClassVar = CERTIFIED
+    examples: ClassVar[int] = 8
+
+
+def test_the_suite_has_every_registered_policy_and_every_wrapper():
+    named = {text.partition(":")[0].partition("@")[0] for text in REGISTERED}
+    assert set(POLICIES) - named == {"cascade", "certified"}  # written as steps; a file
+
+    def below(base: type) -> set[str]:
+        found = set()
+        for each in base.__subclasses__():
+            found |= {each.__name__} | below(each)
+        return found
+
+    bases = {"Wrapper", "Choice"}
+    here = {type(policy).__name__ for policy in WRAPPED.values()}
+    assert below(Composed) | below(Wrapper) | below(Choice) <= here | bases
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_the_exit_of_a_certified_policy_says_who_was_asked(name):
+    """In any order: the baseline's answer is `safe` and nobody else's is; words say nothing."""
+    policy = CERTIFIED[name]
+    baseline, exits = {"big", "mid", "m0", "m1", "m2"}, Counter()
+    for seed in range(25):
+        for request in (COMPARABLE, FREE_FORM):
+            world, order = World(seed), [(seed * 7 + n * 5) % 64 for n in range(60)]
+            for run in (by_hand(policy, world, order, request=request),
+                        live(policy, world, order, request=request)):  # fmt: skip
+                found = run.outcome
+                if found is None:
+                    continue
+                assert found.certificate is not None
+                asked = {launch.model for launch in run.launches}
+                if request is FREE_FORM:
+                    assert (found.certificate.status, found.exit) == ("not covered", "safe")
+                    assert asked <= baseline
+                    continue
+                assert found.certificate.status == "valid"
+                if "a rule" in name:  # its samples may be the baseline's own
+                    continue
+                assert (found.exit == "safe") == bool(asked & baseline)
+                exits[found.exit] += 1
+    if "a rule" not in name and "nothing" not in name:
+        assert set(exits) >= {"accepted", "safe"}  # both were tried
+
+
+def test_a_rule_whose_end_is_not_the_baseline_never_says_safe():
+    for name in ("a rule that hands on", "a rule alone"):
+        exits = {
+            run.outcome.exit
+            for seed in range(40)
+            if (run := by_hand(CERTIFIED[name], World(seed, 0.0, 0.0, "123456789"))).outcome
+        }
+        assert "last" in exits
+        assert "safe" not in exits
+
+
+# --- the suite finds what is wrong
+
+
+@dataclass(frozen=True)
+class Bad(WholeSamples):
+    """One sample, with a fault of its choice."""
+
+    fault: str
+    name: str = "bad"
+    needs: frozenset = frozenset()
+
+    def start(self, request: Request):
+        count = 3 if self.fault == "forgets the first" else 1
+        return ([] if self.fault == "mutable state" else 0), (Sample(samples=tuple(range(count))),)
+
+    def step(self, state, evidence):
+        if self.fault == "never ends" and isinstance(evidence, SampleFinished):
+            number = state + 1
+            return number, (Sample(samples=(number,)),)
+        if self.fault == "acts on tokens" and isinstance(evidence, ChunkSeen):
+            return state, (Answer(sample=0, why="seen enough"),)
+        if not isinstance(evidence, SampleFinished | SampleFailed):
+            return state, ()
+        if isinstance(evidence, SampleFailed):
+            return state, (Escalate(why="the sample failed"),)
+        sure = 2.0 if self.fault == "sure beyond 1" else 0.5
+        if self.fault == "random":
+            sure = random.random()
+        why = "" if self.fault == "silent" else "done"
+        return state, (Answer(sample=evidence.sample, why=why, probability=sure),)
+
+
+@pytest.mark.parametrize(
+    "fault", ["mutable state", "acts on tokens", "sure beyond 1", "random", "silent"]
+)
+def test_a_faulty_policy_does_not_pass(fault):
+    with pytest.raises((AssertionError, InputError)):
+        check_policy(Bad(fault), examples=30)
+
+
+def test_a_policy_that_never_ends_is_found():
+    with pytest.raises(NeverEnds):
+        by_hand(Bad("never ends"), World(1, fail=0.0))
+
+
+def test_a_sound_policy_passes():
+    check_policy(Bad("none"))
+    assert len(CHECKS) == 5

@@ -326,3 +326,26 @@ def test_a_file_that_is_written_anew_while_it_is_open_changes_nothing(tmp_path):
     assert [found.text_of(row) for row in range(len(found))] == [
         trace.text for trace in sorted(some(), key=lambda trace: trace.key)
     ]
+
+
+def test_what_is_recorded_is_its_owners_alone(tmp_path):
+    """Prompts and answers are in it, in the parts of an unfinished recording too."""
+    old = os.umask(0o022)
+    try:
+        path = tmp_path / "t.parquet"
+        with pytest.raises(KeyboardInterrupt), TraceWriter(path, TraceInformation()) as writer:
+            writer.add(next(some()))
+            writer.flush()
+            parts = parts_folder(path)
+            assert parts.stat().st_mode & 0o777 == 0o700
+            assert {part.stat().st_mode & 0o777 for part in parts.iterdir()} == {0o600}
+            raise KeyboardInterrupt
+        path = tmp_path / "whole.parquet"
+        write_traces(path, some(), TraceInformation())
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.chmod(0o640)  # someone wants it so
+        with TraceWriter(path, TraceInformation()) as writer:
+            writer.add(next(some(questions=9, models=("c",))))
+        assert path.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(old)

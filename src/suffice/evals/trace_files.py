@@ -170,7 +170,8 @@ class TraceWriter:
         self._group_tokens = 0
         self.known: set[TraceKey] = set()  # traces that an earlier run has already written
         self._questions = recorded_questions(path)
-        self._parts.mkdir(parents=True, exist_ok=True)
+        self._parts.parent.mkdir(parents=True, exist_ok=True)
+        self._parts.mkdir(mode=0o700, exist_ok=True)
         if path.exists():
             self._learn(path)
         for part in part_files(self.path):

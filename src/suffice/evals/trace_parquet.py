@@ -114,9 +114,9 @@ def write_tables(path: Path, tables: Iterable[Any], information: TraceInformatio
             writer.add_key_value_metadata(
                 {METADATA_KEY.decode(): described.model_dump_json(exclude_defaults=False)}
             )
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        # It holds what people and models wrote: its owner's alone, unless he has changed that.
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o777)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

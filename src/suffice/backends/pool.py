@@ -387,11 +387,17 @@ def one_chunk(chunks: Sequence[Chunk]) -> Chunk:
     last = chunks[-1] if chunks else Chunk()
     if last.finish_reason is None:
         raise UpstreamDisconnected("the stream ended without a finish reason")
+    biases = [each.mode_bias_nats for each in chunks if each.mode_bias_nats is not None]
+    usages = [each.usage for each in chunks if each.usage is not None]
     return replace(
         last,
         text="".join(chunk.text for chunk in chunks),
         reasoning_text="".join(chunk.reasoning_text for chunk in chunks),
-        token_count=sum(chunk.token_count or 1 for chunk in chunks[:-1]),
+        token_count=sum(1 if c.token_count is None else c.token_count for c in chunks[:-1]),
+        usage=usages[-1] if usages else None,
+        usage_refused=any(chunk.usage_refused for chunk in chunks),
+        mode_bias_nats=biases[-1] if biases else None,
+        confidences=tuple(value for chunk in chunks for value in chunk.confidences),
         logprobs=tuple(entry for chunk in chunks for entry in chunk.logprobs),
         tool_calls=tuple(call for chunk in chunks for call in chunk.tool_calls),
     )

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.architecture import counts
-from suffice.architecture.hf_config import FAMILIES, config_from_shape, shape_from_config
+from suffice.architecture.families.uniform import UNIFORM
+from suffice.architecture.hf_config import config_from_shape, shape_from_config
 from suffice.architecture.search import pareto_front
 from suffice.architecture.shape import Shape
 
@@ -73,7 +74,7 @@ def test_prefill_is_the_sum_of_its_tokens(shape: Shape, prompt: int) -> None:
     assert counts.prefill_flops(shape, prompt, "matmul") == body + head
 
 
-@given(st.sampled_from(sorted(FAMILIES)), st.integers(1, 9000))
+@given(st.sampled_from(sorted(UNIFORM)), st.integers(1, 9000))
 def test_a_window_never_attends_to_more(model_type: str, context: int) -> None:
     base = Shape(
         hidden_size=64, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,

@@ -78,7 +78,7 @@ class Climb:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cascade(Composed):
-    """Rungs in order of cost; a rung may be any policy, another cascade included.
+    """Steps in order of cost; a step may be any policy, another cascade included.
 
     A rung's answer stands if its policy went by a measure of at least `accept`: the agreement or
     share of a vote, the token probability of a single sample, a score. Else the next rung runs. The

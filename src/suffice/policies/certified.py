@@ -150,7 +150,7 @@ class Guarantee:
 
 @dataclass(frozen=True, kw_only=True)
 class Certified(Choice):
-    """A cheap arm with certified exits by cluster of prompts, and the safe arm behind it.
+    """An option whose answers stand under certified conditions, else the baseline is asked.
 
     Free-form requests are outside the certificate: the safe arm answers them. Every verdict says
     whether the certificate covers it, and by which exit it left.

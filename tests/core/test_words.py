@@ -1,0 +1,92 @@
+"""One word for one thing, in what users read: pages, help texts and the dashboard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from suffice.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[2]
+# What was said once, and what docs/glossary.md says now.
+INSTEAD = {
+    r"safe arm": "baseline",
+    r"cheap arm": "option",
+    r"strong arm": "large model",
+    r"uniform baseline": "baseline",
+    r"\brungs?\b": "step (of a cascade)",
+    r"by the law's word": "if the law is exactly right",
+    r"point-estimate": "fastest",
+    r"loss-optimal": "lowest loss",
+    r"\bvoided\b": "switched off",
+    r"drift watch": "monitor",
+    r"clusters? of prompts": "question group",
+    r"gone on with": "continued",
+    r"seconds of silence to bear": "give up after so many silent seconds",
+}
+# Shapes of the training ladder are its rungs; papers' own titles and history keep their words.
+LADDER = "suffice ladder"
+EXCUSED = {("ladder.md", r"\brungs?\b"), ("measure.md", r"\brungs?\b")}
+
+
+def prose(text: str) -> str:
+    """Without code: names in code are not words."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return re.sub(r"`[^`]*`", "", text)
+
+
+def help_texts() -> Iterator[tuple[str, str]]:
+    """(command, text) of every verb, its options and arguments."""
+
+    def walk(name: str, command: object) -> Iterator[tuple[str, str]]:
+        yield name, str(getattr(command, "help", "") or "")
+        for parameter in getattr(command, "params", ()):
+            if not getattr(parameter, "hidden", False):
+                yield f"{name} {parameter.name}", str(getattr(parameter, "help", "") or "")
+        for inner, sub in getattr(command, "commands", {}).items():
+            yield from walk(f"{name} {inner}", sub)
+
+    yield from walk("suffice", typer.main.get_command(app))
+
+
+def faults(where: str, text: str) -> list[str]:
+    return [
+        f"{where}: {found.group()!r}: say {use}"
+        for pattern, use in INSTEAD.items()
+        if (where, pattern) not in EXCUSED and not (LADDER in where and "rung" in pattern)
+        for found in re.finditer(pattern, text, flags=re.IGNORECASE)
+    ]
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "SECURITY.md"],
+    ids=lambda page: page.name,
+)  # fmt: skip
+def test_pages_use_the_glossary(page: Path) -> None:
+    assert not faults(page.name, prose(page.read_text(encoding="utf-8")))
+
+
+def test_help_texts_use_the_glossary() -> None:
+    found = [fault for where, text in help_texts() for fault in faults(where, text)]
+    assert not found
+
+
+def test_the_dashboard_uses_the_glossary() -> None:
+    folder = ROOT / "src" / "suffice" / "gateway" / "dashboard"
+    for file in ("index.html", "dashboard.js"):
+        assert not faults(file, (folder / file).read_text(encoding="utf-8"))
+
+
+def test_every_word_of_the_readme_is_explained() -> None:
+    """The glossary's own words are in it once."""
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    for word in ("baseline", "accuracy limit", "certificate", "policy file", "recording", "saved"):
+        assert glossary.count(f"**{word}") == 1, word
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from suffice.cli.main import app
 from suffice.demo.page import rows_of, sentences, write_demo
 from suffice.demo.result import Demo
 from suffice.demo.run import DemoConfig, run_demo
@@ -65,3 +68,18 @@ def test_page_picture_and_figures(demo: tuple[Demo, Path, list[str]], tmp_path: 
     assert figures["parts"][0]["ways"][0]["questions"] == 60
     assert len(rows_of(demo[0].trusted)) == 4
     assert any("refused" in text for text in sentences(demo[0]))
+
+
+def test_json_is_all_that_is_printed(
+    demo: tuple[Demo, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(_config: object, _out: Path, tell: Callable[[str], None]) -> Demo:
+        print("a step says something of its own")
+        tell("and the demonstration too")
+        return demo[0]
+
+    monkeypatch.setattr("suffice.demo.run.run_demo", ran)
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 0
+    assert len(json.loads(done.stdout)["parts"]) == 2
+    assert "of its own" in done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +47,8 @@ def demo(
     from suffice.demo.run import DemoConfig, run_demo
 
     config = DemoConfig(calibrated=calibrated, asked=asked, limit=limit, seed=seed)
-    found = run_demo(config, out, tell=lambda text: typer.echo(text, err=as_json))
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):  # the steps' own words too
+        found = run_demo(config, out, tell=typer.echo)
     paths = write_demo(found, out)
     if as_json:
         typer.echo(json.dumps(summary(found), indent=2))

@@ -23,12 +23,22 @@ def shown(words: Sequence[str]) -> str:
 
 def run_step(words: Sequence[str]) -> None:
     """Run `suffice WORDS` with its output where ours goes. Raises StepFailed."""
-    code = subprocess.run([sys.executable, "-m", "suffice", *words], check=False).returncode
+    command = [sys.executable, "-m", "suffice", *words]
+    sys.stdout.flush()
+    code = subprocess.run(command, check=False, stdout=_output()).returncode
     if code != 0:
         raise StepFailed(
             f"`{shown(words)}` ended with code {code}: see above; what it has written is kept, and "
             "quickstart goes on from there when it is called again"
         )
+
+
+def _output() -> int | None:
+    """Where our output goes, redirected or not; None (inherit) if that is no file."""
+    try:
+        return sys.stdout.fileno()
+    except (OSError, ValueError):  # in memory, in tests
+        return None
 
 
 def record_words(config: QuickstartConfig, models: Sequence[str]) -> list[str]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import inspect
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from suffice.backends.protocol import Capabilities
 from suffice.backends.wire import Dialect, chat_body, message_json
-from suffice.core.completions import Budget
+from suffice.core.completions import Budget, Completion, Usage
 from suffice.core.errors import (
     BudgetTooSmall,
     InputError,
@@ -22,11 +24,12 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from suffice.core.requests import ImagePart, OpaquePart, TextPart
+from suffice.core.requests import ImagePart, Message, OpaquePart, Request, TextPart
 from suffice.gateway.answer import share, tighter
 from suffice.gateway.arms import aimed
 from suffice.gateway.bypass import outgoing
 from suffice.gateway.errors import describe
+from suffice.gateway.patterns import extractor_of
 from suffice.gateway.protocol import parse_chat, parse_completion
 from suffice.gateway.receipt import header_text
 from suffice.policies.registry import parse_policy
@@ -176,3 +179,28 @@ def test_a_list_of_one_prompt_is_a_prompt() -> None:
 def test_lists_of_prompts_are_left_to_the_upstream() -> None:
     with pytest.raises(InputError, match="one string"):
         parse_completion({"model": "m", "prompt": ["a", "b"]})
+
+
+@pytest.mark.parametrize("answer_format", ["number", "choice", "json", "regex:is (\\d+)"])
+def test_a_long_answer_is_read_beside_the_loop(answer_format: str) -> None:
+    question = Request(
+        messages=(Message(role="user", content="x"),), model="m", answer_format=answer_format
+    )
+    ending = '{"a": 4}' if answer_format == "json" else "The answer is (B). It is 4"
+    extract = extractor_of(question)
+    assert extract is not None
+
+    async def main() -> tuple[Any, Any]:
+        short = extract(said(ending))
+        assert not inspect.isawaitable(short)
+        long = extract(said("word " * 10_000 + ending))
+        assert inspect.isawaitable(long)
+        return short, await long
+
+    short, long = asyncio.run(main())
+    assert short == long
+    assert short is not None
+
+
+def said(text: str) -> Completion:
+    return Completion(text=text, finish_reason="stop", usage=Usage())

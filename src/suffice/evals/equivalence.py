@@ -32,6 +32,8 @@ LIMIT_S = 2.0
 LONGEST_CHARACTERS = 500
 # What is longer is compared as it is written: reading it would take time as well.
 LONGEST_NUMBER = 5000
+# A longer answer is read in a thread.
+SHORT_TEXT = 4000
 # After so many comparisons of one request beyond the limit, the rest of its answers compare as
 # text, so that a hostile request cannot hold up the others for long.
 MOST_TIMEOUTS = 2
@@ -200,7 +202,10 @@ class MathExtractor:
         """The key that stands for the completion's answer."""
         if completion.tool_calls:
             return called(completion)
-        answer = math_answer(completion)
+        if len(completion.text) > SHORT_TEXT:
+            answer = await asyncio.to_thread(math_answer, completion)
+        else:
+            answer = math_answer(completion)
         if answer is None or answer in self._known:
             return answer
         async with self._turn:

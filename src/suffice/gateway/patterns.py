@@ -7,10 +7,14 @@ time linear in the text; what it lacks for that (look-around, back-references) i
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+
 from suffice.core.completions import Completion
 from suffice.core.errors import InputError, MissingExtra
 from suffice.core.requests import Request
-from suffice.evals.equivalence import Comparing, answer_extractor
+from suffice.evals.equivalence import Comparing, MathExtractor, answer_extractor
 from suffice.evals.extract import Extractor, or_by_calls
 from suffice.executors.live import Extract
 
@@ -25,6 +29,9 @@ LONGEST_PATTERN = 1000
 MOST_BYTES = 1 << 20
 # Text beyond this from the end is not searched; the last match is the one that counts.
 LONGEST_TEXT = 1 << 18
+# Reading an answer takes about a microsecond a character; of a vote, many come at once.
+SHORT_TEXT = 4000
+_READER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suffice-read")
 
 
 def extractor_of(request: Request, comparing: Comparing | None = None) -> Extract | None:
@@ -34,8 +41,22 @@ def extractor_of(request: Request, comparing: Comparing | None = None) -> Extrac
     """
     wanted = request.answer_format
     if wanted is not None and wanted.startswith(PREFIX):
-        return or_by_calls(linear_regex(wanted.removeprefix(PREFIX)))
-    return answer_extractor(wanted, asked=request.asked, comparing=comparing)
+        return beside_the_loop(or_by_calls(linear_regex(wanted.removeprefix(PREFIX))))
+    found = answer_extractor(wanted, asked=request.asked, comparing=comparing)
+    if found is None or isinstance(found, MathExtractor):
+        return found
+    return beside_the_loop(found)
+
+
+def beside_the_loop(extract: Extractor) -> Extract:
+    """The same extractor, but long texts are read in a thread: others are answered meanwhile."""
+
+    def read(completion: Completion) -> str | Awaitable[str | None] | None:
+        if len(completion.text) <= SHORT_TEXT:
+            return extract(completion)
+        return asyncio.get_running_loop().run_in_executor(_READER, extract, completion)
+
+    return read
 
 
 def check_answer_format(wanted: str) -> None:

@@ -22,9 +22,9 @@ from suffice.evals.answers.words import first_words, value_of
 _NEAR_CHARACTERS = 80
 _SENTENCE_CHARACTERS = 600
 # Of a longer text only the end is read: it costs microseconds a character, and others wait.
-_LONGEST_CHARACTERS = 2**16
+_LONGEST_CHARACTERS = 2**15
 # The last number is looked for so close to the end, then so far away from it.
-_CLOSE_CHARACTERS = 2000
+_CLOSE_CHARACTERS = 1000
 _FAR_CHARACTERS = 20_000
 _END = re.compile(r"[.!?](?=\s|\Z)|\n\s*\n|(?<=\S)\n(?=\S)")
 _SUMMED = re.compile(

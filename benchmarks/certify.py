@@ -1,11 +1,11 @@
 """Certificates on recorded public outcomes: cascades, harder sets, random splits, savings to beat.
 
     python benchmarks/certify.py cascades splits pools --out results/certify
-    python benchmarks/certify.py splits --splits 200 --set routellm-mmlu
+    python benchmarks/certify.py splits --splits 200 --set votes-gsm
 
-cascades  agreement of two cheap models in front of a strong one, uncalibrated and calibrated
-splits    calibrate on one half, test on the other, 200 random splits: violations and saving
-          (halves.py; all its sets, or those named by --set)
+cascades  agreement of two small models in front of a large one, uncalibrated
+splits    calibrate on one half, test on the other, 200 random splits: violations, power, saving,
+          plain rules beside (halves.py; all its sets, or those named by --set)
 pools     40 models' answers as samples of one: certified two-sided stopping beside
           Adaptive-Consistency and ESC, on the same samples
 """
@@ -26,8 +26,8 @@ from suffice.core.errors import InputError, NothingFeasible
 from suffice.core.files import write_json
 from suffice.evals.statistics.bootstrap import ratio_interval
 from suffice.evals.statistics.paired import Pairs, drop_interval
-from suffice.policies.registry import parse_policy
-from suffice.recipes.calibrate.play import Recorded, play
+from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.ground import Ground
 from suffice.recipes.calibrate.votes import count_votes
 
 CASCADES = (
@@ -39,7 +39,7 @@ CASCADES = (
 
 
 def cascades(folder: Path) -> list[dict]:
-    """Accept wherever the two agree: accuracy, escalation, and what it loses against the strong."""
+    """Accept wherever the two agree: accuracy, escalation, and what it loses against the large."""
     found = []
     for task, pair, strong in CASCADES:
         questions, rows = zeroeval(folder, [task])
@@ -49,24 +49,23 @@ def cascades(folder: Path) -> list[dict]:
             print(f"{task}: {lacking} not recorded; known: {sorted(known)}")
             continue
         traces = as_models(questions, rows, (*pair, strong))
-        policy = parse_policy(f"agreement:models={'+'.join(pair)} > single@{strong}")
-        everyone = range(len(traces.questions))
-        cascade = play(policy, Recorded(traces), everyone)
-        safe = play(parse_policy(f"single@{strong}"), Recorded(traces), everyone)
-        pairs = Pairs.of(safe.correct, cascade.correct)
-        agreed = np.array([taken == "accepted" for taken in cascade.exit])
+        ground = Ground.of(traces, CalibrateConfig(max_drop=0.02, baseline=f"single@{strong}"))
+        cascade = ground.played(f"agreement:models={'+'.join(pair)} > single@{strong}")
+        right, agreed = cascade.correct[:, 0], cascade.early[:, 0]
+        standard = ground.played(ground.baseline.text).correct[:, 0]
+        pairs = Pairs.of(standard, right)
         drop = drop_interval(pairs, 0.95)
         row = {
-            "task": task, "cheap": list(pair), "strong": strong, "n": len(agreed),
-            "agree": float(agreed.mean()), "accuracy_agreed": float(cascade.correct[agreed].mean()),
-            "cascade": float(cascade.correct.mean()), "always_strong": float(safe.correct.mean()),
+            "task": task, "small": list(pair), "large": strong, "n": len(agreed),
+            "agree": float(agreed.mean()), "accuracy_agreed": float(right[agreed].mean()),
+            "cascade": float(right.mean()), "always_large": float(standard.mean()),
             "harmed": pairs.harmed, "helped": pairs.helped,
             "drop": [drop.estimate, drop.low, drop.high],
         }  # fmt: skip
         found.append(row)
         print(f"{task:8} {'+'.join(pair)} > {strong}: agree {100 * row['agree']:.1f} % at "
-              f"{100 * row['accuracy_agreed']:.1f}, cascade {100 * row['cascade']:.1f}, strong "
-              f"{100 * row['always_strong']:.1f}, drop {drop}", flush=True)  # fmt: skip
+              f"{100 * row['accuracy_agreed']:.1f}, cascade {100 * row['cascade']:.1f}, large "
+              f"{100 * row['always_large']:.1f}, drop {drop}", flush=True)  # fmt: skip
     return found
 
 
@@ -81,17 +80,16 @@ def pools(folder: Path, shuffles: int, size: int = 40) -> list[dict]:
             traces = as_pool(questions, rows, size, seed)
             n = len(traces.questions)
             votes = count_votes(traces, "pool", range(n), size)
-            full = votes.outcomes(votes.stop(2.0, None, 1)).correct
+            full = votes.right[:, -1]
             drawn.append((votes, full))
-            seen = votes.outcomes(votes.stop(0.95, None, 4))
-            everyone = np.arange(n)
+            everyone, stop = np.arange(n), votes.stop(0.95, None, 4)
             sums.setdefault("adaptive_consistency .95", []).append(
-                (everyone, seen.samples, seen.correct.astype(float), full)
+                (everyone, stop, votes.right_after(stop).astype(float), full)
             )
-            if seed < 5:  # played sample by sample: slow, and exact enough
-                esc = play(parse_policy(f"esc:max_samples={size}"), Recorded(traces), range(n))
+            if seed < 5:  # as exact as is needed
+                stop = esc_stops(traces, size)
                 sums.setdefault("esc, window 5", []).append(
-                    (everyone, esc.samples, esc.correct.astype(float), full)
+                    (everyone, stop, votes.right_after(stop).astype(float), full)
                 )
         order = np.random.default_rng(0).permutation(n)
         halves = order[: n // 2], order[n // 2 :]
@@ -107,9 +105,9 @@ def pools(folder: Path, shuffles: int, size: int = 40) -> list[dict]:
                 print(f"{task:8} {name}: {options}", flush=True)
                 for votes, full in drawn:
                     tests = votes.at(rest)
-                    seen = tests.outcomes(tests.stop(*options))
+                    stop = tests.stop(*options)
                     sums.setdefault(name, []).append(
-                        (rest, seen.samples, seen.correct.astype(float), full[rest])
+                        (rest, stop, tests.right_after(stop).astype(float), full[rest])
                     )
         for name, runs in sums.items():
             row = _pool_row(task, name, runs, n, size)
@@ -120,6 +118,13 @@ def pools(folder: Path, shuffles: int, size: int = 40) -> list[dict]:
                   f"{100 * row['drop'][2]:.2f}] points, vote of {size}: {100 * row['full']:.1f}",
                   flush=True)  # fmt: skip
     return found
+
+
+def esc_stops(traces, size: int, window: int = 5) -> np.ndarray:
+    """Samples that ESC draws, in recorded order: up to the first window of equal answers."""
+    codes = traces.answer.reshape(-1, size // window, window)
+    same = (codes == codes[:, :, :1]).all(axis=2) & (codes[:, :, 0] >= 0)
+    return np.where(same.any(axis=1), window * (np.argmax(same, axis=1) + 1), size)
 
 
 def _tuned(drawn: list, limit: float, *, two_sided: bool) -> tuple:
@@ -136,9 +141,10 @@ def _tuned(drawn: list, limit: float, *, two_sided: bool) -> tuple:
             for patience in (4, 6, 8, 12, 16):
                 if hopeless is None and patience != 4:
                     continue
-                seen = [v.outcomes(v.stop(threshold, hopeless, patience)) for v, _ in drawn]
-                lost = base - np.mean([each.correct for each in seen], axis=0)
-                spent = float(np.sum([each.samples.sum() for each in seen]))
+                stops = [v.stop(threshold, hopeless, patience) for v, _ in drawn]
+                right = [v.right_after(stop) for (v, _), stop in zip(drawn, stops, strict=True)]
+                lost = base - np.mean(right, axis=0)
+                spent = float(np.sum(stops))
                 error = lost.std(ddof=1) / np.sqrt(len(lost))
                 if lost.mean() + error <= limit + 1e-12 and spent < least:
                     best, least = (threshold, hopeless, patience), spent

@@ -29,7 +29,7 @@ from suffice.backends.nano.backend import NanoBackend
 from suffice.backends.nano.weights import weights_sha256
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.core.files import write_json
-from suffice.core.prices import TokenPrice
+from suffice.core.prices import Prices, TokenPrice
 from suffice.core.requests import Sampling
 from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.statistics.bootstrap import ratio_interval
@@ -37,8 +37,8 @@ from suffice.evals.trace_files import of_questions, read_traces
 from suffice.evals.traces import TraceSet
 from suffice.policies.policy_file import certified_policy
 from suffice.policies.registry import parse_policy
+from suffice.recipes.calibrate.chains import unanimous
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.play import TokenWeights
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.modes.items import item_of
 from suffice.recipes.modes.train import NanoTraining, train_nano
@@ -65,12 +65,14 @@ ARMS = {
     ),
 }  # fmt: skip
 VOTE = f"self_consistency:samples=40@{SMALL}"
-AC = f"adaptive_consistency:threshold=.95,max_samples=40@{SMALL}"
+AC = f"adaptive_consistency:threshold=.95,max_samples=40,scatter=none@{SMALL}"
 RULES = {
     "vote of 40": VOTE,
     "always large": f"single@{LARGE}",
     "one sample of the small": f"single@{SMALL}",
     "Adaptive-Consistency, .95": AC,
+    "two agree, else large": f"{unanimous(2)}@{SMALL} > single@{LARGE}",
+    "three agree, else large": f"{unanimous(3)}@{SMALL} > single@{LARGE}",
     "ESC, window 5": f"esc:window=5,max_samples=40@{SMALL}",
     "DeepConf online, keep .9": f"deepconf:max_samples=40,warmup=16,keep=.9@{SMALL}",
     "DeepConf online, keep .1": f"deepconf:max_samples=40,warmup=16,keep=.1@{SMALL}",
@@ -78,8 +80,9 @@ RULES = {
 }
 REFERENCE, BASE = "vote of 40", "Adaptive-Consistency, .95"
 # (largest drop, scope) that is certified on each set: what so many questions can show at all.
-CERTIFIED = {"all": ((0.01, "overall"), (0.03, "cluster"))}
+CERTIFIED = {"all": ((0.01, "overall"), (0.03, "group"))}
 ALONE = ((0.02, "overall"),)
+SPREAD = (0.05, 0.5, 0.95)
 
 
 def train(out: Path) -> None:
@@ -165,7 +168,7 @@ class Comparison:
         name = f"certified at {100 * limit:g} {scope}, large behind"
         sums = self.found[name] = ByQuestion.empty(self.n)
         shown = over = 0
-        refused = ""
+        refused, costs, drops = "", [], []  # of each calibration on its own test half
         for split in range(self.splits):
             order = np.random.default_rng(split).permutation(self.n)
             halves = np.sort(order[: self.n // 2]), np.sort(order[self.n // 2 :])
@@ -173,12 +176,12 @@ class Comparison:
             config = CalibrateConfig(
                 max_drop=limit,
                 scope=scope,
-                safe=VOTE,
-                strong=f"single@{LARGE}",
-                clusters=3 if scope == "cluster" else None,
+                baseline=VOTE,
+                large=f"single@{LARGE}",
+                groups=3 if scope == "group" else None,
                 mixed=True,
                 seed=split,
-                weights=TokenWeights(((LARGE, self.ratio),)),
+                prices=Prices.parse(["*=0/1", f"{LARGE}=0/{self.ratio}"]),
             )
             vote = self.found[REFERENCE]
             try:
@@ -188,6 +191,8 @@ class Comparison:
                 sums.cost[halves[1]] += (vote.cost / vote.plays)[halves[1]]
                 sums.right[halves[1]] += (vote.right / vote.plays)[halves[1]]
                 sums.plays[halves[1]] += 1
+                costs.append(float((vote.cost / vote.plays)[halves[1]].mean()))
+                drops.append(0.0)
                 continue
             assert [q.key for q in second.questions] == [
                 self.traces.questions[n].key for n in halves[1]
@@ -196,10 +201,14 @@ class Comparison:
             sums.add(halves[1], played)
             shown += 1
             full = float((vote.right / vote.plays)[halves[1]].mean())
-            over += full - float(played.column("correct").mean()) > limit
+            costs.append(float(played.column("usd").mean()))
+            drops.append(full - float(played.column("correct").mean()))
+            over += drops[-1] > limit
         rate = clopper_pearson(over, max(1, shown), 0.95)
         self.notes[name] = {"splits": self.splits, "certified": shown, "over_on_test": over,
-                            "rate": [rate.low, rate.high], "refusal": refused[:120]}  # fmt: skip
+                            "rate": [rate.low, rate.high], "refusal": refused[:120],
+                            "cost_spread": np.quantile(costs, SPREAD).tolist(),
+                            "drop_spread": np.quantile(drops, SPREAD).tolist()}  # fmt: skip
 
     def rows(self, mask: np.ndarray) -> list[dict]:
         """Figures over the questions of `mask`, paired by question."""

@@ -126,8 +126,8 @@ def fixed_chains(ground: Ground, pilot: IntArray) -> list[Plan]:
     if groups:
         rules = tuple(f"agreement:models={'+'.join(group)} > {behind}" for group in groups)
         found.append(("models", f"{' and '.join(small)} agree, else {behind}", rules))
-    if ground.config.large is not None and ground.votes is not None:
-        found.append(_handed_to(ground, ground.votes, ground.config.large))
+    if ground.large is not None and ground.votes is not None:
+        found += _handed_to(ground, ground.votes, ground.large)
     return found
 
 
@@ -152,19 +152,27 @@ def most_accurate(ground: Ground, small: Sequence[str], pilot: IntArray) -> tupl
 
 def _stopping(ground: Ground, cap: int) -> Plan:
     model = ground.baseline.models[0]
-    rules = tuple(
-        f"adaptive_consistency:threshold={t:g},max_samples={cap}@{model}" for t in THRESHOLDS
-    )
+    rules = tuple(f"{settled(t, cap)}@{model}" for t in THRESHOLDS)
     return "stop", f"the vote of {cap} of {model}, ended once it is settled", rules
 
 
-def _handed_to(ground: Ground, cap: int, large: str) -> Plan:
-    """A vote that is settled stands; one that is not goes to the large model."""
+def settled(threshold: float, cap: int) -> str:
+    """Adaptive-Consistency as it was published: it never gives in because answers scatter."""
+    return f"adaptive_consistency:threshold={threshold:g},max_samples={cap},scatter=none"
+
+
+def _handed_to(ground: Ground, cap: int, large: str) -> list[Plan]:
+    """A vote that is settled stands, or samples that all agree; else the large model is asked."""
     text, _, _ = arm_of(large, ground.traces)
     if ">" in text:
         raise InputError(f"--large {text!r} is a cascade: name one policy")
     model, most = ground.baseline.models[0], min(cap, LARGEST_HAND_ON)
-    return "hand on", f"a vote of {model} that is settled, else {text}", _hand_on(model, most, text)
+    rules = tuple(f"{unanimous(n)}@{model} > {text}" for n in range(min(cap, MOST_AGREEING), 1, -1))
+    return [
+        ("hand on", f"a vote of {model} that is settled, else {text}",
+         _hand_on(model, most, text)),
+        ("agree", f"samples of {model} that all agree, else {text}", rules),
+    ]  # fmt: skip
 
 
 def _hand_on(model: str, most: int, behind: str) -> tuple[str, ...]:
@@ -187,8 +195,7 @@ def _of_small(ground: Ground, model: str, behind: str) -> list[Plan]:
         name = f"a vote of {model} that is settled, else {behind}"
         found.append(("hand on", name, _hand_on(model, most, behind)))
         cap = min(samples, LARGEST_VOTE)
-        rules = [f"adaptive_consistency:threshold={t:g},max_samples={cap}@{model}"
-                 for t in THRESHOLDS]  # fmt: skip
+        rules = [f"{settled(t, cap)}@{model}" for t in THRESHOLDS]
         found.append(("vote", f"a vote of up to {cap} of {model} alone", tuple(rules)))
     return found + _confident(ground, model, behind)
 

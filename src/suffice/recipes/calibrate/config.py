@@ -41,7 +41,7 @@ class CalibrateConfig:
     fitted: bool | None = None  # whether fitted rules are tried too; None: where they may help
     groups: int | None = None  # question groups of the fitted rules
     test: TestChoice = "auto"
-    plays: int = 16  # of every question, where several samples of it were recorded
+    plays: int = 24  # of every question, where several samples of it were recorded
     steps: int = 120  # settings of a fitted path
     dimensions: int = 512
     fit_share: float = 1.0 / 3.0

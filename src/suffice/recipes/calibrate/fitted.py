@@ -279,8 +279,8 @@ def _votes(ground: Ground, split: Split) -> Candidate:
         words = fitted.predictor.featuriser.matrix(ground.prompts(split.certify))
         fit_group, certify_group = fitted.group, groups_of(fitted.predictor, words)
     large, behind = None, None
-    if ground.config.large is not None:
-        large, policy, _ = arm_of(ground.config.large, ground.traces)
+    if ground.large is not None:
+        large, policy, _ = arm_of(ground.large, ground.traces)
         if isinstance(policy, Cascade):
             raise InputError(f"--large {large!r} is a cascade: name one policy")
         behind = ground.played(large)

@@ -99,6 +99,13 @@ class Ground:
         """Recorded models that the baseline does not run on."""
         return tuple(m for m in self.traces.models if m not in self.baseline.models)
 
+    @property
+    def large(self) -> str | None:
+        """Whom an unsettled vote of the baseline may be handed to: as named, or the only other."""
+        if self.config.large is not None or self.votes is None:
+            return self.config.large
+        return f"single@{self.others[0]}" if len(self.others) == 1 else None
+
     def samples(self, model: str) -> int:
         """Samples that every question has of a model."""
         return self.plays.samples(model)

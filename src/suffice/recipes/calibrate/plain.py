@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from suffice.recipes.calibrate.certify import Step
-from suffice.recipes.calibrate.chains import LARGEST_VOTE, MOST_SMALL, small_models, unanimous
+from suffice.recipes.calibrate.chains import (
+    LARGEST_VOTE,
+    MOST_SMALL,
+    settled,
+    small_models,
+    unanimous,
+)
 from suffice.recipes.calibrate.ground import Ground
 
 CUSTOMARY = 0.95  # Adaptive-Consistency's threshold
@@ -38,8 +44,14 @@ def _rules(ground: Ground) -> list[tuple[str, str]]:
     found = []
     if ground.votes is not None and ground.votes > 2:
         model = ground.baseline.models[0]
-        text = f"adaptive_consistency:threshold={CUSTOMARY},max_samples={ground.votes}@{model}"
+        text = f"{settled(CUSTOMARY, ground.votes)}@{model}"
         found += [(f"Adaptive-Consistency at {CUSTOMARY}", text), ("one sample", f"single@{model}")]
+        if ground.large is not None:
+            found += [
+                (f"{n} of {model} agree, else {ground.large}",
+                 f"{unanimous(n)}@{model} > {ground.large}")
+                for n in (2, 3)
+            ]  # fmt: skip
     small = small_models(ground)[:MOST_SMALL]
     for model in small:
         found.append((f"{model} alone", f"single@{model}"))
@@ -51,7 +63,7 @@ def _rules(ground: Ground) -> list[tuple[str, str]]:
         ]
         if samples >= 3 and ground.votes is None:
             cap = min(samples, LARGEST_VOTE)
-            text = f"adaptive_consistency:threshold={CUSTOMARY},max_samples={cap}@{model}"
+            text = f"{settled(CUSTOMARY, cap)}@{model}"
             found.append((f"Adaptive-Consistency of {model} at {CUSTOMARY}", text))
     for size in (2, 3):
         for group in combinations(small, size):

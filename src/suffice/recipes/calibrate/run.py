@@ -168,7 +168,7 @@ def _fitted_chain(
     if wanted is None:
         # A vote alone gains nothing by it (docs/certify.md); a model behind it, or a gate, may.
         named = any("two_sided" in text for text in config.options)
-        alone = ground.votes is not None and config.large is None and not config.groups
+        alone = ground.votes is not None and ground.large is None and not config.groups
         wanted = not alone or named or not others
     enough = len(split.certify) >= LEAST_LEFT
     if not wanted or not enough:

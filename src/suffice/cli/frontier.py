@@ -34,8 +34,7 @@ def frontier(
         str | None,
         typer.Option(
             "--axis",
-            help="Cost of the best buys: tokens, flops, gpu_s, usd or samples. Default: tokens, "
-            "samples where none were counted.",
+            help="Cost of the best buys: tokens, samples, flops, gpu_s or usd; by what is known.",
             show_default=False,
         ),
     ] = None,
@@ -94,11 +93,11 @@ def frontier(
         names = (base.shape.name or "base", other.shape.name or versus)
         shapes = compound(recorded, config, base, other, names)
     found = run(recorded, config, cost_model=costs)
-    written = [] if out is None else write_frontier(found, out, found.axis, shapes)
+    written = [] if out is None else write_frontier(found, out, shapes)
     if as_json:
         typer.echo(json.dumps(as_table(found), indent=2, ensure_ascii=False))
         return
-    show(found, found.axis, shapes)
+    show(found, shapes)
     if written:
         typer.echo(f"wrote {', '.join(map(str, written))}")
 
@@ -114,6 +113,7 @@ def as_table(found: Any) -> dict[str, Any]:
             "accuracy": asdict(point.accuracy),
             **{name: asdict(point.cost(name)) for name in found.axes},
             "saved": None if point.saved is None else asdict(point.saved),
+            "shuffled": None if point.control is None else asdict(point.control),
         }
         for point in (*found.points, found.oracle)
     ]
@@ -126,7 +126,7 @@ def as_table(found: Any) -> dict[str, Any]:
     }
 
 
-def show(found: Any, axis: str, shapes: Any) -> None:
+def show(found: Any, shapes: Any) -> None:
     """Print the tables."""
     from rich.console import Console
     from rich.table import Table
@@ -145,9 +145,9 @@ def show(found: Any, axis: str, shapes: Any) -> None:
         table.add_row(short_name(row[0]), *row[1:], style="bold" if number in strong else "")
     console.print(table)
     console.print(against(found))
-    best = Table(UNITS[axis], "best within it", "accuracy", "best in resamples", box=None,
+    best = Table(UNITS[found.axis], "best within it", "accuracy", "best in resamples", box=None,
                  pad_edge=False)  # fmt: skip
-    for row in buy_rows(found, axis):
+    for row in buy_rows(found):
         best.add_row(*row)
     console.print()
     console.print(best)

@@ -15,10 +15,13 @@ from suffice.report.page import FigureBlock, figures, heading, notes, page, tabl
 from suffice.report.style import to_png, to_svg
 
 UNITS = {
-    "tokens": "tokens", "flops": "TFLOP", "gpu_s": "GPU ms", "usd": "USD / 1,000",
+    "tokens": "tokens",
     "samples": "samples",
-}  # fmt: skip
-SCALES = {"tokens": 1.0, "flops": 1e-12, "gpu_s": 1e3, "usd": 1e3, "samples": 1.0}
+    "flops": "TFLOP",
+    "gpu_s": "GPU ms",
+    "usd": "USD / 1,000",
+}
+SCALES = {"tokens": 1.0, "samples": 1.0, "flops": 1e-12, "gpu_s": 1e3, "usd": 1e3}
 
 
 def percent(interval: Interval) -> str:
@@ -49,8 +52,8 @@ def against(found: Frontier) -> str:
 def policy_rows(found: Frontier) -> tuple[list[str], list[list[str]], list[int]]:
     """(header, rows by rising cost, numbers of the rows on the hull)."""
     axis = found.axes[0]
-    shown = [name for name in found.axes if name != "samples"]  # a column of its own
-    header = ["policy", "accuracy, %", "samples", *(UNITS[name] for name in shown), "saved"]
+    shown = [name for name in found.axes if name != "samples"]  # they have a column of their own
+    header = ["policy", "accuracy, %", "shuffled", "samples", *(UNITS[a] for a in shown), "saved"]
     ordered = sorted(found.points, key=lambda p: p.measured.axis(axis).mean())
     rows = []
     for point in (*ordered, found.oracle):
@@ -59,16 +62,18 @@ def policy_rows(found: Frontier) -> tuple[list[str], list[list[str]], list[int]]
             interval = point.cost(name)
             costs.append("" if interval is None else f"{interval.estimate * SCALES[name]:,.4g}")
         saved = "–" if point.saved is None else saved_range(point.saved)
-        rows.append([point.policy, percent(point.accuracy), f"{point.samples:.2f}", *costs, saved])
+        control = "" if point.control is None else percent(point.control)
+        drawn = f"{point.samples:.2f}"
+        rows.append([point.policy, percent(point.accuracy), control, drawn, *costs, saved])
     hull = {point.policy for point in found.hull(axis)}
     return header, rows, [i for i, point in enumerate(ordered) if point.policy in hull]
 
 
-def buy_rows(found: Frontier, axis: str) -> list[list[str]]:
+def buy_rows(found: Frontier) -> list[list[str]]:
     """The best policy within each budget."""
     return [
         [
-            f"{buy.budget * SCALES[axis]:,.4g}",
+            f"{buy.budget * SCALES[found.axis]:,.4g}",
             buy.policy,
             f"{100 * buy.accuracy:.1f}",
             f"{100 * buy.share:.0f} %",
@@ -91,9 +96,7 @@ def gain_rows(found: Compound) -> list[list[str]]:
     ]
 
 
-def write_frontier(
-    found: Frontier, folder: Path, axis: str, shapes: Compound | None = None
-) -> list[Path]:
+def write_frontier(found: Frontier, folder: Path, shapes: Compound | None = None) -> list[Path]:
     """Write page, pictures and table; the paths written."""
     blocks, pictures = [], {}
     for name in found.axes:
@@ -118,7 +121,9 @@ def write_frontier(
         heading("Policies, by cost; the hull stands out"), table(header, rows, strong=strong),
         notes((against(found),)),
         heading("Best buy within a budget"),
-        table([UNITS[axis], "policy", "accuracy, %", "best in resamples"], buy_rows(found, axis)),
+        table(
+            [UNITS[found.axis], "policy", "accuracy, %", "best in resamples"], buy_rows(found)
+        ),
         heading("How to read it"), notes(NOTES),
     ]  # fmt: skip
     html = page(
@@ -143,4 +148,8 @@ NOTES = (
     "The oracle takes, for every question, the policy that is most often right there: it sees the "
     "recorded outcomes, no policy can.",
     "A model's second sample of a question finds its prompt in the cache.",
+    "Shuffled: the accuracy if each question had been given another one's samples, the same number "
+    "of samples of the same models in all. What a policy gains over it comes from knowing where to "
+    "spend.",
+    "One sample of every model at every recorded effort or length is always in the table.",
 )

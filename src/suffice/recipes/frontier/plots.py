@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 LABELS = {
     "tokens": "completion tokens per question",
+    "samples": "samples per question",
     "flops": "FLOPs per question",
     "gpu_s": "GPU-seconds per question",
     "usd": "USD per question",
@@ -58,6 +59,7 @@ def frontier_figure(found: Frontier, axis: str) -> Figure:
         top = 100 * found.oracle.accuracy.estimate
         panel.plot(oracle, top, "*", color=AMBER, ms=13, label="oracle, not attainable")
         panel.plot([], [], "o", color=MUTED, ms=5, label="other policies")
+        _controls(panel, list(found.points), axis)
         panel.set_xscale("log")
         _plain_ticks(panel, [_cost(point, axis) for point in found.points] + [oracle])
         _label(panel, hull, axis, one_model="@" + found.one_model if found.one_model else None)
@@ -121,6 +123,15 @@ def _points(panel: Any, points: list[Point], axis: str, bars: str, colour: str) 
         fmt="none", ecolor=bars, alpha=0.6, elinewidth=1.2, zorder=1,
     )  # fmt: skip
     panel.plot(x, 100 * y, "o", color=colour, ms=5, zorder=3)
+
+
+def _controls(panel: Any, points: list[Point], axis: str) -> None:
+    """What the same samples give where each question gets another one's share."""
+    known = [point for point in points if point.control is not None]
+    x = [_cost(point, axis) for point in known]
+    y = [100 * point.control.estimate for point in known if point.control is not None]
+    if known:
+        panel.plot(x, y, "x", color=MUTED, ms=5, zorder=2, label="its samples shuffled")
 
 
 def _mixtures(x: Sequence[float] | Floats, y: Sequence[float] | Floats) -> tuple[Floats, Floats]:

@@ -16,16 +16,18 @@ from suffice.core.savings import CostUnit
 from suffice.evals.routing import non_decreasing_hull
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
-from suffice.evals.traces import MISSING, TraceSet
+from suffice.evals.traces import ANSWER_MODE, MISSING, TraceSet
 from suffice.policies.models import models_of
 from suffice.policies.policy_file import certified_policy, check_models, read_policy_file
 from suffice.policies.registry import parse_policy
-from suffice.recipes.calibrate.play import Recorded
+from suffice.recipes.calibrate.chains import unanimous
 from suffice.recipes.calibrate.prepare import arm_of, complete
 from suffice.recipes.frontier.measure import AXES, Measured, compared, measure
+from suffice.recipes.frontier.sweep import sweep
 from suffice.recipes.replay.source import Source
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 SAMPLE_COUNTS = (4, 8, 16, 32)
 
@@ -39,7 +41,7 @@ class FrontierConfig:
     draws: int = 1000
     confidence: float = 0.95
     seed: int = 0
-    axis: str | None = None  # of the best buys; None: tokens, or samples where none were counted
+    axis: str | None = None  # on which the best buys are listed; None: the first that is known
     baseline: str | None = None  # what is run today; None: one call of the first recorded model
 
     def __post_init__(self) -> None:
@@ -56,13 +58,15 @@ class Point:
     policy: str
     accuracy: Interval
     samples: float
-    drawn: Interval  # samples, with their interval
+    drawn: Interval  # samples with their interval
     tokens: Interval | None
     flops: Interval | None
     gpu_s: Interval | None
     usd: Interval | None
     measured: Measured
     saved: Interval | None = None  # one minus the cost over the baseline's; None: not compared
+    # Accuracy of the shuffled control; None where every question gets the same samples.
+    control: Interval | None = None
 
     def cost(self, axis: str) -> Interval | None:
         """The interval of an axis."""
@@ -113,12 +117,16 @@ def frontier(
     traces: TraceSet, config: FrontierConfig, *, cost_model: CostModel = count_tokens_only
 ) -> Frontier:
     """The frontier of recorded samples."""
-    recorded, source = Recorded(traces), Source(traces)
-    questions = complete(traces, traces.models)
-    texts = config.policies or default_policies(traces, recorded, questions.tolist())
-    measured = []
+    source = Source(traces)
+    questions = _asked_of_all(traces)
+    texts = config.policies or default_policies(traces, questions.tolist())
+    # Fixed models and the budget sweep are always there: what everything else has to beat.
+    measured = list(sweep(traces, questions.tolist(), cost_model=cost_model))
+    swept = {each.policy for each in measured}
     for text in dict.fromkeys(texts):
         named, policy = policy_of(text, traces)
+        if named in swept:
+            continue
         measured.append(
             measure(
                 named, policy, source, questions,
@@ -126,11 +134,9 @@ def frontier(
             )
         )  # fmt: skip
     weights = question_weights(len(questions), config.draws, config.seed)
-    axes = tuple(axis for axis in AXES if all(each.known(axis) for each in measured))
-    if "tokens" in axes:
-        axes = axes[:-1]  # samples are of two models' answers alike: only where nothing else is
+    axes = _axes(measured, config)
     axis = config.axis or axes[0]
-    today = _baseline(traces, source, questions.tolist(), config, cost_model)
+    today = _baseline(traces, source, questions.tolist(), config, cost_model, measured)
     points = tuple(_point(each, weights, config, today) for each in measured)
     if axis not in axes:
         why = (
@@ -155,13 +161,30 @@ def frontier(
     )
 
 
-def _baseline(
+def _axes(measured: Sequence[Measured], config: FrontierConfig) -> tuple[str, ...]:
+    """Costs that are known for every policy; samples where no tokens were counted, or asked for."""
+    known = [axis for axis in AXES if all(each.known(axis) for each in measured)]
+    if "tokens" in known and config.axis != "samples":
+        known.remove("samples")
+    return tuple(known)
+
+
+def _asked_of_all(traces: TraceSet) -> IntArray:
+    """Questions that every arm was recorded on."""
+    found = traces.complete_questions(range(len(traces.arms)))
+    return found if found.size else complete(traces, traces.models)
+
+
+def _baseline(  # noqa: PLR0917 - one caller, all of it in hand
     traces: TraceSet, source: Source, questions: Sequence[int], config: FrontierConfig,
-    cost_model: CostModel,
+    cost_model: CostModel, known: Sequence[Measured],
 ) -> Measured | None:  # fmt: skip
     """What is run today on the recorded samples; None where nobody said and it was not recorded."""
     try:
         named, policy = policy_of(config.baseline or f"single@{traces.models[0]}", traces)
+        for each in known:
+            if each.policy == named:
+                return each
         return measure(
             named, policy, source, questions,
             cost_model=cost_model, shuffles=config.shuffles, seed=config.seed,
@@ -184,18 +207,16 @@ def policy_of(text: str, traces: TraceSet) -> tuple[str, AnyPolicy]:
     return named, policy
 
 
-def default_policies(
-    traces: TraceSet, recorded: Recorded, questions: Sequence[int]
-) -> tuple[str, ...]:
-    """Single samples, votes, early stopping and two-model cascades, as far as samples reach."""
+def default_policies(traces: TraceSet, questions: Sequence[int]) -> tuple[str, ...]:
+    """Votes, early stopping, agreement and two-model cascades, as far as samples reach."""
     found = []
-    accuracy = {}
+    accuracy, samples = {}, {}
     answers = bool((traces.answer != MISSING).any())  # verdicts alone leave nothing to vote on
-    for model in traces.models:
-        arm = recorded.arm(model)
-        most = int(traces.count[list(questions), arm].min())
+    plain = [arm.model for arm in traces.arms if arm.mode == ANSWER_MODE]
+    for model in plain:
+        arm = traces.arm_index(model, ANSWER_MODE)
+        most = samples[model] = int(traces.count[list(questions), arm].min())
         accuracy[model] = float(np.nanmean(traces.correct[traces.arm == arm]))
-        found.append(f"single@{model}")
         counts = [k for k in SAMPLE_COUNTS if k <= most] or ([most] if most >= 3 else [])
         if not answers:
             counts = []
@@ -211,12 +232,12 @@ def default_policies(
                 found.append(
                     f"deepconf:max_samples={top},warmup={warmup},parallel={warmup}@{model}"
                 )
-    ranked = sorted(traces.models, key=lambda model: accuracy[model])
+    ranked = sorted(plain, key=lambda model: accuracy[model])
     if len(ranked) >= 2 and answers:
         weak, strong = ranked[0], ranked[-1]
-        most = int(traces.count[list(questions), recorded.arm(weak)].min())
-        if most >= 4:
-            cap = min(most, 8)
+        found += [f"{unanimous(n)}@{weak} > single@{strong}" for n in (2, 3) if samples[weak] >= n]
+        if samples[weak] >= 4:
+            cap = min(samples[weak], 8)
             cheap = f"adaptive_consistency:max_samples={cap},accept=.95@{weak}"
             found.append(f"{cheap} > single@{strong}")
     if len(ranked) >= 3 and answers:
@@ -274,6 +295,7 @@ def _point(
         usd=interval(measured.usd),
         measured=measured,
         saved=_saved(measured, baseline, weights, config),
+        control=None if measured.control is None else interval(measured.control),
     )
 
 

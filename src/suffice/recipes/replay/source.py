@@ -142,6 +142,10 @@ class Drawer:
         rows = list(self.rows.values())
         return not np.isnan(self._source.traces.completion_tokens[rows]).any()
 
+    def dealt(self, arm: int) -> list[int]:
+        """Rows of an arm in the order in which they would be dealt."""
+        return self._order(arm)[::-1]
+
     def _order(self, arm: int) -> list[int]:
         rows = self._source.traces.rows(self._question, arm)
         generator = np.random.default_rng((*self._seed, self._question, arm))

@@ -25,7 +25,6 @@ LABELS = {
     "flops": "FLOPs per question",
     "gpu_s": "GPU-seconds per question",
     "usd": "USD per question",
-    "samples": "samples per question",
 }
 _SHORT = (
     ("adaptive_consistency", "AC"),

@@ -419,3 +419,21 @@ def test_what_is_refused_for_another_reason_keeps_its_reason(tools: Any) -> None
         pytest.raises(openai.BadRequestError, match="too long"),
     ):
         client.chat.completions.create(model="suffice/single", messages=HELLO)
+
+
+def test_feedback_by_the_clients_own_id(tools: Any) -> None:
+    with stack(tools, hooks=True) as (url, _, desk), client_of(url) as client:
+        assert desk is not None
+        own = {"x-request-id": "task/7:2"}
+        raw = None
+        for _ in range(2):  # the same name twice: the newest is meant
+            raw = client.chat.completions.with_raw_response.create(
+                model="fake", messages=HELLO, extra_headers=own
+            )
+        assert raw is not None
+        judged = httpx2.post(f"{url}/v1/feedback", json={"request_id": "task/7:2", "correct": True})
+        assert judged.json()["request_id"] == raw.headers["x-suffice-id"]
+        query = "SELECT count(*) FROM requests WHERE request_id = 'task/7:2'"
+        assert desk.reader.database.execute(query, ())[0][0] == 2  # both are in the books
+        unknown = httpx2.post(f"{url}/v1/feedback", json={"request_id": "nobody", "correct": True})
+        assert unknown.status_code == 404

@@ -113,6 +113,7 @@ def entry_of(
         overhead_s=sum(o.overhead_s for o in outcomes) if outcomes else None,
         lambda_price=price,
         trace_id=call.notes.get("trace_id"),
+        request_id=call.own_id,
         baseline=None if saving is None else saving.baseline,
         compared_cost=None if saving is None else saving.cost,
         baseline_cost=None if saving is None else saving.baseline_cost,

@@ -44,7 +44,7 @@ class Judgement(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    request_id: str = Field(max_length=100, pattern=r"^[A-Za-z0-9_-]+$")
+    request_id: str = Field(max_length=128, pattern=r"^[A-Za-z0-9._:~+/=@-]+$")
     correct: bool | None = None
     score: float | None = Field(default=None, ge=0, le=1)
     baseline_correct: bool | None = None
@@ -96,7 +96,10 @@ class Feedback:
         judged = _judgement(await _body(request))
         if judged.is_audit:
             desk.doors.check_auditor(key)
-        answer = await self._answer_of(judged.request_id)
+        everyones = key is None or key.admin or key.audit
+        mine = None if everyones or key is None else key.id
+        request_id, answer = await self._answer_of(judged.request_id, mine)
+        judged = judged.model_copy(update={"request_id": request_id})
         if key is not None and not (key.admin or key.audit or answer.key_id == key.id):
             raise Refusal(
                 "this request was made with another key", status=403, code="not_your_request",
@@ -129,13 +132,24 @@ class Feedback:
         except (TimeoutError, LedgerError):
             raise _unavailable() from None
 
-    async def _answer_of(self, request_id: str) -> CertifiedAnswer:
-        """The request as the ledger has it. Raises Refusal."""
-        desk = self._desk
-        found = await _asked(lambda: audits.answer_of(desk.reader, request_id))
+    async def _answer_of(self, named: str, key_id: str | None) -> tuple[str, CertifiedAnswer]:
+        """The request as the ledger has it, by its id there or by what its client called it.
+
+        Raises Refusal.
+        """
+        desk, request_id = self._desk, named
+
+        def look() -> tuple[str, CertifiedAnswer] | None:
+            for known in (named, audits.id_of(desk.reader, named, key_id)):
+                found = None if known is None else audits.answer_of(desk.reader, known)
+                if known is not None and found is not None:
+                    return known, found
+            return None
+
+        found = await _asked(look)
         if found is None:  # it may be on its way to the ledger
             await asyncio.sleep(desk.config.ledger.flush_s + 0.2)
-            found = await _asked(lambda: audits.answer_of(desk.reader, request_id))
+            found = await _asked(look)
         if found is None and desk.writer.away:
             raise _unavailable()
         if found is None:

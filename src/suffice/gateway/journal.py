@@ -14,12 +14,13 @@ from suffice.ledger.rows import RequestRow
 requests_log = logging.getLogger("suffice.requests")
 
 # Of a request's row, what a line holds. Nothing here was written by a user, but for the model's
-# name, which a client chooses.
+# name and the request's own id, which a client chooses.
 _FIELDS = (
     "id", "endpoint", "model", "served_model", "arm", "key_id", "ending", "status", "error_code",
     "stream", "prompt_tokens", "completion_tokens", "usage_source", "samples", "samples_cancelled",
     "baseline", "compared_cost", "baseline_cost", "cost_unit", "saving_basis", "confidence",
     "escalated", "usd", "first_byte_s", "elapsed_s", "overhead_s", "trace_id",
+    "request_id",
 )  # fmt: skip
 
 

@@ -45,6 +45,19 @@ class CertifiedAnswer:
     choices: int
 
 
+def id_of(store: Store, named: str, key_id: str | None) -> str | None:
+    """The ledger's id of the newest request that its client called so; None if there is none.
+
+    With `key_id` only requests of that key count: others may use the same name.
+    """
+    own = "" if key_id is None else "AND key_id = ? "
+    rows = store.database.execute(
+        f"SELECT id FROM requests WHERE request_id = ? {own}ORDER BY started_s DESC LIMIT 1",
+        (named,) if key_id is None else (named, key_id),
+    )
+    return rows[0][0] if rows else None
+
+
 def answer_of(store: Store, request_id: str) -> CertifiedAnswer | None:
     """The request's facts; None if the ledger does not have it."""
     rows = store.database.execute(

@@ -56,6 +56,7 @@ class RequestRow:
     overhead_s: float | None = None  # a policy's time that nobody was waited for
     lambda_price: float | None = None  # auto's price when it chose
     trace_id: str | None = None
+    request_id: str | None = None  # what the client calls it, where it says so
     exit: Exit | None = None  # how the policy ended
     certificate: str | None = None  # id of the one in play, and how it stands to this request
     certificate_status: CertificateStatus | None = None

@@ -159,6 +159,12 @@ _KEYS = tuple(
     )
 )
 
+# A client's own name for its request, which need not be unique.
+_REQUEST_IDS = (
+    "ALTER TABLE requests ADD COLUMN request_id {text}",
+    "CREATE INDEX requests_request_id ON requests (request_id)",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _WATCHES,
@@ -167,5 +173,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _PROMISES,
     _AUDITS,
     _KEYS,
+    _REQUEST_IDS,
 )
 VERSION = len(MIGRATIONS)

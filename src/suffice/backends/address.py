@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from suffice.core.urls import checked_url
@@ -56,6 +57,7 @@ class Address:
         """Host, port and what is above /v1: the upstream's name where it was given none."""
         return self.origin.rpartition("@")[2].split("://", 1)[-1] + self.root
 
+    @lru_cache(maxsize=1024)  # noqa: B019 - a handful of addresses, which live as long as we do
     def path(self, path: str, query: str = "") -> str:
         """What is asked for `path`, one of ours: under /v1, or at the root of a server."""
         if path == API or path.startswith(API + "/"):

@@ -273,6 +273,8 @@ class Placement:
         self, backend: Backend, backends: Sequence[Backend], *, streamed: bool | None = None
     ) -> Lease:
         """A request goes to `backend`, one of `backends`, now; `streamed` if not as the call is."""
+        if len(self.pool.backends) == 1:
+            return self.pool.router.alone  # there is nothing to choose, so nothing to learn
         names = tuple([each.name for each in backends])
         affinity = self.affinity
         if streamed is not None and streamed != affinity.streamed:

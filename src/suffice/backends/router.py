@@ -190,6 +190,8 @@ class Router:
         self._upstreams = {name: _Upstream(weight) for name, weight in weights.items()}
         self._homes: OrderedDict[bytes, str] = OrderedDict()
         self._in_flight: dict[bytes, int] = {}  # by key
+        self.alone = Lease(self, next(iter(weights), ""), (), Affinity(), 0.0)
+        self.alone.answered = self.alone.ended = True  # for an upstream without equals
 
     def in_flight(self, name: str) -> int:
         """Requests of ours on an upstream."""

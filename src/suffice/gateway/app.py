@@ -40,7 +40,6 @@ from suffice.gateway.endpoints import (
 from suffice.gateway.errors import error_response
 from suffice.gateway.monitors import Monitors
 from suffice.gateway.openapi import description
-from suffice.gateway.safe_headers import without_sniffing
 
 logger = logging.getLogger("suffice.gateway")
 
@@ -120,36 +119,39 @@ class _App(Starlette):
         super().__init__(**options)
         self._gateway = gateway
         self._cors = gateway.service.config.cors
-        self._outer = with_cors(self._inner, self._cors)
+        self._outer = with_cors(self._answer, self._cors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if self._cors is not self._gateway.service.config.cors:  # read anew
-            self._cors = self._gateway.service.config.cors
-            self._outer = with_cors(self._inner, self._cors)
-        await self._outer(scope, receive, send)
+        cors = self._gateway.service.config.cors
+        if cors is not self._cors:  # read anew
+            self._cors, self._outer = cors, with_cors(self._answer, cors)
+        if cors.origins:
+            await self._outer(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
 
-    async def _inner(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
         path = scope["path"]
+        endpoint = endpoint_of(path)
+        if endpoint is not None and scope["method"] == "POST":
+            if endpoint.path in _ENGINES or not self._is_own(scope):
+                await self._gateway.completions(scope, receive, send)
+                return
+            endpoint = None
         if path.endswith("/") and path != "/":
             path = scope["path"] = path.rstrip("/") or "/"
-        endpoint = endpoint_of(path)
-        if endpoint is not None and endpoint.path not in _ENGINES and self._is_own(scope):
-            endpoint = None
-        if endpoint is not None and scope["method"] == "POST":
-            await self._gateway.completions(scope, receive, send)
-            return
-        if endpoint is not None:
+        if endpoint is not None and not self._is_own(scope):
             scope["path"] = endpoint.path
         elif path in _WITHOUT_V1:
             scope["path"] = f"/v1{path}"
         if scope["method"] == "OPTIONS":
-            await self._options(scope)(scope, receive, without_sniffing(send))
+            await self._options(scope)(scope, receive, send)
             return
-        await super().__call__(scope, receive, without_sniffing(send))
+        await super().__call__(scope, receive, send)
 
     def _is_own(self, scope: Scope) -> bool:
         """Whether a path is one of the gateway's, such as /v1/feedback."""

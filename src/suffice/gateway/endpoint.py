@@ -391,18 +391,21 @@ def _effort(value: Mapping[str, Any]) -> Any:
 
 def _outgoing(service: Service, call: Call, headers: Mapping[str, str]) -> Outgoing:
     """What goes upstream: the very bytes, unless the model's name or our field is in them."""
-    assert call.endpoint is not None
-    kind = call.header("content-type") or JSON
-    named_by_path = call.endpoint.model is not None
-    if is_form(kind) or not (named_by_path or (call.model and call.model != call.target)):
-        body = call.body if is_form(kind) else outgoing(call.body, call.value)
+    endpoint = call.endpoint
+    assert endpoint is not None
+    kind = JSON if endpoint.kind != "other" else call.header("content-type") or JSON
+    form = kind is not JSON and is_form(kind)
+    if form:
+        body = call.body
+    elif endpoint.model is None and (call.model == call.target or not call.model):
+        body = outgoing(call.body, call.value)
     else:
         body = outgoing(b"", {**call.value, "model": call.target, "suffice": None})
     return Outgoing(
-        path=call.endpoint.path,
-        kind=call.endpoint.kind,
+        path=endpoint.path,
+        kind=endpoint.kind,
         body=body,
-        content_type=kind if is_form(kind) else JSON,
+        content_type=kind if form else JSON,
         query=call.query,
         headers=headers,
         lists=service.headers,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -64,6 +65,7 @@ class Endpoint:
     model: str | None = None
 
 
+@lru_cache(maxsize=1024)
 def endpoint_of(path: str) -> Endpoint | None:
     """What a POST to `path` means; None if it is not passed on."""
     path = path.rstrip("/")

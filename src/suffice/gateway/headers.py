@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from suffice.core.errors import InputError
@@ -80,26 +80,26 @@ class HeadersConfig:
 class HeaderLists:
     """The names that pass, in lower case."""
 
-    to_upstream: frozenset[str] = field(default=frozenset(TO_UPSTREAM))
-    to_client: frozenset[str] = field(default=frozenset(TO_CLIENT))
+    to_upstream: frozenset[bytes]
+    to_client: frozenset[str]
 
     @classmethod
     def of(cls, config: HeadersConfig) -> HeaderLists:
         """The documented names and the operator's."""
         return cls(
-            frozenset((*TO_UPSTREAM, *map(str.lower, config.to_upstream))),
+            frozenset(n.lower().encode() for n in (*TO_UPSTREAM, *config.to_upstream)),
             frozenset((*TO_CLIENT, *map(str.lower, config.to_client))),
         )
 
     def upstream(self, headers: Sequence[tuple[bytes, bytes]], request_id: str) -> dict[str, str]:
         """A client's headers as an engine gets them, with the request's id."""
         found = {REQUEST_ID: request_id}
-        for raw, value in headers:
-            name = raw.decode("latin-1")
-            if name in self.to_upstream and name not in found:
+        wanted = self.to_upstream
+        for name, value in headers:
+            if name in wanted:
                 text = value.decode("latin-1")
                 if _VALUE.fullmatch(text):
-                    found[name] = text
+                    found.setdefault(name.decode("latin-1"), text)
         return found
 
     def client(self, headers: Mapping[str, str], request_id: str) -> dict[str, str]:

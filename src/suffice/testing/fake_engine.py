@@ -301,7 +301,8 @@ class FakeEngine(ThreadedServer):
         if reply.usage is not None:
             return reply.usage
         told: Json = {
-            "prompt_tokens": served.prompt_tokens, "completion_tokens": served.completion_tokens
+            "prompt_tokens": served.prompt_tokens, "completion_tokens": served.completion_tokens,
+            "total_tokens": served.prompt_tokens + served.completion_tokens,
         }  # fmt: skip
         if self.talents.caches_prompts:
             told["prompt_tokens_details"] = {"cached_tokens": served.cached_tokens}
@@ -401,7 +402,7 @@ class FakeEngine(ThreadedServer):
     def _prompt_tokens(self, asked: Json) -> int:
         """A token per word; opening a turn takes 3, closing it 2, a thinking switch 4 more."""
         if "prompt" in asked:
-            return len(asked["prompt"].split())
+            return len(str(asked["prompt"]).split())
         turns = asked["messages"]
         count = sum(5 + len(str(turn.get("content") or "").split()) for turn in turns) + 3
         begun = turns[-1]["role"] == "assistant" and (
@@ -417,7 +418,9 @@ class FakeEngine(ThreadedServer):
 def _malformed(asked: Json) -> str | None:
     """What an engine's own parser would refuse."""
     turns = asked.get("messages")
-    if "prompt" in asked and not isinstance(asked["prompt"], str):
+    prompt = asked.get("prompt")
+    alone = isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str)
+    if "prompt" in asked and not isinstance(prompt, str) and not alone:
         return "prompt must be a string"
     if "prompt" not in asked and not (
         isinstance(turns, list)

@@ -357,7 +357,7 @@ def test_a_key_where_anthropics_clients_put_it(tools: Any, tmp_path: Any) -> Non
                 client.messages.create(model="fake", max_tokens=5, messages=HI)
             with (
                 anthropic_of(url, "sk-ant-wrong") as client,
-                pytest.raises(anthropic.AuthenticationError, match="unknown or revoked"),
+                pytest.raises(anthropic.AuthenticationError, match="this key is unknown"),
             ):
                 client.messages.create(model="fake", max_tokens=5, messages=HI)
 

@@ -40,6 +40,7 @@ from suffice.gateway.endpoints import (
 from suffice.gateway.errors import error_response
 from suffice.gateway.monitors import Monitors
 from suffice.gateway.openapi import description
+from suffice.gateway.safe_headers import without_sniffing
 
 logger = logging.getLogger("suffice.gateway")
 
@@ -149,9 +150,9 @@ class _App(Starlette):
         elif path in _WITHOUT_V1:
             scope["path"] = f"/v1{path}"
         if scope["method"] == "OPTIONS":
-            await self._options(scope)(scope, receive, send)
+            await self._options(scope)(scope, receive, without_sniffing(send))
             return
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, without_sniffing(send))
 
     def _is_own(self, scope: Scope) -> bool:
         """Whether a path is one of the gateway's, such as /v1/feedback."""
@@ -259,17 +260,17 @@ class Gateway:
         """`GET /v1/models/{id}`: one of them."""
         wanted = request.path_params["id"]
         try:
-            await self._admit(request)
-            if wanted in self.service.arms.model_names():
-                return JSONResponse(self._own_card(wanted))
+            call = await self._admit(request)
             cards = await self.service.pool.cards(newer_than_s=STATE_S)
-            card = next((card for card in cards if card.id == wanted), None)
-            if card is None:
-                known = [*(card.id for card in cards), *self.service.arms.model_names()]
-                raise UnknownName.of("model", wanted, known, "— GET /v1/models lists all")
+            shown = {card.id: self._card(card) for card in cards}
+            shown |= {name: self._own_card(name) for name in self.service.arms.model_names()}
+            if call.may_ask is not None:
+                shown = {name: card for name, card in shown.items() if call.may_ask(name)}
+            if wanted not in shown:
+                raise UnknownName.of("model", wanted, shown, "— GET /v1/models lists all")
         except SufficeError as error:
             return error_response(error)
-        return JSONResponse(self._card(card))
+        return JSONResponse(shown[wanted])
 
     async def _admit(self, request: Request) -> Call:
         call = Call(path="/v1/models", headers=request.scope["headers"])

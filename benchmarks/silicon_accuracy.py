@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,15 @@ from suffice.throughput.calibrate import (
     ENGINES,
     GENERATIONS,
     OWN,
+    FullTable,
     Predicted,
     Table,
     absolute_errors,
     fit,
+    predict_full,
     predict_points,
 )
-from suffice.throughput.silicon import Point, model_of, silicon_points
+from suffice.throughput.silicon import Point, full_loads, model_of, silicon_points
 
 ROOT = Path(__file__).parent.parent
 UTILISATION = ROOT / "src/suffice/hardware/data/utilisation.json"
@@ -56,9 +58,11 @@ def main() -> None:
     coefficients = None
     if write:
         fitted = Table.of([p for p in points if p.usable and p.side == "fit"])
-        coefficients = {name: rounded(value) for name, value in fit(fitted).items()}
-        write_coefficients(coefficients, len(fitted.points))
+        full = FullTable.of([run for run in full_loads() if run.side == "fit"])
+        coefficients = {name: rounded(value) for name, value in fit(fitted, full).items()}
+        write_coefficients(coefficients, len(fitted.points), len(full.runs))
     text = "\n".join(report(table, predict_points(table, coefficients)))
+    text += "\n\n" + "\n".join(offline(coefficients))
     print(text)
     if write:
         replace_block(DOCS, TABLES, text)
@@ -110,6 +114,27 @@ def report(table: Table, found: Predicted) -> Iterator[str]:
         "concurrency of each sweep, its number in brackets; mean absolute error, and geometric "
         "mean of predicted over measured."
     )
+
+
+def offline(coefficients: Mapping[str, float] | None) -> Iterator[str]:
+    """Lines of the table of published offline runs."""
+    table = FullTable.of(full_loads())
+    ratio = predict_full(table, coefficients) / table.output_tokens_per_s
+    groups: dict[str, list[float]] = defaultdict(list)
+    for run, found in zip(table.runs, ratio.tolist(), strict=True):
+        groups[f"1 {run.side}"].append(found)
+        if run.side != "fit":
+            groups["2 **not fitted to**"].append(found)
+            name = run.model.rsplit("/", 1)[1]
+            gpus = run.tensor_parallel * run.attention_data_parallel
+            kind = f"tp{gpus}" if run.attention_data_parallel == 1 else f"dp{gpus} ep"
+            groups[f"3 {name}, {run.hardware}, {kind}, {run.weight_dtype}"].append(found)
+    yield "| published offline runs at full load | n | throughput | bias |"
+    yield "|---|--:|--:|--:|"
+    for label, values in sorted(groups.items()):
+        error = 100 * np.abs(np.array(values) - 1).mean()
+        bias = 100 * (math.exp(np.mean(np.log(values))) - 1)
+        yield f"| {label[2:]} | {len(values)} | {error:.1f} | {bias:+.1f} |"
 
 
 def kind_of(point: Point) -> str:
@@ -188,11 +213,11 @@ def theirs(table: Table) -> Predicted:
     return Predicted(values[:, 0], values[:, 1], values[:, 0])
 
 
-def write_coefficients(coefficients: dict[str, float], rows: int) -> None:
+def write_coefficients(coefficients: dict[str, float], rows: int, runs: int) -> None:
     """Write the coefficients to the files that ship with the package, to three digits."""
     source = (
-        f"fitted to {rows:,} measured serving points on H100, H200, B200 and B300 "
-        "(docs/throughput.md)"
+        f"fitted to {rows:,} measured serving points and {runs} offline runs on H100, H200, "
+        "B200, B300 (docs/throughput.md)"
     )
     utilisation = read_json(UTILISATION, what="utilisation")
     own = {g: {name: rounded(coefficients[f"{g}.{name}"]) for name in OWN} for g in GENERATIONS}
@@ -241,6 +266,7 @@ MEANINGS = {
     "kv_bandwidth": "the same for the cache",
     "attention": "share of the 16-bit peak that attention scores reach",
     "interconnect": "share of the link's bandwidth in an all-reduce",
+    "exchange": "the same where attention replicas gather and scatter tokens",
     "overlap": "part of the shorter of moving and computing that is not hidden",
     "ramp_tokens": "rows that a pass computes beyond its own",
     "expert_spread": "tokens choosing at random that touch as many experts as one",

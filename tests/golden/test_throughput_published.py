@@ -8,10 +8,24 @@ import pytest
 from suffice.architecture.catalog import load_shape
 from suffice.hardware import load_hardware
 from suffice.throughput.analytic import predict
-from suffice.throughput.calibrate import Predicted, Table, absolute_errors, predict_points
+from suffice.throughput.calibrate import (
+    FullTable,
+    Predicted,
+    Table,
+    absolute_errors,
+    predict_full,
+    predict_points,
+)
 from suffice.throughput.roofline import Roofline, roofline
 from suffice.throughput.serving import Serving
-from suffice.throughput.silicon import Point, model_of, serving_of, silicon_points, workload_of
+from suffice.throughput.silicon import (
+    Point,
+    full_loads,
+    model_of,
+    serving_of,
+    silicon_points,
+    workload_of,
+)
 from suffice.throughput.workload import Workload
 
 LONG = Workload.single(4096, 1024)
@@ -90,6 +104,17 @@ def test_shipped_coefficients_on_each_side(
     mean, _, first = errors(table, predict_points(table))
     assert mean < tpot
     assert first < ttft
+
+
+def test_published_runs_at_full_load() -> None:
+    """TensorRT-LLM's own tables, the columns of no fit: 17.1 % mean and no bias; dense 8-bit
+    products on Hopper are 6 to 18 % slower than measured (were 21 to 28 %)."""
+    table = FullTable.of([run for run in full_loads() if run.side != "fit"])
+    ratio = predict_full(table) / table.output_tokens_per_s
+    assert np.abs(ratio - 1).mean() < 0.176
+    assert abs(np.exp(np.log(ratio).mean()) - 1) < 0.01
+    dense = ratio[[r.model.startswith("meta-llama/Llama-3") for r in table.runs]]
+    assert np.abs(dense - 1).mean() < 0.12
 
 
 def test_rows_of_no_fit_beat_the_baseline(silicon: Table) -> None:

@@ -32,6 +32,7 @@ from suffice.cli.record import record
 from suffice.cli.replay import replay
 from suffice.cli.serve import serve
 from suffice.cli.shapes import shapes
+from suffice.cli.size import size
 from suffice.cli.traces import traces
 from suffice.cli.train import train
 from suffice.core.errors import SufficeError
@@ -70,6 +71,7 @@ app.command()(quickstart)
 app.command()(demo)
 app.command()(design)
 app.command()(shapes)
+app.command()(size)
 app.command()(laws)
 app.command()(predict)
 app.command()(fit)

@@ -11,7 +11,7 @@ _DECIMAL = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 _NUMBER = re.compile(
     r"^\s*([0-9][0-9_,]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*$"
 )
-_DURATION_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_count(text: str, *, what: str = "number") -> float:
@@ -46,11 +46,11 @@ def parse_share(text: str, *, what: str = "share") -> float:
 
 
 def parse_duration(text: str, *, what: str = "duration") -> float:
-    """Seconds behind `90s`, `30m`, `2h`, `1d`, or a bare number of seconds."""
+    """Seconds behind `500ms`, `90s`, `30m`, `2h`, `1d`, or a bare number of seconds."""
     match = _NUMBER.match(text)
     unit = match[2].lower() if match else ""
     if not match or (unit and unit not in _DURATION_S):
-        raise InputError(f"{what} {text!r} is not a duration: write 90s, 30m, 2h or 1d")
+        raise InputError(f"{what} {text!r} is not a duration: write 500ms, 90s, 30m, 2h or 1d")
     return float(match[1].replace("_", "").replace(",", "")) * _DURATION_S.get(unit, 1.0)
 
 

@@ -21,6 +21,7 @@ EFFICIENCIES = (
     "kv_bandwidth",
     "attention",
     "interconnect",
+    "exchange",
     "expert_spread",
     "expert_gemm",
 )
@@ -44,7 +45,8 @@ class Utilisation:
     narrower types, `gemm_8bit_block` with a scale per block; routed experts reach `expert_gemm` of
     that share). `weight_bandwidth`, `expert_bandwidth` and `kv_bandwidth` are of memory bytes/s
     while weights, routed experts and KV cache stream, `attention` of the 16-bit peak for attention
-    scores, `interconnect` of link bytes/s in an all-reduce.
+    scores, `interconnect` of link bytes/s in an all-reduce, `exchange` where attention replicas
+    gather and scatter tokens.
     `overlap` is the part of the shorter of a product's compute and memory time that is *not* hidden
     behind the longer. A pass computes `ramp_tokens` more than it has, which is how products of few
     rows fall short of the peak. Routers favour some experts: `expert_spread` tokens choosing at
@@ -64,6 +66,7 @@ class Utilisation:
     kv_bandwidth: float
     attention: float
     interconnect: float
+    exchange: float
     overlap: float
     ramp_tokens: float
     expert_spread: float

@@ -207,12 +207,19 @@ def grid_kind(grid: Dimensions[Any], serving: Serving, workload: Workload) -> Ki
 
 
 def device_of(
-    model: Model, serving: Serving, workload: Workload, tiles: Tiles | None = None
+    model: Model,
+    serving: Serving,
+    workload: Workload,
+    tiles: Tiles | None = None,
+    *,
+    planned_output: float | None = None,
 ) -> Device:
     """One device's share of `model` in the layout that `serving` asks for.
 
     `tiles`: what dimensions of products are rounded up to, by default what the machine computes.
+    `planned_output`: share of a sequence's output that room is kept for, by default the engine's.
     """
+    planned = serving.traits.planned_output if planned_output is None else planned_output
     return model_device(
         model,
         serving.formats_of(model),
@@ -225,7 +232,7 @@ def device_of(
             experts=serving.expert_parallel,
         ),
         workload=workload,
-        planned_output=serving.traits.planned_output,
+        planned_output=planned,
     )
 
 
@@ -265,6 +272,7 @@ def scenario(serving: Serving, workload: Workload, batch: int | None) -> Scenari
         kv_bandwidth=use.kv_bandwidth,
         attention=use.attention,
         interconnect=use.interconnect,
+        exchange=use.exchange,
         overlap=use.overlap,
         ramp_tokens=use.ramp_tokens,
         expert_spread=use.expert_spread,

@@ -19,6 +19,7 @@ from scipy.optimize import least_squares
 from suffice.hardware import load_hardware
 from suffice.throughput.analytic import BURST_AT_ONCE, device_of, scenario
 from suffice.throughput.formulas import (
+    Capacity,
     Scenario,
     capacity,
     decode_step,
@@ -27,6 +28,7 @@ from suffice.throughput.formulas import (
 )
 from suffice.throughput.model_work import PRECISIONS, selected, stacked
 from suffice.throughput.silicon import (
+    FullLoad,
     Point,
     expert_precision,
     model_of,
@@ -35,8 +37,10 @@ from suffice.throughput.silicon import (
     workload_of,
 )
 from suffice.throughput.work import Device, FloatArray
+from suffice.throughput.workload import Workload
 
 TTFT_WEIGHT = 0.35
+FULL_WEIGHT = 1.0
 PRIOR_WEIGHT = 0.25
 ROBUST_SCALE = 0.1
 ENGINES = ("vllm", "sglang", "trtllm")
@@ -62,6 +66,7 @@ DEVICE_PRIORS: Mapping[str, Prior] = {
     "kv_bandwidth": Prior(0.8, 0.2, 0.95, 0.05),
     "attention": Prior(0.5, 0.1, 0.9, 0.3),
     "interconnect": Prior(0.6, 0.1, 0.95, 0.3),
+    "exchange": Prior(0.5, 0.1, 0.95, 0.3),
     "overlap": Prior(0.2, 0.01, 1.0, 0.7),
     "ramp_tokens": Prior(32.0, 1.0, 1000.0, 0.7),
     "expert_spread": Prior(0.7, 0.1, 1.0, 0.3),
@@ -111,7 +116,8 @@ class Table:
             model, serving, workload = model_of(point), serving_of(point), workload_of(point)
             scenarios.append(scenario(serving, workload, point.concurrency))
             devices.append(device_of(model, serving, workload))
-        generations = [load_hardware(point.hardware).generation for point in points]
+        codes = _codes(points)
+        codes["one_wave"] = np.array([int(point.one_wave) for point in points])
         return cls(
             points=tuple(points),
             device=stacked(devices),
@@ -119,12 +125,7 @@ class Table:
             ttft_s=np.array([point.ttft_s for point in points]),
             tpot_s=np.array([point.tpot_s for point in points]),
             steady=steady_ttft(points),
-            codes={
-                "generation": np.array([GENERATIONS.index(str(g)) for g in generations]),
-                "engine": np.array([ENGINES.index(point.engine) for point in points]),
-                "one_wave": np.array([int(point.one_wave) for point in points]),
-                "experts": np.array([PRECISIONS.index(expert_precision(p)) for p in points]),
-            },
+            codes=codes,
         )
 
     def select(self, chosen: NDArray[np.bool_]) -> Table:
@@ -138,6 +139,16 @@ class Table:
             steady=self.steady[chosen],
             codes={name: values[chosen] for name, values in self.codes.items()},
         )
+
+
+def _codes(points: Sequence[Point] | Sequence[FullLoad]) -> dict[str, NDArray[np.intp]]:
+    """Which generation, engine and precision of experts each point has."""
+    generations = [str(load_hardware(point.hardware).generation) for point in points]
+    return {
+        "generation": np.array([GENERATIONS.index(g) for g in generations]),
+        "engine": np.array([ENGINES.index(point.engine) for point in points]),
+        "experts": np.array([PRECISIONS.index(expert_precision(p)) for p in points]),
+    }
 
 
 def stacked_scenarios(scenarios: Sequence[Scenario]) -> Scenario:
@@ -158,6 +169,58 @@ def selected_scenario(s: Scenario, chosen: NDArray[np.bool_]) -> Scenario:
     return Scenario(tiles=s.tiles, **values)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullTable:
+    """Offline runs in the form that the formulas take."""
+
+    runs: tuple[FullLoad, ...]
+    device: Device
+    scenario: Scenario
+    requests: FloatArray
+    output_tokens_per_s: FloatArray
+    codes: Mapping[str, NDArray[np.intp]]
+
+    @classmethod
+    def of(cls, runs: Sequence[FullLoad]) -> FullTable:
+        """Stack the scenarios of `runs`."""
+        scenarios, devices = [], []
+        for run in runs:
+            workload = Workload.single(run.input_tokens, run.output_tokens)
+            scenarios.append(scenario(run.serving, workload, None))
+            devices.append(device_of(model_of(run), run.serving, workload))
+        return cls(
+            runs=tuple(runs),
+            device=stacked(devices),
+            scenario=stacked_scenarios(scenarios),
+            requests=np.array([float(run.requests) for run in runs]),
+            output_tokens_per_s=np.array([run.output_tokens_per_s for run in runs]),
+            codes=_codes(runs),
+        )
+
+
+def predict_full(table: FullTable, coefficients: Mapping[str, float] | None = None) -> FloatArray:
+    """Output tokens per second of offline runs: waves of as many as fit, the last one smaller."""
+    s, device = table.scenario, table.device
+    if coefficients is not None:
+        s, device = _with(s, device, table.codes, coefficients)
+    room = capacity(device, s)
+    waves = np.floor(table.requests / np.maximum(room.batch, 1.0))
+    last = table.requests - waves * room.batch
+    whole_s = _cycle_s(device, room, room.batch, s)
+    last_s = np.where(last > 0.0, _cycle_s(device, room, np.maximum(last, 1.0), s), 0.0)
+    found: FloatArray = table.requests * s.output_tokens / (waves * whole_s + last_s)
+    return found
+
+
+def _cycle_s(device: Device, room: Capacity, batch: FloatArray, s: Scenario) -> FloatArray:
+    step = decode_step(device, batch, s)
+    once = prefill(device, step, s)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steady = steady_state(room._replace(batch=batch, admitted=batch), step, once, s)
+    cycle: FloatArray = batch * s.output_tokens / steady.output_tokens_per_s
+    return cycle
+
+
 class Predicted(NamedTuple):
     """Predicted times of a table's points, in seconds, and output tokens per second."""
 
@@ -170,7 +233,7 @@ def predict_points(table: Table, coefficients: Mapping[str, float] | None = None
     """Predictions for measured points, with shipped coefficients or those of a fit."""
     s, device = table.scenario, table.device
     if coefficients is not None:
-        s, device = _with(table, coefficients)
+        s, device = _with(s, device, table.codes, coefficients)
     room = capacity(device, s)
     step = decode_step(device, room.batch, s)
     once = prefill(device, step, s)
@@ -181,8 +244,12 @@ def predict_points(table: Table, coefficients: Mapping[str, float] | None = None
     return Predicted(steady.ttft_s, steady.tpot_s, rate)
 
 
-def _with(table: Table, coefficients: Mapping[str, float]) -> tuple[Scenario, Device]:
-    codes = table.codes
+def _with(
+    s: Scenario,
+    device: Device,
+    codes: Mapping[str, NDArray[np.intp]],
+    coefficients: Mapping[str, float],
+) -> tuple[Scenario, Device]:
     changed: dict[str, Any] = {
         name: coefficients[name] for name in DEVICE_PRIORS if name not in OWN
     }
@@ -192,7 +259,8 @@ def _with(table: Table, coefficients: Mapping[str, float]) -> tuple[Scenario, De
     for name in OWN[len(GEMMS) :]:
         own = np.array([coefficients[f"{g}.{name}"] for g in GENERATIONS])
         changed[name] = own[codes["generation"]]
-    changed["burst"] = np.where(codes["one_wave"] == 1, BURST_AT_ONCE, changed["burst"])
+    if "one_wave" in codes:
+        changed["burst"] = np.where(codes["one_wave"] == 1, BURST_AT_ONCE, changed["burst"])
     gemm = {
         bits: np.array([coefficients[f"{g}.{name}"] for g in GENERATIONS])[codes["generation"]]
         for bits, name in zip(PRECISIONS, GEMMS, strict=True)
@@ -200,18 +268,18 @@ def _with(table: Table, coefficients: Mapping[str, float]) -> tuple[Scenario, De
     by_experts = np.select(
         [codes["experts"] == i for i in range(len(PRECISIONS))], [gemm[p] for p in PRECISIONS]
     )
-    device = table.device._replace(
+    changed_device = device._replace(
         products=tuple(
             products._replace(gemm=gemm[bits])
-            for bits, products in zip(PRECISIONS, table.device.products, strict=True)
+            for bits, products in zip(PRECISIONS, device.products, strict=True)
         ),
-        head=table.device.head._replace(gemm=gemm["16"]),
+        head=device.head._replace(gemm=gemm["16"]),
         experts=tuple(
             routed._replace(products=routed.products._replace(gemm=by_experts))
-            for routed in table.device.experts
+            for routed in device.experts
         ),
     )
-    return replace(table.scenario, **changed), device
+    return replace(s, **changed), changed_device
 
 
 def priors() -> dict[str, Prior]:
@@ -224,8 +292,8 @@ def priors() -> dict[str, Prior]:
     return {**shared, **own, **engines}
 
 
-def fit(table: Table) -> dict[str, float]:
-    """Coefficients fitted to `table`, by name."""
+def fit(table: Table, full: FullTable | None = None) -> dict[str, float]:
+    """Coefficients fitted to `table` and to offline runs, by name."""
     known = priors()
     start = np.log([prior.value for prior in known.values()])
     deviation = np.array([prior.deviation for prior in known.values()])
@@ -233,11 +301,14 @@ def fit(table: Table) -> dict[str, float]:
     def residuals(logs: FloatArray) -> FloatArray:
         named = dict(zip(known, np.exp(logs).tolist(), strict=True))
         predicted = predict_points(table, named)
-        errors = (
+        errors = [
             softened(np.log(predicted.tpot_s / table.tpot_s)),
             TTFT_WEIGHT * softened(np.log(predicted.ttft_s / table.ttft_s)[table.steady]),
             PRIOR_WEIGHT * (logs - start) / deviation,
-        )
+        ]
+        if full is not None:
+            rates = np.log(predict_full(full, named) / full.output_tokens_per_s)
+            errors.append(FULL_WEIGHT * softened(rates))
         return np.concatenate(errors)
 
     solution = least_squares(

@@ -58,6 +58,7 @@ class Scenario:
     kv_bandwidth: Value
     attention: Value
     interconnect: Value
+    exchange: Value
     overlap: Value
     ramp_tokens: Value
     expert_spread: Value
@@ -160,7 +161,8 @@ def decode_step(device: Device, batch: FloatArray, s: Scenario) -> Step:
     moved_s = device.activation_bytes + SAMPLING_BYTES_PER_LOGIT * device.vocabulary
     moved_s *= rows * s.memory_s_per_byte
     fixed_s = pass_s(device, s)
-    link_s = link_s_per_token(device, s)
+    # Every attention replica receives the tokens of all others.
+    link_s = link_s_per_token(device, s, s.data_parallel - 1.0)
     total = product_s + attention_s
     total += moved_s
     total += fixed_s
@@ -197,9 +199,14 @@ def pass_s(device: Device, s: Scenario) -> FloatArray:
     return fixed
 
 
-def link_s_per_token(device: Device, s: Scenario) -> FloatArray:
-    """Seconds that a token's activations take over the links, all layers together."""
-    per_token: FloatArray = device.reduced_values * (4.0 * s.link_s_per_byte / s.interconnect)
+def link_s_per_token(device: Device, s: Scenario, others: Value) -> FloatArray:
+    """Seconds that a token's activations take over the links, all layers together.
+
+    `others`: attention replicas that send as many tokens at the same time.
+    """
+    sums = device.reduced_values / s.interconnect
+    per_token: FloatArray = sums + others * device.exchanged_values / s.exchange
+    per_token *= 4.0 * s.link_s_per_byte
     return per_token
 
 
@@ -249,11 +256,15 @@ def prefill(device: Device, step: Step, s: Scenario) -> Prefill:
     rest_s += prompt * device.state_flops * (s.attention_s_per_flop / s.attention)
     moved = device.activation_bytes * s.memory_s_per_byte + step.link_s_per_token
     rest_s += prompt * moved
+    # A lone prompt is sent to the other replicas once, and they send nothing.
+    lone_s = prompt * (
+        link_s_per_token(device, s, np.minimum(s.data_parallel - 1.0, 1.0)) - step.link_s_per_token
+    )
     passes = prompt / s.max_batched_tokens
     alone = np.maximum(np.ceil(passes), 1.0)
     ramp_s = s.ramp_tokens * per_token
     shared_s = np.maximum(passes * step.stream_s, gemm_s + passes * ramp_s) + rest_s
-    alone_s = np.maximum(alone * step.stream_s, gemm_s + alone * ramp_s) + rest_s
+    alone_s = np.maximum(alone * step.stream_s, gemm_s + alone * ramp_s) + rest_s + lone_s
     shared_s += passes * step.fixed_s
     alone_s += alone * step.fixed_s
     for experts in device.experts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -108,7 +108,7 @@ def model_device(
         for run in model.runs
         for m in run.block.mixers
     )
-    reduces, reduced = _reduces(model, layout)
+    reduces, reduced, exchanged = _reduces(model, layout)
     return Device(
         weight_bytes=_one(sums.held),
         streamed_bytes=_one(sums.streamed),
@@ -139,6 +139,7 @@ def model_device(
         ),
         block_layers=_one(float(model.layers) * _scales_blocks(formats, hardware)),
         reduced_values=_one(reduced),
+        exchanged_values=_one(exchanged),
         reduces=_one(reduces),
         splits=np.array([splits(model, layout)]),
         vocabulary=_one(vocabulary),
@@ -321,14 +322,15 @@ def _caches(
     )
 
 
-def _reduces(model: Model, layout: Layout) -> tuple[float, float]:
-    """All-reduces of a pass, and values that they sum per token of one attention replica.
+def _reduces(model: Model, layout: Layout) -> tuple[float, float, float]:
+    """All-reduces of a pass, values that they sum per token, and values exchanged per token.
 
     Tensor parallelism sums behind each mixer and each MLP. With attention replicas, tokens are
-    gathered before the experts and scattered after them, which moves as much as one sum.
+    gathered before the experts and scattered after them, which moves as much as one sum for every
+    token of another replica.
     """
     if layout.devices == 1:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     d = float(model.hidden_size)
     sparse = sum(run.layers for run in model.runs if run.block.experts)
     count = 0.0
@@ -337,11 +339,11 @@ def _reduces(model: Model, layout: Layout) -> tuple[float, float]:
             feeds = bool(run.block.mlp.matrices) or bool(run.block.experts)
             count += run.layers * (len(_summing(run.block)) + feeds)
     values = count * d * (1.0 - 1.0 / layout.tensor)
+    exchanged = 0.0
     if layout.data > 1:
         count += sparse
-        # Every replica receives the tokens of all others.
-        values += sparse * d * (layout.data - 1)
-    return count, values
+        exchanged = sparse * d
+    return count, values, exchanged
 
 
 def _summing(block: Block) -> list[Mixer]:
@@ -426,11 +428,23 @@ def stacked(devices: Sequence[Device]) -> Device:
 
 def selected(device: Device, chosen: Any) -> Device:
     """The rows of a stacked device where `chosen` is true."""
+    found: Device = _mapped(device, lambda value: value[chosen])
+    return found
+
+
+def repeated(device: Device, rows: int) -> Device:
+    """A device of one row as one of many equal rows."""
 
     def of(value: Any) -> Any:
-        if isinstance(value, tuple):
-            made = [of(item) for item in value]
-            return type(value)(*made) if hasattr(value, "_fields") else tuple(made)
-        return value[chosen]
+        return np.repeat(value, rows) if isinstance(value, np.ndarray) else value
 
-    return Device(*(of(value) for value in device))
+    found: Device = _mapped(device, of)
+    return found
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The same tuples of tuples with every leaf changed."""
+    if not isinstance(value, tuple):
+        return change(value)
+    made = [_mapped(item, change) for item in value]
+    return type(value)(*made) if hasattr(value, "_fields") else tuple(made)

@@ -25,6 +25,10 @@ from suffice.throughput.split import Side, side_of
 from suffice.throughput.workload import Workload
 
 FILES = ("dense_rows.csv", "sparse_rows.csv")
+FULL_LOAD = "full_load.csv"
+# Those runs leave the cache 95 % of what is free; the engine's limit of sequences per replica.
+FULL_MEMORY_FRACTION = 0.95
+MOST_SEQUENCES = 4096
 # InferenceX draws both lengths uniformly from .8 to 1 of the nominal ones.
 INFERENCEX_LENGTH_SHARE = 0.9
 # Concurrency is not that of one replica in these sources: see data/silicon/README.md.
@@ -109,6 +113,11 @@ class Point:
         return self.model not in served()
 
     @property
+    def partly(self) -> bool:
+        """Whether the quantiser treated experts and attention apart."""
+        return not self.dense
+
+    @property
     def sweep(self) -> tuple[object, ...]:
         """All that the points of one curve over concurrency have in common."""
         return (
@@ -121,6 +130,67 @@ class Point:
     def side(self) -> Side:
         """Whether constants may be fitted to it."""
         return side_of(self.model, self.hardware, self.sweep)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullLoad:
+    """One offline run with all requests sent at once, as in `data/silicon/full_load.csv`."""
+
+    model: str
+    hardware: str
+    engine: str
+    engine_version: str
+    weight_dtype: str
+    kv_dtype: str
+    tensor_parallel: int
+    attention_data_parallel: int
+    input_tokens: int
+    output_tokens: int
+    requests: int
+    output_tokens_per_s: float
+
+    @property
+    def partly(self) -> bool:
+        """Whether the quantiser treated experts and attention apart."""
+        return self.weight_dtype == "mxfp4" or self.model.startswith("deepseek-ai/")
+
+    @property
+    def sweep(self) -> tuple[object, ...]:
+        """All that the points of one column of the tables have in common."""
+        return (
+            self.engine, self.engine_version, self.weight_dtype, self.tensor_parallel,
+            self.attention_data_parallel,
+        )  # fmt: skip
+
+    @property
+    def side(self) -> Side:
+        """Whether constants may be fitted to it."""
+        return side_of(self.model, self.hardware, self.sweep)
+
+    @property
+    def serving(self) -> Serving:
+        """How it was served."""
+        choices: dict[str, Any] = {"kv_dtype": self.kv_dtype, "engine": self.engine}
+        return Serving(
+            hardware=load_hardware(self.hardware),
+            tensor_parallel=self.tensor_parallel,
+            data_parallel=self.attention_data_parallel,
+            expert_parallel=self.attention_data_parallel > 1,
+            memory_fraction=FULL_MEMORY_FRACTION,
+            max_batch=min(MOST_SEQUENCES * self.attention_data_parallel, self.requests),
+            **choices,
+        )
+
+
+def full_loads() -> tuple[FullLoad, ...]:
+    """The shipped offline runs."""
+    source = files("suffice.throughput").joinpath(f"data/silicon/{FULL_LOAD}")
+    kinds = {field.name: field.type for field in fields(FullLoad)}
+    cast: dict[str, Any] = {"int": int, "float": float, "str": str}
+    return tuple(
+        FullLoad(**{name: cast[str(kinds[name])](text) for name, text in row.items()})
+        for row in csv.DictReader(source.read_text(encoding="utf-8").splitlines())
+    )
 
 
 _OPTIONAL = ("attention_data_parallel", "expert_parallel", "aiconfigurator_ttft_s",
@@ -179,16 +249,16 @@ _EXPERTS_ALONE = {
 }
 
 
-def model_of(point: Point) -> Model:
+def model_of(point: Point | FullLoad) -> Model:
     """The model in the formats that were served."""
     model = _load(point.model)
     formats = uniform_format(point.weight_dtype)
-    if not point.dense:
+    if point.partly:
         formats = _EXPERTS_ALONE.get(point.weight_dtype, formats)
     return replace(model, weights=formats)
 
 
-def expert_precision(point: Point) -> Precision:
+def expert_precision(point: Point | FullLoad) -> Precision:
     """What its experts are multiplied in."""
     return precision_of(model_of(point).weights.experts, load_hardware(point.hardware))
 

@@ -69,6 +69,7 @@ class Device(NamedTuple):
     latent_layers: FloatArray
     block_layers: FloatArray
     reduced_values: FloatArray  # per token, over all all-reduces of a pass
+    exchanged_values: FloatArray  # per token of another attention replica, all layers
     reduces: FloatArray  # all-reduces of a pass
     splits: NDArray[np.bool_] | FloatArray
     vocabulary: FloatArray
@@ -189,6 +190,7 @@ def grid_device(rows: Rows, kind: Kind, tiles: Tiles, tensor_parallel: Value) ->
         latent_layers=none,
         block_layers=none,
         reduced_values=reduces * d * (1.0 - share),
+        exchanged_values=none,
         reduces=reduces,
         splits=splits,
         vocabulary=vocabulary,

@@ -1,0 +1,190 @@
+"""A simulation of replicas under random arrivals, pass by pass: it checks what the formulas say.
+
+Every replica works in passes. A pass gives each running sequence its next tokens and computes as
+much of the waiting prompts, in order of arrival, as the token budget has room for. A request goes
+to the replica with the fewest sequences, running and waiting. What a pass takes comes from the load
+curve; when prompts meet, wait and are put behind each other is what is simulated.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from suffice.core.errors import InputError
+from suffice.throughput.load_curve import LoadCurve
+from suffice.throughput.work import FloatArray
+from suffice.throughput.workload import Workload
+
+# The first part of the requests fills the replicas and is not counted.
+WARM_UP = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SimulatedLoad:
+    """Times of the requests behind the warm-up, in seconds."""
+
+    replicas: int
+    ttft_s: FloatArray
+    tpot_s: FloatArray
+
+    def within(self, max_ttft_s: float | None, max_tpot_s: float | None) -> tuple[float, float]:
+        """Share of requests within each limit; 1 where there is none."""
+        ttft = 1.0 if max_ttft_s is None else float(np.mean(self.ttft_s <= max_ttft_s))
+        tpot = 1.0 if max_tpot_s is None else float(np.mean(self.tpot_s <= max_tpot_s))
+        return ttft, tpot
+
+    def quantiles(self, share: float) -> tuple[float, float]:
+        """TTFT and TPOT that `share` of the requests stay within."""
+        return float(np.quantile(self.ttft_s, share)), float(np.quantile(self.tpot_s, share))
+
+
+def simulate_load(
+    curve: LoadCurve,
+    workload: Workload,
+    *,
+    rate_per_s: float,
+    replicas: int,
+    requests: int,
+    seed: int = 0,
+) -> SimulatedLoad:
+    """`requests` requests at `rate_per_s` for all replicas together, Poisson."""
+    if not rate_per_s > 0 or replicas < 1 or requests < 1:
+        raise InputError("a simulation needs a positive rate, replicas and requests")
+    random = np.random.default_rng(seed)
+    arrivals = np.cumsum(random.exponential(1.0 / rate_per_s, requests)).tolist()
+    weights = np.array([c.weight for c in workload.classes], dtype=float)
+    chosen = random.choice(len(weights), size=requests, p=weights / weights.sum())
+    machines = [_Replica(curve) for _ in range(replicas)]
+    done: list[_Request] = []
+    prompt = curve.scenario.prompt_tokens / workload.mean_input_tokens
+    for number, (arrival_s, kind) in enumerate(zip(arrivals, chosen.tolist(), strict=True)):
+        for machine in machines:
+            machine.run_until(arrival_s)
+        lengths = workload.classes[kind]
+        request = _Request(
+            number=number,
+            arrival_s=arrival_s,
+            prompt_tokens=max(1, round(lengths.input_tokens * prompt)),
+            output_tokens=lengths.output_tokens,
+        )
+        min(machines, key=lambda each: each.load).submit(request)
+        done.append(request)
+    for machine in machines:
+        machine.run_until(math.inf)
+    counted = done[int(WARM_UP * requests) :]
+    return SimulatedLoad(
+        replicas=replicas,
+        ttft_s=np.array([r.first_s - r.arrival_s for r in counted]),
+        tpot_s=np.array([r.tpot_s for r in counted if r.output_tokens > 1] or [0.0]),
+    )
+
+
+@dataclass(slots=True)
+class _Request:
+    number: int
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+    computed: int = 0  # of its prompt
+    extra_s: float = 0.0  # the engine's handling, when others were running
+    first_s: float = 0.0
+    end_s: float = 0.0
+
+    @property
+    def tpot_s(self) -> float:
+        return (self.end_s - self.first_s) / (self.output_tokens - 1)
+
+
+@dataclass(slots=True)
+class _Replica:
+    """Passes of one replica; while nothing comes or ends, all passes take equally long."""
+
+    curve: LoadCurve
+    now_s: float = 0.0
+    steps: int = 0
+    _waiting: deque[_Request] = field(default_factory=deque)
+    _ends: list[tuple[int, int, _Request]] = field(default_factory=list)
+    _step_s: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        most = int(self.curve.batch[-1])
+        found = np.interp(np.arange(most + 1), self.curve.batch, self.curve.step_s)
+        self._step_s = found.tolist()
+
+    @property
+    def load(self) -> int:
+        return len(self._waiting) + len(self._ends)
+
+    def submit(self, request: _Request) -> None:
+        self.now_s = max(self.now_s, request.arrival_s)
+        s = self.curve.scenario
+        # `first_s` was fitted where a prompt's own pass had no step in it: here it has one.
+        request.extra_s = float(s.arrival_s) * len(self._ends)
+        self._waiting.append(request)
+
+    def run_until(self, end_s: float) -> None:
+        """Whole passes that begin before `end_s`."""
+        while self.now_s < end_s:
+            room = len(self._step_s) - 1 - len(self._ends)
+            if self._waiting and room > 0:
+                self._prompts(room)
+            elif self._ends:
+                self._decode(end_s)
+            else:
+                return
+
+    def _decode(self, end_s: float) -> None:
+        step_s = self._step_s[len(self._ends)]
+        steps = self._ends[0][0] - self.steps
+        if end_s < self.now_s + steps * step_s:
+            steps = min(steps, max(1, math.ceil((end_s - self.now_s) / step_s)))
+        self.now_s += steps * step_s
+        self._advance(steps)
+
+    def _advance(self, steps: int) -> None:
+        self.steps += steps
+        while self._ends and self._ends[0][0] <= self.steps:
+            request = heapq.heappop(self._ends)[2]
+            request.end_s = self.now_s
+
+    def _prompts(self, room: int) -> None:
+        """One pass with a piece of the waiting prompts, and a step of what is running."""
+        running = len(self._ends)
+        s = self.curve.scenario
+        # The budget is that of each attention replica.
+        budget = float(s.max_batched_tokens * s.data_parallel) - running
+        finished: list[_Request] = []
+        computed = 0.0
+        while self._waiting and budget > computed and len(finished) < room:
+            request = self._waiting[0]
+            piece = min(request.prompt_tokens - request.computed, budget - computed)
+            computed += piece
+            request.computed += math.ceil(piece)
+            if request.computed >= request.prompt_tokens:
+                finished.append(self._waiting.popleft())
+        self.now_s += self._pass_s(computed, running)
+        self._advance(1 if running else 0)
+        for request in finished:
+            request.first_s = self.now_s + request.extra_s
+            steps = math.ceil((request.output_tokens - 1) / s.accepted)
+            if steps == 0:
+                request.end_s = request.first_s
+                continue
+            heapq.heappush(self._ends, (self.steps + steps, request.number, request))
+
+    def _pass_s(self, tokens: float, running: int) -> float:
+        curve, s = self.curve, self.curve.scenario
+        prompts = tokens / float(s.prompt_tokens)
+        alone_s = curve.prefill_alone_s * min(1.0, prompts)
+        # Attention replicas and stages take a prompt each; one by itself is no faster for that.
+        ways = float(s.data_parallel * s.pipeline_parallel)
+        shared_s = curve.prefill_shared_s * max(prompts, ways * min(1.0, prompts))
+        if not running:
+            return max(alone_s, shared_s)
+        saved_s = float(s.mixed) * curve.step_alone_s
+        return shared_s + self._step_s[running] - min(saved_s, shared_s)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from suffice.core.lazy import exported
 
 if TYPE_CHECKING:
-    from suffice.architecture.catalog import load_shape
+    from suffice.architecture.catalog import load_model, load_shape
+    from suffice.architecture.model import Model
     from suffice.architecture.shape import Shape
     from suffice.backends.openai import OpenAIBackend
     from suffice.core.completions import Budget, Outcome
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
     from suffice.core.version import __version__
     from suffice.evals.trace_files import read_traces
     from suffice.executors.live import run, stream
+    from suffice.hardware import load_hardware
     from suffice.policies.registry import parse_policy
     from suffice.recipes.calibrate.config import CalibrateConfig
     from suffice.recipes.calibrate.run import calibrate
     from suffice.recipes.design import DesignConfig, DesignResult, design
+    from suffice.recipes.size import SizeConfig, SizeResult, size
+    from suffice.throughput.analytic import Prediction, predict
+    from suffice.throughput.serving import Serving
+    from suffice.throughput.workload import Workload
 
 __all__ = [
     "Budget",
@@ -26,25 +32,36 @@ __all__ = [
     "DesignConfig",
     "DesignResult",
     "Message",
+    "Model",
     "OpenAIBackend",
     "Outcome",
+    "Prediction",
     "Request",
     "Sampling",
+    "Serving",
     "Shape",
+    "SizeConfig",
+    "SizeResult",
+    "Workload",
     "__version__",
     "calibrate",
     "design",
+    "load_hardware",
+    "load_model",
     "load_shape",
     "parse_policy",
+    "predict",
     "read_traces",
     "run",
+    "size",
     "stream",
 ]
 
 __getattr__ = exported(
     __name__,
     {
-        "suffice.architecture.catalog": ("load_shape",),
+        "suffice.architecture.catalog": ("load_model", "load_shape"),
+        "suffice.architecture.model": ("Model",),
         "suffice.architecture.shape": ("Shape",),
         "suffice.backends.openai": ("OpenAIBackend",),
         "suffice.core.completions": ("Budget", "Outcome"),
@@ -55,6 +72,11 @@ __getattr__ = exported(
         "suffice.policies.registry": ("parse_policy",),
         "suffice.recipes.calibrate.config": ("CalibrateConfig",),
         "suffice.recipes.calibrate.run": ("calibrate",),
+        "suffice.hardware": ("load_hardware",),
         "suffice.recipes.design": ("DesignConfig", "DesignResult", "design"),
+        "suffice.recipes.size": ("SizeConfig", "SizeResult", "size"),
+        "suffice.throughput.analytic": ("Prediction", "predict"),
+        "suffice.throughput.serving": ("Serving",),
+        "suffice.throughput.workload": ("Workload",),
     },
 )

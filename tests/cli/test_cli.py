@@ -20,7 +20,7 @@ def suffice(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
 def test_version_and_help() -> None:
     assert suffice("--version").stdout.startswith("suffice 0.")
     verbs = suffice("--help").stdout
-    for verb in ("design", "shapes", "doctor", "laws", "predict", "fit", "hardware"):
+    for verb in ("design", "shapes", "size", "doctor", "laws", "predict", "fit", "hardware"):
         assert verb in verbs
 
 

@@ -49,24 +49,27 @@ def test_batches_cover_from_one_to_the_most() -> None:
     assert np.all(found[1:] / found[:-1] <= 2.0)
 
 
-@pytest.mark.parametrize("replicas", [1, 4])
-@pytest.mark.parametrize("busy", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("load", [(0.2, 1), (0.2, 4), (0.5, 1), (0.5, 4), (0.8, 1), (0.8, 4)])
 @pytest.mark.parametrize(
-    ("name", "hardware", "tensor", "data", "lengths"),
+    ("name", "hardware", "layout", "lengths"),
     [
-        ("meta-llama/Llama-3.1-8B", "h100", 1, 1, (1024, 256)),
-        ("DeepSeek-V3", "h200", 8, 1, (4096, 1024)),
-        ("gpt-oss-120b", "h100", 1, 1, (2000, 500)),
-        ("gpt-oss-120b", "h100", 1, 4, (2000, 500)),
+        ("meta-llama/Llama-3.1-8B", "h100", (1, 1), (1024, 256)),
+        ("DeepSeek-V3", "h200", (8, 1), (4096, 1024)),
+        ("gpt-oss-120b", "h100", (1, 1), (2000, 500)),
+        ("gpt-oss-120b", "h100", (1, 4), (2000, 500)),
     ],
 )
 def test_formulas_and_simulation_agree(
-    name: str, hardware: str, tensor: int, data: int, lengths: tuple[int, int], busy: float,
-    replicas: int,
-) -> None:  # fmt: skip
+    name: str,
+    hardware: str,
+    layout: tuple[int, int],
+    lengths: tuple[int, int],
+    load: tuple[float, int],
+) -> None:
     """Mean TPOT within 15 %, that of 95 % within 20 %; TTFT within 45 %: a queue's tail."""
     workload = Workload.single(*lengths)
-    curve = curve_of(name, hardware, workload, tensor=tensor, data=data)
+    busy, replicas = load
+    curve = curve_of(name, hardware, workload, tensor=layout[0], data=layout[1])
     rate = busy * curve.most_per_s
     told = curve.under_rate(rate, replicas=replicas, within=0.95)
     if told is None:

@@ -63,14 +63,13 @@ def ledger_traffic(url: str, *, since_s: float = 0.0, model: str | None = None) 
 
 def traffic_of(calls: Sequence[Call]) -> Traffic:
     """Traffic of calls in order of time."""
-    windows = Counter(int(call.at_s // WINDOW_S) for call in calls)
     span_s = calls[-1].at_s - calls[0].at_s
     if span_s < WINDOW_S:
         # Too short for windows: all of it is one, of a second at least.
         peak = len(calls) / max(span_s, 1.0)
         mean = peak
     else:
-        peak = max(windows.values()) / WINDOW_S
+        peak = _busiest(calls) / WINDOW_S
         mean = len(calls) / span_s
     prompts = sum(max(call.prompt_tokens, 1) for call in calls)
     cached = sum(min(call.cached_tokens, call.prompt_tokens) for call in calls)
@@ -83,6 +82,16 @@ def traffic_of(calls: Sequence[Call]) -> Traffic:
         calls=len(calls),
         span_s=span_s,
     )
+
+
+def _busiest(calls: Sequence[Call]) -> int:
+    """The most calls that came within one window, wherever it begins."""
+    first, most = 0, 0
+    for last, call in enumerate(calls):
+        while call.at_s - calls[first].at_s >= WINDOW_S:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def _classes(calls: Sequence[Call]) -> list[RequestClass]:

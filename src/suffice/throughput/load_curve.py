@@ -227,13 +227,21 @@ class _Prompts:
 
 
 def load_curve(
-    model: Model, serving: Serving, workload: Workload, *, random: bool, within: float = 0.95
+    model: Model,
+    serving: Serving,
+    workload: Workload,
+    *,
+    random: bool,
+    within: float = 0.95,
+    planned_output: float = 1.0,
 ) -> LoadCurve | None:
     """The curve of a replica; None where not even one sequence fits.
 
     `random`: requests come at random, so none waits for a start; else as many as run are in flight.
+    `planned_output`: share of a sequence's output that room is kept for; engines that set
+    sequences back when memory runs out manage with half.
     """
-    device = device_of(model, serving, workload, planned_output=1.0)
+    device = device_of(model, serving, workload, planned_output=planned_output)
     s = scenario(serving, workload, None)
     if random:
         s = replace(s, burst=0.0)

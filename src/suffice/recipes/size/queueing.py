@@ -20,7 +20,7 @@ from suffice.throughput.load_curve import LoadCurve
 from suffice.throughput.work import FloatArray
 from suffice.throughput.workload import Workload
 
-# The first part of the requests fills the replicas and is not counted.
+# Requests that fill the replicas.
 WARM_UP = 0.25
 
 
@@ -51,8 +51,12 @@ def simulate_load(
     replicas: int,
     requests: int,
     seed: int = 0,
+    warm_up: float = WARM_UP,
 ) -> SimulatedLoad:
-    """`requests` requests at `rate_per_s` for all replicas together, Poisson."""
+    """`requests` requests at `rate_per_s` for all replicas together, Poisson.
+
+    The share `warm_up` of them fills the replicas and is not counted.
+    """
     if not rate_per_s > 0 or replicas < 1 or requests < 1:
         raise InputError("a simulation needs a positive rate, replicas and requests")
     random = np.random.default_rng(seed)
@@ -76,7 +80,7 @@ def simulate_load(
         done.append(request)
     for machine in machines:
         machine.run_until(math.inf)
-    counted = done[int(WARM_UP * requests) :]
+    counted = done[int(warm_up * requests) :]
     return SimulatedLoad(
         replicas=replicas,
         ttft_s=np.array([r.first_s - r.arrival_s for r in counted]),

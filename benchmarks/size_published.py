@@ -1,4 +1,4 @@
-"""`suffice size` beside published figures of well-known deployments: memory, room, tokens per second.
+"""`suffice size` beside published figures of well-known deployments: memory, room, speed.
 
 python benchmarks/size_published.py            print the table (seconds)
 python benchmarks/size_published.py --write    also write it into docs/size.md
@@ -25,6 +25,7 @@ from suffice.core.files import write_text
 from suffice.hardware import load_hardware
 from suffice.recipes.size import SizeConfig, size
 from suffice.recipes.size.queueing import simulate_load
+from suffice.recipes.size.run import room_for_tokens
 from suffice.throughput.load_curve import load_curve
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import RequestClass, Workload
@@ -129,8 +130,6 @@ def memory() -> Iterator[Line]:
 
 def room(name: str, found: Any, context: int) -> float:
     """KV tokens as sequences of `context` tokens."""
-    from suffice.recipes.size.run import room_for_tokens
-
     return float(room_for_tokens(load_model(name), found.serving, context))
 
 

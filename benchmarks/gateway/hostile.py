@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +348,18 @@ CASES: dict[str, tuple[Attack, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@contextlib.contextmanager
+def engine_running() -> Iterator[None]:
+    command = [sys.executable, str(HERE / "hostile_upstream.py"), "--port", str(ENGINE)]
+    engine = subprocess.Popen(command)
+    try:
+        time.sleep(1.0)
+        yield
+    finally:
+        engine.terminate()
+        engine.wait()
+
+
 def measured(name: str) -> dict[str, Any]:
     attack, options = CASES[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -392,18 +404,11 @@ def main() -> None:
         name for name in CASES
         if given.only is None or any(part in name for part in given.only.split(","))
     ]  # fmt: skip
-    engine = subprocess.Popen(
-        [sys.executable, str(HERE / "hostile_upstream.py"), "--port", str(ENGINE)]
-    )
     rows = []
-    try:
-        time.sleep(1.0)
+    with engine_running():
         for name in wanted:
             rows.append(measured(name))
             print(json.dumps(rows[-1]), flush=True)
-    finally:
-        engine.terminate()
-        engine.wait()
     if given.out is not None:
         record = {
             "command": "python benchmarks/gateway/hostile.py",

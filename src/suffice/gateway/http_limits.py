@@ -118,6 +118,7 @@ class HttpConnection(HttpToolsProtocol):
     fault: tuple[int, str, str] | None = None  # status, code and message of a request cut short
 
     _in_head = True
+    _is_call = False  # whether the request that comes in has become a call
     _head_size = 0
     _other_size = 0  # bytes since the last piece of a body
     _timer: asyncio.TimerHandle | None = None  # of headers, of lingering
@@ -231,11 +232,13 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
+        if self._deaf:
+            raise ValueError("nothing more is read")  # the parser stops
         if len(self.pipeline) >= MOST_AHEAD:
             self._refuse(400, "invalid_http", "too many requests ahead of their answers")
             raise ValueError("too many requests ahead")  # the parser stops
         self._in_head = self._asked = True
-        self.is_whole = False
+        self.is_whole = self._is_call = False
         super().on_message_begin()
         self.scope["suffice.connection"] = self  # type: ignore[typeddict-unknown-key]
 
@@ -265,6 +268,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(400, "invalid_http", "exactly one Host header is needed")
             return
         super().on_headers_complete()
+        self._is_call = True
         cycle = self.cycle
         self._keeps_alive = cycle.keep_alive
         cycle.keep_alive = False  # unless the request is whole when the answer begins
@@ -369,7 +373,7 @@ class HttpConnection(HttpToolsProtocol):
             self._deaf = True
             self.transport.close()
             return
-        if busy and (self._in_head or self.is_whole):
+        if busy and (self.is_whole or not self._is_call):
             # What comes after a request that is being answered is wrong: the answer still goes out.
             self._deaf = True
             cycle.keep_alive = False

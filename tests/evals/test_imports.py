@@ -379,7 +379,7 @@ def test_inspect_logs_as_json_with_epochs_errors_attachments_and_reasoning(tmp_p
     assert trace.question.prompt == "a long prompt" and trace.reasoning_text == "hm"
     assert (trace.prompt_tokens, trace.completion_tokens) == (8, 2)
     assert trace.finish_reason == "length" and trace.correct is True
-    assert "left out: 1 samples that ended in an error" in notes
+    assert "left out: 1 sample with an error" in notes
     graded, _ = imported(path, pick="judge")
     assert graded.correct.tolist() == [0.0, 0.0] and graded.score.tolist() == [0.5, 0.5]
     with pytest.raises(InputError, match="no scorer is named 'x'"):

@@ -121,10 +121,12 @@ def _import_published(sources: list[str], out: Path) -> None:
 
 def _came_to(out: Path) -> str:
     """What a written file holds, in a line."""
+    from suffice.core.quantities import counted
     from suffice.evals.trace_files import read_traces
 
     found = read_traces(out)
-    return f"{len(found)} samples of {len(found.questions)} questions in {out}"
+    samples, questions = counted(len(found), "sample"), counted(len(found.questions), "question")
+    return f"{samples} of {questions} in {out}"
 
 
 @traces.command()
@@ -247,6 +249,7 @@ def rejudge(
 
     Example: [bold]suffice traces rejudge traces.parquet --checker number[/bold]
     """  # fmt: skip
+    from suffice.core.quantities import counted
     from suffice.evals.datasets import open_dataset
     from suffice.recipes.record.rejudge import rejudge as judge_again
 
@@ -262,9 +265,11 @@ def rejudge(
         f"{came.verdicts} verdicts and {came.answers} answers changed"
     )
     if came.left:
-        typer.echo(f"left as they were: {came.left} samples of which no text was recorded")
+        samples = counted(came.left, "sample")
+        typer.echo(f"left as they were: {samples} of which no text was recorded")
     if came.unknown:
-        typer.echo(f"left as they were: {came.unknown} samples of questions not in {dataset}")
+        samples = counted(came.unknown, "sample")
+        typer.echo(f"left as they were: {samples} of questions not in {dataset}")
 
 
 @traces.command("from-ledger")

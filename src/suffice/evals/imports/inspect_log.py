@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from suffice.core.completions import FinishReason
 from suffice.core.errors import InputError
+from suffice.core.quantities import counted as counted_noun
 from suffice.evals.extract import canonical_number
 from suffice.evals.imports import values
 from suffice.evals.imports.found import Imported, ImportOptions
@@ -96,7 +97,7 @@ def import_inspect(paths: Sequence[Path], options: ImportOptions) -> Imported:
     if len(scorers) > 1:
         notes.insert(2, f"also there: {', '.join(sorted(scorers - {scorer or ''}))} (--pick)")
     if failed:
-        notes.append(f"left out: {failed} samples that ended in an error")
+        notes.append(f"left out: {counted_noun(failed, 'sample')} with an error")
     return Imported(
         traces=_traces(logs, scorer, checker, options),
         information=TraceInformation(

@@ -371,3 +371,12 @@ def test_votes_are_refused_on_verdicts_alone():
     assert replay_traces(verdicts, parse_policy("single@large"), config).mean("correct")
     with pytest.raises(LacksCapability, match="compares answers, and this recording has none"):
         replay_traces(verdicts, parse_policy("adaptive_consistency:max_samples=3@small"), config)
+
+
+def test_whole_texts_are_not_voted_on_as_they_are_not_live():
+    texts = trace_set(
+        replace(trace, question=replace(trace.question, answer_format="text"))
+        for trace in of_models()
+    )
+    with pytest.raises(LacksCapability, match="compares answers, and this recording has none"):
+        replay_traces(texts, parse_policy("self_consistency:samples=3@small"), ReplayConfig())

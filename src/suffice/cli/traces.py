@@ -75,6 +75,7 @@ def import_(
 
     Example: [bold]suffice traces import answers.csv --out traces.parquet[/bold]
     """  # fmt: skip
+    from suffice.core.errors import UnknownName
     from suffice.evals.importers import IMPORTERS
     from suffice.evals.imports.columns import parse_columns
     from suffice.evals.imports.detect import import_files
@@ -84,6 +85,9 @@ def import_(
     if sources[0] in IMPORTERS and not Path(sources[0]).exists():
         _import_published(sources, out)
         return
+    if not Path(sources[0]).exists() and not Path(sources[0]).suffix:
+        known = "(neither a file nor a published set, see suffice traces sets)"
+        raise UnknownName.of("samples", sources[0], IMPORTERS, known)
     options = ImportOptions(
         dataset=dataset,
         model=model,

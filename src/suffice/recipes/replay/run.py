@@ -122,8 +122,8 @@ def replay_traces(
     tell(total, total)
     if found and all(each.note == "free_form" for each in found):
         raise LacksCapability(
-            f"policy {policy.name} compares answers, and this recording has none: it would be one "
-            "sample everywhere. Verdicts alone do for policies that choose a model; where there "
+            f"policy {policy.name} compares answers, and this recording has none that can be: it "
+            "would be one sample everywhere. Verdicts alone do for policies that choose a model; where there "
             "are texts, suffice traces rejudge FILE --checker number finds answers in them"
         )
     return Replayed(policy=policy.name, requests=tuple(found))

@@ -56,7 +56,10 @@ class Source:
             asked = self.traces.questions[question]
             start = int(self.traces.start[question, 0])
             rows = slice(start, start + int(self.traces.count[question].sum()))
-            comparable = bool((self.traces.answer[rows] != MISSING).any())
+            # Whole texts are checked, and never voted on: as live, so in a replay.
+            comparable = asked.answer_format != "text" and bool(
+                (self.traces.answer[rows] != MISSING).any()
+            )
             found = Request(
                 messages=asked.messages,
                 model=self.model,

@@ -123,8 +123,8 @@ def replay_traces(
     if found and all(each.note == "free_form" for each in found):
         raise LacksCapability(
             f"policy {policy.name} compares answers, and this recording has none that can be: it "
-            "would be one sample everywhere. Verdicts alone do for policies that choose a model; where there "
-            "are texts, suffice traces rejudge FILE --checker number finds answers in them"
+            "would be one sample everywhere. Verdicts alone do for policies that choose a model; "
+            "where there are texts, suffice traces rejudge FILE --checker number finds answers"
         )
     return Replayed(policy=policy.name, requests=tuple(found))
 

@@ -1,0 +1,242 @@
+"""Certified policies over unchanged and over changed traffic: how often, how soon the alarm comes.
+
+A population is what a certified policy and its baseline did on many recorded questions, played by
+the executor. Calibrations and traffic are drawn from it, so that its means are the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suffice.evals.statistics.paired import drop_p_value
+from suffice.evals.trace_files import trace_set
+from suffice.evals.traces import Question, Trace, TraceSet, messages_json
+from suffice.executors.play import play
+from suffice.gateway.audits import answer_in
+from suffice.policies.certified import Certified, Exits, Guarantee
+from suffice.policies.monitor import Alarm, Answered, Compared, Judged, Monitor, Monitoring
+from suffice.policies.registry import parse_policy
+from suffice.recipes.calibrate.certify import Step, Test, monitors
+from suffice.recipes.calibrate.play import Deal, Recorded
+from tests.policies.test_certified import predictor
+
+LIMIT = 0.02
+QUESTIONS = 800  # of a calibration
+REQUESTS = 2000
+RULES = 11  # that a calibration has tried: the ranges pay for as many
+
+BoolArray = NDArray[np.bool_]
+CLOSED = Exits()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A rule, or an option behind a gate, in front of a baseline."""
+
+    baseline: str
+    rule: str | None = None
+    option: str = "single@small"
+    exits: Exits = CLOSED
+
+    def policy(self) -> Certified:
+        """The certified policy; its monitors come with a calibration."""
+        return Certified(
+            cheap=parse_policy(self.option),
+            safe=parse_policy(self.baseline),
+            clusters=(self.exits, self.exits),
+            samplers=() if self.rule is None else (parse_policy(self.rule),) * 2,
+            predictor=predictor(),
+            guarantee=Guarantee(id="", statement="", max_drop=LIMIT, confidence=0.95, method="fst"),
+        )
+
+
+ADAPTIVE = "adaptive_consistency:max_samples=8@large"
+CASCADE = "adaptive_consistency:max_samples=3,accept=.9@large > self_consistency:samples=4@large"
+THREE = f"single:accept=.97@large > {CASCADE}"
+VOTE = "adaptive_consistency:threshold=.85,max_samples=4"
+SETTLED = f"{VOTE},accept=.85@small"
+GATED = {"option": f"{VOTE}@small", "exits": Exits(accept=0.8)}  # from an agreement of .85 on
+SHAPES = {
+    "one sample": Shape("single@large", "single:accept=.93@small > single@large"),
+    "a vote": Shape(
+        "self_consistency:samples=7@large", f"{SETTLED} > self_consistency:samples=7@large"
+    ),
+    "an adaptive vote": Shape(ADAPTIVE, f"{SETTLED} > {ADAPTIVE}"),
+    "a vote of its own model": Shape(
+        "self_consistency:samples=8@small", "adaptive_consistency:threshold=.85,max_samples=8@small"
+    ),
+    "a cascade": Shape(CASCADE, f"{SETTLED} > {CASCADE}"),
+    "a cascade of three": Shape(THREE, f"{SETTLED} > {THREE}"),
+    "a cascade behind a gate": Shape(CASCADE, **GATED),
+    "an adaptive vote behind a gate": Shape(ADAPTIVE, **GATED),
+    "a vote, unsettled ones to another model": Shape(
+        "self_consistency:samples=8@small",
+        "adaptive_consistency:max_samples=8,threshold=.8,accept=.8@small > single@large",
+    ),
+    "one sample, never asked": Shape(
+        "single@large", "adaptive_consistency:threshold=.85,max_samples=4@small"
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """What a shape did, by question."""
+
+    early: BoolArray  # not the baseline's answer
+    stopped: BoolArray  # ended at an early exit
+    sure: NDArray[np.float64]  # P(right) where a gate let it pass, NaN elsewhere
+    differs: BoolArray
+    harmed: BoolArray
+    helped: BoolArray
+
+    @property
+    def drop(self) -> float:
+        """The true drop in accuracy."""
+        return float(self.harmed.mean() - self.helped.mean())
+
+    def step(self, index: NDArray[np.int64]) -> Step:
+        """Some questions as a calibration sees them."""
+        columns = {name: getattr(self, name)[index][:, None] for name in
+                   ("harmed", "helped", "differs")}  # fmt: skip
+        nothing = np.zeros((len(index), 1))
+        return Step(
+            **columns,
+            stopped=self.early[index][:, None],
+            baseline_right=columns["harmed"],
+            cost=nothing,
+            baseline_cost=nothing,
+        )
+
+
+def traces(questions: int, seed: int = 0) -> TraceSet:
+    """The recording behind a population: easy and hard questions, confidences that tell little."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(questions):
+        asked = Question(
+            dataset="made",
+            name=f"q{number}",
+            messages_json=messages_json(f"Question {number}"),
+            reference="right",
+            answer_format="number",
+        )
+        hard = rng.beta(0.5, 2.2)
+        for model, weight in (("small", 1.0), ("large", 0.75)):
+            for sample in range(8):
+                right = bool(rng.random() < 1.0 - weight * hard)
+                level = -0.05 - 0.35 * hard + rng.normal(0.0, 0.07)
+                answer = "right" if right else f"wrong{rng.integers(3)}"
+                found.append(
+                    Trace(
+                        question=asked, model=model, sample=sample, text=answer, answer=answer,
+                        correct=right, prompt_tokens=20, completion_tokens=30,
+                        logprobs=np.full(2, min(level, -0.001), dtype=np.float16),
+                    )
+                )  # fmt: skip
+    return trace_set(found)
+
+
+def population(shape: Shape, recording: TraceSet, seed: int = 0) -> Population:
+    """Both policies on every question, their samples dealt in one order."""
+    policy, recorded = shape.policy(), Recorded(recording)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for question in range(len(recording.questions)):
+        orders = {
+            model: rng.permutation(np.arange(rows_.start, rows_.stop)).tolist()
+            for model in recording.models
+            for rows_ in [recorded.rows(question, model)]
+        }
+        deals = [Deal(recorded, question, lambda model, o=orders: list(o[model])) for _ in "ab"]
+        request = recorded.request(question)
+        ours = play(policy, request, deals[0]).outcome
+        theirs = play(policy.safe, request, deals[1]).outcome
+        right = [
+            bool(recording.correct[deal.rows[each.sample]] == 1.0)
+            for deal, each in zip(deals, (ours, theirs), strict=True)
+        ]
+        safe = ours.exit == "safe"
+        # An answer of the baseline loses nothing to itself, whatever a second run would say.
+        rows.append((
+            not safe, ours.exit in ("accepted", "hopeless"),
+            ours.confidence if shape.rule is None and not safe else np.nan,
+            not safe and answer_in(ours) != answer_in(theirs),
+            not safe and right[1] and not right[0], not safe and right[0] and not right[1],
+        ))  # fmt: skip
+    early, stopped, sure, differs, harmed, helped = map(np.array, zip(*rows, strict=True))
+    return Population(early, stopped, sure.astype(float), differs, harmed, helped)
+
+
+def calibrated(found: Population, rng: np.random.Generator) -> tuple[Monitor, ...] | None:
+    """The monitors of a calibration on fresh questions; None where nothing is certified."""
+    index = rng.integers(0, len(found.early), QUESTIONS)
+    step, test = found.step(index), Test.of("drop", means=False)
+    if drop_p_value(step.pairs, LIMIT) > 0.05:
+        return None
+    sure = found.sure[index] if np.isfinite(found.sure).any() else None
+    tables = monitors(step, sure, RULES, test, LIMIT, answers=True)
+    return tuple(Monitor(quantity=t.quantity, low=t.low, high=t.high) for t in tables)
+
+
+def served(
+    state: Monitoring, found: Population, rng: np.random.Generator, requests: int = REQUESTS
+) -> tuple[Alarm | None, int]:
+    """Traffic drawn from the population, every answer audited and judged: (alarm, requests)."""
+    zeros = 0
+    for number, q in enumerate(rng.integers(0, len(found.early), requests).tolist(), 1):
+        early, sure = bool(found.early[q]), found.sure[q]
+        seen = Answered(early=early, confidence=None if np.isnan(sure) else float(sure))
+        state = state.after(seen)
+        if early:
+            differs = bool(found.differs[q])
+            state, zeros = state.after(Compared(differs=differs, zeros=zeros)), 0
+            if differs:
+                state = state.after(
+                    Judged(harmed=bool(found.harmed[q]), helped=bool(found.helped[q]),
+                           compared=True)
+                )  # fmt: skip
+        else:
+            zeros += 1
+        if state.alarm is not None:
+            return state.alarm, number
+    return None, requests
+
+
+def runs(found: Population, repetitions: int, seed: int) -> Iterator[Alarm | None]:
+    """Certified calibrations, each followed by unchanged traffic."""
+    rng = np.random.default_rng(seed)
+    done = 0
+    for _ in range(50 * repetitions):
+        watched = calibrated(found, rng)
+        if watched is None:
+            continue
+        yield served(Monitoring(monitors=watched), found, rng)[0]
+        done += 1
+        if done == repetitions:
+            return
+
+
+def audited_until_alarm(
+    harmed: float, helped: float, early: float, rng: np.random.Generator, *,
+    limit: float = 0.01, most: int = 500,
+) -> int | None:  # fmt: skip
+    """Audited and judged answers until the alarm, None if it does not come.
+
+    Rates are of all covered answers; a share `early` of them is not the baseline's.
+    """
+    state = Monitoring(monitors=(Monitor(quantity="drop", low=-1.0, high=limit),))
+    for number in range(1, most + 1):
+        u = rng.random() * early
+        lost, won = u < harmed, harmed <= u < harmed + helped
+        zeros = int(rng.geometric(early)) - 1
+        state = state.after(Compared(differs=lost or won, zeros=zeros))
+        if lost or won:
+            state = state.after(Judged(harmed=lost, helped=won, compared=True))
+        if state.alarm is not None:
+            return number
+    return None

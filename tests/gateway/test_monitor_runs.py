@@ -1,4 +1,4 @@
-"""Unchanged traffic raises no alarm, whatever the baseline is; benchmarks/monitoring.py runs more."""
+"""Unchanged traffic raises no alarm, whatever the baseline is (benchmarks/monitoring.py: more)."""
 
 from __future__ import annotations
 

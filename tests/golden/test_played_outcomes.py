@@ -1,8 +1,9 @@
 """What replay came to before it was made fast: every outcome, record, tick and span, as digests.
 
 The digests were taken of revision 20adfc4, whose player booked tokens in smaller steps, and once
-more, of equal outcomes, when a field of the outcome went. Floats are compared to nine digits,
-because sums over arrays differ in the last bits between machines.
+more, of equal outcomes, when a field of the outcome went; those of certified policies anew, when
+these came to hear of samples' ends in drawing order. Floats are compared to nine digits, because
+sums over arrays differ in the last bits between machines.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from suffice.policies.certified import Certified, Exits, Gate, Guarantee
 from suffice.policies.monitor import Judged, Monitor
 from suffice.policies.registry import POLICIES, parse_policy
 from suffice.policies.thinking import Rewired
-from suffice.policies.wrapper import Choice, Composed, Weighed, Wrapper
+from suffice.policies.wrapper import Choice, Composed, InOrder, Weighed, Wrapper
 from suffice.recipes.calibrate.play import Ends
 from suffice.testing.policy_conformance import (
     CHECKS,
@@ -40,6 +40,7 @@ from suffice.testing.policy_worlds import (
     COMPARABLE,
     FREE_FORM,
     NeverEnds,
+    Run,
     World,
     by_hand,
     live,
@@ -177,6 +178,7 @@ def wrapped(name: str) -> dict[str, Any]:
         "Guard, switched off": off,
         "Ends": Ends(inner=inner),
         "Weighed": Weighed(inner=inner),
+        "InOrder": InOrder(inner=inner),
         "Watched": Watched(inner=inner),
     }
 
@@ -244,6 +246,38 @@ def test_the_exit_of_a_certified_policy_says_who_was_asked(name):
                 exits[found.exit] += 1
     if "a rule" not in name and "nothing" not in name:
         assert set(exits) >= {"accepted", "safe"}  # both were tried
+
+
+def decided(run: Run) -> tuple[object, ...]:
+    """What a policy decided. An outcome's own confidence counts what else had ended by then."""
+    found = run.outcome
+    if found is None:
+        return (type(run.error),)
+    return found.sample, found.measure, found.exit, found.escalated
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_a_certified_policy_decides_alike_in_whatever_order_its_samples_end(name):
+    """As at calibration, where samples end in the order in which they were drawn."""
+    policy = CERTIFIED[name]
+    if not policy.waits_for_ends:
+        pytest.skip("it acts on running samples")
+    for seed in range(20):
+        world, rng = World(seed), random.Random(seed)
+        orders = [[rng.randrange(64) for _ in range(120)] for _ in range(6)]
+        assert len({decided(by_hand(policy, world, order)) for order in orders}) == 1
+
+
+def test_without_an_order_some_rules_do_not():
+    """What `InOrder` is for: a rule that ends while samples run sees the quick ones."""
+    rule = parse_policy("two_sided:max_samples=12,patience=4,hopeless=.4")
+    unlike = 0
+    for seed in range(20):
+        world, rng = World(seed, answers="123456789"), random.Random(seed)
+        orders = [[rng.randrange(64) for _ in range(120)] for _ in range(6)]
+        unlike += len({decided(by_hand(rule, world, order)) for order in orders}) > 1
+        assert len({decided(by_hand(InOrder(inner=rule), world, o)) for o in orders}) == 1
+    assert unlike > 0
 
 
 def test_a_rule_whose_end_is_not_the_baseline_never_says_safe():

@@ -36,7 +36,7 @@ from suffice.policies.prompt_features import prompt_of
 from suffice.policies.subject import Subject, said
 from suffice.policies.thinking import Rewired
 from suffice.policies.vote_table import VoteTable
-from suffice.policies.wrapper import Choice, Chosen, Wrapper, weighed
+from suffice.policies.wrapper import Choice, Chosen, InOrder, Wrapper, weighed
 
 _SHOWN: dict[Exit | None, str] = {
     "accepted": "confident", "hopeless": "hopeless", None: "unsure"
@@ -179,7 +179,11 @@ class Certified(Choice):
 
     @cached_property
     def parts(self) -> tuple[AnyPolicy, ...]:
-        """The policy of every cluster, the safe arm last."""
+        """The policy of every question group, the baseline last; ends are heard as recorded."""
+        return tuple(InOrder(inner=route) for route in self._routes)
+
+    @cached_property
+    def _routes(self) -> tuple[AnyPolicy, ...]:
         samplers = self.samplers or (None,) * len(self.clusters)
         routes = map(self._route, self.clusters, samplers)
         return (*routes, self.safe)
@@ -205,14 +209,14 @@ class Certified(Choice):
             not_covered=differs,
             reason="" if differs is None else said(differs),
         )
-        if self.parts[state.part] is self.safe:
+        if self._routes[state.part] is self.safe:
             return stamped(actions, standing, always="safe")
         return stamped(actions, standing, last="safe" if self._reverts[state.part] else "last")
 
     @cached_property
     def _reverts(self) -> tuple[bool, ...]:
         """By cluster: whether its rule comes to the baseline's answer if it does not end early."""
-        return tuple(ends_in(part, self.safe) for part in self.parts)
+        return tuple(ends_in(route, self.safe) for route in self._routes)
 
     def _route(self, exits: Exits, sampler: AnyPolicy | None) -> AnyPolicy:
         if sampler is not None:

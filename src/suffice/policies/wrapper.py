@@ -1,6 +1,7 @@
 """Policies made of others: what they need, what they act on, and where they pass decisions through.
 
 Wrapper   one policy, whose actions are changed on their way out
+InOrder   one policy, which hears of samples' ends in drawing order
 Choice    one of several, chosen by the request
 Composed  anything else that runs other policies (a cascade)
 """
@@ -8,15 +9,20 @@ Composed  anything else that runs other policies (a cascade)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from suffice.core.decisions import (
     Actions,
+    Answer,
     AnyPolicy,
     BasePolicy,
+    Cancel,
+    Escalate,
     Evidence,
     Need,
     Sample,
+    SampleFailed,
+    SampleFinished,
     Trigger,
 )
 from suffice.core.requests import Request
@@ -135,3 +141,63 @@ class Weighed(Wrapper):
     def told(self, actions: Actions) -> Actions:
         """The inner policy's actions, sole samples with log-probabilities."""
         return tuple(weighed(each) if isinstance(each, Sample) else each for each in actions)
+
+
+@stored
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """State of `InOrder`: the policy's, whose end it waits for, and ends that came too early."""
+
+    inner: Any
+    due: tuple[int, ...] = ()
+    early: tuple[SampleFinished | SampleFailed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InOrder(Wrapper):
+    """A policy that hears of samples' ends in the order in which it drew them.
+
+    Short samples end first, and often are the right ones: a rule that looks at whatever is there
+    would see others live than in a recording, whose samples it gets in the order of drawing.
+    """
+
+    def start(self, request: Request) -> tuple[Queued, Actions]:
+        inner, actions = self.inner.start(request)
+        return Queued(inner=inner, due=_drawn((), actions)), actions
+
+    def step(self, state: Queued, evidence: Evidence) -> tuple[Queued, Actions]:
+        inner, due, early, out = state.inner, state.due, state.early, cast(Actions, ())
+        heard: Evidence | None = evidence
+        if isinstance(evidence, SampleFinished | SampleFailed):
+            early = (*early, evidence) if evidence.sample in due else early
+            heard = _first(due, early)
+        while heard is not None:
+            if isinstance(heard, SampleFinished | SampleFailed):
+                due, early = due[1:], tuple([each for each in early if each is not heard])
+            inner, actions = self.inner.step(inner, heard)
+            due, out = _drawn(due, actions), out + actions
+            if any(isinstance(action, Answer | Escalate) for action in actions):
+                break
+            heard = _first(due, early)
+        return Queued(inner=inner, due=due, early=early), out
+
+    def acts_on(self, state: Queued, sample: int) -> Trigger:
+        """What the inner policy acts on."""
+        return self.inner.acts_on(state.inner, sample)
+
+
+def _first(
+    due: tuple[int, ...], early: tuple[SampleFinished | SampleFailed, ...]
+) -> SampleFinished | SampleFailed | None:
+    """The end of the sample whose turn it is, if it has come."""
+    return next((each for each in early if due and each.sample == due[0]), None)
+
+
+def _drawn(due: tuple[int, ...], actions: Actions) -> tuple[int, ...]:
+    """The samples whose end is waited for after these actions."""
+    for action in actions:
+        if isinstance(action, Sample):
+            due += action.samples
+        elif isinstance(action, Cancel):
+            due = tuple([number for number in due if number != action.sample])
+    return due

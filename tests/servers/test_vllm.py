@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -35,7 +38,10 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = [
         "--dtype", "bfloat16", "--max-model-len", "2048",
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+        "--enable-lora", "--max-lora-rank", "8",
     ]  # fmt: skip
+    # Not for production, says vLLM: whoever reaches the server may load what it can read.
+    os.environ["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     log = tmp_path_factory.mktemp("vllm") / "log"
     with vllm_server(model or "", "smol", options, log, at=at) as url:
         yield url
@@ -227,3 +233,153 @@ def test_a_policy_that_stops_early_frees_the_engine(
     receipt = (response.model_extra or {})["suffice"]
     assert receipt["samples_cancelled"] > 0
     tools.wait_for(lambda: running(vllm) == 0, 5.0)
+
+
+# --- other endpoints and protocols
+
+
+def gateway_of(client: openai.OpenAI) -> str:
+    return str(client.base_url).rstrip("/").removesuffix("/v1")
+
+
+def test_messages_are_the_engines_own(client: openai.OpenAI, vllm: str) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    ask: dict[str, Any] = {"max_tokens": 12, "temperature": 0.0, "messages": MESSAGES}
+    texts = []
+    for url, model in ((vllm, "smol"), (gateway_of(client), "smol"),
+                       (gateway_of(client), "suffice/single")):  # fmt: skip
+        with anthropic.Anthropic(base_url=url, api_key="none", max_retries=0) as claude:
+            whole = claude.messages.create(model=model, **ask)
+            with claude.messages.stream(model=model, **ask) as stream:
+                final = stream.get_final_message()
+        assert whole.stop_reason == final.stop_reason == "max_tokens"
+        assert whole.usage.output_tokens == final.usage.output_tokens == 12
+        texts += [whole.content[0].text, final.content[0].text]
+    assert len(set(texts)) == 1
+
+
+def test_responses_are_the_engines_own(client: openai.OpenAI, vllm: str) -> None:
+    ask: dict[str, Any] = {
+        "input": "Count upwards from one.", "max_output_tokens": 12, "temperature": 0.0,
+    }  # fmt: skip
+    texts = []
+    with openai.OpenAI(base_url=f"{vllm}/v1", api_key="none", max_retries=0) as engine:
+        for who, model in ((engine, "smol"), (client, "smol"), (client, "suffice/single")):
+            whole = who.responses.create(model=model, **ask)
+            events = list(who.responses.create(model=model, stream=True, **ask))
+            final = events[-1].response  # type: ignore[union-attr]
+            assert whole.usage is not None
+            assert whole.usage.output_tokens == final.usage.output_tokens == 12
+            texts += [whole.output_text, final.output_text]
+    assert len(set(texts)) == 1
+
+
+def test_tokens_are_the_engines_own(client: openai.OpenAI, vllm: str) -> None:
+    ask = {"model": "smol", "prompt": "Count upwards from one."}
+    found = httpx2.post(f"{gateway_of(client)}/tokenize", json=ask).json()
+    assert found == httpx2.post(f"{vllm}/tokenize", json=ask).json()
+    back = {"model": "smol", "tokens": found["tokens"]}
+    text = httpx2.post(f"{gateway_of(client)}/detokenize", json=back).json()["prompt"]
+    assert "Count upwards from one." in text
+    assert client.models.retrieve("smol").max_model_len == 2048  # type: ignore[attr-defined]
+
+
+def test_an_adapter_that_is_loaded_later(
+    client: openai.OpenAI, vllm: str, tmp_path: Path, tools: Any
+) -> None:
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="adapter", messages=MESSAGES, max_tokens=4)
+    make_adapter(tmp_path)
+    loaded = httpx2.post(
+        f"{vllm}/v1/load_lora_adapter",
+        json={"lora_name": "adapter", "lora_path": str(tmp_path)}, timeout=60.0,
+    )  # fmt: skip
+    assert loaded.status_code == 200, loaded.text
+    refused = httpx2.post(
+        f"{gateway_of(client)}/v1/load_lora_adapter", json={"lora_name": "x", "lora_path": "/"}
+    )
+    assert refused.status_code in (404, 405)
+    time.sleep(1.1)  # unknown names are looked up once a second at most
+    ask: Any = {"model": "adapter", "messages": MESSAGES, "max_tokens": 4}
+    assert client.chat.completions.create(**ask).model == "adapter"
+    card = client.models.retrieve("adapter")
+    assert card.parent == "smol"  # type: ignore[attr-defined]
+    answer = client.chat.completions.create(
+        model="suffice/single", messages=MESSAGES, max_tokens=4,
+        extra_body={"suffice": {"model": "adapter"}},
+    )  # fmt: skip
+    assert (answer.model_extra or {})["suffice"]["model"] == "adapter"
+    httpx2.post(f"{vllm}/v1/unload_lora_adapter", json={"lora_name": "adapter"})
+    tools.wait_for(lambda: "adapter" not in {m.id for m in client.models.list()}, 5.0)
+
+
+def make_adapter(folder: Path) -> None:
+    """A LoRA adapter that changes nothing, written by the interpreter that has torch."""
+    model = os.environ["SUFFICE_VLLM_MODEL"]
+    code = """
+import json, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+folder, model = Path(sys.argv[1]), Path(sys.argv[2])
+shape = json.loads((model / "config.json").read_text())
+hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
+tensors = {}
+for layer in range(layers):
+    name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+    tensors[f"{name}.lora_A.weight"] = torch.ones(4, hidden) * 0.01
+    tensors[f"{name}.lora_B.weight"] = torch.zeros(hidden, 4)
+save_file(tensors, folder / "adapter_model.safetensors")
+config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8,
+          "target_modules": ["q_proj"], "lora_dropout": 0.0, "bias": "none",
+          "base_model_name_or_path": str(model)}
+(folder / "adapter_config.json").write_text(json.dumps(config))
+"""
+    python = os.environ.get("SUFFICE_VLLM_PYTHON", sys.executable)
+    subprocess.run([python, "-c", code, str(folder), model], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "single", "self_consistency:samples=4", "adaptive_consistency:max_samples=4",
+        "esc:window=2,max_samples=4", "sequential_revision", "revise_once", "short_m_at_k",
+        "budget_forcing",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [True, False])
+def test_usage_is_what_the_engine_counted(
+    client: openai.OpenAI, vllm: str, tools: Any, policy: str, stream: bool
+) -> None:
+    client.models.list()
+    ask: Any = {
+        "model": "smol", "messages": [{"role": "user", "content": "Say a number."}],
+        "max_tokens": 16, "extra_body": {"suffice": {"policy": policy, "answer_format": "number"}},
+    }  # fmt: skip
+    try:
+        client.chat.completions.create(**ask)  # so that what the engine can do is known
+    except openai.BadRequestError as error:
+        pytest.skip(str(error))
+    tools.wait_for(lambda: running(vllm) == 0, 30.0)
+    time.sleep(0.5)
+    names = ("prompt_tokens_total", "generation_tokens_total")
+    before = [metric(vllm, name) for name in names]
+    if stream:
+        chunks = list(
+            client.chat.completions.create(
+                **ask, stream=True, stream_options={"include_usage": True}
+            )
+        )
+        usage = chunks[-1].usage
+        receipt = next(c.model_extra["suffice"] for c in chunks if "suffice" in c.model_extra)
+    else:
+        response = client.chat.completions.create(**ask)
+        usage, receipt = response.usage, response.model_extra["suffice"]
+    tools.wait_for(lambda: running(vllm) == 0, 30.0)
+    time.sleep(0.5)  # the last step's statistics
+    prompt, drawn = (metric(vllm, n) - b for n, b in zip(names, before, strict=True))
+    assert usage is not None
+    if receipt["samples_cancelled"] == 0:
+        assert (usage.prompt_tokens, usage.completion_tokens) == (prompt, drawn)
+    else:  # what the engine drew between our last look and its stop is at most a few tokens each
+        assert usage.prompt_tokens == prompt
+        assert 0 <= drawn - usage.completion_tokens <= 8 * receipt["samples_cancelled"]

@@ -44,6 +44,8 @@ def told_usage(value: Mapping[str, Any]) -> tuple[Usage | None, bool]:
 
 
 def _read(usage: Mapping[str, Any]) -> tuple[Usage | None, bool]:
+    if "prompt_tokens" in usage or "completion_tokens" in usage:
+        return read_usage(usage)  # chat's own form, as good as always
     found = chat_usage(usage)
     return (None, False) if found is None else read_usage(found)
 
@@ -83,7 +85,7 @@ def model_of(value: Mapping[str, Any]) -> str | None:
 
 def chat_usage(usage: Mapping[str, Any]) -> dict[str, Any] | None:
     """A usage object in the form of chat completions, None if it counts no tokens."""
-    if _has(usage, "prompt_tokens", "completion_tokens"):
+    if "prompt_tokens" in usage or "completion_tokens" in usage:
         return dict(usage)
     if _has(usage, "input_tokens", "output_tokens"):
         read, written = (_count(usage.get(name)) for name in _CACHE)

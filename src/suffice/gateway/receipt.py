@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from suffice.core.completions import Outcome, SampleRecord, Usage, total_cost
@@ -108,6 +109,7 @@ def headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=1024)  # names of upstreams, models and policies are few
 def header_text(text: str) -> str:
     """Text as a header may carry it: printable ASCII on one line."""
     return "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))

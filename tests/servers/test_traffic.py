@@ -333,6 +333,25 @@ def test_sigterm_while_a_worker_is_replaced_ends_all(tools: Any, tmp_path: Path)
         assert gateway.wait(20) == 0
 
 
+def test_settings_that_stayed_are_not_said_to_have_changed(tools: Any, tmp_path: Path) -> None:
+    settings, log = tmp_path / "suffice.toml", tmp_path / "log"
+    settings.write_text('[ledger]\nurl = "none"\n')
+    command = [sys.executable, "-m", "suffice", "serve", "--config", str(settings), "--port", "0",
+               "--workers", "2", "--upstream", "http://127.0.0.1:9"]  # fmt: skip
+    with log.open("w") as out:
+        gateway = subprocess.Popen(command, stderr=out, stdout=subprocess.DEVNULL)
+    try:
+        tools.wait_for(lambda: "running on http" in log.read_text(), 30.0)
+        tools.wait_for(lambda: len(children(gateway.pid)) == 2, 15.0)
+        time.sleep(2.0)  # the workers mind the signal from their start on
+        gateway.send_signal(signal.SIGHUP)
+        tools.wait_for(lambda: log.read_text().count("settings read anew") == 2, 15.0)
+        assert "has changed" not in log.read_text()
+    finally:
+        gateway.terminate()
+        gateway.wait(20)
+
+
 def test_workers_end_when_their_supervisor_is_killed(tools: Any, tmp_path: Path) -> None:
     with (
         FakeEngine(Reply()) as engine,

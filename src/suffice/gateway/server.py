@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -298,7 +297,6 @@ def _work(
     quiet: bool,
 ) -> None:
     """One worker's process."""
-    settings = replace(settings, workers=1)
     server = server_of(settings, hooks=hooks, reload=reload, quiet=quiet)
     threading.Thread(target=_end_with_the_supervisor, name="suffice-orphan", daemon=True).start()
     server.run(sockets=[listener])

@@ -319,6 +319,26 @@ def test_an_engine_that_speaks_messages_is_left_to_it(tools: Any) -> None:
         assert "x-api-key" not in engine.seen.others[-1].headers
 
 
+def test_tokens_of_a_message_are_counted_by_engines_that_only_tokenize(tools: Any) -> None:
+    anthropic = pytest.importorskip("anthropic")
+
+    def tokenizes(asked: Asked) -> tuple[int, str, bytes] | None:
+        if asked.path != "/tokenize":
+            return None
+        turns = json.loads(asked.body)["messages"]
+        return 200, "application/json", json.dumps({"count": 10 * len(turns)}).encode()
+
+    with stack(tools, others=tokenizes) as (url, _), anthropic_of(url) as client:
+        found = client.messages.count_tokens(model="fake", system="Be short.", messages=HI)
+        assert found.input_tokens == 20
+    with (
+        stack(tools) as (url, _),
+        anthropic_of(url) as client,
+        pytest.raises(anthropic.NotFoundError),
+    ):
+        client.messages.count_tokens(model="fake", messages=HI)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_errors_of_messages(tools: Any, model: str) -> None:
     anthropic = pytest.importorskip("anthropic")

@@ -11,9 +11,10 @@ import orjson
 from suffice.backends.openai import OpenAIBackend
 from suffice.backends.pool import Placement
 from suffice.gateway.bypass import Outgoing, Verdict, forward
-from suffice.gateway.endpoints import CHAT
-from suffice.gateway.stream import Client
+from suffice.gateway.endpoints import CHAT, COUNT_TOKENS
+from suffice.gateway.stream import JSON, Client
 from suffice.gateway.translate.client import TranslatedClient
+from suffice.gateway.translate.messages_request import chat_of_messages
 
 # What a server answers to a path that it does not have.
 _NO_PATH = (404, 405, 501)
@@ -28,7 +29,12 @@ async def pass_on(
     Raises Verdict.
     """
     if not isinstance(client, TranslatedClient):
-        await forward(client, placed, backends, sent)
+        try:
+            await forward(client, placed, backends, sent)
+        except Verdict as verdict:
+            if sent.path != COUNT_TOKENS or client.began or verdict.status not in _NO_PATH:
+                raise
+            await _count(client, backends[0], verdict)
         return
     if not any(backend.lacks(sent.path) for backend in backends):
         try:
@@ -44,6 +50,20 @@ async def pass_on(
     for backend in backends:
         if backend.name == client.call.upstream:
             backend.lacked(sent.path)
+
+
+async def _count(client: Client, backend: OpenAIBackend, verdict: Verdict) -> None:
+    """Count a message's tokens by /tokenize, which vLLM and others have. Raises the verdict."""
+    call = client.call
+    chat = chat_of_messages(call.value)
+    asked = {"model": call.target, "messages": chat["messages"]}
+    if "tools" in chat:
+        asked["tools"] = chat["tools"]
+    status, found = await backend.post("/tokenize", asked)
+    if status != 200 or not isinstance(found.get("count"), int):
+        raise verdict
+    call.answered_by = call.target
+    await client.answer(200, orjson.dumps({"input_tokens": found["count"]}), JSON)
 
 
 def as_chat(value: Mapping[str, Any], model: str) -> bytes:

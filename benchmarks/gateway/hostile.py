@@ -124,6 +124,8 @@ class Gateway:
             try:
                 well = call()
             except (OSError, http.client.HTTPException) as error:
+                if self.stop.is_set():
+                    return
                 self.failures.append(f"{kind}: {error!r}")
                 continue
             self.waits[kind].append((time.perf_counter() - began) * 1000)

@@ -28,10 +28,11 @@ from suffice.core.requests import ImagePart, Message, OpaquePart, Request, TextP
 from suffice.gateway.answer import share, tighter
 from suffice.gateway.arms import aimed
 from suffice.gateway.bypass import outgoing
-from suffice.gateway.errors import describe
+from suffice.gateway.errors import describe, retry_after
 from suffice.gateway.patterns import extractor_of
 from suffice.gateway.protocol import parse_chat, parse_completion
 from suffice.gateway.receipt import header_text
+from suffice.ledger.database import LedgerAway, LedgerError
 from suffice.policies.registry import parse_policy
 
 
@@ -204,3 +205,16 @@ def test_a_long_answer_is_read_beside_the_loop(answer_format: str) -> None:
 
 def said(text: str) -> Completion:
     return Completion(text=text, finish_reason="stop", usage=Usage())
+
+
+@pytest.mark.parametrize("kind", [LedgerAway, LedgerError])
+def test_a_ledger_that_is_away_is_a_503_that_names_nothing(kind: type[LedgerError]) -> None:
+    status, envelope = describe(kind("ledger postgresql://me@db/x: password authentication failed"))
+    assert (status, envelope["error"]["code"]) == (503, "ledger_unavailable")
+    assert "me@db" not in envelope["error"]["message"]
+
+
+@pytest.mark.parametrize("wait_s", [float("inf"), float("-inf"), float("nan")])
+def test_a_wait_that_is_no_time_gets_no_header(wait_s: float) -> None:
+    found = retry_after(UpstreamRejected("no", status=429, retry_after_s=wait_s))
+    assert found == {}

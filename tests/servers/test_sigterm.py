@@ -24,6 +24,7 @@ from suffice.gateway.app import create_app
 from suffice.gateway.calls import Hook
 from suffice.gateway.server import LastResort
 from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.postgres import PostgresServer, why_not
 from tests.servers.conftest import config_for
 
 DRAIN_S = 1.0
@@ -35,11 +36,10 @@ SLOW = Reply(tokens=("4",) * 400, delay_s=0.05)
 class Process:
     """`suffice serve` with its log."""
 
-    def __init__(self, *arguments: str, folder: Path, traffic: str = "") -> None:
+    def __init__(self, *arguments: str, folder: Path, ledger: str | None = None) -> None:
         settings = folder / "suffice.toml"
-        settings.write_text(
-            f'[ledger]\nurl = "{folder / "ledger.db"}"\n[traffic]\ndrain_s = {DRAIN_S}\n{traffic}\n'
-        )
+        url = ledger or str(folder / "ledger.db")
+        settings.write_text(f'[ledger]\nurl = "{url}"\n[traffic]\ndrain_s = {DRAIN_S}\n')
         command = [sys.executable, "-m", "suffice", "serve", "--config", str(settings)]
         self.running = subprocess.Popen(
             [*command, "--port", "0", *arguments], stderr=subprocess.PIPE,
@@ -61,12 +61,12 @@ class Process:
         assert self.running.stderr is not None
         self.log.extend(iter(self.running.stderr.readline, ""))
 
-    def end(self, *signals: int) -> str:
+    def end(self, *signals: int, codes: tuple[int, ...] = (0, 130, -signal.SIGTERM)) -> str:
         """Send the signals and wait; the log."""
         for number in signals or (signal.SIGTERM,):
             self.running.send_signal(number)
             time.sleep(0.05)
-        assert self.running.wait(PATIENCE_S) in (0, 130, -signal.SIGTERM)
+        assert self.running.wait(PATIENCE_S) in codes
         self._reader.join(PATIENCE_S)
         return "".join(self.log)
 
@@ -185,6 +185,32 @@ LOADS: dict[str, Callable[[Process], Callable[[], None]]] = {
 def engine() -> Iterator[FakeEngine]:
     with FakeEngine(SLOW) as found:
         yield found
+
+
+@pytest.mark.slow
+def test_a_database_that_hangs_holds_nothing_up(engine: FakeEngine, tmp_path: Path) -> None:
+    """Threads that wait for it for ever are not waited for: the last resort ends the process."""
+    pytest.importorskip("psycopg")
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    with PostgresServer() as server:
+        arguments = ("--upstream", engine.url)
+        with Process(*arguments, folder=tmp_path, ledger=server.new_url()) as gateway:
+            end = running(gateway)
+            server.pause()
+            asked = [socket.create_connection(gateway.address) for _ in range(8)]
+            for number, client in enumerate(asked):
+                path = b"/metrics" if number % 2 else b"/admin/state"
+                client.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.5)
+            try:
+                log = gateway.end(codes=(0, 1, -signal.SIGTERM))
+            finally:
+                end()
+                server.resume()
+                for client in asked:
+                    client.close()
+    assert "the ledger did not end within" in log or "it is ended now" in log
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -71,6 +72,21 @@ class PostgresServer:
     def stop(self) -> None:
         """Go away at once, as after a crash."""
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "-w", "stop")
+
+    def pause(self) -> None:
+        """Answer nothing any more, as a machine does that hangs; connections stay open."""
+        for pid in self._pids():
+            os.kill(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        for pid in self._pids():
+            os.kill(pid, signal.SIGCONT)
+
+    def _pids(self) -> list[int]:
+        first = Path(f"{self.folder}/data/postmaster.pid").read_text().split("\n")[0]
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [int(first), *map(int, children)]
 
     def new_url(self) -> str:
         """URL of a new, empty database."""

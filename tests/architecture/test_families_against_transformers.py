@@ -6,6 +6,7 @@ and from configs that differ from it in one key.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from suffice.core.errors import ConfigError, UnsupportedModel
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM  # noqa: E402
 from transformers.models.auto.modeling_auto import (  # noqa: E402
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
 )
@@ -157,3 +158,20 @@ def test_what_is_refused_is_refused_before_anything_is_counted() -> None:
     for model_type in REFUSED:
         with pytest.raises((UnsupportedModel, ConfigError)):
             model_from_config({"model_type": model_type, "hidden_size": 64})
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    ["ernie4_5_vl_moe", "glm4v", "glm_ocr", "molmo2", "paddleocr_vl",
+     "qwen3_vl_moe", "step3p7"],
+)  # fmt: skip
+def test_text_parts_of_wrappers_without_a_model_of_their_own(wrapper: str) -> None:
+    """Their text part by itself, which no output matrix belongs to in transformers."""
+    config = AutoConfig.for_model(wrapper)
+    with torch.device("meta"):
+        whole = AutoModel.from_config(config)
+    theirs = sum(p.numel() for p in whole.language_model.parameters())
+    text = json.loads(json.dumps(config.get_text_config().to_dict(), default=str))
+    model = model_from_config(text)
+    head = 0 if model.tied else model.head.values
+    assert parameters(model).total - head == theirs

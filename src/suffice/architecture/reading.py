@@ -38,6 +38,7 @@ _FLAT = {
     "minicpmo": "qwen2",
     "fuyu": "persimmon",
     "ernie4_5_moe_vl": "ernie4_5_vl_moe_text",
+    "paddleocr_vl": "ernie4_5",
     "llava_qwen2": "qwen2",
     "llava_llama": "llama",
     "llava_qwen": "qwen2",
@@ -108,6 +109,9 @@ def text_part(config: Mapping[str, Any]) -> TextPart:
             f"the config's model_type is {outer_type!r}; it is needed to know the model's layers"
         )
     name = _RENAMED.get(outer_type, outer_type)
+    if outer_type == "hunyuan" and config.get("num_experts", 1) not in (None, 0, 1):
+        # Caches that layers share are in the large one alone.
+        name = "hunyuan" if config.get("use_cla") else "hunyuan_v1_moe"
     return TextPart({**config, "model_type": name}, name, _left_out(config), quantised)
 
 

@@ -11,6 +11,7 @@ from suffice.architecture.families import (
     sparse,
     sparse_windows,
     uniform,
+    with_checkpoint,
 )
 from suffice.architecture.families.registry import BUILDERS, OWN_DEFAULTS
 
@@ -27,4 +28,5 @@ __all__ = [
     "sparse",
     "sparse_windows",
     "uniform",
+    "with_checkpoint",
 ]

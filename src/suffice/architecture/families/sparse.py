@@ -195,6 +195,7 @@ def shared_feeds(
 def ernie4_5_moe(s: Settings) -> Model:
     """ERNIE 4.5: a trained correction per expert is a parameter."""
     layers = depth(s)
+    s, seen = _text_experts(s)
     first, step = s.count("moe_layer_start_index", 1), s.size("moe_layer_interval", 1)
     last = s.get("moe_layer_end_index", -1)
     last = layers - 1 if last == -1 else int(last)
@@ -208,16 +209,39 @@ def ernie4_5_moe(s: Settings) -> Model:
         extra=vectors(count),
     )
     mixer = grouped(s, qkv_bias="use_bias")
-    return decoder(
-        s,
-        mixer,
-        feeds(
-            s,
-            lambda i: first <= i <= last and (i + 1) % step == 0,
-            dense(s, bias="use_bias"),
-            moe,
+
+    def sparse(i: int) -> bool:
+        return first <= i <= last and (i + 1) % step == 0
+
+    model = decoder(s, mixer, feeds(s, sparse, dense(s, bias="use_bias"), moe))
+    if seen is None:
+        return model
+    return replace(
+        model,
+        runs=tuple(
+            run._replace(block=replace(run.block, experts=(*run.block.experts, seen)))
+            if run.block.experts
+            else run
+            for run in model.runs
         ),
     )
+
+
+def _text_experts(s: Settings) -> tuple[Settings, Experts | None]:
+    """The text's experts where pictures have their own, and those: held, not met by text."""
+    widths, counts = s.get("moe_intermediate_size"), s.get("moe_num_experts")
+    if not isinstance(widths, list | tuple) or len(widths) != 2:
+        return s, None
+    both = counts if isinstance(counts, list | tuple) else (counts, counts)
+    starts = {
+        key: value[0] if key.endswith("start_index") else max(value)
+        for key in ("moe_layer_start_index", "moe_layer_end_index")
+        if isinstance(value := s.get(key), list | tuple) and value
+    }
+    text = {"moe_intermediate_size": widths[0], "moe_num_experts": both[0], **starts}
+    d, count = hidden(s), int(both[1])
+    one = experts(d, int(widths[1]), count, 1, shared=vectors(count))
+    return Settings({**s.given, **text}, s.defaults, {}), replace(one, per_token=0)
 
 
 @family("llama4_text")

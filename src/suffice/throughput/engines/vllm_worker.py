@@ -140,7 +140,10 @@ def main(clock: str, seed: int) -> int:
                 answer(stream, {"ok": True, **operations[request["op"]](request)})
         except Exception as error:  # noqa: BLE001 - whatever vLLM raises goes to the parent
             message = str(error) or repr(error)
-            answer(stream, {"ok": False, "error": type(error).__name__, "message": message})
+            module = error.name if isinstance(error, ImportError) else None
+            answer(stream, {
+                "ok": False, "error": type(error).__name__, "message": message, "module": module,
+            })  # fmt: skip
     return 0
 
 

@@ -75,6 +75,52 @@ def test_no_code_reads_what_is_written_for_people() -> None:
     assert not found
 
 
+ERRORS = {"error", "exc", "exception", "err", "e", "failed", "caught"}
+
+
+def reads_an_error(tree: ast.AST) -> list[int]:
+    """Lines in which an error's text is looked into instead of its type or its fields."""
+    found = []
+    for node in ast.walk(tree):
+        texts: list[ast.AST] = []
+        match node:
+            case ast.Compare(ops=ops, comparators=texts_) if any(
+                isinstance(op, ast.In | ast.NotIn | ast.Eq | ast.NotEq) for op in ops
+            ):
+                texts = [node.left, *texts_]
+            case ast.Call(func=ast.Attribute(value=value, attr=attr), args=args):
+                texts = [value, *args] if attr in PARSERS - {"splitlines", "split"} else []
+        for text in texts:
+            match text:
+                case ast.Call(func=ast.Name(id="str" | "repr"), args=[ast.Name(id=name)]):
+                    found += [node.lineno] * (name in ERRORS)
+    return found
+
+
+def test_no_code_reads_the_text_of_an_error() -> None:
+    found = {
+        f"{path.relative_to(SOURCE)}:{line}"
+        for path in SOURCE.rglob("*.py")
+        for line in reads_an_error(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [
+        ('if "no such table" in str(error): pass', True),
+        ('str(exc).startswith("ledger")', True),
+        ("re.search(pattern, str(error))", True),
+        ('if error.sqlite_errorname == "SQLITE_FULL": pass', False),
+        ("log.warning(str(error))", False),
+        ("first = str(error).splitlines()[0]", False),
+    ],
+)
+def test_the_check_tells_reading_an_error_from_showing_it(text: str, reads: bool) -> None:
+    assert bool(reads_an_error(ast.parse(text))) == reads
+
+
 @pytest.mark.parametrize(
     "text",
     [

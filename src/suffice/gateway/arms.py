@@ -21,9 +21,10 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from suffice.core.decisions import AnyPolicy
-from suffice.core.errors import ConfigError, InputError, SufficeError, UnknownName
+from suffice.core.errors import InputError, SufficeError, UnknownName
 from suffice.executors.scorer import load_scorer
 from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.config_problems import BadSetting
 from suffice.gateway.guard import Guard
 from suffice.gateway.monitors import Monitors
 from suffice.gateway.patterns import check_answer_format
@@ -192,4 +193,4 @@ def _checked(where: str, build: Callable[[Any], T], value: Any) -> T:
     try:
         return build(value)
     except SufficeError as error:
-        raise ConfigError(f"gateway config: {where}: {error}") from None
+        raise BadSetting(where, error) from None

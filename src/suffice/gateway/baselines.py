@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from suffice.core.completions import Outcome
 from suffice.core.decisions import AnyPolicy
-from suffice.core.errors import ConfigError, SufficeError
+from suffice.core.errors import SufficeError
 from suffice.core.prices import Prices
 from suffice.core.savings import Promise, Saving
 from suffice.executors.baseline import Baseline, Length
 from suffice.gateway.arms import Arms
 from suffice.gateway.config import GatewayConfig
+from suffice.gateway.config_problems import BadSetting
 from suffice.gateway.guard import Guard
 from suffice.policies.fixed import Single
 from suffice.policies.models import models_of
@@ -39,7 +40,7 @@ class Baselines:
             try:
                 self._own = parse_policy(config.baseline)
             except SufficeError as error:
-                raise ConfigError(f"gateway config: baseline: {error}") from None
+                raise BadSetting("baseline", error) from None
         self._models = () if self._own is None else models_of(self._own)
         self._singles: dict[str, Baseline] = {}
         self._made: dict[tuple[str, str], Baseline] = {}

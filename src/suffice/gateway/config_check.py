@@ -11,7 +11,7 @@ from suffice.executors.scorer import load_scorer
 from suffice.gateway.arms import Arms
 from suffice.gateway.baselines import Baselines
 from suffice.gateway.config import GatewayConfig, load_config
-from suffice.gateway.config_problems import NotValid, Place, lines_of, problem_at
+from suffice.gateway.config_problems import BadSetting, NotValid, Place, lines_of, problem_at
 from suffice.gateway.patterns import check_answer_format
 from suffice.policies.registry import build_policy
 
@@ -50,4 +50,4 @@ def _mistakes(config: GatewayConfig) -> Iterator[tuple[Place, str]]:
         try:
             attempt()
         except SufficeError as error:
-            yield place, str(error).removeprefix(f"gateway config: {place[0]}: ")
+            yield place, error.complaint if isinstance(error, BadSetting) else str(error)

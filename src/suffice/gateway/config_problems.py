@@ -51,6 +51,14 @@ class NotValid(ConfigError):
         self.problems = tuple(problems)
 
 
+class BadSetting(ConfigError):
+    """A setting that nothing can be built of; `complaint` is what whoever tried said of it."""
+
+    def __init__(self, where: str, complaint: Exception) -> None:
+        super().__init__(f"gateway config: {where}: {complaint}")
+        self.complaint = str(complaint)
+
+
 def problems_of(error: ValidationError, table: type, text: str) -> list[Problem]:
     """What pydantic found in a file of the form `table`, in the file's own terms."""
     lines = lines_of(text)

@@ -10,15 +10,19 @@ import pytest
 
 PUBLIC = {
     "suffice": (
-        "Budget", "CalibrateConfig", "DesignConfig", "DesignResult", "Message", "OpenAIBackend",
-        "Outcome", "Request", "Sampling", "Shape", "__version__", "calibrate", "design",
-        "load_shape", "parse_policy", "read_traces", "run", "stream",
+        "Budget", "CalibrateConfig", "DesignConfig", "DesignResult", "Message", "Model",
+        "OpenAIBackend", "Outcome", "Prediction", "Request", "Sampling", "Serving", "Shape",
+        "SizeConfig", "SizeResult", "Workload", "__version__", "calibrate", "design",
+        "load_hardware", "load_model", "load_shape", "parse_policy", "predict", "read_traces",
+        "run", "size", "stream",
     ),
     "suffice.policies": (
-        "AdaptiveConsistency", "Agreement", "AnswerStability", "Auto", "BestOfN", "BudgetForcing",
+        "AdaptiveConsistency", "Agreement", "AnswerStability", "Auto", "BasePolicy", "BestOfN",
+        "BudgetForcing",
         "Cascade", "Certified", "DeepConfOffline", "DeepConfOnline", "EarlyStopping", "NoThinking",
         "POLICIES", "PolicyFile", "ReviseOnce", "Rung", "SelfConsistency", "SequentialRevision",
-        "ShortMAtK", "Single", "TwoSided", "VoteTable", "build_policy", "parse_policy",
+        "ShortMAtK", "Single", "TwoSided", "VoteTable", "WholeSamples", "build_policy",
+        "parse_policy",
         "read_policy_file", "write_policy_file",
     ),
     "suffice.executors": (
@@ -28,7 +32,10 @@ PUBLIC = {
         "Backend", "BackendPool", "Capabilities", "Chunk", "FakeBackend", "Fault", "OpenAIBackend",
         "Script",
     ),
-    "suffice.testing": ("FakeBackend", "FakeEngine", "Fault", "Reply", "Script", "Talents"),
+    "suffice.testing": (
+        "FakeBackend", "FakeEngine", "Fault", "PolicyConformance", "Reply", "Script", "Talents",
+        "check_policy",
+    ),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from suffice.core.lazy import exported
 
 if TYPE_CHECKING:
+    from suffice.core.decisions import BasePolicy, WholeSamples
     from suffice.policies.agreement import AdaptiveConsistency, Agreement, EarlyStopping
     from suffice.policies.auto import Auto
     from suffice.policies.cascade import Cascade, Rung
@@ -28,6 +29,7 @@ __all__ = [
     "Agreement",
     "AnswerStability",
     "Auto",
+    "BasePolicy",
     "BestOfN",
     "BudgetForcing",
     "Cascade",
@@ -45,6 +47,7 @@ __all__ = [
     "Single",
     "TwoSided",
     "VoteTable",
+    "WholeSamples",
     "build_policy",
     "parse_policy",
     "read_policy_file",
@@ -54,6 +57,7 @@ __all__ = [
 __getattr__ = exported(
     __name__,
     {
+        "suffice.core.decisions": ("BasePolicy", "WholeSamples"),
         "suffice.policies.agreement": ("AdaptiveConsistency", "Agreement", "EarlyStopping"),
         "suffice.policies.auto": ("Auto",),
         "suffice.policies.cascade": ("Cascade", "Rung"),

@@ -9,14 +9,17 @@ from suffice.core.lazy import exported
 if TYPE_CHECKING:
     from suffice.backends.fake import FakeBackend, Fault, Script
     from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+    from suffice.testing.policy_conformance import PolicyConformance, check_policy
 
 __all__ = [
     "FakeBackend",
     "FakeEngine",
     "Fault",
+    "PolicyConformance",
     "Reply",
     "Script",
     "Talents",
+    "check_policy",
 ]
 
 __getattr__ = exported(
@@ -24,5 +27,6 @@ __getattr__ = exported(
     {
         "suffice.backends.fake": ("FakeBackend", "Fault", "Script"),
         "suffice.testing.fake_engine": ("FakeEngine", "Reply", "Talents"),
+        "suffice.testing.policy_conformance": ("PolicyConformance", "check_policy"),
     },
 )

@@ -17,7 +17,8 @@ from suffice.backends.held_bytes import HeldBytes
 from suffice.backends.http_client import HttpClient
 from suffice.backends.http_connection import LARGEST_HEAD_BYTES, MOST_ERROR_BYTES
 from suffice.backends.openai import OpenAIBackend
-from suffice.backends.pool import BackendPool, Placement
+from suffice.backends.placement import Placement
+from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.router import Affinity
 from suffice.core.completions import TokenLogprob

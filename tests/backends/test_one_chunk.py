@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from suffice.backends.pool import one_chunk
+from suffice.backends.placement import one_chunk
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import Usage
 from suffice.core.errors import UpstreamDisconnected

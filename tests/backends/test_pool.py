@@ -9,6 +9,7 @@ import pytest
 from suffice.backends.fake import ABLE, FakeBackend, Fault, Script
 from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Capabilities
+from suffice.backends.router import Affinity
 from suffice.core.errors import InputError, UnknownName, UpstreamDisconnected, UpstreamRefused
 from suffice.core.requests import Message, Request, Sampling
 
@@ -80,3 +81,25 @@ def test_names_must_differ() -> None:
         BackendPool([fake("a", "m"), fake("a", "m")])
     with pytest.raises(InputError, match="at least one"):
         BackendPool([])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_one_that_refuses_is_left_alone(whole: bool) -> None:
+    refusing = Script.of("x", fault=Fault(kind="refused"))
+    pool = BackendPool([fake("up", "m"), fake("down", "m", script=refusing)])
+    request = Request(messages=(Message(role="user", content="q"),), model="m")
+
+    async def main() -> None:
+        for number in range(20):
+            placed = pool.placed(Affinity(key=str(number).encode()))
+            if whole:
+                chunk = await placed.draw(request, Sampling(), model="m")
+                assert chunk.text == "up"
+            else:
+                async with aclosing(placed.stream(request, Sampling(), model="m")) as chunks:
+                    assert "".join([chunk.text async for chunk in chunks]) == "up"
+
+    asyncio.run(main())
+    assert pool.router.avoided("down")
+    assert len(pool.backends[1].traffic.calls) == 1  # type: ignore[attr-defined]
+    assert [pool.router.in_flight(name) for name in ("up", "down")] == [0, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -14,8 +14,7 @@ import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route
 
 from suffice.backends.discovery import cards_of
 from suffice.backends.openai import OpenAIBackend, Timeouts
@@ -26,21 +25,11 @@ from suffice.evals.comparison_pool import ComparisonPool
 from suffice.gateway.attended import Ending
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.cors import with_cors
 from suffice.gateway.endpoint import Completions, Service
-from suffice.gateway.endpoints import (
-    AT_ROOT,
-    CHAT,
-    MESSAGES,
-    PASSED_ON,
-    RESPONSES,
-    TEXT,
-    endpoint_of,
-)
 from suffice.gateway.errors import error_response
 from suffice.gateway.monitors import Monitors
 from suffice.gateway.openapi import description
-from suffice.gateway.safe_headers import without_sniffing
+from suffice.gateway.paths import SERVED, Paths, no_such_path
 
 logger = logging.getLogger("suffice.gateway")
 
@@ -53,10 +42,6 @@ CLOSE_S = 4.0
 # Between two looks whether upstreams that a reload has replaced are still used.
 UNUSED_S = 0.5
 STOP_S = 12.0
-# Endpoints of engines that are described; others under /v1 are passed on too.
-SERVED = (CHAT, TEXT, RESPONSES, MESSAGES, *PASSED_ON, *AT_ROOT)
-_ENGINES = frozenset(SERVED)
-_WITHOUT_V1 = ("/models",)
 
 
 def create_app(
@@ -83,7 +68,7 @@ def create_app(
             for hook in reversed(hooks):
                 await ended(hook.stop(), STOP_S, "the ledger")
 
-    app = _App(
+    app = Paths(
         gateway,
         routes=[
             *(Route(path, gateway.completions, methods=["POST"]) for path in SERVED),
@@ -95,7 +80,7 @@ def create_app(
             Route("/openapi.json", gateway.openapi, methods=["GET"]),
             *(route for hook in hooks for route in hook.routes()),
         ],
-        exception_handlers={404: _no_such_path, 405: _no_such_path, Exception: _crashed},
+        exception_handlers={404: no_such_path, 405: no_such_path, Exception: _crashed},
         lifespan=lifespan,
     )
     app.state.gateway = gateway
@@ -111,67 +96,6 @@ async def ended(work: Awaitable[None], limit_s: float, what: str) -> None:
         logger.error("%s did not end within %g s", what, limit_s)
     except Exception:  # a bug of ours: the log has it, and the end goes on
         logger.exception("%s did not end as it should", what)
-
-
-class _App(Starlette):
-    """Starlette, past which calls to engines' endpoints go straight to where they are answered."""
-
-    def __init__(self, gateway: Gateway, **options: Any) -> None:
-        super().__init__(**options)
-        self._gateway = gateway
-        self._cors = gateway.service.config.cors
-        self._outer = with_cors(self._answer, self._cors)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        cors = self._gateway.service.config.cors
-        if cors is not self._cors:  # read anew
-            self._cors, self._outer = cors, with_cors(self._answer, cors)
-        if cors.origins:
-            await self._outer(scope, receive, send)
-        else:
-            await self._answer(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
-            return
-        path = scope["path"]
-        endpoint = endpoint_of(path)
-        if endpoint is not None and scope["method"] == "POST":
-            if endpoint.path in _ENGINES or not self._is_own(scope):
-                await self._gateway.completions(scope, receive, send)
-                return
-            endpoint = None
-        if path.endswith("/") and path != "/":
-            path = scope["path"] = path.rstrip("/") or "/"
-        if endpoint is not None and not self._is_own(scope):
-            scope["path"] = endpoint.path
-        elif path in _WITHOUT_V1:
-            scope["path"] = f"/v1{path}"
-        if scope["method"] == "OPTIONS":
-            await self._options(scope)(scope, receive, without_sniffing(send))
-            return
-        await super().__call__(scope, receive, without_sniffing(send))
-
-    def _is_own(self, scope: Scope) -> bool:
-        """Whether a path is one of the gateway's, such as /v1/feedback."""
-        return any(route.matches(scope)[0] is not Match.NONE for route in self.routes)
-
-    def _options(self, scope: Scope) -> Response:
-        """What may be done with a path; pages of other origins are `with_cors`'s business."""
-        methods: set[str] = set()
-        for route in self.routes:
-            match, _ = route.matches({**scope, "method": "GET"})
-            if match is not Match.NONE and isinstance(route, Route):
-                methods |= route.methods or set()
-        if endpoint_of(scope["path"]) is not None:
-            methods.add("POST")
-        if not methods:
-            return _not_found(scope["method"], scope["path"])
-        return Response(
-            status_code=204, headers={"allow": ", ".join(sorted({*methods, "OPTIONS"}))}
-        )
 
 
 class Gateway:
@@ -398,23 +322,3 @@ async def _crashed(request: Request, error: Exception) -> Response:
     """A bug of ours: the log has it, the client learns no more than that."""
     del request, error
     return error_response(SufficeError("internal error, see the gateway's log"))
-
-
-async def _no_such_path(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
-    return _not_found(request.method, request.url.path, status, getattr(error, "headers", None))
-
-
-def _not_found(
-    method: str, path: str, status: int = 404, headers: Mapping[str, str] | None = None
-) -> Response:
-    message = (
-        f"{method} {path} is not served: POST {CHAT}, {TEXT}, {RESPONSES}, {MESSAGES} and "
-        "engines' other endpoints are, GET /v1/models, /health, /ready too"
-    )
-    return JSONResponse(
-        {"error": {"message": message, "type": "invalid_request_error", "param": None,
-                   "code": "not_found"}},
-        status_code=status,
-        headers=headers,
-    )  # fmt: skip

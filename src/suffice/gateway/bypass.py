@@ -19,7 +19,7 @@ import orjson
 
 from suffice.backends.http_connection import HttpResponse
 from suffice.backends.openai import DRAIN_S, OpenAIBackend, rejection
-from suffice.backends.pool import Placement
+from suffice.backends.placement import Placement
 from suffice.backends.protocol import Backend
 from suffice.backends.reached import hearing
 from suffice.backends.retry import Attempts

@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from suffice.backends.openai import OpenAIBackend
-from suffice.backends.pool import BackendPool, Placement
+from suffice.backends.placement import Placement
+from suffice.backends.pool import BackendPool
 from suffice.backends.router import Affinity
 from suffice.backends.sse import DONE
 from suffice.core.completions import Budget, CostModel, Outcome, Usage

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from suffice.backends.openai import OpenAIBackend
-from suffice.backends.pool import Placement
+from suffice.backends.placement import Placement
 from suffice.gateway.bypass import Outgoing, Verdict, forward
 from suffice.gateway.endpoints import CHAT, COUNT_TOKENS
 from suffice.gateway.stream import JSON, Client

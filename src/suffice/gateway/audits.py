@@ -16,6 +16,7 @@ tools by itself), requests for several choices, and anything while the process i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -44,6 +45,8 @@ logger = logging.getLogger("suffice.gateway")
 # Audits of one process at once, and those that wait; more are left out.
 AT_ONCE = 4
 MOST_WAITING = 256
+# An ending process waits so long for the row of an audit that it breaks off.
+KEEP_S = 1.0
 # Fields beyond the usual by which a request makes an engine, or its host, do more than answer.
 ACTING = frozenset({"background", "mcp_servers", "plugins", "store", "web_search_options"})
 
@@ -201,7 +204,7 @@ class Auditor:
             await asyncio.wait(tuple(self._tasks))
 
     async def aclose(self) -> None:
-        """Break off what is running: what was not compared counts for nothing."""
+        """Break off what is running: its cost is booked, and it counts for nothing else."""
         self.ending = True
         tasks = tuple(self._tasks)
         for task in tasks:
@@ -221,6 +224,12 @@ class Auditor:
                     audit.guard.policy.safe, job.request, backend, budget=budget,
                     extract=job.extract, score=job.score, cost_model=job.cost_model,
                 )  # fmt: skip
+        except asyncio.CancelledError:  # the process ends: what was drawn is booked all the same
+            row = replace(row, error_code="shutting_down")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_S):
+                    await self._keep(audit.guard, _booked(row, backend, job.cost_model, began_s))
+            raise
         except SufficeError as error:  # an upstream's fault: there is nothing to compare
             _, envelope = describe(error)
             row = replace(row, error_code=envelope["error"]["code"])

@@ -50,6 +50,11 @@ class Listing:
         return {} if self._known is None else self._known.cards
 
     @property
+    def state(self) -> tuple[float, bool] | None:
+        """What changes whenever it is asked anew, or doubted."""
+        return None if self._known is None else (self._known.at_s, self._known.sure)
+
+    @property
     def is_known(self) -> bool:
         """Whether it has ever told."""
         return self._known is not None

@@ -60,6 +60,7 @@ class BackendPool:
         self.router = Router({name: (weights or {}).get(name, 1.0) for name in names}, routing)
         self._by_name = {backend.name: backend for backend in backends}
         self._listings = {b.name: Listing(b, refresh_s=routing.models_s) for b in backends}
+        self._default: dict[bool, tuple[list[tuple[float, bool] | None], str]] = {}
         self._metrics = EngineMetrics(self.router) if routing.engine_metrics else None
 
     @property
@@ -105,6 +106,16 @@ class BackendPool:
 
     async def default_model(self, *, chats: bool = True) -> str:
         """The first upstream's first model; with `chats`, the first that is able to."""
+        states = [each.state for each in self._listings.values()]
+        known = self._default.get(chats)
+        if known is not None and known[0] == states:
+            return known[1]
+        found = await self._first_model(chats=chats)
+        if states == [each.state for each in self._listings.values()]:
+            self._default[chats] = (states, found)
+        return found
+
+    async def _first_model(self, *, chats: bool) -> str:
         cards = await self.cards(of_before=True)
         if chats:
             for card in cards:

@@ -114,6 +114,8 @@ def fixed_fields(request: Request) -> Json:
 
 def _extra(request: Request) -> Json:
     """Fields that suffice does not model, but for those that would multiply what is drawn."""
+    if request.extra_json == "{}":
+        return {}
     body = _object(request.extra_json)
     return {name: value for name, value in body.items() if name not in ("n", "best_of")}
 
@@ -162,7 +164,7 @@ def read_usage(value: object) -> tuple[Usage | None, bool]:
     it would lower what a key has used, or use up its budget for ever. A part that is larger than
     its whole (cached tokens, reasoning tokens) only is left out.
     """
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None, value is not None
     counts = [value.get("prompt_tokens"), value.get("completion_tokens")]
     if any(count is not None and _whole_count(count) is None for count in counts):
@@ -182,7 +184,9 @@ def read_usage(value: object) -> tuple[Usage | None, bool]:
 
 def _part(details: object, name: str, whole: int) -> tuple[int | None, bool]:
     """A count among details, and whether there was one that cannot be."""
-    told = details.get(name) if isinstance(details, Mapping) else None
+    if not isinstance(details, dict):
+        return None, False
+    told = details.get(name)
     count = _whole_count(told)
     if told is None or (count is not None and count <= whole):
         return count, False

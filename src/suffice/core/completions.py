@@ -93,6 +93,12 @@ class Cost:
         )
 
 
+def total_usage(usages: Iterable[Usage]) -> Usage:
+    """Usages summed."""
+    found = list(usages)
+    return found[0] if len(found) == 1 else sum(found, Usage())
+
+
 def total_cost(costs: Iterable[Cost]) -> Cost:
     """Costs summed; what is not known of one of them is not known of the sum."""
     found = list(costs)

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from suffice.backends.protocol import Backend, Chunk, DrawsWhole
 from suffice.backends.reached import hearing
@@ -30,9 +30,33 @@ from suffice.core.completions import (
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import BackendError, UpstreamDisconnected
 from suffice.core.requests import Request
+from suffice.executors.events import (
+    Event,
+    Failed,
+    Finished,
+    Launched,
+    Settled,
+    Stopped,
+    Streamed,
+)
+from suffice.executors.mailbox import Mailbox
 from suffice.executors.needs import check_effort, check_needs
 from suffice.executors.running import Launch
 from suffice.executors.session import Command, Session
+
+__all__ = [
+    "Event",
+    "Extract",
+    "Failed",
+    "Finished",
+    "Launched",
+    "Score",
+    "Settled",
+    "Stopped",
+    "Streamed",
+    "run",
+    "stream",
+]
 
 logger = logging.getLogger("suffice.executors")
 
@@ -51,58 +75,6 @@ DRAIN_S = 0.2
 CLOSE_S = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
-    """Event: a sample was sent to the backend; `unstreamed` ones show nothing before their end."""
-
-    launch: Launch
-    unstreamed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streamed:
-    """Event: a chunk of a sample arrived; `final` if the policy will answer with that sample."""
-
-    sample: int
-    chunk: Chunk
-    final: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """Event: a sample ended by itself, with the answer that was found in it."""
-
-    sample: int
-    completion: Completion
-    answer: str | None
-    score: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """Event: a sample's stream broke."""
-
-    sample: int
-    error: BackendError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
-    """Event: a sample's stream was closed before its end, and the upstream knows."""
-
-    sample: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """Event, always the last: the outcome."""
-
-    outcome: Outcome
-
-
-Event = Launched | Streamed | Finished | Failed | Stopped | Settled
-
-
 @dataclass(frozen=True, slots=True)
 class _Judged:
     sample: int
@@ -116,6 +88,7 @@ class _Crashed:
 
 
 _Item = tuple[int, Chunk] | Failed | _Judged | _Crashed
+Happened = Callable[[Event], None]
 
 
 async def run(
@@ -127,24 +100,20 @@ async def run(
     extract: Extract | None = None,
     score: Score | None = None,
     cost_model: CostModel = count_tokens_only,
+    reached: set[int] | None = None,
+    unstreamed_tokens: int = 0,
+    happened: Happened | None = None,
 ) -> Outcome:
-    """The outcome of `request` under `policy`."""
-    outcome: Outcome | None = None
-    events = stream(
-        policy,
-        request,
-        backend,
-        budget=budget,
-        extract=extract,
-        score=score,
-        cost_model=cost_model,
-    )
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, Settled):
-                outcome = event.outcome
-    assert outcome is not None  # Settled is always the last event, or an error was raised
-    return outcome
+    """The outcome of `request` under `policy`; `happened` is told of every event.
+
+    Nothing is shown while it comes: what is not streamed for the policy's sake, nor for the
+    budget's, is asked for whole (see `stream`).
+    """
+    loop = await _loop_of(
+        policy, request, backend, budget=budget, extract=extract, score=score,
+        cost_model=cost_model, reached=reached, unstreamed_tokens=unstreamed_tokens, shown=False,
+    )  # fmt: skip
+    return await loop.settle(happened)
 
 
 async def stream(
@@ -169,6 +138,32 @@ async def stream(
     their end; nor is one that is `shown` while it comes. Raises BudgetTooSmall, LacksCapability, or
     the upstream's error if every sample failed.
     """
+    loop = await _loop_of(
+        policy, request, backend, budget=budget, extract=extract, score=score,
+        cost_model=cost_model, tick_s=tick_s, clock=clock, reached=reached,
+        unstreamed_tokens=unstreamed_tokens, shown=shown,
+    )  # fmt: skip
+    async with aclosing(loop.events()) as events:
+        async for event in events:
+            yield event
+
+
+async def _loop_of(
+    policy: AnyPolicy,
+    request: Request,
+    backend: Backend,
+    *,
+    budget: Budget | None,
+    extract: Extract | None,
+    score: Score | None,
+    cost_model: CostModel,
+    reached: set[int] | None,
+    unstreamed_tokens: int,
+    shown: bool,
+    tick_s: float = TICK_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> _Loop:
+    """The loop for a request, once the backend is known to be able to."""
     capabilities = await backend.capabilities(request.model or None)
     check_needs(policy, capabilities, backend=backend.name, scored=score is not None)
     check_effort(request, capabilities, backend=backend.name)
@@ -176,13 +171,10 @@ async def stream(
         policy, request, budget=budget, cost_model=cost_model, logprobs=capabilities.logprobs,
         reached=set() if reached is None else reached,
     )  # fmt: skip
-    loop = _Loop(
+    return _Loop(
         session, backend, extract=extract, score=score, tick_s=tick_s, clock=clock,
         unstreamed_tokens=unstreamed_tokens, shown=shown,
     )  # fmt: skip
-    async with aclosing(loop.events()) as events:
-        async for event in events:
-            yield event
 
 
 class _Loop:
@@ -208,18 +200,24 @@ class _Loop:
         self._score = score
         self._tick_s = tick_s
         self._clock = clock
-        self._queue: asyncio.Queue[_Item] = asyncio.Queue(maxsize=QUEUE_CHUNKS)
+        self._box: Mailbox[_Item] = Mailbox(QUEUE_CHUNKS)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self._final: set[int] = set()
         self._waited_s = 0.0
+        self._began_s = clock()
+        self._next_tick_s = self._began_s + tick_s
+        draw = getattr(backend, "draw", None) if draws_whole(type(backend)) else None
+        self._draw_of: Callable[..., Awaitable[Chunk]] | None = draw
+        # Nothing but ends of samples matters: neither policy nor budget looks at the clock.
+        self._is_timeless = session.policy.waits_for_ends and not session.needs_tokens
+        self._may_draw_here = False
+        self._here: Launch | None = None  # the only sample in flight, drawn in the loop's own task
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        began_s = self._clock()
-        next_tick_s = began_s + self._tick_s
+        """Every event as it comes."""
         try:
-            commands = self._session.start(began_s)
-            events: list[Event] = await self._carry_out(commands)
+            events = await self._begin()
             while True:
                 paused_s = self._clock()
                 for event in events:
@@ -227,43 +225,81 @@ class _Loop:
                 self._waited_s += self._clock() - paused_s  # the reader's time, not ours
                 if self._session.decided:
                     break
-                item = await self._next_item(next_tick_s)
-                now_s = self._clock()
-                events = []
-                if item is not None:
-                    events, commands = await self._handle(item, now_s)
-                    events += await self._carry_out(commands)
-                if now_s >= next_tick_s or self._is_late(now_s):
-                    next_tick_s = now_s + self._tick_s
-                    if not self._session.decided:
-                        events += await self._carry_out(self._session.tick(now_s))
-            stopped = await self._stop(*self._tasks)
-            now_s = self._clock()
-            for sample in stopped:
-                yield Stopped(sample=sample)
-            overhead_s = max(0.0, now_s - began_s - self._waited_s)
-            yield Settled(outcome=self._session.outcome(now_s, overhead_s=overhead_s))
+                events = await self._turn()
+            stopped, settled = await self._end()
+            for event in (*stopped, settled):
+                yield event
         finally:
             await self._stop_all()
+
+    async def settle(self, happened: Happened | None) -> Outcome:
+        """The outcome, without a reader in between."""
+        self._may_draw_here = self._is_timeless
+        tell: Happened = happened or _ignored
+        try:
+            events = await self._begin()
+            while True:
+                for event in events:
+                    tell(event)
+                if self._session.decided:
+                    break
+                events = await self._turn()
+            stopped, settled = await self._end()
+            for event in stopped:
+                tell(event)
+            tell(settled)
+            return settled.outcome
+        finally:
+            await self._stop_all()
+
+    async def _begin(self) -> list[Event]:
+        return await self._carry_out(self._session.start(self._began_s))
+
+    async def _turn(self) -> list[Event]:
+        """What the next thing that happens leads to."""
+        item = await self._next_item()
+        now_s = self._clock()
+        events: list[Event] = []
+        if item is not None:
+            events, commands = await self._handle(item, now_s)
+            if commands:
+                events += await self._carry_out(commands)
+        if not self._is_timeless and (now_s >= self._next_tick_s or self._is_late(now_s)):
+            self._next_tick_s = now_s + self._tick_s
+            if not self._session.decided:
+                events += await self._carry_out(self._session.tick(now_s))
+        return events
+
+    async def _end(self) -> tuple[list[Event], Settled]:
+        stopped: list[Event] = [Stopped(sample=each) for each in await self._stop(*self._tasks)]
+        now_s = self._clock()
+        overhead_s = max(0.0, now_s - self._began_s - self._waited_s)
+        return stopped, Settled(outcome=self._session.outcome(now_s, overhead_s=overhead_s))
 
     def _is_late(self, now_s: float) -> bool:
         deadline_s = self._session.deadline_s
         return deadline_s is not None and now_s >= deadline_s
 
-    async def _next_item(self, next_tick_s: float) -> _Item | None:
+    async def _next_item(self) -> _Item | None:
         """The next thing that happened, or None when it is time for a tick."""
-        if not self._queue.empty():
-            return self._queue.get_nowait()
+        item = self._box.take()
+        if item is not None:
+            return item
         before_s = self._clock()
-        deadline_s = self._session.deadline_s
-        until_s = next_tick_s if deadline_s is None else min(next_tick_s, deadline_s)
         try:
-            async with asyncio.timeout(max(0.0, until_s - before_s)):
-                return await self._queue.get()
-        except TimeoutError:
-            return None
+            if self._here is not None:
+                launch, self._here = self._here, None
+                return await self._drawn(launch)
+            await self._box.wait(None if self._is_timeless else self._wait_s(before_s))
+            return self._box.take()
         finally:
             self._waited_s += self._clock() - before_s
+
+    def _wait_s(self, now_s: float) -> float:
+        """Seconds until the next tick or the end of the time budget."""
+        deadline_s = self._session.deadline_s
+        until_s = self._next_tick_s if deadline_s is None else min(self._next_tick_s, deadline_s)
+        return until_s - now_s
 
     async def _handle(self, item: _Item, now_s: float) -> tuple[list[Event], list[Command]]:
         match item:
@@ -282,14 +318,19 @@ class _Loop:
         if not self._session.is_running(sample):
             return [], []
         events: list[Event] = [Streamed(sample=sample, chunk=chunk, final=sample in self._final)]
-        commands = self._session.chunk(sample, chunk, now_s)
-        if self._session.decided or not self._session.is_complete(sample):
-            return events, commands
-        if chunk.finish_reason is None:
-            await self._stop(sample)  # it drew more than its grant: the engine will not end it
+        commands: list[Command] = []
+        if self._session.is_unstreamed(sample):
+            self._session.book(sample, chunk, now_s)
+            self._tasks.pop(sample, None)
         else:
-            # The stream is about to end by itself; left alone, its connection can be used again.
-            self._draining.add(self._tasks.pop(sample))
+            commands = self._session.chunk(sample, chunk, now_s)
+            if self._session.decided or not self._session.is_complete(sample):
+                return events, commands
+            if chunk.finish_reason is None:
+                await self._stop(sample)  # it drew more than its grant: the engine will not end it
+            else:
+                # The stream is about to end by itself; left alone, its connection can be used again
+                self._draining.add(self._tasks.pop(sample))
         completion = self._session.completion_of(sample)
         found = None if self._extract is None else self._extract(completion)
         if self._score is None and not inspect.isawaitable(found):
@@ -314,7 +355,9 @@ class _Loop:
 
     async def _carry_out(self, commands: list[Command]) -> list[Event]:
         stops = [command.sample for command in commands if not isinstance(command, Launch)]
-        events: list[Event] = [Stopped(sample=sample) for sample in await self._stop(*stops)]
+        events: list[Event] = []
+        if stops:
+            events = [Stopped(sample=sample) for sample in await self._stop(*stops)]
         for command in commands:
             if not isinstance(command, Launch) or command.sample in stops:
                 continue  # asked for and taken back in one breath: never sent
@@ -323,8 +366,11 @@ class _Loop:
             unstreamed = self._comes_whole(command)
             if unstreamed:
                 self._session.unstreamed(command.sample)
-            coming = self._draw(command) if unstreamed else self._pump(command)
-            self._tasks[command.sample] = asyncio.create_task(coming)
+            if unstreamed and self._may_draw_here and len(commands) == 1 and not self._tasks:
+                self._here = command
+            else:
+                coming = self._draw(command) if unstreamed else self._pump(command)
+                self._tasks[command.sample] = asyncio.create_task(coming)
             events.append(Launched(launch=command, unstreamed=unstreamed))
         return events
 
@@ -337,27 +383,30 @@ class _Loop:
             and most <= self._unstreamed_tokens
             and not (launch.final and self._shown)
             and not self._session.needs_tokens
-            and isinstance(self._backend, DrawsWhole)
+            and self._draw_of is not None
         )
 
     async def _draw(self, launch: Launch) -> None:
-        """Put one sample's whole answer into the queue."""
-        assert isinstance(self._backend, DrawsWhole)
+        """Put one sample's whole answer into the mailbox."""
+        self._box.put_now(await self._drawn(launch))
+
+    async def _drawn(self, launch: Launch) -> _Item:
+        """One sample's whole answer, or what came instead of it."""
+        assert self._draw_of is not None
         try:
             with hearing(partial(self._session.reach, launch.sample)):
-                chunk = await self._backend.draw(
+                chunk = await self._draw_of(
                     launch.request,
                     launch.sampling,
                     model=launch.model,
                     thinking=launch.thinking,
                     prefill=launch.begun,
                 )
-            await self._queue.put((launch.sample, chunk))
         except BackendError as error:
-            await self._queue.put(Failed(sample=launch.sample, error=error))
-        except Exception as error:  # a bug, not a fault: the reader raises it
-            await self._queue.put(_Crashed(error))
-            raise
+            return Failed(sample=launch.sample, error=error)
+        except Exception as error:  # noqa: BLE001 - a bug, not a fault: the reader raises it
+            return _Crashed(error)
+        return launch.sample, chunk
 
     async def _pump(self, launch: Launch) -> None:
         """Read one sample's stream into the queue."""
@@ -375,15 +424,15 @@ class _Loop:
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         complete = complete or chunk.finish_reason is not None
-                        await self._queue.put((launch.sample, chunk))
+                        await self._box.put((launch.sample, chunk))
             if not complete:
                 raise UpstreamDisconnected(
                     f"upstream {self._backend.name} ended the stream without a finish reason"
                 )
         except BackendError as error:
-            await self._queue.put(Failed(sample=launch.sample, error=error))
+            await self._box.put(Failed(sample=launch.sample, error=error))
         except Exception as error:  # a bug, not a fault: the reader raises it
-            await self._queue.put(_Crashed(error))
+            await self._box.put(_Crashed(error))
             raise
 
     async def _judge(
@@ -397,18 +446,22 @@ class _Loop:
                 score = self._score(self._session.request, completion)
                 value = await score if inspect.isawaitable(score) else score
         except Exception as error:
-            await self._queue.put(_Crashed(error))
+            await self._box.put(_Crashed(error))
             raise
-        await self._queue.put(_Judged(sample, answer, value))
+        await self._box.put(_Judged(sample, answer, value))
 
     async def _stop(self, *samples: int) -> list[int]:
         """Close samples' streams, all at once; those that were still open."""
+        if not samples:
+            return []
         tasks = {each: self._tasks.pop(each) for each in samples if each in self._tasks}
         still_open = [sample for sample, task in tasks.items() if task.cancel()]
         await _closed(set(tasks.values()))
         return still_open
 
     async def _stop_all(self) -> None:
+        if not (self._tasks or self._draining):
+            return
         if self._draining:
             await asyncio.wait(self._draining, timeout=DRAIN_S)
         tasks = {*self._tasks.values(), *self._draining}
@@ -419,6 +472,16 @@ class _Loop:
         for task in tasks:
             if task.done() and not task.cancelled():
                 task.exception()  # already reported through the queue
+
+
+def _ignored(event: Event) -> None:
+    del event
+
+
+@lru_cache(maxsize=64)
+def draws_whole(kind: type[Backend]) -> bool:
+    """Whether a backend can be asked for an answer without a stream; slow to find out, so once."""
+    return issubclass(kind, DrawsWhole)
 
 
 async def _closed(tasks: set[asyncio.Task[None]]) -> None:

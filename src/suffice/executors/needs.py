@@ -14,6 +14,8 @@ def check_needs(
     policy: AnyPolicy, capabilities: Capabilities, *, backend: str, scored: bool
 ) -> None:
     """Raise LacksCapability if the backend (or the caller) cannot give what the policy needs."""
+    if not policy.needs:
+        return
     given: dict[Need, bool] = {
         "logprobs": capabilities.logprobs and capabilities.max_top_logprobs > 0,
         "prefill": capabilities.prefill,

@@ -93,6 +93,7 @@ class Running:
     _tool_calls: list[ToolCall] = field(default_factory=list)
     _confidences: list[Sequence[float]] = field(default_factory=list)  # piece by piece
     _extras: list[Extras] = field(default_factory=list)
+    _completion: Completion | None = None  # as of the last chunk
 
     def add(self, chunk: Chunk, now_s: float) -> ChunkSeen:
         """Book a chunk; gives the evidence it is."""
@@ -108,15 +109,11 @@ class Running:
 
     def book(self, chunk: Chunk, now_s: float) -> int:
         """Book a chunk; gives the tokens it held."""
+        self._completion = None
         said = chunk.text or chunk.reasoning_text or chunk.tool_calls
         tokens = chunk.token_count
         if tokens is None:
-            tokens = len(chunk.logprobs) or (1 if said else 0)
-            if not chunk.logprobs:
-                text = chunk.text + chunk.reasoning_text
-                size_bytes = len(text.encode(errors="surrogatepass"))
-                tokens = max(tokens, guess_tokens(size_bytes))
-                self.uncounted_bytes += max(0, size_bytes - tokens)
+            tokens = self._count(chunk)
         if self.first_s is None and (said or tokens):
             self.first_s = now_s
         self.tokens += tokens
@@ -132,7 +129,8 @@ class Running:
             self._drawn = chunk.logprobs
         elif chunk.logprobs:
             self._logprobs.extend(chunk.logprobs)
-        self._tool_calls.extend(chunk.tool_calls)
+        if chunk.tool_calls:
+            self._tool_calls.extend(chunk.tool_calls)
         self._extras.extend((chunk.extras,) if chunk.extras is not None else ())
         if chunk.mode_bias_nats is not None:
             self.mode_bias_nats = chunk.mode_bias_nats
@@ -145,6 +143,18 @@ class Running:
             confidences = tuple(value for value in found if value is not None)
         if confidences:
             self._confidences.append(confidences)
+        return tokens
+
+    def _count(self, chunk: Chunk) -> int:
+        """Tokens of a chunk that came without a count."""
+        if chunk.usage is not None:
+            return max(0, chunk.usage.completion_tokens - self.tokens)
+        if chunk.logprobs:
+            return len(chunk.logprobs)
+        text = chunk.text + chunk.reasoning_text
+        size_bytes = len(text.encode(errors="surrogatepass"))
+        tokens = max(guess_tokens(size_bytes), 1 if text or chunk.tool_calls else 0)
+        self.uncounted_bytes += max(0, size_bytes - tokens)
         return tokens
 
     def end(self, status: Status, now_s: float, reason: str | None) -> None:
@@ -206,6 +216,15 @@ class Running:
 
     def completion(self) -> Completion:
         """What it has given so far, as a completion."""
+        if self._completion is None:
+            self._completion = self._completed()
+        return self._completion
+
+    def forget_completion(self) -> None:
+        """Its count has changed."""
+        self._completion = None
+
+    def _completed(self) -> Completion:
         return Completion(
             text=self.text,
             finish_reason=self.finish_reason or "cancelled",

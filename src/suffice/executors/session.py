@@ -162,11 +162,15 @@ class Session:
     @property
     def needs_tokens(self) -> bool:
         """Whether the budget wants to know what running samples have drawn so far."""
-        return self._deadline_s is not None or self._books.is_limited
+        return self._books.budget.elapsed_s is not None or self._books.is_limited
 
     def unstreamed(self, sample: int) -> None:
         """A sample is asked for without a stream: nothing of it is seen before its end."""
         self._running[sample].unstreamed = True
+
+    def is_unstreamed(self, sample: int) -> bool:
+        """Whether a running sample is asked for without a stream."""
+        return self._running[sample].unstreamed
 
     def is_running(self, sample: int) -> bool:
         """Whether chunks of the sample are still wanted."""
@@ -406,6 +410,7 @@ class Session:
         elif self._has_reached(running) and not self._was_turned_away(running):
             most = launch.sampling.max_tokens
             running.tokens = self._pace.drawn(launch.model, elapsed_s, most)
+            running.forget_completion()
 
     def _settle_if_stalled(self) -> None:
         if self._running:

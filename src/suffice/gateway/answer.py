@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from suffice.backends.protocol import Backend, Chunk
@@ -14,6 +15,7 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.requests import Request
 from suffice.executors import live
 from suffice.executors.live import Extract, Score
+from suffice.gateway.protocol import NO_BUDGET
 from suffice.gateway.render import Renderer
 from suffice.gateway.stream import event_of
 
@@ -38,7 +40,6 @@ class Job:
     compare: Callable[[Outcome], Outcome] | None = None  # adds what the baseline would cost
     audited: Callable[[Outcome], None] | None = None  # told what an audit's baseline answered
     unstreamed_tokens: int = 0  # samples of at most so many may be asked for without a stream
-    shown: bool = True  # a sample that is known to be the answer is shown as it comes
 
     @property
     def model(self) -> str:
@@ -69,7 +70,6 @@ class Job:
             cost_model=self.cost_model,
             reached=self.reached.setdefault(index, set()),
             unstreamed_tokens=self.unstreamed_tokens,
-            shown=self.shown,
         )
         if self.happened is None:
             return events
@@ -91,6 +91,8 @@ def share(budget: Budget, choices: int) -> Budget:
 
 def tighter(a: Budget, b: Budget) -> Budget:
     """The smaller of two budgets, limit by limit."""
+    if a is NO_BUDGET or b is NO_BUDGET:
+        return b if a is NO_BUDGET else a
 
     def least(x: float | None, y: float | None) -> Any:
         return min((value for value in (x, y) if value is not None), default=None)
@@ -137,11 +139,20 @@ async def _told(
 
 
 async def _outcome(job: Job, index: int) -> Outcome:
-    async with aclosing(job.events(index)) as events:
-        async for event in events:
-            if isinstance(event, live.Settled):
-                return job.compared(event.outcome)
-    raise RuntimeError("the executor ended without an outcome")
+    told = job.happened
+    outcome = await live.run(
+        job.policy,
+        job.choice(index),
+        job.backend,
+        budget=share(job.budget, job.choices),
+        extract=job.extract,
+        score=job.score,
+        cost_model=job.cost_model,
+        reached=job.reached.setdefault(index, set()),
+        unstreamed_tokens=job.unstreamed_tokens,
+        happened=None if told is None else partial(told, index),
+    )
+    return job.compared(outcome)
 
 
 async def _choice(

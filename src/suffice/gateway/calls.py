@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 # Identifiers are unique, not secret: a generator that was seeded by the system is enough.
-_IDS = random.Random()
+IDS = random.Random()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Call:
     query: str = ""  # what goes upstream of the client's query parameters
     headers: Sequence[tuple[bytes, bytes]] = ()  # names in lower case
     client: str | None = None  # address that the connection came from
-    id: str = field(default_factory=lambda: f"req-{_IDS.getrandbits(96):024x}")
+    id: str = field(default_factory=lambda: f"req-{IDS.getrandbits(96):024x}")
     own_id: str | None = None  # what the client calls it, if that can be kept
     began_unix_s: float = field(default_factory=time.time)
     began_s: float = field(default_factory=time.perf_counter)

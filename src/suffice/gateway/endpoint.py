@@ -22,7 +22,7 @@ from suffice.backends.placement import Placement
 from suffice.backends.pool import BackendPool
 from suffice.backends.router import Affinity
 from suffice.backends.sse import DONE
-from suffice.core.completions import Budget, CostModel, Outcome, Usage
+from suffice.core.completions import CostModel, Outcome, total_usage
 from suffice.core.errors import InputError, SufficeError
 from suffice.core.requests import Request
 from suffice.evals.comparison_pool import ComparisonPool
@@ -49,6 +49,7 @@ from suffice.gateway.native import pass_on
 from suffice.gateway.passed_on import not_served, understand
 from suffice.gateway.patterns import extractor_of
 from suffice.gateway.protocol import (
+    NO_BUDGET,
     Ask,
     default_format,
     parse_chat,
@@ -314,7 +315,7 @@ class Completions:
         job = self._job(service, ask, arm, call, placed)
         if not ask.stream:
             call.outcomes = await outcomes(job)
-            call.usage = sum((outcome.usage for outcome in call.outcomes), Usage())
+            call.usage = total_usage(outcome.usage for outcome in call.outcomes)
             data = orjson.dumps(renderer.whole(call.outcomes))
             await client.answer(200, data, JSON, headers(call.outcomes))
             return
@@ -327,7 +328,7 @@ class Completions:
                     if not client.began:
                         await client.begin_stream(known)
                     await client.write(event)
-        call.usage = sum((outcome.usage for outcome in call.outcomes), Usage())
+        call.usage = total_usage(outcome.usage for outcome in call.outcomes)
         await client.end(DONE)
 
     def _job(self, service: Service, ask: Ask, arm: Arm, call: Call, placed: Placement) -> Job:
@@ -355,7 +356,7 @@ class Completions:
             policy=policy,
             request=question,
             backend=placed,
-            budget=tighter(tighter(ask.budget, config.budget), call.budget or Budget()),
+            budget=tighter(tighter(ask.budget, config.budget), call.budget or NO_BUDGET),
             extract=extractor_of(question, service.comparisons.comparing(call.asker)),
             score=service.arms.score,
             cost_model=costs,
@@ -365,7 +366,6 @@ class Completions:
             compare=service.comparison(arm, question, costs),
             audited=None if guard is None else partial(service.lengths.audited, guard),
             unstreamed_tokens=config.unstreamed_tokens,
-            shown=ask.stream,
         )
         audit = self.auditor.chosen(job, config.audit_share)
         return job

@@ -41,22 +41,32 @@ def extractor_of(request: Request, comparing: Comparing | None = None) -> Extrac
     """
     wanted = request.answer_format
     if wanted is not None and wanted.startswith(PREFIX):
-        return beside_the_loop(or_by_calls(linear_regex(wanted.removeprefix(PREFIX))))
+        return _of_one_request(or_by_calls(linear_regex(wanted.removeprefix(PREFIX))))
     found = answer_extractor(wanted, asked=request.asked, comparing=comparing)
     if found is None or isinstance(found, MathExtractor):
         return found
-    return beside_the_loop(found)
+    return _of_one_request(found)
 
 
-def beside_the_loop(extract: Extractor) -> Extract:
-    """The same extractor, but long texts are read in a thread: others are answered meanwhile."""
+def _of_one_request(read: Extractor) -> Extract:
+    """The extractor of one request; samples that say the same are read once.
 
-    def read(completion: Completion) -> str | Awaitable[str | None] | None:
-        if len(completion.text) <= SHORT_TEXT:
-            return extract(completion)
-        return asyncio.get_running_loop().run_in_executor(_READER, extract, completion)
+    Reading takes tens of microseconds, and short answers of one vote are often equal. Long ones
+    are read in a thread: others are answered meanwhile.
+    """
+    known: dict[str, str | None] = {}
 
-    return read
+    def remembered(completion: Completion) -> str | Awaitable[str | None] | None:
+        text = completion.text
+        if len(text) > SHORT_TEXT:
+            return asyncio.get_running_loop().run_in_executor(_READER, read, completion)
+        if completion.tool_calls:
+            return read(completion)
+        if text not in known:
+            known[text] = read(completion)
+        return known[text]
+
+    return remembered
 
 
 def check_answer_format(wanted: str) -> None:

@@ -6,7 +6,7 @@ upstream as it came. `suffice` is our one namespaced field, and strict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -63,6 +63,7 @@ class SufficeFields(BaseModel):
 
 
 NO_WISHES = SufficeFields()
+NO_BUDGET = Budget()
 
 
 class _StreamOptions(BaseModel):
@@ -127,7 +128,7 @@ class Ask:
     include_usage: bool
     n: int
     wants_logprobs: bool
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = NO_BUDGET
 
     @property
     def chat(self) -> bool:
@@ -222,7 +223,7 @@ def _ask(body: _Common, request: Request, *, wants_logprobs: bool) -> Ask:
         include_usage=bool(body.stream and options is not None and options.include_usage),
         n=body.n or 1,
         wants_logprobs=wants_logprobs,
-        budget=Budget(**given.model_dump()) if given else Budget(),
+        budget=Budget(**given.model_dump()) if given else NO_BUDGET,
     )
 
 

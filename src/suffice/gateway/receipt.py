@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from suffice.core.completions import Outcome, SampleRecord, Usage, total_cost
+from suffice.core.completions import Outcome, SampleRecord, Usage, total_cost, total_usage
 from suffice.core.savings import Promise, Saving, together
 
 PREFIX = "x-suffice-"
@@ -20,9 +20,10 @@ def receipt(outcomes: Sequence[Outcome], *, first: int = 0) -> dict[str, Any]:
     by itself in `choices`. None where something is not known.
     """
     saving = together(outcome.saving for outcome in outcomes)
+    verdicts = [_verdict(outcome) for outcome in outcomes]
     return {
         "arm": outcomes[0].arm,
-        **_verdict(outcomes[0]),
+        **verdicts[0],
         "samples_run": sum(outcome.samples_run for outcome in outcomes),
         "samples_cancelled": sum(outcome.samples_cancelled for outcome in outcomes),
         **_saved(saving, outcomes[0].promised),
@@ -31,15 +32,15 @@ def receipt(outcomes: Sequence[Outcome], *, first: int = 0) -> dict[str, Any]:
             for number, outcome in enumerate(outcomes)
             for record in outcome.records
         ],
-        "usage": usage_json(_sum(outcome.usage for outcome in outcomes)),
-        "accepted_usage": usage_json(_sum(outcome.accepted_usage for outcome in outcomes)),
-        "cost": asdict(total_cost(outcome.cost for outcome in outcomes)),
+        "usage": usage_json(summed(outcomes)),
+        "accepted_usage": usage_json(total_usage(outcome.accepted_usage for outcome in outcomes)),
+        "cost": fields_of(total_cost(outcome.cost for outcome in outcomes)),
         "elapsed_ms": round(max(outcome.elapsed_s for outcome in outcomes) * 1e3, 3),
         "overhead_ms": round(sum(outcome.overhead_s for outcome in outcomes) * 1e3, 3),
         "choices": [
             {
                 "index": first + number,
-                **_verdict(outcome),
+                **verdicts[number],
                 "saved": outcome.saved,
                 "usage": usage_json(outcome.usage),
                 "accepted_usage": usage_json(outcome.accepted_usage),
@@ -59,7 +60,7 @@ def _verdict(outcome: Outcome) -> dict[str, Any]:
         "note": outcome.note,
         "escalated": outcome.escalated,
         "exit": outcome.exit,
-        "certificate": None if outcome.certificate is None else asdict(outcome.certificate),
+        "certificate": fields_of(outcome.certificate),
         "accepted_sample": outcome.sample,
         "votes": dict(outcome.votes),
     }
@@ -70,18 +71,33 @@ def _saved(saving: Saving | None, promised: Promise | None) -> dict[str, Any]:
     baseline = None if saving is None else saving.baseline
     return {
         "saved": None if saving is None else saving.saved,
-        "saving": None if saving is None else asdict(saving),
+        "saving": fields_of(saving),
         "promised": None if promised is None else promise_json(promised, baseline),
     }
 
 
 def promise_json(promised: Promise, baseline: str | None) -> dict[str, Any]:
     """A promise, and whether what is seen against `baseline` can be held against it."""
-    return asdict(promised) | {"comparable": promised.comparable(baseline)}
+    return (fields_of(promised) or {}) | {"comparable": promised.comparable(baseline)}
 
 
-def _sum(usages: Iterable[Usage]) -> Usage:
-    return sum(usages, Usage())
+_NAMES: dict[type[Any], tuple[str, ...]] = {}
+
+
+def fields_of(value: object | None) -> dict[str, Any] | None:
+    """A flat dataclass as an object; `asdict` copies what need not be copied, at ten times this."""
+    if value is None:
+        return None
+    kind: type[Any] = type(value)
+    names = _NAMES.get(kind)
+    if names is None:
+        names = _NAMES[kind] = tuple(field.name for field in fields(kind))
+    return {name: getattr(value, name) for name in names}
+
+
+def summed(outcomes: Iterable[Outcome]) -> Usage:
+    """Usage of all samples of all choices."""
+    return total_usage(outcome.usage for outcome in outcomes)
 
 
 def headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -112,6 +128,8 @@ def headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
 @lru_cache(maxsize=1024)  # names of upstreams, models and policies are few
 def header_text(text: str) -> str:
     """Text as a header may carry it: printable ASCII on one line."""
+    if text.isascii() and text.isprintable():  # as good as always
+        return " ".join(text.split())
     return "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))
 
 

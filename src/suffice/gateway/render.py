@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from suffice.backends.protocol import Chunk
 from suffice.backends.tool_calls import tool_call_json
 from suffice.backends.wire import logprob_json
 from suffice.core.completions import Completion, Extras, Outcome, TokenLogprob, Usage
+from suffice.gateway.calls import IDS
 from suffice.gateway.protocol import Ask
-from suffice.gateway.receipt import receipt, usage_json
+from suffice.gateway.receipt import receipt, summed, usage_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Renderer:
         prefix = "chatcmpl" if ask.chat else "cmpl"
         return cls(
             ask=ask,
-            id=f"{prefix}-{secrets.token_hex(12)}",
+            id=f"{prefix}-{IDS.getrandbits(96):024x}",
             created=int(time.time()),
             model=ask.request.model,
         )
@@ -44,7 +44,7 @@ class Renderer:
 
     def whole(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The response object of a request that does not stream."""
-        usage = sum((outcome.usage for outcome in outcomes), Usage())
+        usage = summed(outcomes)
         extras = outcomes[0].completion.extras
         named = self.answered_by(outcomes[0].completion.model)
         return {

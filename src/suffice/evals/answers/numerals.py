@@ -41,12 +41,16 @@ class Quantity(NamedTuple):
 
 
 # Words by which answers are announced in languages that do so; place names have the small ones.
+_COMMA_WORDS = (
+    "antwort", "ergebnis", "beträgt", "ergibt", "lautet", "insgesamt", "also sind", "respuesta",
+    "resultado", "résultat", "réponse", "donc", "il totale", "o total", "el total", "le total",
+    "risposta", "risultato", "quindi", "resposta", "antwoord", "uitkomst", "ответ", "итого",
+    "svar", "vastaus", "odpowiedź", "odpověď", "cevap", "jawaban", "sont", "sind",
+)  # fmt: skip
 _DECIMAL_COMMA = re.compile(
-    r"\b(?:antwort|ergebnis|beträgt|ergibt|lautet|insgesamt|also sind|respuesta|resultado|résultat|"
-    r"réponse|donc|il totale|o total|el total|le total|risposta|risultato|quindi|resposta|antwoord|"
-    r"uitkomst|ответ|итого|svaret?|vastaus|odpowiedź|odpověď|cevap|jawaban|sont|sind)\b",
-    re.IGNORECASE,
+    r"\b(?:" + "|".join(_COMMA_WORDS).replace("svar", "svaret?") + r")\b", re.IGNORECASE
 )
+_COMMA_ASCII = tuple(word for word in _COMMA_WORDS if word.isascii())
 
 
 def find(text: str, *, comma: bool | None = None) -> Iterator[Numeral]:
@@ -69,6 +73,10 @@ def find(text: str, *, comma: bool | None = None) -> Iterator[Numeral]:
 
 def decimal_comma(text: str) -> bool:
     """Whether a text is of a language that writes 1.234,5 for 1,234.5."""
+    if text.isascii():  # as good as always; the pattern takes ten times as long
+        low = text.lower()
+        if not any(word in low for word in _COMMA_ASCII):
+            return False
     return _DECIMAL_COMMA.search(text) is not None
 
 

@@ -244,3 +244,21 @@ def test_weights_in_other_formats_leave_embeddings_wide() -> None:
 def test_a_folder_with_a_config_is_a_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(served()["openai/gpt-oss-20b"]))
     assert load_model(tmp_path) == load_model("gpt-oss-20b")
+
+
+def test_an_unknown_family_is_told_by_the_index_of_its_files(tmp_path: Path) -> None:
+    config = {"model_type": "novel", "hidden_size": 64, "num_experts": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModel, match="'novel' is not modelled"):
+        load_model(tmp_path)
+    index = {"metadata": {"total_size": 2 * 12_345_678_901}, "weight_map": {}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UnsupportedModel, match=r"its files hold 23\.0 GiB"):
+        load_model(tmp_path)
+    index["metadata"]["total_parameters"] = 12_345_678_901
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UnsupportedModel, match=r"its files hold 12\.3B parameters in 23\.0 GiB"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("[1]")
+    with pytest.raises(UnsupportedModel, match="'novel' is not modelled"):
+        load_model(tmp_path)

@@ -13,8 +13,9 @@ from suffice.architecture.hf_config import shape_from_config
 from suffice.architecture.model import Model
 from suffice.architecture.reading import model_from_config
 from suffice.architecture.shape import Shape
-from suffice.core.errors import ConfigError, InputError, UnknownName
+from suffice.core.errors import ConfigError, InputError, UnknownName, UnsupportedModel
 from suffice.core.files import read_json
+from suffice.core.quantities import format_bytes, format_count
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -74,6 +75,24 @@ def load_model(source: str | Path) -> Model:
     return _load(source, model_from_config)
 
 
+def _stored(folder: Path) -> str:
+    """What the index of a checkpoint's files says of one whose layers nobody here knows."""
+    path = folder / "model.safetensors.index.json"
+    if not path.is_file():
+        return ""
+    index = read_json(path, what="index of weights")
+    metadata = index.get("metadata") if isinstance(index, dict) else None
+    if not isinstance(metadata, dict):
+        return ""
+    size, count = metadata.get("total_size"), metadata.get("total_parameters")
+    said = []
+    if isinstance(count, int):
+        said.append(f"{format_count(count)} parameters")
+    if isinstance(size, int):
+        said.append(f"{format_bytes(size)}")
+    return f"; its files hold {' in '.join(said)}" if said else ""
+
+
 def _load(source: str | Path, read: _Reader[T]) -> T:
     known = _names().get(str(source).lower())
     if known is not None and not Path(source).exists():
@@ -85,6 +104,9 @@ def _load(source: str | Path, read: _Reader[T]) -> T:
         config = read_json(path, what="model config")
         try:
             return read(config, name=None)
+        except UnsupportedModel as error:
+            stored = _stored(path.parent)
+            raise UnsupportedModel(f"{str(source)!r}: {error}{stored}") from None
         except (ConfigError, InputError) as error:
             raise type(error)(f"{str(source)!r}: {error}") from None
     raise UnknownName.of(

@@ -268,7 +268,8 @@ def prefill(device: Device, step: Step, s: Scenario) -> Prefill:
     shared_s += passes * step.fixed_s
     alone_s += alone * step.fixed_s
     for experts in device.experts:
-        full = expert_s(experts, 0.0 * gemm_s + s.max_batched_tokens, s)
+        # Attention replicas work side by side, and their tokens meet at the experts.
+        full = expert_s(experts, 0.0 * gemm_s + s.max_batched_tokens * s.data_parallel, s)
         shared_s += passes * full
         alone_s += alone * expert_s(experts, 0.0 * gemm_s + prompt / alone, s)
     # Prompts run without captured graphs: the host launches every layer of every pass.

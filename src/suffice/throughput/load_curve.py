@@ -143,7 +143,8 @@ class LoadCurve:
         ways = float(s.data_parallel * s.pipeline_parallel)
         if rate_per_s * self.prefill_shared_s >= BUSIEST:
             return None
-        occupied_s = ways * self.prefill_shared_s
+        # A pass with a prompt on one way takes about as long as that prompt alone.
+        occupied_s = self.prefill_shared_s if ways == 1.0 else self.prefill_alone_s
         return _Prompts(
             rate_per_s=rate_per_s,
             shared_s=self.prefill_shared_s,

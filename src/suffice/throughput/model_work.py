@@ -341,7 +341,7 @@ def _reduces(model: Model, layout: Layout) -> tuple[float, float, float]:
     values = count * d * (1.0 - 1.0 / layout.tensor)
     exchanged = 0.0
     if layout.data > 1:
-        count += sparse
+        count += 2.0 * sparse
         exchanged = sparse * d
     return count, values, exchanged
 

@@ -185,9 +185,10 @@ class _Replica:
         curve, s = self.curve, self.curve.scenario
         prompts = tokens / float(s.prompt_tokens)
         alone_s = curve.prefill_alone_s * min(1.0, prompts)
-        # Attention replicas and stages take a prompt each; one by itself is no faster for that.
-        ways = float(s.data_parallel * s.pipeline_parallel)
-        shared_s = curve.prefill_shared_s * max(prompts, ways * min(1.0, prompts))
+        shared_s = prompts * curve.prefill_shared_s
+        if s.data_parallel * s.pipeline_parallel > 1.0:
+            # Replicas and stages take a prompt each; one by itself is no faster for that.
+            shared_s = max(shared_s, alone_s)
         if not running:
             return max(alone_s, shared_s)
         saved_s = float(s.mixed) * curve.step_alone_s

@@ -83,6 +83,7 @@ def train_gate(
     state: RunState,
     *,
     tell: Tell = lambda _: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Train a gate on the frozen `learner.model`, then fold it in; goes on from `state`."""
     model, vocabulary, mixture = learner.model, learner.vocabulary, learner.mixture
@@ -101,7 +102,7 @@ def train_gate(
     state.modules = {**state.modules, "frozen": frozen, "gate": gate}
     state.optimisers = optimisers
     state.resume()
-    started = time.perf_counter()
+    started = clock()
     total = config.steps + config.fold_steps
     while state.step < total:
         step, folding = state.step, state.step >= config.steps
@@ -135,7 +136,9 @@ def train_gate(
             held = learner if folding else Learner(frozen, vocabulary, mixture)
             probed = probe_choice(held, seed=config.seed, gate=None if folding else gate)
             phase = "fold" if folding else "gate"
-            line = progress_line(phase, state.step, value, drawn, p_think=probed, started=started)
+            line = progress_line(
+                phase, state.step, value, drawn, p_think=probed, elapsed_s=clock() - started
+            )
             state.log(line)
             tell(line)
         if state.step % config.checkpoint_every == 0 and state.step < total:

@@ -55,6 +55,7 @@ def train_policy(
     state: RunState,
     *,
     tell: Tell = lambda _: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Train `learner.model` in place by `config.method`; goes on from `state`."""
     model, vocabulary, mixture = learner.model, learner.vocabulary, learner.mixture
@@ -67,7 +68,7 @@ def train_policy(
     if reference is not None:
         state.modules = {**state.modules, "reference": reference}
     state.resume()
-    started = time.perf_counter()
+    started = clock()
     while state.step < config.steps:
         step = state.step
         problems = mixture.draw(config.problems, seed=config.seed, step=step, split="train")
@@ -95,7 +96,7 @@ def train_policy(
         if state.step % config.probe_every == 0 or state.step in (1, config.steps):
             line = progress_line(
                 config.method, state.step, sum(values) / len(values), drawn,
-                p_think=probe_choice(learner, seed=config.seed), started=started,
+                p_think=probe_choice(learner, seed=config.seed), elapsed_s=clock() - started,
             )  # fmt: skip
             state.log(line)
             tell(line)
@@ -144,7 +145,7 @@ def progress_line(
     drawn: Rollouts,
     *,
     p_think: dict[str, float],
-    started: float,
+    elapsed_s: float,
 ) -> dict[str, Any]:
     """One line of progress: what the responses of this step were like, and p(think)."""
     return {
@@ -156,7 +157,7 @@ def progress_line(
         "tokens": float(drawn.batch.lengths_B.float().mean()),
         "think_share": float(drawn.think_B.float().mean()),
         "p_think": p_think,
-        "elapsed_s": round(time.perf_counter() - started, 1),
+        "elapsed_s": elapsed_s,
     }
 
 

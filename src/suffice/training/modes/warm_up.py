@@ -46,6 +46,7 @@ def warm_up(
     tell: Callable[[dict[str, Any]], None] = lambda _: None,
     log_every: int = 50,
     checkpoint_every: int = 250,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Train `learner.model` in place; goes on from `state` where it was interrupted."""
     model, vocabulary, mixture = learner.model, learner.vocabulary, learner.mixture
@@ -55,7 +56,7 @@ def warm_up(
     state.resume()
     shares = schedule(recipe, config.steps)
     model.train()
-    started = time.perf_counter()
+    started = clock()
     while state.step < config.steps:
         problems = mixture.draw(config.pairs, seed=seed, step=state.step, split="train")
         answer, control = paired_loss(model, paired(problems, vocabulary), config.initial_p_think)
@@ -76,7 +77,7 @@ def warm_up(
                 "answer_loss": float(answer.detach()),
                 "p_think": probe_choice(learner, seed=seed),
                 "right": probe_answers(learner, seed=seed),
-                "elapsed_s": round(time.perf_counter() - started, 1),
+                "elapsed_s": clock() - started,
             }
             state.log(line)
             tell(line)

@@ -32,7 +32,7 @@ from hostile_upstream import WORDS
 HERE = Path(__file__).parent
 PORT, ENGINE = 9151, 9150
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-SECONDS = 12.0
+SECONDS = 6.0
 GRACE_S = 3.0 + 25.0
 SETTINGS = """\
 port = {port}
@@ -173,6 +173,18 @@ def at_once(count: int, work: Callable[[int], None]) -> None:
         thread.join(max(0.0, until - time.monotonic()))
 
 
+def again_and_again(work: Callable[[], object]) -> None:
+    """One client that does it as soon as it is done."""
+    until = time.monotonic() + SECONDS
+
+    def one(_: int) -> None:
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                work()
+
+    at_once(1, one)
+
+
 def flood(start: bytes, piece: bytes) -> Attack:
     """Send, and connect again when cut off."""
 
@@ -270,11 +282,7 @@ def evil(word: str, form: str) -> Attack:
     model, more = FORMS[form]
 
     def attack(gateway: Gateway) -> None:
-        def one(_: int) -> None:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                gateway.ask(model, word, **more)
-
-        at_once(1, one)
+        again_and_again(lambda: gateway.ask(model, word, **more))
 
     return attack
 
@@ -282,16 +290,13 @@ def evil(word: str, form: str) -> Attack:
 def large_requests(body: dict[str, Any] | bytes) -> Attack:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
 
-    def attack(gateway: Gateway) -> None:
-        def one(_: int) -> None:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=120)
-                connection.request("POST", "/v1/chat/completions", data)
-                connection.getresponse().read()
+    def ask() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=120)
+        connection.request("POST", "/v1/chat/completions", data)
+        connection.getresponse().read()
+        connection.close()
 
-        at_once(1, one)
-
-    return attack
+    return lambda gateway: again_and_again(ask)
 
 
 def comparisons(gateway: Gateway) -> None:

@@ -30,7 +30,7 @@ from typing import Any
 from hostile_upstream import WORDS
 
 HERE = Path(__file__).parent
-PORT, ENGINE = 9151, 9150
+PORT, ENGINE, GOOD = 9151, 9150, 9152
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 SECONDS = 6.0
 GRACE_S = 3.0 + 25.0
@@ -44,6 +44,8 @@ body_s = 20
 max_response_bytes = 50_000_000
 [[upstream]]
 url = "http://127.0.0.1:{engine}/v1"
+[[upstream]]
+url = "http://127.0.0.1:{good}/v1"
 [keys]
 required = {keys}
 """
@@ -58,7 +60,9 @@ class Gateway:
         ledger = folder / "ledger.db"
         settings = folder / "suffice.toml"
         settings.write_text(
-            SETTINGS.format(port=PORT, engine=ENGINE, ledger=ledger, keys=str(keys).lower())
+            SETTINGS.format(
+                port=PORT, engine=ENGINE, good=GOOD, ledger=ledger, keys=str(keys).lower()
+            )
         )
         self.key = ""
         if keys:
@@ -357,14 +361,26 @@ CASES: dict[str, tuple[Attack, dict[str, Any]]] = {
 
 @contextlib.contextmanager
 def engine_running() -> Iterator[None]:
-    command = [sys.executable, str(HERE / "hostile_upstream.py"), "--port", str(ENGINE)]
-    engine = subprocess.Popen(command)
+    engines = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                str(HERE / "hostile_upstream.py"),
+                "--port",
+                str(port),
+                "--model",
+                name,
+            ]
+        )
+        for port, name in ((ENGINE, "evil"), (GOOD, "good"))
+    ]
     try:
         time.sleep(1.0)
         yield
     finally:
-        engine.terminate()
-        engine.wait()
+        for engine in engines:
+            engine.terminate()
+            engine.wait()
 
 
 def measured(name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """An engine that does whatever the prompt says: streams without end, lies, floods.
 
-    python benchmarks/gateway/hostile_upstream.py --port 9150
+    python benchmarks/gateway/hostile_upstream.py --port 9150 --model evil
 
 The model `good` answers at once; of `evil`, the last word of the prompt names the misdeed.
 """
@@ -13,7 +13,6 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 
-MODELS = b'{"object":"list","data":[{"id":"evil"},{"id":"good"}]}'
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 CHUNKED = STREAM.replace(b"text/event-stream", b"application/json")
 PIECES = 8000  # of 64 KiB: half a gigabyte
@@ -148,4 +147,7 @@ async def main(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=9150)
-    asyncio.run(main(parser.parse_args().port))
+    parser.add_argument("--model", default="evil", help="evil, or good")
+    given = parser.parse_args()
+    MODELS = json.dumps({"object": "list", "data": [{"id": given.model}]}).encode()
+    asyncio.run(main(given.port))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -20,6 +22,7 @@ from suffice.backends.openai import OpenAIBackend
 from suffice.backends.placement import Placement
 from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Capabilities, Chunk
+from suffice.backends.retry import Attempts, RetryConfig
 from suffice.backends.router import Affinity
 from suffice.core.completions import TokenLogprob
 from suffice.core.errors import MalformedStream, UpstreamRefused, UpstreamTimeout
@@ -232,6 +235,55 @@ A_LOT = 10_000  # pieces that never end
 def test_an_answer_without_end_has_one_here(steps: list[Step], said: str) -> None:
     with pytest.raises(MalformedStream, match=said):
         answer_of(*steps, most_bytes=2 * 10**6)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_what_is_not_wanted_is_not_read(monkeypatch: pytest.MonkeyPatch, *, streamed: bool) -> None:
+    """JSON instead of a stream, and what a probe gets without end, end soon."""
+    monkeypatch.setattr("suffice.backends.openai.MOST_PLAIN_BYTES", 10**6)
+
+    async def main(url: str) -> None:
+        question = Request(messages=(Message(role="user", content="x"),), model="fake")
+        declared = Capabilities(models=("fake",)) if streamed else None
+        async with OpenAIBackend(url, declared=declared) as backend:
+            if streamed:
+                async for _ in backend.stream(question, Sampling(), model="fake"):
+                    pass
+            else:
+                await backend.post("/v1/chat/completions", {})
+
+    said = "where server-sent events were asked for" if streamed else "1000000 bytes for /v1/chat"
+    with (
+        ScriptedServer(lambda body: [HEAD, *[framed(b" " * 65536)] * A_LOT]) as server,
+        pytest.raises(MalformedStream, match=said),
+    ):
+        asyncio.run(main(server.url))
+
+
+def test_an_error_that_is_kept_keeps_nothing_else() -> None:
+    class Held:
+        pass
+
+    def fails() -> weakref.ref[Held]:
+        held = Held()
+        kept = weakref.ref(held)
+        try:
+            raise ValueError(kept)
+        except ValueError as error:
+            raise MalformedStream("no JSON") from error
+
+    with pytest.raises(MalformedStream) as found:
+        fails()
+    cause = found.value.__cause__
+    assert cause is not None
+    kept = cause.args[0]
+    assert kept() is not None
+    attempts = Attempts(["a", "b"], RetryConfig())
+    assert attempts.failed(found.value) == 0
+    found.value.__traceback__ = None  # pytest's own
+    del found
+    gc.collect()
+    assert kept() is None
 
 
 def test_what_is_within_the_limits_is_read() -> None:

@@ -25,6 +25,52 @@ LIMITS = TrafficConfig(max_messages=5, max_parts=6, max_tools=3, max_policy_byte
 TURN = {"role": "user", "content": "x"}
 
 
+@given(
+    value=st.recursive(
+        st.none() | st.integers(-9, 9) | st.text('a"\\[]{}:,é', max_size=6),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text('a,"', max_size=2), inner)
+        ),
+        max_leaves=12,
+    )
+)
+def test_values_are_counted_before_they_are_read(value: Any) -> None:
+    body = json.dumps({"x": value}, separators=(",", ":")).encode() + b" " * 99
+    count = 1 + counted(value)
+    assert parse_json(body, count) == {"x": value}
+    with pytest.raises(InputError, match="max_values"):
+        parse_json(body, (count - 1) // 2)
+
+
+def counted(value: Any) -> int:
+    """A value and those in it; an empty list counts as if it held something."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    within = value.values() if isinstance(value, dict) else value
+    return 1 + sum(counted(each) for each in within) + (not within)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"x":[' + b"{}," * 2000 + b"1]}", "max_values"),
+        (b'{"x":[' + b'"a",' * 2000 + b"1]}", "max_values"),
+        (b"[" * 3000, "max_values"),
+        (b'""' * 3000 + b"," * 2000, "max_values"),  # no JSON, and not read to find it out
+        (b"," * 2000 + b'"' + b'\\"' * 300_000, "max_values"),  # a text without an end
+        (b'{"x":"' + b"[{,:" * 3000 + b'"}', None),
+        (b'{"x":"' + b'\\",\\\\' * 3000 + b'"}', None),
+        (b'{"x":[' + b"1," * 900 + b"1]}", None),
+    ],
+)
+def test_marks_in_texts_are_no_values(body: bytes, said: str | None) -> None:
+    if said is None:
+        assert parse_json(body, 1000)["x"]
+    else:
+        with pytest.raises(InputError, match=said):
+            parse_json(body, 1000)
+
+
 @pytest.mark.parametrize("opened", ["[", '{"a":'])
 def test_the_deepest_body_that_is_taken(opened: str) -> None:
     closed = "]" if opened == "[" else "}"

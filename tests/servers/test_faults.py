@@ -20,7 +20,7 @@ from suffice.backends.retry import RetryConfig
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.traffic import TrafficConfig
 from suffice.testing.fake_engine import FakeEngine, Reply
-from suffice.testing.scripted_server import ScriptedServer, Steps, plain
+from suffice.testing.scripted_server import ScriptedServer, Steps, framed, plain
 from tests.servers import faults
 from tests.servers.faults import FAULTS, Fault
 
@@ -327,3 +327,15 @@ def test_a_hostile_pattern_does_not_stop_the_others(tools: Any) -> None:
             body["suffice"] = wishes | {"answer_format": f"regex:{pattern}"}
             refused = httpx2.post(f"{url}/v1/chat/completions", json=body)
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value")
+
+
+def test_json_without_end_instead_of_a_stream_is_not_read(tools: Any) -> None:
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    with behind(tools, lambda body: [head, *[framed(b" " * 65536)] * 10_000]) as (url, _):
+        for model in ("fake", "suffice/single"):
+            body = {"model": model, "messages": [{"role": "user", "content": "x"}], "stream": True}
+            answer = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=10.0)
+            assert answer.status_code == 502
+            assert "server-sent events were asked for" in answer.json()["error"]["message"]

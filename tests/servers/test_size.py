@@ -30,6 +30,7 @@ LARGE: dict[str, Json] = {
         "messages": [TURN],
         "suffice": {"policy": " > ".join(["single:accept=.9"] * 20_000)},
     },
+    "max_values": {"model": "fake", "messages": [TURN], "x": [{}] * 1_000_000},
 }
 
 

@@ -51,6 +51,8 @@ from suffice.core.thinking import ModeTokens, Thinking, mode_bias
 
 # After its last event a stream has only its end to send; no server is waited for longer than this.
 DRAIN_S = 0.1
+# Of a list of models, or of the answer to a probe.
+MOST_PLAIN_BYTES = 16 * 2**20
 # Nobody means a longer Retry-After than this; inf and nan are no times either.
 LONGEST_RETRY_AFTER_S = 7 * 86400.0
 # Telling what it serves takes a server no time; one that hangs must not hold a question up.
@@ -355,10 +357,17 @@ class OpenAIBackend:
         content = None if body is None else json.dumps(body).encode()
         with hearing(_nobody):  # a probe is no part of the request that had to wait for it
             async with self.open(path, content) as response:
-                data = b"".join([piece async for piece in response.body])
+                pieces, size = [], 0
+                async for piece in response.body:
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > MOST_PLAIN_BYTES:
+                        raise MalformedStream(
+                            f"{self._name} sent more than {MOST_PLAIN_BYTES} bytes for {path}"
+                        )
         try:
-            value = json.loads(data)
-        except (json.JSONDecodeError, UnicodeDecodeError):
+            value = json.loads(b"".join(pieces))
+        except (ValueError, RecursionError):
             value = {}
         return response.status, value if isinstance(value, dict) else {}
 
@@ -421,12 +430,12 @@ class OpenAIBackend:
     async def _check_stream(self, response: RawResponse) -> None:
         if response.status == 200 and "event-stream" in response.content_type.lower():
             return
-        data = b"".join([piece async for piece in response.body])
         if response.status == 200:
             raise MalformedStream(
                 f"{self._name} answered with {response.content_type or 'no content type'} "
                 "where server-sent events were asked for"
             )
+        data = b"".join([piece async for piece in response.body])
         raise rejection(self._name, response.status, data, response.headers)
 
 

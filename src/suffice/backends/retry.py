@@ -23,6 +23,7 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnreachable,
+    without_frames,
 )
 from suffice.core.settings import STRICT, About
 
@@ -94,6 +95,7 @@ class Attempts(Generic[T]):
 
         Raises the error that describes the whole if nothing is left to try.
         """
+        error = without_frames(error)
         current = self._left.pop(0)
         here, elsewhere = _worth(error, self._streamed)
         if not (here or elsewhere):

@@ -33,8 +33,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
 
 from suffice.core.extras import install_command
+
+E = TypeVar("E", bound=BaseException)
 
 
 class SufficeError(Exception):
@@ -167,3 +170,15 @@ class MissingExtra(SufficeError, ImportError):
         """Build the error for a missing `package` that `extra` would install."""
         how = install_command(extra, fallback=package)
         return cls(f"{purpose} needs {package}: {how} (the extra {extra})")
+
+
+def without_frames(error: E) -> E:
+    """The error, and those behind it, without the frames that they went through.
+
+    An error that is kept would keep what was in them: of an answer that was too large, all of it.
+    """
+    behind: BaseException | None = error
+    while behind is not None and behind.__traceback__ is not None:
+        behind.__traceback__ = None
+        behind = behind.__cause__ or behind.__context__
+    return error

@@ -270,8 +270,7 @@ async def _pass_stream(
 ) -> None:
     call, timeouts = client.call, backend.timeouts
     if "event-stream" not in response.content_type.lower():
-        until_s = time.monotonic() + timeouts.first_byte_s
-        data = await _whole(response, backend, sent.most_bytes, until_s)
+        data = await response.read(timeouts.first_byte_s)
         raise MalformedStream(
             f"{backend.name} answered with {response.content_type or 'no content type'} where "
             f"server-sent events were asked for: {shown(data)}"

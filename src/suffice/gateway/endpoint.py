@@ -23,7 +23,7 @@ from suffice.backends.pool import BackendPool
 from suffice.backends.router import Affinity
 from suffice.backends.sse import DONE
 from suffice.core.completions import CostModel, Outcome, total_usage
-from suffice.core.errors import InputError, SufficeError
+from suffice.core.errors import InputError, SufficeError, without_frames
 from suffice.core.requests import Request
 from suffice.evals.comparison_pool import ComparisonPool
 from suffice.executors.baseline import compare
@@ -164,7 +164,7 @@ class Completions:
         try:
             await self._serve(call, client, scope)
         except SufficeError as error:
-            await client.fail(error)
+            await client.fail(without_frames(error))
         except ClientDisconnect:
             call.status = call.status or 499  # nobody reads it; the log does
             call.left, call.error = True, "client_left"
@@ -221,8 +221,8 @@ class Completions:
 
     async def _understand(self, service: Service, call: Call) -> Arm:
         if call.endpoint is None or call.endpoint.kind == "other":
-            return await understand(call, service.pool)
-        value = call.value = parse_json(call.body)
+            return await understand(call, service.pool, service.config.traffic)
+        value = call.value = parse_json(call.body, service.config.traffic.max_values)
         check_policy_size(value, service.config.traffic)
         if call.endpoint.model is not None:
             value.setdefault("model", call.endpoint.model)

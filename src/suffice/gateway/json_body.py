@@ -49,8 +49,13 @@ def _deepest() -> int:
 _WRITERS_DEPTH: Final = _deepest()
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises InputError."""
+def parse_json(body: bytes, most_values: int = TrafficConfig().max_values) -> dict[str, Any]:
+    """The JSON object in a body, of `most_values` values. Raises InputError."""
+    if len(body) > most_values and _values(body, most_values) > most_values:
+        raise InputError(
+            f"the body holds more than {most_values} values (numbers, texts, lists, objects), at "
+            "most so many are allowed (traffic.max_values)"
+        )
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -61,6 +66,25 @@ def parse_json(body: bytes) -> dict[str, Any]:
     if body.count(b"{") + body.count(b"[") > MOST_DEPTH and _is_deep(value):
         raise InputError(f"the body is nested deeper than {MOST_DEPTH} levels")
     return value
+
+
+def _values(body: bytes, most: int) -> int:
+    """Values in a JSON text, at least as many as there are; counted exactly if it may be too many.
+
+    Every value but the first of a list or an object has a comma before it.
+    """
+    count = _marks(body)
+    if count <= most:
+        return count
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    texts = plain.count(b'"') // 2
+    if texts > 2 * most + 2:  # each is a value or the name of one
+        return texts // 2
+    return _marks(b"".join(plain.split(b'"')[::2]))
+
+
+def _marks(body: bytes) -> int:
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def _is_deep(value: Any) -> bool:

@@ -12,9 +12,10 @@ from suffice.gateway.errors import Refusal
 from suffice.gateway.json_body import parse_json
 from suffice.gateway.multipart import fields_of, is_form
 from suffice.gateway.protocol import wants_stream
+from suffice.gateway.traffic import TrafficConfig
 
 
-async def understand(call: Call, pool: BackendPool) -> Arm:
+async def understand(call: Call, pool: BackendPool, limits: TrafficConfig) -> Arm:
     """How a call to an endpoint that nobody here reads is answered: by its model's upstream.
 
     Raises InputError if it names no model and there are several upstreams, or if it names a policy.
@@ -25,7 +26,7 @@ async def understand(call: Call, pool: BackendPool) -> Arm:
         value: dict[str, Any] = dict(fields_of(call.body, kind))
         call.stream = value.get("stream", "").lower() == "true"
     else:
-        value = parse_json(call.body)
+        value = parse_json(call.body, limits.max_values)
         call.stream = wants_stream(value)
     call.value = value
     model = call.endpoint.model or value.get("model")

@@ -63,6 +63,9 @@ class TrafficConfig:
         bool,
         About("ask engines for the usage of streams that pass through; the client does not see it"),
     ] = False
+    max_values: Annotated[
+        int, Ge(1000), About("values in a request's JSON; each may take a hundred times its bytes")
+    ] = 1_000_000
     max_messages: Annotated[int, Ge(1), About("turns of a conversation that a policy answers")] = (
         10_000
     )

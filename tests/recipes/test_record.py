@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,11 +99,21 @@ def test_faults_are_retried_and_counted(tmp_path, monkeypatch):
         asyncio.run(record(items(40), gone, tmp_path / "u.parquet", config))
 
 
-def test_the_rate_is_kept(tmp_path):
+def test_the_rate_is_kept(tmp_path, monkeypatch):
+    """By a clock that only the waiting moves: twelve starts, a fortieth of a second apart."""
+    real, waits = asyncio.sleep, []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr("suffice.recipes.record.run.asyncio.sleep", sleep)
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr("suffice.recipes.record.run.time", clock)
     config = RecordConfig(samples=4, rate_per_s=40.0, concurrency=8)
-    began = time.monotonic()
     asyncio.run(record(items(), FakeBackend([SCRIPT]), tmp_path / "t.parquet", config))
-    assert time.monotonic() - began >= 11 / 40.0  # twelve starts, eleven gaps
+    waited = [seconds for seconds in waits if seconds]  # the engine's own are none
+    assert waited == pytest.approx([n / 40.0 for n in range(1, 12)])
 
 
 def test_what_cannot_be_recorded(tmp_path):

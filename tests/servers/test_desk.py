@@ -99,7 +99,9 @@ def test_every_request_is_written_with_its_samples(tools: Any, tmp_path: Path) -
     assert streamed["completion_tokens"] is not None
     assert (refused["ending"], refused["status"]) == ("failed", 404)
     assert refused["error_code"] == "model_not_found"
-    assert all(row["first_byte_s"] is None or 0 < row["first_byte_s"] < 5 for row in found)
+    assert all(
+        row["first_byte_s"] is None or 0 < row["first_byte_s"] <= row["elapsed_s"] for row in found
+    )
 
 
 def test_nothing_that_was_written_leaks(

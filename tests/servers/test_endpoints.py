@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -334,14 +333,13 @@ def test_after_a_time_out_it_is_not_begun_anew(tools: Any) -> None:
 
 
 def test_a_body_that_trickles_is_bounded_as_a_whole(tools: Any) -> None:
-    # Every piece is in time; the answer as a whole is not.
+    # Every piece is in time; the answer as a whole, a minute of pieces, is not.
     def steps(body: dict[str, Any]) -> list[Any]:
-        whole = plain(b'{"choices": []}' + b" " * 100)
+        whole = plain(b'{"choices": []}' + b" " * 1000)
         return [part for byte in whole for part in (bytes([byte]), 0.05)]
 
-    limits = Timeouts(first_byte_s=30.0, silence_s=30.0, answer_s=1.0)
+    limits = Timeouts(first_byte_s=30.0, silence_s=30.0, answer_s=0.3)
     able = Capabilities(models=("fake",))
-    began_s = time.monotonic()
     with (
         ScriptedServer(steps) as server,
         tools.serving(
@@ -352,7 +350,6 @@ def test_a_body_that_trickles_is_bounded_as_a_whole(tools: Any) -> None:
     ):
         client.chat.completions.create(model="fake", messages=HELLO)
     assert caught.value.status_code == 504
-    assert time.monotonic() - began_s < 60
 
 
 # --- odd ways of streaming

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from suffice.backends.fake import FakeBackend, Script
 from suffice.testing.fake_engine import FakeEngine, Json, Misdeed, Reply, Talents
+from suffice.testing.scripted_server import ScriptedServer, framed, plain
 
 MESSAGES: Any = [{"role": "user", "content": "what is 2+2"}]
 NUMBER = {"answer_format": "number"}
@@ -30,6 +31,39 @@ def stack(
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         yield client, engine
+
+
+@contextmanager
+def held_stack(tools: Any) -> Iterator[tuple[openai.OpenAI, threading.Event]]:
+    """An engine that says `a`, and the rest of `a b c d e f` once the event is set."""
+    go_on = threading.Event()
+
+    def event(delta: Json | None, **rest: Any) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}
+        whole = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "fake",
+                 "choices": [] if rest else [choice | {"delta": delta or {}}], **rest}  # fmt: skip
+        return framed(b"data: " + json.dumps(whole).encode() + b"\n\n")
+
+    def steps(body: Json) -> Iterator[Any]:
+        if not body.get("stream"):  # a probe
+            yield plain(b'{"error": {"message": "no"}}', status=400)
+            return
+        yield b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+        yield b"transfer-encoding: chunked\r\n\r\n" + event({"role": "assistant", "content": ""})
+        yield event({"content": "a"})
+        while not go_on.is_set():
+            yield 0.01
+        for word in "bcdef":
+            yield event({"content": f" {word}"})
+        usage = {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+        yield event(None) + event(None, usage=usage) + framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+    with (
+        ScriptedServer(steps) as server,
+        tools.serving(tools.config_for(server.url, patience_s=60.0)) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield client, go_on
 
 
 def votes(*answers: str, **how: Any) -> Any:
@@ -71,12 +105,13 @@ def test_the_very_bytes_are_forwarded(tools: Any) -> None:
 
 
 def test_pass_through_streams_as_it_comes(tools: Any) -> None:
-    with stack(tools, Reply.saying("a b c d e", delay_s=0.05)) as (client, _):
-        began = time.monotonic()
+    with held_stack(tools) as (client, go_on):
         stream = client.chat.completions.create(model="fake", messages=MESSAGES, stream=True)
-        times = [time.monotonic() - began for chunk in stream if chunk.choices]
-    assert len(times) >= 5
-    assert times[0] < times[-1] - 0.1
+        seen = []
+        for chunk in stream:
+            seen += [choice.delta.content for choice in chunk.choices]
+            go_on.set()  # the engine says the rest only now
+    assert "".join(text or "" for text in seen) == "a b c d e f"
 
 
 def test_images_and_tools_pass_through_and_through_a_policy(tools: Any) -> None:
@@ -156,26 +191,24 @@ def test_the_majority_wins_against_a_minority(tools: Any) -> None:
 
 
 def test_a_single_sample_streams_as_it_comes(tools: Any) -> None:
-    with stack(tools, Reply.saying("a b c d e f", delay_s=0.05)) as (client, _):
-        began = time.monotonic()
+    with held_stack(tools) as (client, go_on):
         stream = client.chat.completions.create(
             model="suffice/single", messages=MESSAGES, stream=True,
             stream_options={"include_usage": True},
         )  # fmt: skip
-        chunks = [(time.monotonic() - began, chunk) for chunk in stream]
-    texts = [
-        (when, chunk.choices[0].delta.content)
-        for when, chunk in chunks
-        if chunk.choices and chunk.choices[0].delta.content
-    ]
-    assert "".join(text or "" for _, text in texts) == "a b c d e f"
-    assert texts[0][0] < texts[-1][0] - 0.15
-    assert chunks[0][1].choices[0].delta.role == "assistant"
-    assert chunks[-1][1].choices == []
-    assert chunks[-1][1].usage is not None
-    assert chunks[-1][1].usage.completion_tokens == 6
-    assert receipt_of(chunks[-2][1])["arm"] == "single"
-    assert chunks[-2][1].choices[0].finish_reason == "stop"
+        chunks = []
+        for chunk in stream:
+            chunks.append(chunk)
+            if chunk.choices and chunk.choices[0].delta.content:
+                go_on.set()  # the engine says the rest only now
+    texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    assert "".join(text or "" for text in texts) == "a b c d e f"
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 6
+    assert receipt_of(chunks[-2])["arm"] == "single"
+    assert chunks[-2].choices[0].finish_reason == "stop"
 
 
 @pytest.mark.parametrize("model", ["suffice/single", "suffice/adaptive_consistency"])

@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -20,7 +20,8 @@ from suffice.testing.threaded_server import ThreadedServer
 # Bytes are sent, numbers are seconds to wait. "close" ends the connection, "reset" tears it down,
 # "hang" waits until the other side leaves, "cut" closes the socket under TLS without a goodbye.
 Step = bytes | float | Literal["close", "reset", "hang", "cut"]
-Steps = Callable[[dict[str, Any]], Sequence[Step]]
+# A generator decides as it goes, which lets an answer wait for what a test does.
+Steps = Callable[[dict[str, Any]], Iterable[Step]]
 
 
 class ScriptedServer(ThreadedServer):

@@ -42,6 +42,23 @@ def test_design_prints_tables_that_fit_100_columns() -> None:
     assert "width and MLP give 1.00x" in " ".join(done.stdout.split())
 
 
+def test_a_size_in_thousands_of_millions_is_not_cut(tmp_path: Path) -> None:
+    file = tmp_path / "my.json"
+    file.write_text(
+        json.dumps(
+            {
+                "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 28,
+                "num_attention_heads": 16, "num_key_value_heads": 8, "intermediate_size": 6144,
+                "vocab_size": 151936, "head_dim": 128, "tie_word_embeddings": True,
+            }
+        )
+    )  # fmt: skip
+    done = suffice("design", "--like", str(file), "--tokens", "300B", "--gqa", "2:2")
+    assert done.returncode == 0, done.stderr
+    assert "…" not in done.stdout
+    assert "1.409B" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

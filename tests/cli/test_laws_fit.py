@@ -59,6 +59,31 @@ def test_predict_against_a_measured_reference() -> None:
     assert answer["versus_high"] < 1
 
 
+def test_no_interval_is_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = suffice(
+        "predict", "--like", "bian2025/panda-1b", "--law", "bian2025-1b", "--tokens", "100B",
+        "--versus", "meta-llama/Llama-3.2-1B", "--versus-loss", "2.803",
+    )  # fmt: skip
+    assert "…" not in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if "2.7852" in line]
+    assert "-0.63 %" in row and "-1.14, -0.12" in row
+
+
+def test_a_refusal_names_the_law_that_holds_the_size(tmp_path: Path) -> None:
+    done = suffice(
+        "predict", "--like", "meta-llama/Llama-3.2-3B", "--law", "bian2025-80m-297m",
+        "--tokens", "100B",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "take --law bian2025-1b" in done.stderr
+    nobody = suffice(
+        "predict", "--like", "meta-llama/Llama-3.1-70B", "--law", "bian2025-1b", "--tokens", "1T"
+    )
+    assert nobody.returncode == 2
+    assert "take --law" not in nobody.stderr
+
+
 def test_fit_writes_a_law_that_loads(tmp_path: Path) -> None:
     out = tmp_path / "law.json"
     done = suffice(

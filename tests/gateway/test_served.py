@@ -54,7 +54,11 @@ def test_an_upstream_that_is_down_leaves_it_open(policy):
 
 
 def test_nothing_is_asked_without_a_certified_policy():
-    assert check_served(GatewayConfig(upstreams=(UpstreamConfig(url="http://127.0.0.1:9"),))) == []
+    nobody = GatewayConfig(upstreams=(UpstreamConfig(url="http://127.0.0.1:9"),))
+    assert check_served(nobody) == []
+    # But whoever starts a server hears of an upstream that is not there.
+    (note,) = check_served(nobody, always=True)
+    assert "what 127.0.0.1:9 serves is not known yet" in note
 
 
 @pytest.mark.parametrize("models", [("small", "large"), ("other",)])

@@ -41,6 +41,19 @@ def test_ask_says_nothing_of_saving_where_one_call_is_what_was_made() -> None:
     assert "saved" not in printed and "costs" not in printed
 
 
+def test_ask_through_a_gateway_shows_what_it_did(tools: Any) -> None:
+    with FakeEngine(Reply.saying("it is 4")) as engine:
+        config = tools.config_for(engine.url, policy="self_consistency", answer_format="number")
+        with tools.serving(config) as url:
+            words = ["ask", "2+2?", "--policy", "single", "--upstream", url]
+            shown = CliRunner().invoke(app, words).output
+            printed = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    assert "The server is a suffice gateway. For this answer it drew 16 samples" in " ".join(
+        shown.split()
+    )
+    assert printed["upstream_receipt"]["samples_run"] == 16
+
+
 def test_ask_for_machines() -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         arguments = ["ask", "2+2?", *VOTE, "--upstream", engine.url, "--json", "--seed", "3",
@@ -86,7 +99,8 @@ def test_serve_as_a_process(tmp_path: Path, tools: Any) -> None:
     config = tmp_path / "suffice.toml"
     config.write_text('port = 1\nanswer_format = "number"\n')
     with FakeEngine(Reply.saying("it is 4")) as engine:
-        command = [sys.executable, "-m", "suffice", "serve", "--upstream", engine.url, "--policy",
+        command = [sys.executable, "-m", "suffice", "serve", "--upstream", engine.url,
+                   "--upstream", "http://127.0.0.1:9/v1", "--policy",
                    str(policy), "--config", str(config), "--port", "0",
                    "--ledger", str(tmp_path / "ledger.db")]  # fmt: skip
         process = subprocess.Popen(
@@ -95,9 +109,10 @@ def test_serve_as_a_process(tmp_path: Path, tools: Any) -> None:
         try:
             assert process.stderr is not None
             until = time.monotonic() + 20.0
-            line = ""
+            line, said = "", ""
             while "running on" not in line:
                 line = process.stderr.readline()
+                said += line
                 assert time.monotonic() < until
                 assert line, "the gateway ended"
             url = line.split("running on ")[1].split(" ")[0]
@@ -108,6 +123,7 @@ def test_serve_as_a_process(tmp_path: Path, tools: Any) -> None:
             process.communicate(timeout=10)
     assert answer["suffice"]["arm"] == "self_consistency"
     assert answer["suffice"]["samples_run"] == 3
+    assert "warning: what 127.0.0.1:9 serves is not known yet" in said
 
 
 def test_options_come_before_the_file(tmp_path: Path) -> None:

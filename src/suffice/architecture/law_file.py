@@ -93,6 +93,11 @@ def law_names() -> tuple[str, ...]:
     return tuple(_embedded())
 
 
+def embedded_laws() -> tuple[AbsoluteLaw | ConditionalLaw, ...]:
+    """The embedded laws, in the order of their names."""
+    return tuple(_embedded().values())
+
+
 def load_law(source: str | Path) -> AbsoluteLaw | ConditionalLaw:
     """The embedded law `source`, or the law file at that path; UnknownName or InputError."""
     if not Path(source).exists() and str(source).lower() in _embedded():

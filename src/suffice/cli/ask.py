@@ -268,9 +268,13 @@ async def _answer(
 def _print_json(outcome: Outcome) -> None:
     import json
 
+    from suffice.cli.ask_view import upstream_receipt
     from suffice.gateway.receipt import receipt
 
     answer = {"answer": outcome.completion.text, "suffice": receipt([outcome])}
+    behind = upstream_receipt(outcome)
+    if behind is not None:
+        answer["upstream_receipt"] = behind
     typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -98,6 +100,9 @@ class View:
         body = outcome.completion.text.strip() or "(nothing)"
         title = "best so far" if outcome.escalated else "answer"
         parts += [Panel(Text(body), title=title, title_align="left"), Text(summary(outcome))]
+        behind = upstream_receipt(outcome)
+        if behind is not None:
+            parts.append(Text(behind_in_words(behind)))
         return Group(*parts)
 
     def _votes(self) -> dict[str, int]:
@@ -141,6 +146,22 @@ def votes_table(votes: dict[str, int]) -> RenderableType:
     for answer, count in list(votes.items())[:6]:
         table.add_row(str(count), "█" * max(1, round(_BAR * count / most)), Text(answer[:40]))
     return table
+
+
+def upstream_receipt(outcome: Outcome) -> dict[str, Any] | None:
+    """The receipt of the accepted answer, if the server that gave it is a suffice gateway."""
+    extras = outcome.completion.extras
+    found = {} if extras is None else json.loads(extras.response_json)
+    receipt = found.get("suffice")
+    if not isinstance(receipt, dict) or not isinstance(receipt.get("samples_run"), int):
+        return None
+    return receipt
+
+
+def behind_in_words(receipt: Mapping[str, Any]) -> str:
+    """What the gateway behind this call did for the accepted answer."""
+    drawn = counted(receipt["samples_run"], "sample")
+    return f"The server is a suffice gateway. For this answer it drew {drawn}: {receipt.get('why')}"
 
 
 def summary(outcome: Outcome) -> str:

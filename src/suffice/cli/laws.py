@@ -188,6 +188,7 @@ def _print_law(law: Law) -> None:
 
 
 def _print_predictions(law: Law, predictions: list[Prediction]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -195,12 +196,14 @@ def _print_predictions(law: Law, predictions: list[Prediction]) -> None:
 
     versus = predictions[0].versus
     console = Console()
-    table = Table(title=f"By law {law.name}")
+    over = "" if versus is None else f", over {versus}"
+    table = Table(title=f"By law {law.name}{over}", box=SIMPLE_HEAD, pad_edge=False)
     columns = ["shape", "N", "r", "x", "loss, nats", "over optimum"]
     if versus is not None:
-        columns.append(f"over {versus}, with {100 * predictions[0].confidence:.0f} % bounds")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "shape" else "right")
+        columns += ["over it", f"{100 * predictions[0].confidence:.0f} % bounds"]
+    table.add_column(columns[0], overflow="fold")
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
     for p in predictions:
         row = [
             p.shape,
@@ -214,7 +217,7 @@ def _print_predictions(law: Law, predictions: list[Prediction]) -> None:
             ratio, low, high = (
                 100 * (v - 1) for v in (p.versus_ratio, p.versus_low, p.versus_high)
             )
-            row.append(f"{ratio:+.2f} % ({low:+.2f} … {high:+.2f})")
+            row += [f"{ratio:+.2f} %", f"{low:+.2f}, {high:+.2f}"]
         table.add_row(*row)
     console.print(table)
     for p in predictions:

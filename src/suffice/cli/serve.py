@@ -138,8 +138,8 @@ def serve(
     os.environ.setdefault("SUFFICE_GROUP", secrets.token_hex(8))
     keyed = open_ledger(settings)
     backends = None if settings.upstreams else embedded(typer.echo, model_here)
-    for note in check_served(settings, backends):
-        typer.echo(note, err=True)
+    for note in check_served(settings, backends, always=True):
+        typer.echo(f"warning: {note}", err=True)
     if not quiet:
         _greet(settings, backends, keyed=keyed)
     run(settings, backends=backends, hooks=desk_of, reload=read, quiet=quiet)

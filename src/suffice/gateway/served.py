@@ -1,4 +1,4 @@
-"""Whether the models of certified policies are served: asked before the first request comes."""
+"""What the upstreams serve, asked before the first request comes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from suffice.policies.certified import Certified
 from suffice.policies.registry import build_policy
 
 
-def check_served(config: GatewayConfig, backends: Sequence[Backend] | None = None) -> list[str]:
+def check_served(
+    config: GatewayConfig, backends: Sequence[Backend] | None = None, *, always: bool = False
+) -> list[str]:
     """Raise ConfigError if a certified policy was calibrated for models that nobody here serves.
 
     Gives a note for every upstream that could not be asked: what it serves shows later. Without a
-    certified policy nothing is asked. `backends` as for `create_app`.
+    certified policy nothing is asked, unless `always`. `backends` as for `create_app`.
     """
     certified = {
         name: policy
         for name, table in config.policies.items()
         if isinstance(policy := build_policy(table), Certified)
     }
-    if not certified or not (config.upstreams or backends):
+    if not (certified or always) or not (config.upstreams or backends):
         return []
     served, notes = asyncio.run(_served(config, backends))
     for name, policy in certified.items():

@@ -84,7 +84,7 @@ class Auto(Choice):
     def choose(self, request: Request) -> tuple[int, str]:
         """The arm that runs, and a sentence about it."""
         arm = self.pick(request)
-        return arm, f"auto chose {self.arms[arm].policy.name} at price {self.price:.3g}"
+        return arm, f"auto chose {self.arms[arm].policy.name} at spending level {self.price:.3g}"
 
     def told(self, state: Chosen, actions: Actions) -> Actions:
         """The arm's actions; verdicts say who gave them."""

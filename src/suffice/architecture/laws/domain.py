@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,17 +83,27 @@ class Domain:
         return tuple(note for note in notes if note is not None)
 
     def check(
-        self, law: str, *, extrapolate: bool = False, **values: float | FloatArray
+        self,
+        law: str,
+        *,
+        extrapolate: bool = False,
+        others: Callable[[], Sequence[str]] = tuple,
+        **values: float | FloatArray,
     ) -> tuple[str, ...]:
-        """Notes on `values`; raises OutsideValidity unless `extrapolate` accepts what they say."""
+        """Notes on `values`; raises OutsideValidity unless `extrapolate` accepts what they say.
+
+        The refusal names the laws that `others` gives, whose evidence holds these values.
+        """
         if not extrapolate:
             for interval in self.intervals:
                 if not interval.enforced or interval.variable not in values:
                     continue
                 note = interval.note(values[interval.variable])
                 if note is not None:
+                    named = " or ".join(others())
+                    take = f", take --law {named}, which holds it," if named else ""
                     raise OutsideValidity(
-                        f"law {law!r}: {note}; stay inside, take another law, or allow "
+                        f"law {law!r}: {note}; stay inside{take} or allow "
                         "extrapolation (--extrapolate) and treat the result as a guess"
                     )
         return self.notes(**values)

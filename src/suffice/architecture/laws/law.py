@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,22 @@ class Law:
 
     def check(self, *, extrapolate: bool = False, **values: float | FloatArray) -> tuple[str, ...]:
         """Notes on `values` (x=, r=, N=, gqa=, …); raises OutsideValidity outside the evidence."""
-        return self.domain.check(self.name, extrapolate=extrapolate, **values)
+        return self.domain.check(
+            self.name, extrapolate=extrapolate, others=partial(self._others, values), **values
+        )
+
+    def _others(self, values: Mapping[str, float | FloatArray]) -> tuple[str, ...]:
+        """Embedded laws of this target whose evidence holds `values`."""
+        # Law files are made of laws, so their module imports this one.
+        from suffice.architecture.law_file import embedded_laws  # noqa: PLC0415
+
+        return tuple(
+            law.name
+            for law in embedded_laws()
+            if law.name != self.name
+            and law.family.conditional == self.family.conditional
+            and bool(np.all(law.domain.contains(**values)))
+        )
 
     def evaluate(self, **variables: float | FloatArray) -> FloatArray:
         """The family's formula at these variables: a loss, a ratio or an excess by its target."""

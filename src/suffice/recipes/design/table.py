@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 
-from suffice.core.quantities import format_bytes, format_seconds
+from suffice.core.quantities import format_bytes, format_count, format_seconds
 from suffice.recipes.design.result import DesignResult, Pick
 
 HEADER = (
@@ -33,7 +33,7 @@ def cells(pick: Pick, result: DesignResult) -> tuple[str, ...]:
         f"{shape.num_attention_heads}/{shape.num_key_value_heads}",
         f"{pick.r:.2f}",
         f"{pick.x:.4f}",
-        f"{pick.parameters / 1e6:.1f}M",
+        format_count(pick.parameters, 4),
         f"{pick.loss:.4f}" + ("" if pick.meets_target else "?"),
         _bounds(pick, result),
         str(cost.batch),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import settings
 
 from suffice.testing.postgres import PostgresServer, why_not
@@ -13,6 +16,10 @@ from suffice.testing.postgres import PostgresServer, why_not
 # The same examples every time: a run that fails can be repeated.
 settings.register_profile("suffice", deadline=None, derandomize=True, database=None)
 settings.load_profile("suffice")
+
+# Building the command line takes .1 s, and nothing changes it between calls.
+typer.main.get_command = functools.cache(typer.main.get_command)
+setattr(typer.testing, "_get_command", typer.main.get_command)  # noqa: B010
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit codes, one-line errors."""
+"""The command line as a user meets it: exit codes, one-line errors, what it prints and writes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from suffice.cli.main import app
+from tests.cli.conftest import Suffice
 
 DESIGN = ["design", "--like", "meta-llama/Llama-3.2-1B", "--tokens", "100B"]
 
 
-def suffice(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "suffice", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+def test_a_process_of_its_own_answers_and_fails_as_one_in_here() -> None:
+    """The only test of this folder's verbs that starts Python: the module is the entry point."""
+    command = [sys.executable, "-m", "suffice", *DESIGN, "--hardware", "abacus"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: unknown hardware 'abacus'")
+    assert done.stderr.count("\n") == 1
 
 
-def test_version_and_help() -> None:
+def test_version_and_help(suffice: Suffice) -> None:
     assert suffice("--version").stdout.startswith("suffice 0.")
     verbs = suffice("--help").stdout
     for verb in ("design", "shapes", "size", "doctor", "laws", "predict", "fit", "hardware"):
         assert verb in verbs
 
 
-def test_design_writes_a_run_and_prints_json(tmp_path: Path) -> None:
+def test_design_writes_a_run_and_prints_json(suffice: Suffice, tmp_path: Path) -> None:
     done = suffice(*DESIGN, "--out", str(tmp_path / "run"), "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -32,7 +40,7 @@ def test_design_writes_a_run_and_prints_json(tmp_path: Path) -> None:
     assert chosen["config"] == json.loads((tmp_path / "run" / "config.json").read_text())
 
 
-def test_design_prints_tables_that_fit_100_columns() -> None:
+def test_design_prints_tables_that_fit_100_columns(suffice: Suffice) -> None:
     done = suffice(*DESIGN)
     assert done.returncode == 0
     assert "…" not in done.stdout
@@ -78,10 +86,15 @@ def test_a_size_in_thousands_of_millions_is_not_cut(tmp_path: Path) -> None:
     ],
 )
 def test_errors_are_one_line_and_write_nothing(
-    tmp_path: Path, arguments: list[str], message: str
+    suffice: Suffice,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     extra = ["--out", str(tmp_path / "run")] if arguments[0] == "design" else []
-    done = suffice(*arguments, *extra, cwd=tmp_path)
+    done = suffice(*arguments, *extra)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
@@ -89,7 +102,7 @@ def test_errors_are_one_line_and_write_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_broken_configs_exit_with_2(tmp_path: Path) -> None:
+def test_broken_configs_exit_with_2(suffice: Suffice, tmp_path: Path) -> None:
     base = {
         "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 3, "vocab_size": 100,
@@ -105,14 +118,14 @@ def test_broken_configs_exit_with_2(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
-def test_design_into_a_file_is_refused(tmp_path: Path) -> None:
+def test_design_into_a_file_is_refused(suffice: Suffice, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     done = suffice(*DESIGN, "--out", str(tmp_path / "taken"))
     assert done.returncode == 2
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_doctor_and_shapes() -> None:
+def test_doctor_and_shapes(suffice: Suffice) -> None:
     facts = json.loads(suffice("doctor", "--json").stdout)
     assert set(facts["extras"]) >= {"torch", "vllm", "parquet", "ray"}
     counted = json.loads(suffice("shapes", "Llama-3.2-1B", "--json").stdout)
@@ -129,16 +142,14 @@ def test_import_is_light() -> None:
 
 
 def test_every_verb_has_a_help_page() -> None:
-    """In this process, for speed: square brackets in a help text are markup unless escaped."""
-    from typer.main import get_command
-    from typer.testing import CliRunner
+    """Square brackets in a help text are markup unless escaped."""
+    command = get_command(app)
 
-    from suffice.cli.main import app
-
-    def pages(command: object, words: list[str]) -> list[list[str]]:
-        inner = getattr(command, "commands", {})
+    def pages(at: object, words: list[str]) -> list[list[str]]:
+        inner = getattr(at, "commands", {})
         return [words] + [page for name in inner for page in pages(inner[name], [*words, name])]
 
-    for words in pages(get_command(app), []):
-        done = CliRunner().invoke(app, [*words, "--help"])
-        assert done.exit_code == 0, (words, done.exception)
+    for words in pages(command, []):
+        with pytest.raises(SystemExit) as left:
+            command.main([*words, "--help"], prog_name="suffice")
+        assert left.value.code == 0, words

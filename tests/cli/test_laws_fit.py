@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from suffice.architecture.law_file import law_names, load_law
-from suffice.cli.main import main
-
-InProcess = Callable[..., tuple[int, str]]
+from tests.cli.conftest import Suffice
 
 
-def suffice(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "suffice", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
-    """The entry point without a new process: exit code and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["suffice", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        assert isinstance(left.value.code, int)
-        return left.value.code, capsys.readouterr().err
-
-    return run
-
-
-def test_laws_list_and_show() -> None:
+def test_laws_list_and_show(suffice: Suffice) -> None:
     listed = suffice("laws")
     assert listed.returncode == 0
     for name in law_names():
@@ -48,7 +24,7 @@ def test_laws_list_and_show() -> None:
     assert json.loads(suffice("laws", "--json").stdout)[0]["kind"] == "suffice-law"
 
 
-def test_predict_against_a_measured_reference() -> None:
+def test_predict_against_a_measured_reference(suffice: Suffice) -> None:
     done = suffice(
         "predict", "--like", "bian2025/panda-1b", "--law", "bian2025-1b", "--tokens", "100B",
         "--versus", "meta-llama/Llama-3.2-1B", "--versus-loss", "2.803", "--json",
@@ -59,7 +35,9 @@ def test_predict_against_a_measured_reference() -> None:
     assert answer["versus_high"] < 1
 
 
-def test_no_interval_is_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_interval_is_cut_on_a_narrow_terminal(
+    suffice: Suffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = suffice(
         "predict", "--like", "bian2025/panda-1b", "--law", "bian2025-1b", "--tokens", "100B",
@@ -70,7 +48,7 @@ def test_no_interval_is_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch
     assert "-0.63 %" in row and "-1.14, -0.12" in row
 
 
-def test_a_refusal_names_the_law_that_holds_the_size(tmp_path: Path) -> None:
+def test_a_refusal_names_the_law_that_holds_the_size(suffice: Suffice) -> None:
     done = suffice(
         "predict", "--like", "meta-llama/Llama-3.2-3B", "--law", "bian2025-80m-297m",
         "--tokens", "100B",
@@ -84,7 +62,7 @@ def test_a_refusal_names_the_law_that_holds_the_size(tmp_path: Path) -> None:
     assert "take --law" not in nobody.stderr
 
 
-def test_fit_writes_a_law_that_loads(tmp_path: Path) -> None:
+def test_fit_writes_a_law_that_loads(suffice: Suffice, tmp_path: Path) -> None:
     out = tmp_path / "law.json"
     done = suffice(
         "fit", "morph", "--law", "morph", "--holdout", "largest", "--bootstrap", "50",
@@ -111,13 +89,13 @@ def test_fit_writes_a_law_that_loads(tmp_path: Path) -> None:
     ],
 )
 def test_bad_tables_cost_one_line_and_write_nothing(
-    in_process: InProcess, tmp_path: Path, table: str, options: list[str], message: str
+    suffice: Suffice, tmp_path: Path, table: str, options: list[str], message: str
 ) -> None:
     runs, out = tmp_path / "runs.csv", tmp_path / "law.json"
     runs.write_text(table)
-    code, printed = in_process("fit", str(runs), "--out", str(out), *options)
-    assert code == 2
-    assert message in printed
-    assert printed.startswith("error: ")
-    assert printed.count("\n") == 1
+    done = suffice("fit", str(runs), "--out", str(out), *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]

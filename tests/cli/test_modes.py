@@ -66,7 +66,8 @@ def test_eval_modes_needs_no_torch_and_writes_its_table(folder: Path, tmp_path: 
     out = tmp_path / "report"
     done = invoke(
         "eval", "modes", "--model", str(folder), "--difficulties", "1,2", "--problems", "5",
-        "--tasks", "chain,logic", "--out", str(out),
+        "--tasks", "chain,logic", "--sampled", "4", "--samples", "3", "--max-tokens", "12", "--out",
+        str(out),
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "always-think" in done.output
@@ -79,7 +80,10 @@ def test_eval_modes_needs_no_torch_and_writes_its_table(folder: Path, tmp_path: 
 
 
 def test_eval_modes_as_json(folder: Path) -> None:
-    done = invoke("eval", "modes", "--model", str(folder), "--problems", "3", "--json")
+    done = invoke(
+        "eval", "modes", "--model", str(folder), "--difficulties", "1", "--problems", "3",
+        "--sampled", "2", "--samples", "3", "--max-tokens", "12", "--json",
+    )  # fmt: skip
     assert {r["router"] for r in json.loads(done.output)["routers"]} >= {"learned", "always-short"}
 
 

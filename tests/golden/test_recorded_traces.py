@@ -7,8 +7,11 @@ grade-school-math @ 3101c7d5 (2110.14168), princeton-nlp/tree-of-thought-llm @ a
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,10 +39,20 @@ def imported(name):
 
 
 @pytest.fixture(scope="module")
-def zeroeval():
+def zeroeval(tmp_path_factory):
+    """The three models' answers to GSM8K: a thirtieth of the set, so a thirtieth of its reading."""
     wanted = {"Meta-Llama-3.1-8B-Instruct", "gemma-2-9b-it", "gpt-4o-2024-08-06"}
-    read = importer("zeroeval_matrix").read(DATA / "zeroeval_matrix")
-    return trace_set(t for t in read if t.question.dataset == "zeroeval gsm" and t.model in wanted)
+    whole, part = DATA / "zeroeval_matrix", tmp_path_factory.mktemp("zeroeval")
+    shutil.copy(whole / "questions.jsonl.gz", part)
+    with (
+        gzip.open(whole / "greedy_outputs.csv.gz", "rt", newline="") as every,
+        gzip.open(part / "greedy_outputs.csv.gz", "wt", newline="", compresslevel=1) as some,
+    ):
+        rows = csv.DictReader(every)
+        written = csv.DictWriter(some, rows.fieldnames)
+        written.writeheader()
+        written.writerows(r for r in rows if r["task"] == "gsm" and r["model"] in wanted)
+    return trace_set(importer("zeroeval_matrix").read(part))
 
 
 def test_two_cheap_models_that_agree_are_right(zeroeval):

@@ -50,7 +50,7 @@ def test_design_prints_tables_that_fit_100_columns(suffice: Suffice) -> None:
     assert "width and MLP give 1.00x" in " ".join(done.stdout.split())
 
 
-def test_a_size_in_thousands_of_millions_is_not_cut(tmp_path: Path) -> None:
+def test_a_size_in_thousands_of_millions_is_not_cut(suffice: Suffice, tmp_path: Path) -> None:
     file = tmp_path / "my.json"
     file.write_text(
         json.dumps(

@@ -185,9 +185,18 @@ def test_metrics_count(tools: Any, tmp_path: Path) -> None:
         in text
     )
     assert f'suffice_tokens_total{{arm="adaptive_consistency",kind="completion"}} {spent}.0' in text
-    assert 'suffice_request_seconds_count{phase="total"} 3.0' in text
+    assert 'suffice_request_duration_seconds_count{phase="total"} 3.0' in text
     assert 'suffice_upstream_up{upstream="' in text
     assert "suffice_ledger_up 1.0" in text
+    assert "# TYPE suffice_ledger_dropped_requests_total counter" in text
+    assert "suffice_build_info{version=" in text
+    drawn = sum(len(row["sample_rows"]) for row in s.rows(4))
+    asked = 'suffice_model_requests_total{ending="finished",model="fake",upstream=""}'
+    assert f"{asked} {drawn}.0" in text
+    usage = 'gen_ai_client_token_usage_sum{gen_ai_request_model="fake",gen_ai_token_type="output"}'
+    assert f"{usage} {spent}.0" in text
+    times = "gen_ai_client_operation_duration_seconds_count"
+    assert f'{times}{{gen_ai_request_model="fake"}} {drawn}.0' in text
 
 
 def test_the_live_view_shows_samples_racing(tools: Any, tmp_path: Path) -> None:

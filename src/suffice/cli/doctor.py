@@ -28,6 +28,7 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
     "math": (("math_verify", "math-verify"),),
     "tasks": (("reasoning_gym", "reasoning-gym"), ("zstandard", "zstandard")),
     "trl": (("trl", "trl"),),
+    "aiconfigurator": (("aiconfigurator", "aiconfigurator"),),
 }
 PURPOSE = {
     "parquet": "runs tables and run stores in Parquet",
@@ -43,6 +44,7 @@ PURPOSE = {
     "math": "compare answers by their mathematical value",
     "tasks": "record generated tasks, compressed files",
     "trl": "train when to think with TRL",
+    "aiconfigurator": "hold `suffice size` against another predictor",
 }
 CORE = ("numpy", "scipy", "pydantic", "matplotlib", "typer", "rich")
 

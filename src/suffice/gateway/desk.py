@@ -334,7 +334,12 @@ class Desk(Hook):
         )
         if usage_was_refused(call):
             self.tally.add(("upstream_errors", "code", "bad_usage"))
-        self.tally.count(entry, call.queued_s)
+        self.tally.count(
+            entry,
+            call.queued_s,
+            model=(call.answered_by or call.model) if call.upstream else None,
+            upstream=call.upstream,
+        )
         self.tally.count_notes(call.outcomes)
         log_request(entry.request)
         if self._spans is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +16,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from suffice.core.version import __version__
+from suffice.gateway.model_sums import HISTOGRAMS, ModelSums
 from suffice.ledger.bins import BOUNDS_S
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,9 +66,18 @@ _GAUGES = {
     "processes": "Processes of this gateway that are counted here.",
     "ledger_up": "Whether the ledger could be written last time.",
     "ledger_waiting_rows": "Rows in memory that are not acknowledged.",
+    "ledger_flush_seconds": "Time of the last transaction.",
+}
+# Counted elsewhere than in the tally, and only rising.
+_RISING = {
     "ledger_acknowledged_rows": "Rows on disk since the processes began.",
     "ledger_dropped_requests": "Requests that the ledger will never hold.",
-    "ledger_flush_seconds": "Time of the last transaction.",
+}
+_GEN_AI = {
+    "gen_ai_client_operation_duration_seconds": "Time of one answer of a model.",
+    "gen_ai_client_token_usage": "Tokens of one answer of a model.",
+    "gen_ai_server_time_to_first_token_seconds": "Time to the first token, of streamed answers.",
+    "gen_ai_server_time_per_output_token_seconds": "Time per token after the first.",
 }
 
 
@@ -79,7 +90,11 @@ class _Families(Collector):
         """Every family of metrics."""
         yield from _counters(self._tally["counters"])
         yield _histogram(self._tally["times"])
+        yield from _models(self._tally["models"])
         yield from _gauges(self._gauges)
+        build = GaugeMetricFamily("suffice_build_info", "This version.", labels=["version"])
+        build.add_metric([__version__], 1.0)
+        yield build
 
 
 def exposition(tally: Mapping[str, Any], gauges: Mapping[Any, float]) -> bytes:
@@ -101,19 +116,49 @@ def _counters(counters: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
 
 
 def _histogram(times: Mapping[str, list[float]]) -> Metric:
-    family = HistogramMetricFamily("suffice_request_seconds", _PHASES, labels=["phase"])
+    family = HistogramMetricFamily("suffice_request_duration_seconds", _PHASES, labels=["phase"])
     for phase, sums in sorted(times.items()):
-        counts = [*sums[1:], *[0.0] * (len(BOUNDS_S) + 2 - len(sums))]
-        below, buckets = 0.0, []
-        for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), counts, strict=True):
-            below += count
-            buckets.append((bound, below))
-        family.add_metric([phase], buckets=buckets, sum_value=sums[0])
+        family.add_metric([phase], buckets=_buckets(BOUNDS_S, sums), sum_value=sums[0])
     return family
+
+
+def _buckets(bounds: Sequence[float], sums: Sequence[float]) -> list[tuple[str, float]]:
+    """Bounds with how many lie at or below each; `sums` has the sum first, then counts by bin."""
+    counts = [*sums[1:], *[0.0] * (len(bounds) + 2 - len(sums))]
+    below, buckets = 0.0, []
+    for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
+        below += count
+        buckets.append((bound, below))
+    return buckets
+
+
+def _models(sums: ModelSums) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "suffice_model_requests",
+        "Samples, and answers that passed through, by the model that was asked.",
+        labels=["model", "upstream", "ending"],
+    )
+    for at, count in sorted(sums.requests.items()):
+        requests.add_metric(list(at), count)
+    yield requests
+    for name, bounds in HISTOGRAMS.items():
+        kinds = ["gen_ai_token_type"] if name == "gen_ai_client_token_usage" else []
+        family = HistogramMetricFamily(name, _GEN_AI[name], labels=["gen_ai_request_model", *kinds])
+        for (histogram, model, kind), values in sorted(sums.bins.items()):
+            if histogram == name:
+                labels = [model, *([kind] if kinds else [])]
+                family.add_metric(labels, buckets=_buckets(bounds, values), sum_value=values[0])
+        yield family
 
 
 def _gauges(gauges: Mapping[Any, float]) -> Iterator[Metric]:
     families: dict[str, GaugeMetricFamily] = {}
+    rising = [
+        CounterMetricFamily(f"suffice_{name}", text, value=gauges[name])
+        for name, text in _RISING.items()
+        if name in gauges
+    ]
+    gauges = {key: value for key, value in gauges.items() if key not in _RISING}
     for key, value in gauges.items():
         name, label, labelled = key if isinstance(key, tuple) else (key, "", "")
         family = families.get(name)
@@ -122,4 +167,5 @@ def _gauges(gauges: Mapping[Any, float]) -> Iterator[Metric]:
             text = _GAUGES.get(str(name), str(name))
             family = families[name] = GaugeMetricFamily(f"suffice_{name}", text, labels=labels)
         family.add_metric([labelled] if label else [], value)
+    yield from rising
     yield from families.values()

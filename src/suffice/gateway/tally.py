@@ -11,6 +11,7 @@ from typing import Any
 
 from suffice.core.completions import Outcome
 from suffice.core.coverage import FUTILE
+from suffice.gateway.model_sums import ModelSums, merged_models
 from suffice.ledger.bins import bin_of
 from suffice.ledger.rows import Batch, Entry
 from suffice.ledger.schema import BUCKET_S, TRAFFIC
@@ -27,6 +28,7 @@ class Tally:
         self._lock = threading.Lock()
         self.counters: dict[Name, float] = {}
         self.times: dict[str, list[float]] = {}  # phase: sum, then a count per bin
+        self.models = ModelSums()
         self._traffic: dict[tuple[int, str], list[float]] = {}
         self._latency: dict[tuple[int, str, int], int] = {}
 
@@ -41,12 +43,20 @@ class Tally:
         if code is not None:
             self.add(("errors", "code", code))
 
-    def count(self, entry: Entry, queued_s: float = 0.0) -> None:
-        """Take a finished request in."""
+    def count(
+        self,
+        entry: Entry,
+        queued_s: float = 0.0,
+        *,
+        model: str | None = None,
+        upstream: str | None = None,
+    ) -> None:
+        """Take a finished request in; `model` and `upstream` are of one that passed through."""
         row = entry.request
         arm = row.arm or NO_ARM
         with self._lock:
             self._counters(entry, arm)
+            self.models.count(entry, model=model, upstream=upstream)
             bucket = int(row.started_s // BUCKET_S) * BUCKET_S
             sums = self._traffic.setdefault((bucket, arm), [0.0] * len(TRAFFIC))
             differs = row.saving_basis not in (None, "same")
@@ -126,6 +136,7 @@ class Tally:
             return {
                 "counters": [[list(name), value] for name, value in self.counters.items()],
                 "times": {phase: list(sums) for phase, sums in self.times.items()},
+                "models": self.models.shown(),
             }
 
 
@@ -142,4 +153,5 @@ def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
             known.extend([0.0] * (len(sums) - len(known)))
             for place, value in enumerate(sums):
                 known[place] += value
-    return {"counters": counters, "times": times}
+    models = merged_models(state["models"] for state in states if "models" in state)
+    return {"counters": counters, "times": times, "models": models}

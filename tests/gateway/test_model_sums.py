@@ -1,0 +1,63 @@
+"""Counts by model: told apart, bounded, and summed over processes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from suffice.gateway.metrics import exposition
+from suffice.gateway.model_sums import MOST_MODELS, ModelSums, merged_models
+from suffice.gateway.tally import Tally, merged
+from suffice.ledger.rows import Entry, RequestRow, SampleRow
+
+
+def passed(model: str, **row: Any) -> Entry:
+    request = RequestRow(id="r", started_s=1.0, endpoint="/v1/chat/completions", **row)
+    return Entry(request=request, samples=(), text=None)
+
+
+def drawn(model: str, status: str = "finished") -> Entry:
+    sample = SampleRow(
+        request_id="r", choice=0, sample=0, model=model, purpose="answer", status=status,
+        prompt_tokens=10, completion_tokens=5, ttft_s=0.2, elapsed_s=1.0,
+    )  # fmt: skip
+    request = RequestRow(id="r", started_s=1.0, endpoint="/v1/chat/completions", elapsed_s=1.0)
+    return Entry(request=request, samples=(sample,), text=None)
+
+
+def test_which_model_and_upstream_fails_is_told() -> None:
+    tally = Tally()
+    tally.count(passed("a", ending="failed", status=500), model="a", upstream="one")
+    tally.count(passed("b", completion_tokens=3, elapsed_s=0.5), model="b", upstream="two")
+    tally.count(drawn("b", "failed"))
+    text = exposition(merged([json.loads(json.dumps(tally.shown()))]), {}).decode()
+    for line in (
+        'suffice_model_requests_total{ending="failed",model="a",upstream="one"} 1.0',
+        'suffice_model_requests_total{ending="answered",model="b",upstream="two"} 1.0',
+        'suffice_model_requests_total{ending="failed",model="b",upstream=""} 1.0',
+    ):
+        assert line in text
+
+
+def test_time_per_token_leaves_the_first_out() -> None:
+    sums = ModelSums()
+    sums.count(drawn("m"), model=None, upstream=None)
+    each = sums.bins["gen_ai_server_time_per_output_token_seconds", "m", ""]
+    assert each[0] == (1.0 - 0.2) / 4
+    assert sum(each[1:]) == 1
+
+
+def test_names_that_clients_make_up_are_bounded() -> None:
+    sums = ModelSums()
+    for number in range(3 * MOST_MODELS):
+        sums.count(passed(f"m{number}"), model=f"m{number}", upstream="u")
+    assert len({model for model, _, _ in sums.requests}) == MOST_MODELS + 1
+    assert sums.requests["other", "u", "answered"] == 2 * MOST_MODELS
+
+
+def test_processes_add_up() -> None:
+    sums = ModelSums()
+    sums.count(drawn("m"), model=None, upstream=None)
+    both = merged_models(iter([sums.shown(), sums.shown(), {}]))
+    assert both.requests == {("m", "", "finished"): 2.0}
+    assert both.bins["gen_ai_client_token_usage", "m", "output"][0] == 10

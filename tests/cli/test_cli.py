@@ -128,6 +128,9 @@ def test_design_into_a_file_is_refused(suffice: Suffice, tmp_path: Path) -> None
 def test_doctor_and_shapes(suffice: Suffice) -> None:
     facts = json.loads(suffice("doctor", "--json").stdout)
     assert set(facts["extras"]) >= {"torch", "vllm", "parquet", "ray"}
+    shown = suffice("doctor").stdout
+    for name, extra in facts["extras"].items():
+        assert extra["installed"] or f"{name}: {extra['install']}" in shown
     counted = json.loads(suffice("shapes", "Llama-3.2-1B", "--json").stdout)
     assert counted["parameters_total"] == 1_235_814_400
     config = json.loads(suffice("shapes", "surefire-1b", "--config").stdout)

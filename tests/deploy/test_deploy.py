@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,8 @@ def test_what_installs_an_extra_is_on_the_index(extra: str) -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
+    if extra not in (metadata("suffice").get_all("Provides-Extra") or ()):
+        pytest.skip("suffice was installed here before this extra was listed")
     command = install_command(extra)
     for requirement in listed[extra]:
         name = re.split(r"[\[<>=;~ ]", requirement)[0]

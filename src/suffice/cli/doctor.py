@@ -154,12 +154,15 @@ def _print(facts: dict[str, Any]) -> None:
     for gpu in facts["gpus"]:
         console.print(f"GPU: {gpu['name']}, {gpu.get('memory')}, driver {gpu.get('driver')}")
     table = Table(title="Extras", caption="the core needs none of them")
-    for column in ("extra", "state", "for", "get it with"):
-        table.add_column(column)
+    for column in ("extra", "state", "for"):
+        table.add_column(column, overflow="fold")
     for name, extra in facts["extras"].items():
         packages = ", ".join(f"{d} {v}" for d, v in extra["packages"].items() if v)
         state = f"[green]installed[/green] ({packages})" if extra["installed"] else "missing"
-        # A bracket in a requirement would be read as markup.
-        command = "" if extra["installed"] else extra["install"].replace("[", "\\[")
-        table.add_row(name, state, extra["purpose"], command)
+        table.add_row(name, state, extra["purpose"])
     console.print(table)
+    missing = {name: extra for name, extra in facts["extras"].items() if not extra["installed"]}
+    if missing:
+        typer.echo("What is missing, and how to get it:")
+    for name, extra in missing.items():  # whole lines, to be copied, however narrow the terminal
+        typer.echo(f"  {name}: {extra['install']}")

@@ -219,6 +219,25 @@ def test_the_live_view_shows_samples_racing(tools: Any, tmp_path: Path) -> None:
         tools.wait_for(lambda: not live(), 20)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_has_ended_is_counted_for_whoever_asks_next(
+    tools: Any, tmp_path: Path, kept: bool
+) -> None:
+    # The ledger is written every ten seconds here; nobody who asks has to wait for that.
+    ledger = LedgerConfig(url=str(tmp_path / "ledger.db") if kept else None, flush_s=10.0)
+    with FakeEngine(Reply.saying("it is 4")) as engine:
+        config = replace(tools.config_for(engine.url), ledger=ledger)
+        with tools.serving(config, hooks=(Desk(config),)) as url:
+            for asked in range(1, 4):
+                httpx2.post(f"{url}/v1/chat/completions", json=ASK)
+                state = httpx2.get(f"{url}/admin/state").json()
+                known = 2 * asked - 1
+                assert (state["total"]["requests"], len(state["recent"])) == (known, known)
+                httpx2.post(f"{url}/v1/chat/completions", json=ASK | {"model": "none"})
+                metrics = httpx2.get(f"{url}/metrics").text
+                assert f'suffice_errors_total{{code="model_not_found"}} {asked}.0' in metrics
+
+
 def test_without_a_file_the_last_requests_are_shown(tools: Any) -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url)

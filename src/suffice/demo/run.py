@@ -23,6 +23,7 @@ from suffice.core.completions import Completion, Usage
 from suffice.core.errors import UpstreamRejected
 from suffice.core.files import write_text
 from suffice.core.prices import Prices, TokenPrice
+from suffice.core.savings import share_saved
 from suffice.demo.engine import Counted, RecordedEngine
 from suffice.demo.recorded import (
     ANSWER_FORMATS,
@@ -110,8 +111,9 @@ def _part(task: Task, title: str, config: DemoConfig, out: Path, tell: Tell) -> 
         reported = None
         if found.policy is not None:
             with serving(settings, tell) as url:
+                earlier = asyncio.run(_reported(url))  # quickstart has asked some already
                 after = play.ask("suffice, certified", url, f"suffice/{settings.policy_file.stem}")
-                reported = asyncio.run(_reported_saved(url))
+                reported = asyncio.run(_reported(url)).saved_since(earlier)
         else:
             plain = _plain_settings(settings, task)
             with serving(plain, tell) as url:
@@ -241,8 +243,18 @@ def _usage(now: Counted, before: Counted) -> Usage:
     )
 
 
-async def _reported_saved(url: str) -> float | None:
-    """What the gateway itself says it has saved so far."""
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """What the gateway's ledger says of everything that it has answered so far, in USD."""
+
+    cost: float
+    baseline_cost: float
+
+    def saved_since(self, before: _Reported) -> float | None:
+        return share_saved(self.cost - before.cost, self.baseline_cost - before.baseline_cost)
+
+
+async def _reported(url: str) -> _Reported:
     backend = OpenAIBackend(url)
     try:
         status, state = await backend.post("/admin/state", None)
@@ -250,5 +262,5 @@ async def _reported_saved(url: str) -> float | None:
         await backend.aclose()
     if status != 200:
         raise UpstreamRejected(f"/admin/state answered {status}", status=status)
-    saved = state["total"]["saved"]
-    return None if saved is None else float(saved)
+    total = state["total"]
+    return _Reported(float(total["compared_cost_usd"]), float(total["baseline_cost_usd"]))

@@ -29,6 +29,8 @@ from suffice.ledger.database import LedgerError
 
 # Processes that said nothing for this long are not live any more; their counters still count.
 LIVE_S = 5.0
+# How long metrics and dashboard wait for the ledger to count what has just ended.
+CAUGHT_UP_S = 1.0
 RECENT = 40
 # Spans that the dashboard offers (seconds) and the step of its curves.
 SPANS: dict[str, tuple[int, int]] = {
@@ -136,6 +138,7 @@ class Console:
         """`GET /metrics`: the sum over all workers of this gateway, as Prometheus reads it."""
         desk = self._desk
         desk.doors.enter_admin(visitor_of(request.scope["headers"]))
+        await self._caught_up()
         states = [s for s in await self._states() if s["group"] == desk.group]
         gauges = self._gauges(states) | await _gateway_gauges(request)
         text = exposition(merged([state["tally"] for state in states]), gauges)
@@ -167,6 +170,15 @@ class Console:
             }
         )
 
+    async def _caught_up(self) -> None:
+        """Wait until the calls that ended here are counted; not long where they cannot be."""
+        written = self._desk.writer.caught_up()
+        if written is not None:
+            waited = asyncio.wrap_future(written)
+            await asyncio.wait([waited], timeout=CAUGHT_UP_S)
+            if waited.done():
+                waited.exception()  # the ledger has logged and counted it
+
     async def _states(self) -> list[dict[str, Any]]:
         """States of all processes on the ledger, this one's as it is now."""
         desk = self._desk
@@ -196,6 +208,7 @@ class Console:
         name = request.query_params.get("span", "15m")
         if name not in SPANS:
             raise InputError(f"span: {name!r} is none of {', '.join(SPANS)}")
+        await self._caught_up()
         states = [state for state in await self._states() if state["fresh"]]
         health = desk.writer.health
         shown: dict[str, Any] = {

@@ -101,6 +101,7 @@ class Writer:
         self._clock = clock
         self._tidied_s = -math.inf  # never yet
         self._pause_s = FIRST_PAUSE_S
+        self._turning = False  # rows are being made or written
         self.health = Health()
         self._thread = threading.Thread(target=self._run, name="suffice-ledger", daemon=True)
 
@@ -139,6 +140,16 @@ class Writer:
         self._hurry.set()
         return done
 
+    def caught_up(self) -> Future[None] | None:
+        """Done when all that was put before is written; None where nothing waits, or must wait.
+
+        The database may go away meanwhile: whoever waits needs a limit.
+        """
+        idle = not (self._inbox or self._turning or self.health.waiting)
+        if idle or self.away or self.full:
+            return None
+        return self.put_now(lambda: None)
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what is waiting, if the database lets us, and end the thread."""
         self._stop.set()
@@ -169,6 +180,7 @@ class Writer:
 
     def _turn(self) -> None:
         """Write what has come in; no error ends the thread unheard."""
+        self._turning = True
         try:
             self._drain()
             self._write()
@@ -177,6 +189,8 @@ class Writer:
         except Exception as error:  # a bug of ours: logged, shown in `health`, and tried again
             log.exception("the ledger's thread met an error that it does not know")
             self._failed(LedgerError(f"unexpected {type(error).__name__}: {error}"))
+        finally:
+            self._turning = False
 
     def _drain(self) -> None:
         """Turn what came in into rows."""

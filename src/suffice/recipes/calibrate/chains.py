@@ -34,7 +34,7 @@ from suffice.recipes.calibrate.certify import Step, Test
 from suffice.recipes.calibrate.families import THRESHOLDS
 from suffice.recipes.calibrate.ground import Ground
 from suffice.recipes.calibrate.options import Played
-from suffice.recipes.calibrate.prepare import arm_of
+from suffice.recipes.calibrate.prepare import certifiable_arm_of
 from suffice.recipes.calibrate.spending import Spending
 
 IntArray = NDArray[np.int64]
@@ -163,7 +163,7 @@ def settled(threshold: float, cap: int) -> str:
 
 def _handed_to(ground: Ground, cap: int, large: str) -> list[Plan]:
     """A vote that is settled stands, or samples that all agree; else the large model is asked."""
-    text, _, _ = arm_of(large, ground.traces)
+    text, _, _ = certifiable_arm_of(large, ground.traces)
     if ">" in text:
         raise InputError(f"--large {text!r} is a cascade: name one policy")
     model, most = ground.baseline.models[0], min(cap, LARGEST_HAND_ON)
@@ -222,7 +222,7 @@ def unanimous(count: int) -> str:
 
 def _named(ground: Ground, text: str) -> list[Plan]:
     """Chains of an option that the operator named."""
-    text, policy, models = arm_of(text, ground.traces)
+    text, policy, models = certifiable_arm_of(text, ground.traces)
     behind = ground.baseline.text
     bare: Any = policy.inner if isinstance(policy, Rewired) else policy
     if isinstance(policy, Cascade):

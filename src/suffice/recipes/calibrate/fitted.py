@@ -39,7 +39,7 @@ from suffice.recipes.calibrate.fit import Fitted, fit_groups, fit_predictor, gro
 from suffice.recipes.calibrate.ground import Ground
 from suffice.recipes.calibrate.options import Played
 from suffice.recipes.calibrate.path import Evidence
-from suffice.recipes.calibrate.prepare import arm_of
+from suffice.recipes.calibrate.prepare import certifiable_arm_of
 from suffice.recipes.calibrate.tables import Strong
 from suffice.recipes.calibrate.votes import Votes, votes_of
 
@@ -139,7 +139,7 @@ def candidates(ground: Ground, split: Split) -> list[Candidate]:
 
 def _own_votes(ground: Ground) -> bool:
     """Whether an option was named that draws from the baseline's own model."""
-    named = [arm_of(text, ground.traces)[2] for text in ground.config.options]
+    named = [certifiable_arm_of(text, ground.traces)[2] for text in ground.config.options]
     return any(models == ground.baseline.models for models in named)
 
 
@@ -167,7 +167,7 @@ def _groups(ground: Ground, split: Split) -> int:
 
 def _gate(ground: Ground, split: Split, text: str) -> Candidate | None:
     """A gate over an option; None where all its fitting answers are right, or all wrong."""
-    text, policy, models = arm_of(text, ground.traces)
+    text, policy, models = certifiable_arm_of(text, ground.traces)
     bare: Any = policy.inner if isinstance(policy, Rewired) else policy
     if isinstance(bare, Cascade):
         return None
@@ -280,7 +280,7 @@ def _votes(ground: Ground, split: Split) -> Candidate:
         fit_group, certify_group = fitted.group, groups_of(fitted.predictor, words)
     large, behind = None, None
     if ground.large is not None:
-        large, policy, _ = arm_of(ground.large, ground.traces)
+        large, policy, _ = certifiable_arm_of(ground.large, ground.traces)
         if isinstance(policy, Cascade):
             raise InputError(f"--large {large!r} is a cascade: name one policy")
         behind = ground.played(large)

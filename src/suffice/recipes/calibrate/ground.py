@@ -19,7 +19,7 @@ from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.options import Played, Unplayable, played
 from suffice.recipes.calibrate.play import Recorded, played_by_executor
 from suffice.recipes.calibrate.plays import Plays, check_judged
-from suffice.recipes.calibrate.prepare import arm_of, check_sets, complete
+from suffice.recipes.calibrate.prepare import certifiable_arm_of, check_sets, complete
 from suffice.recipes.calibrate.questions import Questions
 from suffice.recipes.calibrate.spending import Tariff
 
@@ -70,7 +70,9 @@ class Ground:
         plays = Plays(traces, questions, count=count, seed=config.seed)
         fewer = Plays(traces, questions, count=min(count, MOST_EXECUTED), seed=config.seed)
         missing = bool(np.isnan(traces.completion_tokens).any())
-        text, policy, models = arm_of(config.baseline or _default_baseline(plays, config), traces)
+        text, policy, models = certifiable_arm_of(
+            config.baseline or _default_baseline(plays, config), traces
+        )
         found = cls(
             traces=traces,
             config=config,

@@ -31,11 +31,6 @@ def arm_of(text: str, traces: TraceSet) -> tuple[str, AnyPolicy, tuple[str, ...]
     """(text, policy, models) of an option; without a model it runs on the traces' only one."""
     policy = parse_policy(text)
     models = models_of(policy)
-    if not policy.waits_for_ends:
-        raise InputError(
-            f"{text!r} acts on samples while they run, and calibration plays them whole: what it "
-            "certified would not be what runs; name a policy that waits for its samples' ends"
-        )
     if not models:
         if len(traces.models) > 1:
             raise InputError(
@@ -51,6 +46,17 @@ def arm_of(text: str, traces: TraceSet) -> tuple[str, AnyPolicy, tuple[str, ...]
             f"{', '.join(traces.models)})"
         )
     return text, policy, models
+
+
+def certifiable_arm_of(text: str, traces: TraceSet) -> tuple[str, AnyPolicy, tuple[str, ...]]:
+    """The same; raises InputError for a policy that acts on samples before their ends."""
+    found = arm_of(text, traces)
+    if not found[1].waits_for_ends:
+        raise InputError(
+            f"{text!r} acts on samples while they run, and calibration plays them whole: what it "
+            "certified would not be what runs; name a policy that waits for its samples' ends"
+        )
+    return found
 
 
 def complete(traces: TraceSet, models: Sequence[str]) -> IntArray:

@@ -47,6 +47,15 @@ def test_a_turn_of_tool_calls_is_compared_as_such(tools: Any) -> None:
     assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "add"
 
 
+@pytest.mark.parametrize("policy", ["revise_once", "sequential_revision"])
+def test_a_call_of_tools_is_not_revised(tools: Any, policy: str) -> None:
+    reply = Reply(tokens=(), tool_call=("add", '{"a": 1}'), finish_reason="tool_calls")
+    body = {"suffice": {"policy": policy, "answer_format": "tool"}}
+    seen, answer, _ = asked(tools, reply, body)
+    assert seen == 1
+    assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "add"
+
+
 def test_prose_without_a_number_takes_one_wave(tools: Any) -> None:
     seen, answer, metrics = asked(tools, Reply.saying(TALE), {}, **OPERATOR)
     receipt = answer["suffice"]

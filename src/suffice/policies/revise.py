@@ -81,7 +81,9 @@ class SequentialRevision(WholeSamples):
             and answers[-1] is not None
             and answers[-1] == answers[-2]
         )
-        if failed or stable or pool.launched > self.revisions:
+        # A turn that calls tools has no text to look at again: the call stands.
+        calls = isinstance(evidence, SampleFinished) and bool(evidence.completion.tool_calls)
+        if failed or calls or stable or pool.launched > self.revisions:
             return state, self._choose(pool)
         pool, actions = pool.launch(
             1, messages=self._conversation(state), purpose="revision", whole=True

@@ -308,7 +308,8 @@ function drawLive(state) {
     return el("div", { class: "call" },
       el("div", { class: "head" }, tag(call.arm), el("span", {}, call.model || "…"),
         el("span", { class: "dim" }, seconds(Math.max(0, state.now_s - call.began_s))), el("code", {}, call.id.slice(0, 16))),
-      el("div", { class: "lanes" }, ...samples.slice(0, 24).map((sample) => lane(sample, most))));
+      el("div", { class: "lanes" }, ...samples.slice(0, 24).map((sample) => lane(sample, most))),
+      samples.length > 24 ? el("div", { class: "dim" }, `and ${samples.length - 24} more samples`) : "");
   }));
   return undefined;
 }
@@ -331,7 +332,8 @@ function drawArms(state) {
     fill.style.setProperty("--c", colour(arm.arm));
     return el("tr", {},
       cell(tag(arm.arm === "none" ? "" : arm.arm), { class: "l" }),
-      el("td", { class: "l" }, el("span", { class: "share" }, fill), percent(arm.requests / all)),
+      // A share too small to be seen is told without a bar.
+      el("td", { class: "l" }, arm.requests < 0.005 * all ? "" : el("span", { class: "share" }, fill), arm.requests < 0.005 * all ? "<1%" : percent(arm.requests / all)),
       cell(count(arm.requests)),
       cell(against(arm.saved), { class: spentMore(arm.saved), title: `${count(arm.compared)} compared, ${count(arm.estimated)} of them estimated` }),
       cell(percent(arm.score, 1), { title: `${arm.judged} judged` }),

@@ -27,7 +27,28 @@ INSTEAD = {
     r"clusters? of prompts": "question group",
     r"gone on with": "continued",
     r"seconds of silence to bear": "give up after so many silent seconds",
+    r"come before it\b": "override it",
+    r"price lambda": "spending level",
+    r"\bwishe?s?\b": "option",
+    r"hands tied": "sandboxed",
+    r"at its word": "exactly right",
+    r"keep its word": "hold",
+    r"sockets? (is|are) closed": "cancelled",
+    r"settles? it:": "one short sentence for each case",
+    r"more often than not": "in more than half",
+    r"\bdeals? the\b|\bdealt\b": "gives",
+    r"without discordance": "if the two never differ",
+    r"gone? on and on": "does not stop",
+    r"\bhelps \| does not help\b": "use it when | do not use it when",
 }
+# Pages for readers who know engines and no statistics: no sentence is longer. Statistics have a
+# heading of their own.
+MOST_WORDS = 40
+PLAIN = ("quickstart.md", "gateway.md", "policies.md", "traces.md", "replay.md", "certify.md")
+FOR_SPECIALISTS = (
+    "### For statisticians", "## While it runs", "## Does it hold?", "## Format, version",
+    "## Departures from the papers",
+)  # fmt: skip
 # Shapes of the training ladder are its rungs; papers' own titles and history keep their words.
 LADDER = "suffice ladder"
 EXCUSED = {("ladder.md", r"\brungs?\b"), ("measure.md", r"\brungs?\b")}
@@ -60,6 +81,29 @@ def faults(where: str, text: str) -> list[str]:
         if (where, pattern) not in EXCUSED and not (LADDER in where and "rung" in pattern)
         for found in re.finditer(pattern, text, flags=re.IGNORECASE)
     ]
+
+
+def for_everyone(text: str) -> str:
+    """A page without the parts that say by their heading whom they are for."""
+    parts = re.split(r"(?m)^(?=##+ )", text)
+    return "".join(part for part in parts if not part.startswith(FOR_SPECIALISTS))
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Sentences outside code, tables and headings; a semicolon and a colon end one too."""
+    text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"`[^`]*`", "Code", text)
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*[-*] |\s*\d+\. |\||#)", text):
+        if not paragraph.lstrip().startswith(("|", "#")):
+            yield from re.split(r"(?<=[.!?:;])\s+", " ".join(paragraph.split()))
+
+
+@pytest.mark.parametrize("page", PLAIN)
+def test_sentences_are_short(page: str) -> None:
+    text = for_everyone((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert not [each for each in sentences(text) if len(each.split()) > MOST_WORDS]
 
 
 @pytest.mark.parametrize(

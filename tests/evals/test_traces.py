@@ -273,6 +273,13 @@ def test_contradicting_sets_are_refused(tmp_path):
     assert both.digest == read_traces([one, two]).digest != read_traces(one).digest
 
 
+def test_what_is_no_trace_file_says_what_to_do(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"prompt": "2+2?", "answer": "4"}\n')
+    with pytest.raises(InputError, match=r"record or import it first: suffice traces import"):
+        read_traces(file)
+
+
 def test_rows_are_read_by_columns(tmp_path):
     """Ten times the rows of as many questions take less than a call for each."""
     asked = [question(f"q{q}") for q in range(30)]

@@ -524,6 +524,21 @@ def test_whoever_left_at_once_is_seen_while_others_leave(*, others_leave: bool) 
     assert asyncio.run(main()) is others_leave
 
 
+def test_whoever_closes_its_sending_side_has_left() -> None:
+    with (
+        FakeEngine(Reply(tokens=("4",) * 4000, delay_s=0.05)) as engine,
+        before(engine, TrafficConfig()) as address,
+        socket.create_connection(address) as client,
+    ):
+        client.sendall(CHAT + LENGTH + b"\r\n" + ASK)
+        wait_for(lambda: engine.seen.running == 1, 20.0)
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(20.0)
+        assert client.recv(65536) == b""
+        wait_for(lambda: engine.seen.running == 0, 20.0)
+        assert engine.seen.finished == 0
+
+
 def test_a_client_that_leaves_is_a_sign_that_others_may() -> None:
     found: list[Any] = []
 

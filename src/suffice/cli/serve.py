@@ -74,7 +74,7 @@ def serve(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", help="TOML file; options here come before it.", show_default=False
+            "--config", help="TOML file; command-line options override it.", show_default=False
         ),
     ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,

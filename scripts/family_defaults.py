@@ -77,10 +77,18 @@ def _wrapped(config_class: Any, known: set[str]) -> dict[str, Any] | None:
         inner = getattr(spec, "model_type", None)
         if spec is None:
             continue
-        tie = getattr(config_class, "tie_word_embeddings", None)
+        tie = getattr(_instance(config_class), "tie_word_embeddings", None)
         given = {k: v for k, v in spec.init_kwargs.items() if not _IRRELEVANT.search(k)}
         return {"model_type": inner or None, "tie_word_embeddings": tie, "text": given}
     return None
+
+
+def _instance(config_class: Any) -> Any:
+    """A config as the class fills it in; the class itself where it has no default."""
+    try:
+        return config_class()
+    except Exception:  # noqa: BLE001  whatever a class wants that its default lacks
+        return config_class
 
 
 def main() -> None:

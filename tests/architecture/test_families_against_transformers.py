@@ -16,62 +16,22 @@ from suffice.architecture.family_defaults import defaults_of
 from suffice.architecture.model_counts import parameters
 from suffice.architecture.reading import model_from_config
 from suffice.core.errors import ConfigError, UnsupportedModel
+from tests.architecture.transformers_families import (
+    LEAST,
+    REFUSED,
+    UNBUILDABLE,
+    built,
+    causal_types,
+)
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM  # noqa: E402
-from transformers.models.auto.modeling_auto import (  # noqa: E402
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
-)
+from transformers import AutoConfig, AutoModel  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
-# Families whose default config transformers itself cannot build: the least that it can.
-LEAST: dict[str, dict[str, Any]] = {
-    "dots1": {"n_routed_experts": 16, "n_shared_experts": 2, "num_experts_per_tok": 4},
-    "hunyuan_v1_dense": {"head_dim": 128},
-    "hunyuan_v1_moe": {"head_dim": 128, "num_experts": 4},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 4, "num_hidden_layers": 8},
-    "ministral": {"head_dim": 128},
-    "nemotron": {"head_dim": 128, "num_key_value_heads": 8},
-}
-# Not modelled: their first words say why.
-REFUSED = {
-    "blt": "bytes through three models",
-    "cohere_compass_text": "transformers builds no default of it",
-    "gemma4_assistant": "a draft model without a cache",
-    "gemma4_unified_assistant": "a draft model without a cache",
-    "git": "a caption model inside its vision tower",
-    "inkling2_loop_text": "loops with message gates",
-    "inkling2_text": "attention over earlier layers",
-    "musicgen": "tokens of an audio codec",
-    "musicgen_melody": "tokens of an audio codec",
-    "qwen4_exp": "n-gram tables and gated residuals",
-    "qwen4_exp_text": "n-gram tables and gated residuals",
-    "reformer": "hashed attention",
-}
-# transformers allocates gate and up projections for LongCat's experts that do nothing; no
-# checkpoint holds them.
-UNUSED = {"longcat_flash": lambda c: c.num_layers * c.zero_expert_num
-          * 2 * c.expert_ffn_hidden_size * c.hidden_size}  # fmt: skip
-# transformers cannot build their default config; their text part is in the list by itself.
-UNBUILDABLE = {"dbrx", "gemma3n"}
-TOWERS = ("vision", "audio", "multi_modal", "embed_tokens_extend", "projector", "image_")
 
-
-def built(model_type: str, **given: Any) -> tuple[Any, int]:
-    """Config and parameters of the language model, as transformers builds it."""
-    config = AutoConfig.for_model(model_type, **given)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    total = sum(
-        p.numel() for name, p in model.named_parameters() if not any(t in name for t in TOWERS)
-    )
-    unused = UNUSED.get(model_type)
-    return config, total - (unused(config) if unused else 0)
-
-
-@pytest.mark.parametrize("model_type", sorted(set(CAUSAL) - UNBUILDABLE))
+@pytest.mark.parametrize("model_type", [t for t in causal_types() if t not in UNBUILDABLE])
 def test_every_family_is_counted_exactly_or_refused_by_name(model_type: str) -> None:
     given = LEAST.get(model_type, {})
     if model_type in REFUSED:

@@ -22,6 +22,12 @@ NVFP4 = {
     "weights": {"num_bits": 4, "type": "float", "group_size": 16},
     "input_activations": {"num_bits": 4, "type": "float"},
 }
+QUARK_FP4 = {"dtype": "fp4", "group_size": 32, "scale_format": "e8m0"}
+MIXED = {
+    f"model.layers.{i}.{name}": {"quant_algo": algorithm}
+    for i in range(4)
+    for name, algorithm in (("self_attn.q_proj", "FP8"), ("mlp.down_proj", "NVFP4"))
+}
 INT4 = {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "group_size": 32}}
 FP8_GROUP = {
     "targets": ["re:.*self_attn.*"],
@@ -45,6 +51,20 @@ FP8_GROUP = {
         ({"quant_method": "modelopt", "quantization": {"quant_algo": "FP8"}}, "fp8", 1.0, False),
         ({"quant_method": CT, "config_groups": {"a": NVFP4}}, "fp4", 0.5625, False),
         ({"quant_method": CT, "config_groups": {"a": INT4}}, "int4", 0.5625, True),
+        ({"quant_method": "modelopt", "quant_algo": "MXFP8"}, "fp8", 1.0, False),
+        ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION",
+          "quantized_layers": MIXED}, "fp4", 0.5625, False),
+        ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 2,
+          "group_size": 64}}}, "int2", 0.28515625, True),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"},
+          "input_tensors": {"dtype": "fp8_e4m3"}}}, "fp8", 1.0, False),
+        ({"quant_method": "quark", "global_quant_config": {"weight": QUARK_FP4}},
+         "mxfp4", 0.53125, True),
+        ({"quant_method": "torchao", "quant_type": "int4_weight_only",
+          "quant_type_kwargs": {"group_size": 64}}, "int4", 0.5625, True),
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type":
+          "Float8DynamicActivationFloat8WeightConfig", "_data": {}}}}, "fp8", 1.0, False),
+        ({"group_size": 64, "bits": 4}, "int4", 0.5625, True),  # MLX
     ],
 )  # fmt: skip
 def test_formats_of_quantisers(
@@ -52,6 +72,36 @@ def test_formats_of_quantisers(
 ) -> None:
     stored = model_from_config({**LLAMA, "quantization_config": quantised}).weights.mlp
     assert (stored.dtype, stored.value_bytes, stored.widened) == (dtype, value_bytes, widened)
+
+
+def test_each_module_may_have_a_format_of_its_own() -> None:
+    config = {"quant_method": "modelopt", "quantized_layers": MIXED}
+    stored = model_from_config({**LLAMA, "quantization_config": config}).weights
+    assert (stored.attention.dtype, stored.mlp.dtype, stored.experts.dtype) == (
+        "fp8", "fp4", "bf16",
+    )  # fmt: skip
+    half = {name: how for name, how in MIXED.items() if ".0." in name or ".1." in name}
+    config = {"quant_method": "modelopt", "quantized_layers": half}
+    stored = model_from_config({**LLAMA, "quantization_config": config}).weights
+    assert (stored.mlp.dtype, stored.mlp.wide_share) == ("fp4", 0.5)
+    quark = {
+        "quant_method": "quark", "exclude": ["lm_head"],
+        "global_quant_config": {"weight": QUARK_FP4, "input_tensors": QUARK_FP4},
+        "layer_quant_config": {"*self_attn*": {"weight": {"dtype": "fp8_e4m3"}}},
+    }  # fmt: skip
+    stored = model_from_config({**LLAMA, "quantization_config": quark}).weights
+    assert (stored.attention.dtype, stored.mlp.dtype) == ("fp8", "mxfp4")
+
+
+def test_rules_and_lists_of_exceptions_leave_modules_wide() -> None:
+    gptq = {"quant_method": "gptq", "bits": 4, "group_size": 128,
+            "dynamic": {"-:.*self_attn.*": {}}}  # fmt: skip
+    stored = model_from_config({**LLAMA, "quantization_config": gptq}).weights
+    assert (stored.attention.dtype, stored.mlp.dtype) == ("bf16", "int4")
+    listed = {f"model.layers.{i}.mlp.down_proj": {"bits": 16} for i in range(2)}
+    auto = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "extra_config": listed}
+    stored = model_from_config({**LLAMA, "quantization_config": auto}).weights
+    assert stored.mlp.wide_share == 0.5
 
 
 def test_experts_alone_are_quantised_in_gpt_oss() -> None:

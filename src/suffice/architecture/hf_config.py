@@ -26,8 +26,8 @@ _DERIVED = (*_DIMENSIONS, "model_type", "architectures", "tie_word_embeddings")
 # What belongs to one checkpoint and must not pass to another model: how its weights were
 # quantised, the code it was shipped with, and where it lay on somebody's disk.
 _CHECKPOINTS_OWN = (
-    "quantization_config", "compression_config", "auto_map", "_name_or_path", "name_or_path",
-    "_commit_hash", "adapter_config", "expert_dtype",
+    "quantization_config", "compression_config", "quantization", "auto_map", "_name_or_path",
+    "name_or_path", "_commit_hash", "adapter_config", "expert_dtype",
 )  # fmt: skip
 _BIASES = {"qkv_bias": "qkv_bias", "o_bias": "o_bias", "mlp_bias": "mlp_bias",
            "lm_head_bias": "lm_head_bias"}  # fmt: skip

@@ -87,6 +87,9 @@ def text_part(config: Mapping[str, Any]) -> TextPart:
                 inner["model_type"] = guessed
         if "tie_word_embeddings" in config:
             inner["tie_word_embeddings"] = config["tie_word_embeddings"]
+        elif known and known["tie_word_embeddings"] is False:
+            # A wrapper that unties by default; most leave it to their text part.
+            inner.setdefault("tie_word_embeddings", False)
         found = text_part(inner)
         return TextPart(
             found.config,
@@ -127,7 +130,11 @@ def _left_out(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    found = config.get("quantization_config") or config.get("compression_config")
+    found = next(
+        (config[k] for k in ("quantization_config", "compression_config", "quantization")
+         if config.get(k)),
+        None,
+    )  # fmt: skip
     if found is None:
         return None
     if not isinstance(found, Mapping):

@@ -75,6 +75,24 @@ def every(period: int, special: str, usual: str) -> Callable[[int], str]:
     return lambda i: special if period and (i + 1) % period == 0 else usual
 
 
+def sliding_pattern(
+    s: Settings, period: int, key: str = "sliding_window_pattern"
+) -> Callable[[int], str]:
+    """Which layers slide: all but every n-th, or as letters say, "LLLG" over and over.
+
+    L is a local layer, G a global one. Checkpoints write either under the same key.
+    """
+    value = s.get(key)
+    if not isinstance(value, str):
+        return every(s.count(key, period), "full_attention", "sliding_attention")
+    letters = value.upper()
+    if not letters or set(letters) - {"L", "G"}:
+        raise ConfigError(
+            f"{key} {value!r} is not a pattern: a whole number, or letters L (local) and G (global)"
+        )
+    return lambda i: "full_attention" if letters[i % len(letters)] == "G" else "sliding_attention"
+
+
 def windows(
     s: Settings, otherwise: Callable[[int], str] | None = None, *, key: str = "sliding_window"
 ) -> tuple[int | None, ...]:

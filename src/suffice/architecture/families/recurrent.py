@@ -20,6 +20,7 @@ from suffice.architecture.families.parts import (
 from suffice.architecture.families.registry import family
 from suffice.architecture.model import Block, Matrix, Mixer, Model, Part, Run
 from suffice.architecture.settings import Settings
+from suffice.core.errors import ConfigError
 
 
 @family("mamba", "falcon_mamba")
@@ -168,7 +169,7 @@ def zamba2(s: Settings) -> Model:
         d, inner, heads=s.size("n_mamba_heads"), groups=s.size("mamba_ngroups"),
         state=s.size("mamba_d_state"), kernel=s.size("mamba_d_conv"), bias=biased,
     )  # fmt: skip
-    kinds = s.names("layers_block_type", depth(s)) or _zamba2_kinds()
+    kinds = s.names("layers_block_type", depth(s)) or _zamba2_kinds(s)
     uses = sum(kind == "hybrid" for kind in kinds)
     blocks = s.size("num_mem_blocks")
     rank = s.size("adapter_rank")
@@ -184,9 +185,18 @@ def zamba2(s: Settings) -> Model:
     )
 
 
-def _zamba2_kinds() -> tuple[str, ...]:
+def _zamba2_kinds(s: Settings) -> tuple[str, ...]:
     m, h = "linear_attention", "hybrid"
-    return (m, *(((m,) * 5 + (h,)) * 7), *((m,) * 4), h, *((m,) * 3), h, *((m,) * 2))
+    layers, where = depth(s), s.integers("hybrid_layer_ids")
+    if where:
+        return tuple(h if i in where else m for i in range(layers))
+    usual = (m, *(((m,) * 5 + (h,)) * 7), *((m,) * 4), h, *((m,) * 3), h, *((m,) * 2))
+    if layers != len(usual):
+        raise ConfigError(
+            f"a zamba2 of {layers} layers must say which of them attend: layers_block_type or "
+            "hybrid_layer_ids"
+        )
+    return usual
 
 
 def _shared_attention(

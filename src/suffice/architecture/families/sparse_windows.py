@@ -15,6 +15,7 @@ from suffice.architecture.families.decoder import (
     hidden,
     layer_kinds,
     routed,
+    sliding_pattern,
     sparse_kinds,
     windows,
 )
@@ -48,7 +49,7 @@ def exaone_moe(s: Settings) -> Model:
     """EXAONE's mixture."""
     mixers = attentions(
         s,
-        every(s.count("sliding_window_pattern", 4), "full_attention", "sliding_attention"),
+        sliding_pattern(s, 4),
         qkv_bias=False,
         qk_norm="head",
     )

@@ -10,10 +10,10 @@ from suffice.architecture.families.decoder import (
     Switch,
     decoder,
     depth,
-    every,
     head_width,
     hidden,
     layer_kinds,
+    sliding_pattern,
     switched,
 )
 from suffice.architecture.families.parts import NOTHING, attention, linear, mlp, vectors
@@ -66,7 +66,7 @@ def _named(otherwise: Callable[[Settings], Callable[[int], str]]) -> Sliding:
 
 
 def _pattern(period: int, key: str = "sliding_window_pattern") -> Sliding:
-    return _named(lambda s: every(s.count(key, period), "full_attention", "sliding_attention"))
+    return _named(lambda s: sliding_pattern(s, period, key))
 
 
 def _qwen(s: Settings) -> Callable[[int], str]:
@@ -203,11 +203,7 @@ UNIFORM: Mapping[str, Uniform] = {
     "exaone4": Uniform(
         architecture="Exaone4ForCausalLM",
         qk_norm="head",
-        sliding=_named(
-            lambda s: every(
-                s.count("sliding_window_pattern", 4), "full_attention", "sliding_attention"
-            )
-        ),
+        sliding=_pattern(4),
     ),
     "hunyuan_v1_dense": Uniform(
         architecture="HunYuanDenseV1ForCausalLM", qk_norm="head", qkv_bias="attention_bias"

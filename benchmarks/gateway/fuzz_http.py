@@ -112,8 +112,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     found: dict[str, Any] = {"seeds": 0, "wrong": []}
-    with hostile.engine_running(), tempfile.TemporaryDirectory() as folder:
-        gateway = hostile.Gateway(Path(folder))
+    with hostile.engine_running("fake"), tempfile.TemporaryDirectory() as folder:
+        gateway = hostile.Gateway(Path(folder), good="fake")
         until = time.monotonic() + given.minutes * 60
         before_mb = hostile.rss_mb(gateway.process.pid)
         seed = given.seed

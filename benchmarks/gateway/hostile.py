@@ -56,7 +56,9 @@ Attack = Callable[["Gateway"], None]
 class Gateway:
     """One `suffice serve`, its memory and how long others wait for it."""
 
-    def __init__(self, folder: Path, *, keys: bool = False, files: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, keys: bool = False, files: int | None = None, good: str = "good"
+    ) -> None:
         ledger = folder / "ledger.db"
         settings = folder / "suffice.toml"
         settings.write_text(
@@ -86,7 +88,7 @@ class Gateway:
             if time.monotonic() > until or self.process.poll() is not None:
                 raise RuntimeError("the gateway does not start: " + "".join(self.log))
             time.sleep(0.1)
-        self.ask("good")  # probes are over
+        self.ask(good)  # probes are over
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -360,7 +362,7 @@ CASES: dict[str, tuple[Attack, dict[str, Any]]] = {
 
 
 @contextlib.contextmanager
-def engine_running() -> Iterator[None]:
+def engine_running(good: str = "good") -> Iterator[None]:
     engines = [
         subprocess.Popen(
             [
@@ -372,7 +374,7 @@ def engine_running() -> Iterator[None]:
                 name,
             ]
         )
-        for port, name in ((ENGINE, "evil"), (GOOD, "good"))
+        for port, name in ((ENGINE, "evil"), (GOOD, good))
     ]
     try:
         time.sleep(1.0)

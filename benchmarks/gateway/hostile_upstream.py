@@ -2,7 +2,7 @@
 
     python benchmarks/gateway/hostile_upstream.py --port 9150 --model evil
 
-The model `good` answers at once; of `evil`, the last word of the prompt names the misdeed.
+A model answers at once; of `evil` alone, the last word of the prompt names the misdeed.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ async def main(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=9150)
-    parser.add_argument("--model", default="evil", help="evil, or good")
+    parser.add_argument("--model", default="evil", help="what it serves; all but evil is good")
     given = parser.parse_args()
     MODELS = json.dumps({"object": "list", "data": [{"id": given.model}]}).encode()
     asyncio.run(main(given.port))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
+import httpcore2
 import pytest
 import typer.main
 import typer.testing
@@ -20,6 +21,10 @@ settings.load_profile("suffice")
 # Building the command line takes .1 s, and nothing changes it between calls.
 typer.main.get_command = functools.cache(typer.main.get_command)
 setattr(typer.testing, "_get_command", typer.main.get_command)  # noqa: B010
+
+# Every client reads all the certificates that there are, 30 ms; those of the tests speak plain HTTP
+# and share what was read once.
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 
 @pytest.fixture(scope="session")

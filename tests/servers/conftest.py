@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 import time
@@ -12,28 +11,15 @@ from typing import Any
 
 import pytest
 import uvicorn
-import uvicorn.server
 
 from suffice.backends.protocol import Backend
 from suffice.gateway.app import create_app
 from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.gateway.server import Hooks, no_hooks, server_of
+from tests.servers.serve_soon import hasten
 
-
-class Hasty:
-    """What uvicorn takes for asyncio: it looks for its end every 5 ms instead of every 100."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(asyncio, name)
-
-    @staticmethod
-    async def sleep(delay_s: float) -> None:
-        """Sleep a twentieth of that."""
-        await asyncio.sleep(delay_s / 20)
-
-
-vars(uvicorn.server)["asyncio"] = Hasty()
+hasten()
 
 
 @contextmanager

@@ -177,7 +177,7 @@ def test_metrics_count(tools: Any, tmp_path: Path) -> None:
             s.ask(VOTE)
         s.ask(ASK | {"model": "none"})
         s.rows(4)
-        tools.wait_for(lambda: 'code="model_not_found"} 1.0' in s.get("/metrics").text)
+        tools.wait_for(lambda: 'code="model_not_found",' in s.get("/metrics").text)
         text = s.get("/metrics").text
         spent = sum(row["completion_tokens"] or 0 for row in s.rows(4))
     assert (
@@ -191,10 +191,12 @@ def test_metrics_count(tools: Any, tmp_path: Path) -> None:
     assert "# TYPE suffice_ledger_dropped_requests_total counter" in text
     assert "suffice_build_info{version=" in text
     drawn = sum(len(row["sample_rows"]) for row in s.rows(4))
-    asked = 'suffice_model_requests_total{ending="finished",model="fake",upstream=""}'
+    upstream = s.engine.url.removeprefix("http://")
+    asked = f'suffice_model_requests_total{{ending="finished",model="fake",upstream="{upstream}"}}'
     assert f"{asked} {drawn}.0" in text
     usage = 'gen_ai_client_token_usage_sum{gen_ai_request_model="fake",gen_ai_token_type="output"}'
     assert f"{usage} {spent}.0" in text
+    assert 'gen_ai_server_request_duration_seconds_count{gen_ai_request_model="fake"} 3.0' in text
     times = "gen_ai_client_operation_duration_seconds_count"
     assert f'{times}{{gen_ai_request_model="fake"}} {drawn}.0' in text
 
@@ -235,7 +237,7 @@ def test_what_has_ended_is_counted_for_whoever_asks_next(
                 assert (state["total"]["requests"], len(state["recent"])) == (known, known)
                 httpx2.post(f"{url}/v1/chat/completions", json=ASK | {"model": "none"})
                 metrics = httpx2.get(f"{url}/metrics").text
-                assert f'suffice_errors_total{{code="model_not_found"}} {asked}.0' in metrics
+                assert f'code="model_not_found",model="",upstream=""}} {asked}.0' in metrics
 
 
 def test_without_a_file_the_last_requests_are_shown(tools: Any) -> None:

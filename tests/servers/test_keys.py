@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from suffice.ledger.keys import Limits, add_key, make_key, revoke_key
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply
 from suffice.testing.postgres import PostgresServer
+from tests.servers.serve_soon import command
 
 ASK = {"model": "fake", "messages": [{"role": "user", "content": "what is 2+2"}]}
 VOTE = ASK | {"suffice": {"answer_format": "number", "policy": "adaptive_consistency"}}
@@ -260,9 +260,8 @@ def served(argv: list[str], port: int, log: Path) -> subprocess.Popen[bytes]:
     """`suffice serve` in processes of its own, once it answers."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "suffice", "serve", "--port", str(port), *argv],
-            stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command("serve", "--port", port, *argv), stdout=out, stderr=subprocess.STDOUT
+        )
     until = time.monotonic() + 60
     while True:
         assert process.poll() is None, log.read_text()
@@ -270,7 +269,7 @@ def served(argv: list[str], port: int, log: Path) -> subprocess.Popen[bytes]:
         try:
             httpx2.get(f"http://127.0.0.1:{port}/ready")
         except httpx2.TransportError:
-            time.sleep(0.1)
+            time.sleep(0.02)
         else:
             return process
 

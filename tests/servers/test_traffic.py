@@ -7,7 +7,6 @@ import concurrent.futures
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from suffice.gateway.calls import Call
 from suffice.gateway.errors import Refusal
 from suffice.gateway.traffic import CacheConfig, Places, TrafficConfig
 from suffice.testing.fake_engine import FakeEngine, Reply
+from tests.servers.serve_soon import command
 
 MESSAGES = [{"role": "user", "content": "2+2"}]
 ASK = {"model": "fake", "messages": MESSAGES}
@@ -45,18 +45,20 @@ def post(url: str, **changes: Any) -> httpx2.Response:
 
 def test_a_full_queue_says_when_to_come_again(tools: Any) -> None:
     traffic = TrafficConfig(max_running=1, max_waiting=1, max_wait_s=60.0)
-    slow = Reply(tokens=("4",) * 30, delay_s=0.1)
+    free = threading.Event()
+    script = lambda number, body: Reply(held=free if number else None)  # noqa: E731
     with (
-        FakeEngine(slow) as engine,
+        FakeEngine(script) as engine,
         tools.serving(tools.config_for(engine.url, traffic=traffic, patience_s=20.0)) as url,
         concurrent.futures.ThreadPoolExecutor(3) as pool,
     ):
-        post(url, max_tokens=1)  # the probes are over
+        post(url)
         calls = []
         for number in (1, 2):
             calls.append(pool.submit(post, url))
             tools.wait_for(lambda n=number: sum(places(url)) == n, 15.0)
         refused = post(url)
+        free.set()
         assert [call.result().status_code for call in calls] == [200, 200]
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "overloaded"
@@ -226,9 +228,9 @@ def test_the_cache_is_bounded_and_each_principals_own() -> None:
 def process(*arguments: str, tmp_path: Path, traffic: str = "") -> Iterator[tuple[str, Any]]:
     settings = tmp_path / "suffice.toml"
     settings.write_text(f'[ledger]\nurl = "none"\n[traffic]\n{traffic}\n')
-    command = [sys.executable, "-m", "suffice", "serve", "--config", str(settings), "--port", "0"]
+    started = command("serve", "--config", settings, "--port", 0, *arguments)
     running = subprocess.Popen(
-        [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        started, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     assert running.stderr is not None
     try:
@@ -264,13 +266,16 @@ def in_background(url: str, **changes: Any) -> tuple[threading.Thread, list[Any]
 
 def test_sigterm_lets_calls_finish(tools: Any, tmp_path: Path) -> None:
     with (
-        FakeEngine(Reply(tokens=("4",) * 20, delay_s=0.05)) as engine,
+        FakeEngine(Reply(tokens=("4",) * 20, held=(free := threading.Event()))) as engine,
         process("--upstream", engine.url, tmp_path=tmp_path) as (url, gateway),
     ):
         calls = [in_background(url, stream=True), in_background(url), in_background(
             url, model="suffice/single")]  # fmt: skip
         tools.wait_for(lambda: engine.seen.running == 3, 15.0)
         gateway.send_signal(signal.SIGTERM)
+        time.sleep(0.2)  # it is ending, and they are still running
+        assert gateway.poll() is None
+        free.set()
         for thread, _ in calls:
             thread.join()
         assert gateway.wait(10) in (0, -signal.SIGTERM)
@@ -282,13 +287,12 @@ def test_sigterm_lets_calls_finish(tools: Any, tmp_path: Path) -> None:
 def test_sigterm_ends_what_takes_too_long_with_an_error(tools: Any, tmp_path: Path) -> None:
     with (
         FakeEngine(Reply(tokens=("4",) * 500, delay_s=0.05)) as engine,
-        process("--upstream", engine.url, tmp_path=tmp_path, traffic="drain_s = 0.5") as found,
+        process("--upstream", engine.url, tmp_path=tmp_path, traffic="drain_s = 0.3") as found,
     ):
         url, gateway = found
         calls = [in_background(url, stream=True), in_background(url),
                  in_background(url, model="suffice/single", stream=True)]  # fmt: skip
         tools.wait_for(lambda: engine.seen.running == 3, 15.0)
-        time.sleep(0.3)
         gateway.send_signal(signal.SIGTERM)
         for thread, _ in calls:
             thread.join()
@@ -302,54 +306,38 @@ def test_sigterm_ends_what_takes_too_long_with_an_error(tools: Any, tmp_path: Pa
 
 
 def test_several_workers_share_the_port_and_are_replaced(tools: Any, tmp_path: Path) -> None:
-    with (
-        FakeEngine(Reply()) as engine,
-        process("--upstream", engine.url, "--workers", "2", tmp_path=tmp_path) as (url, gateway),
-    ):
-        assert post(url).status_code == 200
-        workers = children(gateway.pid)
-        tools.wait_for(lambda: len(children(gateway.pid)) >= 2, 15.0)
-        os.kill(workers[0], signal.SIGKILL)
-        tools.wait_for(lambda: workers[0] not in children(gateway.pid), 10.0)
-        for _ in range(10):
-            assert post(url).status_code == 200
-        gateway.send_signal(signal.SIGTERM)
-        assert gateway.wait(20) == 0
-        with pytest.raises(httpx2.ConnectError):
-            post(url)
-
-
-def test_sigterm_while_a_worker_is_replaced_ends_all(tools: Any, tmp_path: Path) -> None:
-    with (
-        FakeEngine(Reply()) as engine,
-        process("--upstream", engine.url, "--workers", "2", tmp_path=tmp_path) as (url, gateway),
-    ):
-        tools.wait_for(lambda: len(children(gateway.pid)) == 2, 15.0)
-        assert post(url).status_code == 200
-        first, second = children(gateway.pid)
-        os.kill(first, signal.SIGKILL)
-        tools.wait_for(lambda: children(gateway.pid) == [second], 10.0)
-        gateway.send_signal(signal.SIGTERM)
-        assert gateway.wait(20) == 0
-
-
-def test_settings_that_stayed_are_not_said_to_have_changed(tools: Any, tmp_path: Path) -> None:
+    """They read settings anew, each dies and is replaced, and SIGTERM meanwhile ends them all."""
     settings, log = tmp_path / "suffice.toml", tmp_path / "log"
     settings.write_text('[ledger]\nurl = "none"\n')
-    command = [sys.executable, "-m", "suffice", "serve", "--config", str(settings), "--port", "0",
-               "--workers", "2", "--upstream", "http://127.0.0.1:9"]  # fmt: skip
-    with log.open("w") as out:
-        gateway = subprocess.Popen(command, stderr=out, stdout=subprocess.DEVNULL)
-    try:
-        tools.wait_for(lambda: "running on http" in log.read_text(), 30.0)
-        tools.wait_for(lambda: len(children(gateway.pid)) == 2, 15.0)
-        time.sleep(2.0)  # the workers mind the signal from their start on
-        gateway.send_signal(signal.SIGHUP)
-        tools.wait_for(lambda: log.read_text().count("settings read anew") == 2, 15.0)
-        assert "has changed" not in log.read_text()
-    finally:
-        gateway.terminate()
-        gateway.wait(20)
+    with FakeEngine(Reply()) as engine:
+        started = command("serve", "--config", settings, "--port", 0, "--workers", 2,
+                          "--upstream", engine.url)  # fmt: skip
+        with log.open("w") as out:
+            gateway = subprocess.Popen(started, stderr=out, stdout=subprocess.DEVNULL)
+        try:
+            tools.wait_for(lambda: log.read_text().count("running on http") == 2, 60.0)
+            url = log.read_text().split("running on ")[1].split(" ")[0]
+            workers = children(gateway.pid)
+            assert len(workers) == 2
+            time.sleep(0.2)  # they mind the signal as soon as they have said so
+            gateway.send_signal(signal.SIGHUP)
+            tools.wait_for(lambda: log.read_text().count("settings read anew") == 2, 15.0)
+            assert "has changed" not in log.read_text()  # what stayed is not said to have
+            os.kill(workers[0], signal.SIGKILL)
+            tools.wait_for(lambda: workers[0] not in children(gateway.pid), 10.0)
+            for _ in range(10):
+                assert post(url).status_code == 200
+            tools.wait_for(lambda: log.read_text().count("running on http") == 3, 60.0)
+            os.kill(workers[1], signal.SIGKILL)
+            tools.wait_for(lambda: workers[1] not in children(gateway.pid), 10.0)
+            gateway.send_signal(signal.SIGTERM)  # while another is being started
+            assert gateway.wait(20) == 0
+            with pytest.raises(httpx2.ConnectError):
+                post(url)
+        finally:
+            if gateway.poll() is None:
+                gateway.kill()
+            gateway.wait(20)
 
 
 def test_workers_end_when_their_supervisor_is_killed(tools: Any, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Placement:
         self._headers = headers
         self._held = held
         self._samples = 0
+        self.went: dict[str, str] = {}  # upstream of the newest sample, by model
         self._chosen: dict[str, str] = {}  # by model
 
     @property
@@ -102,6 +103,7 @@ class Placement:
             more: dict[str, Any] = {}
             if isinstance(backend, OpenAIBackend):
                 more = {"headers": headers, "held": self._held}
+            self.went[model] = backend.name
             lease = self.begin(backend, backends)
             try:
                 chunks = backend.stream(
@@ -139,6 +141,7 @@ class Placement:
         headers = self._headers_of_sample()
         while True:
             backend = attempts.upstream
+            self.went[model] = backend.name
             lease = self.begin(backend, backends, streamed=False)
             try:
                 if isinstance(backend, OpenAIBackend):

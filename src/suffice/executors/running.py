@@ -256,7 +256,7 @@ class Running:
             if self._confidences
             else None,
             reason=self.reason,
-            ttft_s=None if self.first_s is None else self.first_s - self.began_s,
+            ttft_s=None if self.first_s is None or self.unstreamed else self.first_s - self.began_s,
             e2e_s=0.0 if self.ended_s is None else self.ended_s - self.began_s,
         )
 

@@ -64,7 +64,9 @@ class Call:
     budget: Budget | None = None  # a hook may bound in `authorize` what a policy spends
     priority: int = 0  # smaller goes first, as in vLLM; a hook may change it in `authorize`
     # How it was answered.
-    upstream: str | None = None
+    upstream: str | None = None  # what passes through went to it
+    # Where the newest sample of a policy went, by the model that was asked.
+    sampled_by: Mapping[str, str] = field(default_factory=dict)
     answered_by: str | None = None  # the model whose answer was sent, as its upstream calls it
     retries: int = 0
     fallback: str | None = None  # "asked -> answering; why", where another model answers

@@ -339,6 +339,7 @@ class Desk(Hook):
             call.queued_s,
             model=(call.answered_by or call.model) if call.upstream else None,
             upstream=call.upstream,
+            sampled_by=call.sampled_by,
         )
         self.tally.count_notes(call.outcomes)
         log_request(entry.request)

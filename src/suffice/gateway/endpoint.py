@@ -294,6 +294,7 @@ class Completions:
                 return
         if call.endpoint is None or call.endpoint.kind == "other":
             raise not_served(call)
+        call.sampled_by = placed.went
         await self._run(service, client, arm, placed)
 
     @staticmethod

@@ -25,7 +25,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # A metric's name, labels and help, by the tally's name for it.
 _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "requests": ("suffice_requests", ("arm", "ending", "status"), "Requests that are over."),
-    "errors": ("suffice_errors", ("code",), "Error objects sent, by code."),
+    "errors": (
+        "suffice_errors", ("code", "model", "upstream"),
+        "Error objects sent, by code and the model and upstream that were asked last.",
+    ),
     "tokens": ("suffice_tokens", ("arm", "kind"), "Tokens of all samples."),
     "compared": (
         "suffice_compared", ("arm", "basis"),
@@ -76,6 +79,7 @@ _RISING = {
 _GEN_AI = {
     "gen_ai_client_operation_duration_seconds": "Time of one answer of a model.",
     "gen_ai_client_token_usage": "Tokens of one answer of a model.",
+    "gen_ai_server_request_duration_seconds": "From a request's arrival to the end of its answer.",
     "gen_ai_server_time_to_first_token_seconds": "Time to the first token, of streamed answers.",
     "gen_ai_server_time_per_output_token_seconds": "Time per token after the first.",
 }

@@ -21,6 +21,7 @@ BOUNDS_TOKENS: Final = tuple(float(4**power) for power in range(14))  # as the c
 HISTOGRAMS: Final[Mapping[str, tuple[float, ...]]] = {
     "gen_ai_client_operation_duration_seconds": BOUNDS_S,
     "gen_ai_client_token_usage": BOUNDS_TOKENS,
+    "gen_ai_server_request_duration_seconds": BOUNDS_S,
     "gen_ai_server_time_to_first_token_seconds": BOUNDS_S,
     "gen_ai_server_time_per_output_token_seconds": BOUNDS_S,
 }
@@ -36,23 +37,33 @@ class ModelSums:
         self.bins: dict[Key, list[float]] = {}
         self._known: set[str] = set()
 
-    def count(self, entry: Entry, *, model: str | None, upstream: str | None) -> None:
-        """Take in a request. `model` and `upstream` are those of one that passed through."""
+    def count(self, entry: Entry, *, model: str | None, asked: Mapping[str, str]) -> None:
+        """Take in a request. `model` is that of one that passed through; `asked` are the upstreams
+        of all models that were asked.
+        """
         for sample in entry.samples:
-            self._sample(sample)
+            self._sample(sample, asked.get(sample.model, ""))
         if not entry.samples and model:
-            self._passed(entry.request, model, upstream)
+            self._passed(entry.request, model, asked.get(model, ""))
+        if asked and entry.request.ending == "answered":
+            name, _ = self.named(asked)
+            elapsed_s = entry.request.elapsed_s
+            self._add("gen_ai_server_request_duration_seconds", name, "", elapsed_s)
 
-    def _sample(self, row: SampleRow) -> None:
+    def named(self, asked: Mapping[str, str]) -> tuple[str, str]:
+        """The model and the upstream that were asked last, as labels; empty if nobody was."""
+        return next(((self._named(m), u) for m, u in reversed(list(asked.items()))), ("", ""))
+
+    def _sample(self, row: SampleRow, upstream: str) -> None:
         name = self._named(row.model)
-        self._request(name, "", row.status)
+        self._request(name, upstream, row.status)
         self._tokens(name, row.prompt_tokens, row.completion_tokens)
         if row.status == "finished":
             self._times(name, row.ttft_s, row.elapsed_s, row.completion_tokens)
 
-    def _passed(self, row: RequestRow, model: str, upstream: str | None) -> None:
+    def _passed(self, row: RequestRow, model: str, upstream: str) -> None:
         name = self._named(model)
-        self._request(name, upstream or "", row.ending)
+        self._request(name, upstream, row.ending)
         self._tokens(name, row.prompt_tokens or 0, row.completion_tokens or 0)
         if row.ending == "answered":
             first = row.first_byte_s if row.stream else None

@@ -6,7 +6,7 @@ Written by the ledger's thread and, for calls that were turned away, by the even
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from suffice.core.completions import Outcome
@@ -41,7 +41,7 @@ class Tally:
         """Count a call that was turned away at the door."""
         self.add(("requests", "arm", NO_ARM, "ending", "refused", "status", str(status)))
         if code is not None:
-            self.add(("errors", "code", code))
+            self.add(("errors", "code", code, "model", "", "upstream", ""))
 
     def count(
         self,
@@ -50,13 +50,17 @@ class Tally:
         *,
         model: str | None = None,
         upstream: str | None = None,
+        sampled_by: Mapping[str, str] | None = None,
     ) -> None:
-        """Take a finished request in; `model` and `upstream` are of one that passed through."""
+        """Take a finished request in; `model` and `upstream` are of one that passed through,
+        `sampled_by` names the upstream of each model that a policy asked.
+        """
+        asked = sampled_by or ({model: upstream or ""} if model else {})
         row = entry.request
         arm = row.arm or NO_ARM
         with self._lock:
-            self._counters(entry, arm)
-            self.models.count(entry, model=model, upstream=upstream)
+            self._counters(entry, arm, self.models.named(asked))
+            self.models.count(entry, model=model, asked=asked)
             bucket = int(row.started_s // BUCKET_S) * BUCKET_S
             sums = self._traffic.setdefault((bucket, arm), [0.0] * len(TRAFFIC))
             differs = row.saving_basis not in (None, "same")
@@ -84,7 +88,7 @@ class Tally:
             if outcome.note is not None and outcome.note in FUTILE:
                 self.add(("futile_votes", "arm", outcome.arm, "note", outcome.note))
 
-    def _counters(self, entry: Entry, arm: str) -> None:
+    def _counters(self, entry: Entry, arm: str, asked: tuple[str, str]) -> None:
         row = entry.request
         found: list[tuple[Name, float | None]] = [
             (("requests", "arm", arm, "ending", row.ending, "status", str(row.status or 0)), 1),
@@ -96,7 +100,8 @@ class Tally:
             (("escalated", "arm", arm), row.escalated),
         ]
         if row.error_code is not None:
-            found.append((("errors", "code", row.error_code), 1))
+            who = ("model", asked[0], "upstream", asked[1])
+            found.append((("errors", "code", row.error_code, *who), 1))
         if row.saving_basis is not None:
             at = ("arm", arm, "unit", str(row.cost_unit))
             found.append((("baseline_cost", *at), row.baseline_cost))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ class Reply:
     reasoning: tuple[str, ...] = ()
     tool_call: tuple[str, str] | None = None  # name and JSON arguments, sent in three fragments
     delay_s: float = 0.0
+    held: threading.Event | None = None  # nothing is said before it is set
     end_delay_s: float = 0.0  # between a stream's [DONE] and the end of its body
     finish_reason: str = "stop"
     status: int = 200
@@ -251,6 +253,8 @@ class FakeEngine(ThreadedServer):
         self.seen.most_running = max(self.seen.most_running, self.seen.running)
         served = self._begun(asked)
         try:
+            while reply.held is not None and not reply.held.is_set():
+                await _pause(0.005, gone)
             if not asked.get("stream"):
                 reply = reply.within(asked.get("max_tokens") or asked.get("max_completion_tokens"))
                 drawn = len(reply.reasoning) + len(reply.tokens)

@@ -143,16 +143,13 @@ class Truth:
         option = played(parse_policy(file.option), ground.plays, "small")
         baseline = ground.played(ground.baseline.text)
         prompts = ground.prompts(np.arange(len(ground.questions)))
-        right = np.empty_like(option.correct)
-        for play in range(option.correct.shape[1]):
-            _, sure, rescue = predictions(predictor, prompts, option.confidence[:, play])
-            stands = np.zeros(len(sure), dtype=bool)
-            if group.accept is not None:
-                stands |= sure >= group.accept
-            if group.hopeless is not None:
-                stands |= rescue <= group.hopeless
-            mine, theirs = option.correct[:, play], baseline.correct[:, play]
-            right[:, play] = np.where(stands, mine, theirs)
+        _, sure, rescue = predictions(predictor, prompts, option.confidence)
+        stands = np.zeros(sure.shape, dtype=bool)
+        if group.accept is not None:
+            stands |= sure >= group.accept
+        if group.hopeless is not None:
+            stands |= rescue <= group.hopeless
+        right: NDArray[np.bool_] = np.where(stands, option.correct, baseline.correct)
         return right
 
     def _lost(self, file: PolicyFile, right: NDArray[np.bool_]) -> float:

@@ -101,11 +101,13 @@ def test_the_cheapest_remedy_comes_first() -> None:
     assert costs == sorted(costs)
 
 
-def test_without_prices_the_remedy_is_a_price() -> None:
-    traces = make(200, small=(0.99, 0.99))
+@pytest.mark.parametrize("small", [(0.99, 0.99), (0.8, 0.3)])
+def test_without_prices_the_remedy_is_a_price(small) -> None:
+    """Counted in tokens a small model saves nothing, or nothing that it may."""
+    traces = make(200, small=small)
     found = survey(traces, CalibrateConfig(max_drop=0.05, fitted=False, baseline="single@large"))
-    if found.file is None:
-        assert found.advice.remedies[0].lever == "prices"
+    assert found.file is None
+    assert [each.lever for each in found.advice.remedies] == ["prices"]
     assert any(line.startswith("no prices: a token of small, large") for line in found.warnings)
     priced = survey(traces, CalibrateConfig(max_drop=0.05, fitted=False, prices=PRICES))
     assert not any("no prices" in line for line in priced.warnings)
@@ -117,9 +119,24 @@ def test_without_a_signal_the_remedy_is_a_signal() -> None:
     traces = trace_set(
         replace(t, logprobs=np.zeros(0, np.float16)) for t in make(300, small=(0.7, 0.6))
     )
+    config = CalibrateConfig(max_drop=0.02, prices=PRICES)
+    found = survey(traces, replace(config, fitted=False))
+    assert [each.lever for each in found.advice.remedies] == ["signal"]
+    assert all(row.rule is None for row in found.rows)
+    fitted = survey(traces, config)  # words of the prompt tell next to nothing either
+    assert fitted.file is None
+    assert fitted.advice.remedies[0].lever in {"signal", "questions"}
+
+
+def test_where_no_remedy_helps_none_is_told() -> None:
+    """Agreement was tried, and a small model that always errs the same way agrees with itself."""
+    traces = trace_set(
+        replace(t, answer="right" if t.correct else "always", logprobs=np.zeros(0, np.float16))
+        for t in make(300, samples=3, small=(0.02, 0.02))
+    )
     found = survey(traces, CalibrateConfig(max_drop=0.02, fitted=False, prices=PRICES))
-    assert found.file is None
-    assert found.rows[0].rule is None
+    assert [each.lever for each in found.advice.remedies] == ["none"]
+    assert "no number of questions" in found.advice.refusal
 
 
 @pytest.mark.parametrize(

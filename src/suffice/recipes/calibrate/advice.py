@@ -6,14 +6,12 @@ new questions, or pays for a second look (see tries.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from suffice.recipes.calibrate.certify import Step, Test
 from suffice.recipes.calibrate.ground import Ground
 from suffice.recipes.calibrate.grouped import Grouped
-from suffice.recipes.calibrate.plain import Plain
 from suffice.recipes.calibrate.standing import Bench, Choice
 from suffice.recipes.calibrate.statement import points
 
@@ -37,6 +35,21 @@ class Remedy:
     questions: int | None = None  # in all
 
 
+PRICES = Remedy(
+    lever="prices",
+    said="No prices are given, so a small model's token counts like a large one's: give each model "
+    "its price (--price MODEL=PROMPT/COMPLETION).",
+)
+
+
+SIGNAL = Remedy(
+    lever="signal",
+    said="Nothing tells the small model's right answers from its wrong ones: record token "
+    "confidences (--top-logprobs 20), or two or more samples of each question, so that agreement "
+    "tells.",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
     """Where the calibration stands, and what would move it; the cheapest remedy comes first."""
@@ -47,7 +60,7 @@ class Advice:
 
 
 def advice_of(
-    ground: Ground, bench: Bench, choice: Choice | None, plain: Sequence[Plain], *,
+    ground: Ground, bench: Bench, choice: Choice | None, *,
     grouped: Grouped | None = None,
 ) -> Advice:  # fmt: skip
     """Advice on a survey."""
@@ -65,7 +78,7 @@ def advice_of(
         return _too_few(ground, bench, limit, most)
     seen = _closest(bench, limit)
     if seen is None:
-        return _saves_none(ground, plain)
+        return _saves_none(ground, bench)
     chain, rule = seen
     step = bench.chains[chain].step(rule)
     remedies = _remedies(ground, bench, chain, step, limit)
@@ -76,6 +89,10 @@ def advice_of(
         + " ".join(each.said for each in remedies[:1]),
         remedies=remedies,
     )
+
+
+def _unpriced(ground: Ground) -> bool:
+    return len(ground.traces.models) > 1 and not ground.config.prices
 
 
 def _saves(step: Step | None) -> bool:
@@ -194,7 +211,8 @@ def _remedies(
             )
     if not found:
         found.append(
-            Remedy(
+            _elsewhere(ground, bench)
+            or Remedy(
                 lever="none",
                 said="It loses more than the limit: no number of questions would show it.",
             )
@@ -226,29 +244,25 @@ def _by_samples(ground: Ground, bench: Bench, chain: int, step: Step, limit: flo
     ]
 
 
-def _saves_none(ground: Ground, plain: Sequence[Plain]) -> Advice:
+def _saves_none(ground: Ground, bench: Bench) -> Advice:
     """Nothing that is shown saves anything: why, and whether anything would help."""
-    several = len(ground.traces.models) > 1
-    priced = bool(ground.config.prices)
-    best = max(plain, key=lambda each: each.saving, default=None)
-    close = [each for each in plain if each.drop <= ground.config.max_drop and each.saving > 0]
-    if several and not priced:
-        remedy = Remedy(
-            lever="prices",
-            said="No prices are given, so a small model's token counts like a large one's: give "
-            "each model its price (--price MODEL=PROMPT/COMPLETION).",
-        )
-    elif best is not None and best.saving > 0.0 and not close:
-        remedy = Remedy(
-            lever="signal",
-            said="What is cheaper loses too much, and nothing tells its right answers from the "
-            "wrong ones: record token confidences (--top-logprobs 20), or two or more samples of "
-            "the small model, so that agreement tells.",
-        )
-    else:
-        remedy = Remedy(
-            lever="none",
-            said="No remedy: the options cost as much as the baseline; a cheaper model is needed.",
-        )
+    remedy = _elsewhere(ground, bench) or Remedy(
+        lever="none",
+        said="No remedy: the options cost as much as the baseline; a cheaper model is needed.",
+    )
     said = f"no rule in front of {ground.baseline.text} saves anything: {remedy.said[0].lower()}"
     return Advice(kind="saves none", refusal=said + remedy.said[1:], remedies=(remedy,))
+
+
+def _elsewhere(ground: Ground, bench: Bench) -> Remedy | None:
+    """What no further question would mend: missing prices, or nothing that tells right from wrong.
+
+    Agreement of samples or of models tells, and so does a token confidence.
+    """
+    if _unpriced(ground):
+        return PRICES
+    told = any(
+        chain.kind != "fitted" and (chain.kind != "sure" or len(chain) > 1)
+        for chain in bench.chains
+    )
+    return None if told else SIGNAL

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
 
 from suffice.core.errors import InputError
 from suffice.policies.policy_file import HeadTable, PredictorTable, predictor_of
@@ -22,9 +23,8 @@ FOLDS = 5
 WORD_PENALTIES = (1e6, 30.0, 10.0, 3.0)
 DENSE_PENALTY = 1.0
 INTERCEPT_PENALTY = 1e-4
-MOST_NEWTON = 40
-NEWTON_TOLERANCE = 1e-6  # what is stored has five digits
-LONGEST_STEP = 8.0  # of any row's log odds
+MOST_ITERATIONS = 2000
+SLOPE_TOLERANCE = 1e-6  # what is stored has five digits
 SIGNIFICANT_DIGITS = 5
 
 
@@ -100,25 +100,26 @@ def fit_predictor(
 
 def dense_features(texts: Sequence[str], confidence: FloatArray) -> FloatArray:
     """Form and evidence features, one row per text, not standardised."""
-    rows = [
-        np.concatenate((form(text), evidence(float(sure))))
-        for text, sure in zip(texts, confidence, strict=True)
-    ]
-    return np.stack(rows)
+    return _with_evidence(np.stack([form(text) for text in texts]), confidence)
+
+
+def _with_evidence(forms: FloatArray, confidence: FloatArray) -> FloatArray:
+    return np.column_stack((forms, np.stack([evidence(float(sure)) for sure in confidence])))
 
 
 def predictions(
-    predictor: Predictor, texts: Sequence[str], confidence: FloatArray
+    predictor: Predictor, texts: Sequence[str], confidences: FloatArray
 ) -> tuple[IntArray, FloatArray, FloatArray]:
-    """(group, P(right), P(rescue)) of many answers: `Predictor.judge`, all at once."""
+    """(group, P(right), P(rescue)): `Predictor.judge` of texts by plays, all at once."""
     words = predictor.featuriser.matrix(texts)
-    dense = predictor.standardised(dense_features(texts, confidence))
+    forms = np.stack([form(text) for text in texts])
     right, rescue = predictor.heads
-    return (
-        groups_of(predictor, words),
-        right.probability(words, dense),
-        rescue.probability(words, dense),
-    )
+    sure, helped = np.empty_like(confidences), np.empty_like(confidences)
+    for play, confidence in enumerate(confidences.T):
+        dense = predictor.standardised(_with_evidence(forms, confidence))
+        sure[:, play] = right.probability(words, dense)
+        helped[:, play] = rescue.probability(words, dense)
+    return groups_of(predictor, words), sure, helped
 
 
 def groups_of(predictor: Predictor, words: FloatArray) -> IntArray:
@@ -213,52 +214,28 @@ def logistic(
 ) -> FloatArray:
     """Weights (words, dense, intercept) of a penalised logistic regression.
 
-    Minimises Σ log loss + Σ penalty/2 w², the intercept as good as free, by Newton's method: over
-    the weights, or where there are fewer rows than weights over the rows (the same minimum, with
-    w = penalty⁻¹ Xᵀ (y - p)).
+    Minimises Σ log loss + Σ penalty/2 w², the intercept as good as free.
     """
     y = np.asarray(target, dtype=np.float64)
-    x = np.column_stack((words, dense, np.ones(len(y))))
-    penalty = np.full(x.shape[1], float(word_penalty))
+    penalty = np.full(words.shape[1] + dense.shape[1] + 1, float(word_penalty))
     penalty[words.shape[1] :] = DENSE_PENALTY
     penalty[-1] = INTERCEPT_PENALTY
-    return _by_rows(x, y, penalty) if x.shape[0] < x.shape[1] else _by_weights(x, y, penalty)
+    # In units in which all weights but the intercept are penalised alike.
+    root = np.sqrt(penalty)
+    root[-1] = 1.0
+    x, penalty = np.column_stack((words, dense, np.ones(len(y)))) / root, penalty / root**2
 
+    def loss(v: FloatArray) -> tuple[float, FloatArray]:
+        z = x @ v
+        value = float(np.logaddexp(0.0, z).sum() - y @ z + 0.5 * penalty @ v**2)
+        return value, x.T @ (_sigmoid(z) - y) + penalty * v
 
-def _by_weights(x: FloatArray, y: FloatArray, penalty: FloatArray) -> FloatArray:
-    weights = np.zeros(x.shape[1])
-    for _ in range(MOST_NEWTON):
-        p = _sigmoid(x @ weights)
-        slope = x.T @ (p - y) + penalty * weights
-        curve = (x.T * (p * (1.0 - p))) @ x
-        curve[np.diag_indices_from(curve)] += penalty
-        step = np.linalg.solve(curve, slope)
-        # A long first step may overshoot where classes are nearly apart.
-        weights = weights - step * min(
-            1.0, LONGEST_STEP / max(1e-12, float(np.abs(x @ step).max()))
-        )
-        if float(np.abs(step).max()) < NEWTON_TOLERANCE:
-            break
+    found = minimize(
+        loss, np.zeros(len(root)), jac=True, method="L-BFGS-B",
+        options={"maxiter": MOST_ITERATIONS, "gtol": SLOPE_TOLERANCE, "ftol": 0.0, "maxcor": 20},
+    )  # fmt: skip
+    weights: FloatArray = np.asarray(found.x) / root
     return weights
-
-
-def _by_rows(x: FloatArray, y: FloatArray, penalty: FloatArray) -> FloatArray:
-    """Newton in the values f = Xw: f = K a with K = X penalty⁻¹ Xᵀ, a = y - p at the minimum."""
-    scaled = x / penalty
-    kernel = scaled @ x.T
-    f = np.zeros(len(y))
-    for _ in range(MOST_NEWTON):
-        p = _sigmoid(f)
-        root = np.sqrt(np.maximum(p * (1.0 - p), 1e-9))
-        right = root**2 * f + (y - p)
-        inner = np.eye(len(y)) + root[:, None] * kernel * root
-        a = right - root * np.linalg.solve(inner, root * (kernel @ right))
-        step = kernel @ a - f
-        f = f + step * min(1.0, LONGEST_STEP / max(1e-12, float(np.abs(step).max())))
-        if float(np.abs(step).max()) < NEWTON_TOLERANCE:
-            break
-    found: FloatArray = scaled.T @ (y - _sigmoid(f))
-    return found
 
 
 def _sigmoid(z: FloatArray) -> FloatArray:

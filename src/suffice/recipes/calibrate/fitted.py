@@ -190,14 +190,9 @@ def _gate(ground: Ground, split: Split, text: str) -> Candidate | None:
     assert fitted.right is not None
     assert fitted.rescue is not None
     plays = min(option.correct.shape[1], baseline.correct.shape[1])
-    prompts = ground.prompts(certify)
-    judged = [
-        predictions(fitted.predictor, prompts, option.confidence[certify, play])
-        for play in range(plays)
-    ]
-    group = judged[0][0]
-    sure: FloatArray = np.stack([each[1] for each in judged], axis=1)
-    rescue: FloatArray = np.stack([each[2] for each in judged], axis=1)
+    group, sure, rescue = predictions(
+        fitted.predictor, ground.prompts(certify), option.confidence[certify, :plays]
+    )
     sides = (
         _gate_part(ground, fit, option, baseline, fitted.group,
                    (fitted.right[:, None], fitted.rescue[:, None])),

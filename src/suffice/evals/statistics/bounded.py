@@ -77,20 +77,22 @@ def betting_p_value(losses: ArrayLike, limit: float, alpha: float = 0.05) -> flo
 def mean_p_value(
     values: ArrayLike, limit: float, alpha: float = 0.05, *, boldest: float = BOLDEST
 ) -> float:
-    """1 / largest wealth of a bettor who bets that the mean of values in [-1, 1] is below `limit`.
+    """1 / last wealth of a bettor who bets that the mean of values in [-1, 1] is below `limit`.
 
     Formula: wealth = Π (1 - λ_i (x_i - limit)), λ_i = sqrt(2 ln(1/α) / (n σ²_{i-1})) but at most
     boldest / (1 - limit), σ²_{i-1} the variance of the values before i, regularised by a prior.
     Under the null a non-negative supermartingale from 1, so that p <= α has probability at most α
-    (Ville). Bets are tuned to the number of values, which must be fixed beforehand, as must their
-    order. Wealth never falls as `limit` grows (λ depends on it by its cap alone), so what is shown
-    at one limit is shown at every larger one.
+    (Markov). Bets are tuned to the number of values, which must be fixed beforehand, as must their
+    order. The last wealth, not the largest, though that would be valid too (Ville): all values
+    count, whatever their order, and what has a mean over the limit here is not shown by a good
+    beginning. Wealth never falls as `limit` grows (λ depends on it by its cap alone), so what is
+    shown at one limit is shown at every larger one.
     `boldest` near 1 needs the fewest values where all are near 0, and is ruined by a single 1.
     Reference: 2010.09686, equations 15 and 24 with theorem 3; confseq's `betting_mart` with
     `lambda_predmix_eb(fixed_n=n)` on (x + 1) / 2, from which only the prior departs.
     """
     wealth = _log_wealth(_bounded(values), limit, alpha, boldest)
-    return math.exp(-float(wealth.max(initial=0.0)))
+    return min(1.0, math.exp(-float(wealth[-1])))
 
 
 def mean_upper_bound(values: ArrayLike, confidence: float, *, boldest: float = BOLDEST) -> float:
@@ -98,7 +100,7 @@ def mean_upper_bound(values: ArrayLike, confidence: float, *, boldest: float = B
     x, alpha = _bounded(values), 1.0 - check_confidence(confidence)
 
     def shown(limit: float) -> bool:
-        return float(_log_wealth(x, limit, alpha, boldest).max()) >= -math.log(alpha)
+        return float(_log_wealth(x, limit, alpha, boldest)[-1]) >= -math.log(alpha)
 
     low, high = -1.0, 1.0
     if not shown(1.0 - 1e-9):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 
-import httpcore2
-import pytest
-import typer.main
-import typer.testing
-from hypothesis import settings
+# Arrays in tests are small: threads of the linear algebra library cost more than they do, and
+# wait for each other where several tests run at once. Read when numpy is first imported.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
-from suffice.testing.postgres import PostgresServer, why_not
+import httpcore2  # noqa: E402
+import pytest  # noqa: E402
+import typer.main  # noqa: E402
+import typer.testing  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from suffice.testing.postgres import PostgresServer, why_not  # noqa: E402
 
 # A time limit for one example fails on a busy machine and says nothing about the code.
 # The same examples every time: a run that fails can be repeated.

@@ -207,7 +207,9 @@ def served(
     return None, requests
 
 
-def runs(found: Population, repetitions: int, seed: int) -> Iterator[Alarm | None]:
+def runs(
+    found: Population, repetitions: int, seed: int, requests: int = REQUESTS
+) -> Iterator[Alarm | None]:
     """Certified calibrations, each followed by unchanged traffic."""
     rng = np.random.default_rng(seed)
     done = 0
@@ -215,7 +217,7 @@ def runs(found: Population, repetitions: int, seed: int) -> Iterator[Alarm | Non
         watched = calibrated(found, rng)
         if watched is None:
             continue
-        yield served(Monitoring(monitors=watched), found, rng)[0]
+        yield served(Monitoring(monitors=watched), found, rng, requests)[0]
         done += 1
         if done == repetitions:
             return

@@ -35,7 +35,7 @@ from suffice.evals.statistics.paired import (
     _helps_needed,
     _most_likely,
     _score,
-    _size,
+    _sizes,
     drop_interval,
     drop_p_value,
     drop_upper_bound,
@@ -91,7 +91,8 @@ def test_distribution_of_the_difference_equals_the_double_sum(h, g):
     for n, t in ((5, 0), (12, -2), (12, 3), (20, 1)):
         needed = np.maximum(np.arange(n + 1) - t, 0)  # harmed - helped <= t
         expected = trinomial_at_most(t, n, h, g)
-        assert _size(needed, n, h, g) == pytest.approx(expected, abs=1e-12)
+        (found,) = _sizes(needed, n, np.array([g]), h - g)
+        assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_score_statistic_equals_a_numerical_likelihood_and_orders_outcomes():
@@ -131,7 +132,7 @@ def test_supremum_over_the_grid_is_that_of_a_finer_one():
         most = upper_bound(helped, n, 1 - spent)
         z = float(_score(np.array([harmed]), np.array([helped]), n, 0.02)[0])
         needed = _helps_needed(z, n, _most_likely(n, most + 0.02), 0.02)
-        fine = max(_size(needed, n, g + 0.02, g) for g in np.linspace(0, most, 1000))
+        fine = _sizes(needed, n, np.linspace(0, most, 1000), 0.02).max()
         ours = drop_p_value(Pairs(n=n, harmed=harmed, helped=helped), 0.02) - spent
         assert ours >= fine * (1 - 1e-3)
 

@@ -11,7 +11,7 @@ import pytest
 from suffice.core.coverage import EARLY
 from suffice.core.errors import InputError, NothingFeasible, UnknownName
 from suffice.core.prices import Prices
-from suffice.evals.trace_files import trace_set
+from suffice.evals.trace_files import of_questions, trace_set
 from suffice.evals.traces import Question, Trace, messages_json
 from suffice.policies.policy_file import (
     certified_policy,
@@ -172,9 +172,9 @@ def test_one_models_vote_is_the_baseline_and_is_certified_to_stop_early():
     )
     assert file.certificate.target.test == "means"
     assert file.certificate.expected.saving.estimate > 0.2
-    ground = ground_of(only)
+    few = of_questions(only, range(20))
     policy = certified_policy(file, parse_policy)
-    assert executed(policy, only, ground).spending["one"].samples[:20].mean() < 10
+    assert executed(policy, few, ground_of(few, plays=2)).spending["one"].samples.mean() < 10
 
 
 def test_a_vote_that_is_always_right_is_settled_earlier():
@@ -209,7 +209,7 @@ def test_options_in_arrays_equal_the_policy_played(text, silent):
             replace(trace, answer=None) if hash((trace.question.name, trace.sample)) % 3 else trace
             for trace in made
         )
-    ground = ground_of(made, baseline="single@large")
+    ground = ground_of(made, baseline="single@large", plays=6)
     ours = played(parse_policy(text), ground.plays, "small")
     theirs = executed(parse_policy(text), made, ground)
     for name in ("correct", "answered", "answer", "early"):
@@ -406,8 +406,9 @@ def test_a_vote_with_a_large_model_behind_it_is_certified_at_no_loss():
     got = file.certificate.expected
     assert got.saving.low > 0.1
     assert got.accuracy > got.baseline_accuracy  # a vote of ten is no match for the large model
-    ground = Ground.of(traces, config)
-    seen = executed(certified_policy(file, parse_policy), traces, ground)
+    few = of_questions(traces, range(60))
+    ground = Ground.of(few, replace(config, plays=2))
+    seen = executed(certified_policy(file, parse_policy), few, ground)
     assert seen.correct.mean() > 0.8
 
 

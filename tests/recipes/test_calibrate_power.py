@@ -17,7 +17,7 @@ from suffice.recipes.calibrate.families import THRESHOLDS
 from suffice.recipes.calibrate.run import survey
 
 TRACES = Path(__file__).parent.parent.parent / "data" / "traces"
-HALVES = 20
+HALVES = 12
 LOSES_NOTHING = 0.0005
 LIMIT = 0.05  # 165 questions show no less than 2 points, and then nothing may differ
 CUSTOMARY = THRESHOLDS.index(0.95)

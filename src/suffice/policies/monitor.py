@@ -36,6 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, assert_never
 
 from suffice.core.errors import InputError
@@ -180,21 +181,27 @@ class Wealth:
         instead: float | None = None,
     ) -> Wealth:  # fmt: skip
         """After `count` values of `x`, betting that the mean exceeds `limit`."""
+        if not count:
+            return self
         n = self.n if instead is not None else self.n + count
         total = self.total + (x * count if instead is None else x - instead)
         room = limit - least
         if room <= 0.0:  # nothing above it was ever seen: a single case would ruin every bet
             room = 1e-6
-        if limit >= 1.0 or not count:
+        if limit >= 1.0:
             return replace(self, n=n, total=total)
-        logs = []
-        for log, fraction in zip(self.logs, FRACTIONS, strict=True):
-            bet = fraction / room
-            gain = count * math.log1p(bet * (x - limit))
-            if instead is not None:
-                gain -= math.log1p(bet * (instead - limit))
-            logs.append(log + gain)
-        return Wealth(logs=tuple(logs), n=n, total=total)
+        gains = _gains(x, limit, room)
+        if instead is not None:
+            back = _gains(instead, limit, room)
+            gains = tuple(gain - taken for gain, taken in zip(gains, back, strict=True))
+        logs = tuple(log + count * gain for log, gain in zip(self.logs, gains, strict=True))
+        return Wealth(logs=logs, n=n, total=total)
+
+
+@lru_cache(maxsize=1024)
+def _gains(x: float, limit: float, room: float) -> tuple[float, ...]:
+    """What one answer of value `x` adds to the log wealth of every bettor."""
+    return tuple(math.log1p(fraction / room * (x - limit)) for fraction in FRACTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +267,7 @@ class Monitoring:
                 )  # fmt: skip
                 if monitor.low > monitor.least:
                     below[i] = below[i].after(1.0 - move.x, 1.0 - monitor.low, count=move.count)
-        return replace(self, above=tuple(above), below=tuple(below))
+        return Monitoring(monitors=self.monitors, above=tuple(above), below=tuple(below))
 
     @property
     def alarm(self) -> Alarm | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, get_type_hints
 
 from suffice.core.decisions import AnyPolicy
@@ -78,10 +79,16 @@ class PolicyInfo:
     options: tuple[OptionInfo, ...]
 
 
+@cache
+def _hints(name: str) -> Mapping[str, Any]:
+    """Types of a policy's options; worked out once, as a gateway parses policies by request."""
+    return get_type_hints(_class_of(name))
+
+
 def describe(name: str) -> PolicyInfo:
     """Name, summary, paper and options of a policy, from its dataclass."""
     cls = _class_of(name)
-    hints = get_type_hints(cls)
+    hints = _hints(name)
     documented = [field for field in fields(cls) if "doc" in field.metadata]
     needs = cls.needs if isinstance(cls.needs, frozenset) else frozenset()
     return PolicyInfo(
@@ -181,7 +188,7 @@ def _build(name: str, values: dict[str, Any]) -> AnyPolicy:
         raise InputError(
             "a certified policy is its file, as `suffice calibrate` writes it: --policy policy.json"
         )
-    hints = get_type_hints(cls)
+    hints = _hints(name)
     known = {field.name for field in fields(cls) if "doc" in field.metadata}
     if cls is Auto:
         known = {"price"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,11 +13,27 @@ from suffice.evals.statistics.binomial import Interval, check_confidence
 
 FloatArray = NDArray[np.float64]
 
+# Resamples of up to so many weights are kept: a table asks for the same ones for every line.
+KEPT_WEIGHTS = 4_000_000
+
 
 def question_weights(n: int, draws: int, seed: int) -> FloatArray:
-    """How often each of `n` questions is in each of `draws` resamples, one row a resample."""
+    """How often each of `n` questions is in each of `draws` resamples, one row a resample.
+
+    Not to be written to.
+    """
+    draw = _kept_weights if n * draws <= KEPT_WEIGHTS else _drawn_weights
+    return draw(n, draws, seed)
+
+
+def _drawn_weights(n: int, draws: int, seed: int) -> FloatArray:
     generator = np.random.default_rng(seed)
-    return generator.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    found = generator.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
+    found.flags.writeable = False
+    return found
+
+
+_kept_weights = lru_cache(maxsize=2)(_drawn_weights)
 
 
 def by_question(values: ArrayLike, questions: Sequence[object]) -> tuple[FloatArray, FloatArray]:

@@ -80,16 +80,14 @@ def _drop_p_value(n: int, harmed: int, helped: int, limit: float, alpha: float) 
     most = min(upper_bound(helped, n, 1.0 - spent), (1.0 - limit) / 2.0)
     needed = _helps_needed(z, n, _most_likely(n, most + limit), limit)
     helps = most * np.linspace(0.0, 1.0, GRID) ** 2  # the sharpest peaks lie near 0
-    sizes = [_size(needed, n, float(g) + limit, float(g)) for g in helps]
+    sizes = _sizes(needed, n, helps, limit)
     for _ in range(2):
         peak = int(np.argmax(sizes))
         low, high = helps[max(0, peak - 1)], helps[min(len(helps) - 1, peak + 1)]
         helps = np.linspace(low, high, 9)
-        worst = max(sizes)
-        sizes = [_size(needed, n, float(g) + limit, float(g)) for g in helps]
-        sizes.append(worst)
+        sizes = np.append(_sizes(needed, n, helps, limit), sizes[peak])
         helps = np.append(helps, helps[-1])
-    return min(1.0, spent + max(sizes))
+    return min(1.0, spent + float(sizes.max()))
 
 
 def _score(harmed: IntArray, helped: IntArray, n: int, limit: float) -> FloatArray:
@@ -119,21 +117,29 @@ def _most_likely(n: int, rate: float) -> int:
     return min(n, int(n * rate + TAIL_SD * (n * rate * (1.0 - rate)) ** 0.5) + 12)
 
 
-def _size(needed: IntArray, n: int, h: float, g: float) -> float:
-    """P(helped >= needed[harmed]) for rates h and g: Σ_a P(a) P(b >= needed[a] | a)."""
-    spread = TAIL_SD * (n * h * (1.0 - h)) ** 0.5 + 12.0
-    a = np.arange(max(0, int(n * h - spread)), min(len(needed) - 1, int(n * h + spread)) + 1)
-    least = needed[a]
-    rate = min(1.0, g / (1.0 - h)) if h < 1.0 else 0.0
-    reached = np.where(least <= 0, 1.0, 0.0)
-    possible = (least > 0) & (least <= n - a)
-    reached[possible] = bdtrc(least[possible] - 1, n - a[possible], rate)
-    return float(_pmf(a, n, h) @ reached)
+def _sizes(needed: IntArray, n: int, helps: FloatArray, limit: float) -> FloatArray:
+    """P(helped >= needed[harmed]) = Σ_a P(a) P(b >= needed[a] | a) at rates h = g + limit and g.
+
+    For every g of `helps`; a runs over what hardly ever is passed at any of them.
+    """
+    harms = helps + limit
+    reach = TAIL_SD * np.sqrt(n * harms * (1.0 - harms)) + 12.0
+    first = max(0, int((n * harms - reach).min()))
+    a = np.arange(first, min(len(needed) - 1, int((n * harms + reach).max())) + 1)
+    least, left = needed[a], n - a
+    h = harms[:, None]
+    rate = np.minimum(1.0, helps[:, None] / np.maximum(1.0 - h, 1e-300))
+    reached = np.broadcast_to(least <= 0, (len(helps), len(a))).astype(np.float64)
+    possible = (least > 0) & (least <= left)
+    reached[:, possible] = bdtrc(least[possible] - 1, left[possible], rate)
+    chances = np.exp(_log_ways(a, n) + xlogy(a, h) + xlog1py(left, -h))
+    found: FloatArray = (chances * reached).sum(axis=1)
+    return found
 
 
-def _pmf(k: IntArray, n: int, p: float) -> FloatArray:
-    logs = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) + xlogy(k, p) + xlog1py(n - k, -p)
-    found: FloatArray = np.exp(logs)
+def _log_ways(k: IntArray, n: int) -> FloatArray:
+    """Logarithm of the number of ways to choose k of n."""
+    found: FloatArray = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return found
 
 

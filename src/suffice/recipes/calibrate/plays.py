@@ -29,7 +29,8 @@ class Plays:
         self.traces, self.questions, self.count, self._seed = traces, questions, count, seed
         self._rows: dict[str, IntArray] = {}
         self._asked = np.stack([questions.copy(play) for play in range(count)], axis=1)
-        self._probability: dict[int, float] = {}
+        self._probability = np.full(len(traces), np.nan)  # by row, where it was asked for
+        self._asked_for = np.zeros(len(traces), dtype=bool)
         self._votes: dict[tuple[str, int], Votes] = {}
 
     @property
@@ -86,13 +87,14 @@ class Plays:
 
     def probability(self, rows: IntArray) -> FloatArray:
         """exp of the mean logprob of each sample's tokens, as `single` reports it; NaN if none."""
-        known = self._probability
-        for row in set(rows.ravel().tolist()) - known.keys():
+        for row in np.unique(rows[~self._asked_for[rows]]).tolist():
             values = np.asarray(self.traces.logprobs.row(row), dtype=np.float64)
             values = values[values > SENTINEL_LOGPROB]
-            known[row] = float(np.exp(values.mean())) if values.size else float("nan")
-        found = np.array([known[row] for row in rows.ravel().tolist()])
-        return found.reshape(rows.shape)
+            if values.size:
+                self._probability[row] = np.exp(values.mean())
+        self._asked_for[rows] = True
+        found: FloatArray = self._probability[rows]
+        return found
 
 
 def check_judged(traces: TraceSet, questions: Iterable[int], models: Iterable[str]) -> None:

@@ -268,3 +268,30 @@ def test_steps_are_read_as_docker_reads_them() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="Dockerfile:1: SHELL"):
         steps_of("SHELL []")
+
+
+def test_every_environment_that_make_builds_is_locked() -> None:
+    """What pyproject.toml asks for has its version in constraints.txt; `make lock` writes them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    locked = {
+        normalised(line.partition("==")[0])
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    built = set(re.findall(r"--extra (\w+)", (ROOT / "Makefile").read_text()))
+    assert built == {"dev", "otel", "torch", "train"}
+    waiting, wanted = [*project["dependencies"]], set()
+    waiting += [each for extra in built for each in extras[extra]]
+    while waiting:
+        requirement = waiting.pop()
+        name, inner = re.match(r"([\w.-]+)(?:\[([^\]]*)\])?", requirement).groups()  # type: ignore[union-attr]
+        if name == "suffice":
+            waiting += [each for extra in inner.split(",") for each in extras[extra.strip()]]
+        else:
+            wanted.add(normalised(name))
+    assert wanted - locked == set()
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -109,7 +109,7 @@ def test_kv_bytes_are_linear_in_kv_heads(shape: Shape, serving: Serving, factor:
     assert several.kv_bytes_per_token == pytest.approx(factor * one.kv_bytes_per_token)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     members=st.lists(shapes(), min_size=1, max_size=5),
     serving=servings,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from suffice.core import completions, coverage, decisions, requests, thinking
@@ -34,17 +35,23 @@ def stored(cls: type[T]) -> type[T]:
     return cls
 
 
+@cache
+def _names(cls: Any) -> dict[str, None]:
+    """Names of a dataclass's fields, in order."""
+    return dict.fromkeys(field.name for field in fields(cls))
+
+
 def encode(value: Any) -> Any:
     """JSON value of frozen data; raises InputError on anything mutable or unregistered."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {_FLOAT: str(value)}
     if isinstance(value, tuple):
         return [encode(item) for item in value]
     cls = type(value)
-    if is_dataclass(cls) and _CLASSES.get(cls.__name__) is cls:
-        encoded = {field.name: encode(getattr(value, field.name)) for field in fields(cls)}
+    if _CLASSES.get(cls.__name__) is cls and is_dataclass(cls):
+        encoded = {name: encode(getattr(value, name)) for name in _names(cls)}
         return {_TAG: cls.__name__, **encoded}
     raise InputError(
         f"cannot store a {cls.__name__}: states hold None, numbers, text, tuples and dataclasses "
@@ -64,10 +71,9 @@ def decode(value: Any) -> Any:
     cls = _CLASSES.get(name) if isinstance(name, str) else None
     if cls is None:
         raise InputError(f"stored data names {name!r}, which is no stored class of this version")
-    known = {field.name for field in fields(cls)}
     given = {key: decode(item) for key, item in value.items() if key != _TAG}
-    if given.keys() - known:
-        extra = ", ".join(sorted(given.keys() - known))
+    if not given.keys() <= _names(cls).keys():
+        extra = ", ".join(sorted(given.keys() - _names(cls).keys()))
         raise InputError(f"stored {name} has fields of another version: {extra}")
     return cls(**given)
 

@@ -72,27 +72,28 @@ class Watched(Wrapper):
     stores: bool = True  # states hold a recording's own arrays where it is played
     triggers: set[Trigger] = field(default_factory=set)
     confidences: dict[int, list[float]] = field(default_factory=dict)
+    copies: list[Any] = field(default_factory=list)  # the last state, and what was read back of it
 
     def start(self, request: Request) -> tuple[Any, Actions]:
         """The policy's, asked twice."""
         first, second = self.inner.start(request), self.inner.start(request)
         assert first == second, f"start gave {first}, then {second}: a policy is pure"
         if self.stores:
-            _check_storable(*first)
+            self._check_storable(*first)
         return first
 
     def step(self, state: Any, evidence: Evidence) -> tuple[Any, Actions]:
         """The policy's, asked twice, the second time from a state that was stored."""
         due = self._allowed(state, evidence)
         found = self.inner.step(state, evidence)
-        stored = serial.loads(serial.dumps(state)) if self.stores else state
+        stored = self._read_back(state) if self.stores else state
         again = self.inner.step(stored, evidence)
         assert found == again, f"step gave {found}, then {again}: a policy is pure"
         assert due or not found[1], (
             f"it acted on {evidence} with {found[1]}, although acts_on said {self.triggers}"
         )
         if self.stores:
-            _check_storable(*found)
+            self._check_storable(*found)
         return found
 
     def acts_on(self, state: Any, sample: int) -> Trigger:
@@ -103,6 +104,19 @@ class Watched(Wrapper):
             f"waits_for_ends is true, and acts_on says {trigger}"
         )
         return trigger
+
+    def _read_back(self, state: Any) -> Any:
+        """The state as it is after it was stored; a state that has not changed is stored once."""
+        if not self.copies or self.copies[0] is not state:
+            self.copies[:] = state, serial.loads(serial.dumps(state))
+        return self.copies[1]
+
+    def _check_storable(self, state: Any, actions: Actions) -> None:
+        stored = self._read_back(state)
+        assert stored == state, f"{state} is not the same once it was stored"
+        if actions:
+            stored = serial.loads(serial.dumps(actions))
+            assert stored == actions, f"{actions} are not the same once they were stored"
 
     def _allowed(self, state: Any, evidence: Evidence) -> bool:
         """Whether the policy may act on this."""
@@ -120,12 +134,6 @@ class Watched(Wrapper):
 def _lowest_mean(values: list[float], size: int) -> float:
     sums = [sum(values[at : at + size]) for at in range(len(values) - size + 1)]
     return min(sums) / size if sums else float("inf")
-
-
-def _check_storable(state: Any, actions: Actions) -> None:
-    for what in (state, actions):
-        stored = serial.loads(serial.dumps(what))
-        assert stored == what, f"{what} is not the same once it was stored"
 
 
 def check_facts(run: Run) -> None:

@@ -363,11 +363,15 @@ def main() -> None:
     reporting = verbs.add_parser("report", help="write table and plot")
     for verb in (asking, reporting):
         verb.add_argument("--out", type=Path, default=RESULTS, help="results file")
+    reporting.add_argument("--print", action="store_true", help="write nothing")
     arguments = parser.parse_args()
     if arguments.verb == "run":
         asyncio.run(run(arguments))
         return
     found = list(lines(read(arguments.out)))
+    if arguments.print:
+        print(table(found))
+        return
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
     write_text(PAGE, before + MARKS[0] + "\n" + table(found) + "\n" + MARKS[1] + after)

@@ -4,8 +4,9 @@
 
 docs/claims.toml has a table for each claim: the page and its exact words, the command (or a
 committed result file, for what takes long), where the figure is, and how far it may be off. A claim
-fails if the page no longer says so or the figure differs. Each command runs once, in a temporary
-folder, with nothing beside the clone.
+fails if the page no longer says so or the figure differs. A table of `[[rows]]` holds whole tables:
+every row that the command prints stands on the page, word for word. Each command runs once, in a
+temporary folder, with nothing beside the clone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ class Claim:
     at: str | None = None  # path into JSON: parts.0.ways.3.right
     find: str | None = None  # or a regular expression with one group, over what is printed
     scale: float = 1.0  # the figure is this times what is found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of a table that a command prints and a page holds."""
+
+    page: str
+    command: str
+    at_least: int  # rows, so that a command that prints none is no proof
+    after: str = ""  # only what is printed behind this line
+    only: str = ""  # only rows that match this regular expression
 
 
 @cache
@@ -86,22 +98,49 @@ def fault(claim: Claim) -> str | None:
     return None
 
 
+def rows_fault(rows: Rows) -> str | None:
+    """The first row that is not on the page; None: all are."""
+    page = {_bare(line) for line in (ROOT / rows.page).read_text("utf-8").splitlines()}
+    try:
+        text = printed(rows.command)
+    except RuntimeError as error:
+        return str(error)
+    if rows.after not in text:
+        return f"{rows.after!r} is not printed"
+    lines = text.partition(rows.after)[2].splitlines() if rows.after else text.splitlines()
+    wanted = [
+        line
+        for line in lines
+        if line.startswith("|") and re.search(r"\d", line) and re.search(rows.only, line)
+    ]
+    if len(wanted) < rows.at_least:
+        return f"prints {len(wanted)} rows"
+    missing = [line for line in wanted if _bare(line) not in page]
+    return f"{len(missing)} of {len(wanted)} rows differ, first {missing[0]}" if missing else None
+
+
+def _bare(line: str) -> str:
+    return " ".join(line.split())
+
+
 def main() -> int:
     """Exit code 0 when every claim holds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="claims whose page or words contain this")
     only = parser.parse_args().only
-    claims = [Claim(**table) for table in tomllib.loads(CLAIMS.read_text("utf-8"))["claim"]]
-    chosen = [claim for claim in claims if only in claim.page or only in claim.says]
+    listed = tomllib.loads(CLAIMS.read_text("utf-8"))
+    claims = [Claim(**table) for table in listed["claim"]]
+    tables = [Rows(**table) for table in listed["rows"]]
+    checks = [
+        (f"{claim.page}: {claim.value:g} in {claim.says!r}", partial(fault, claim))
+        for claim in claims
+    ] + [(f"{rows.page}: rows of {rows.command}", partial(rows_fault, rows)) for rows in tables]
+    chosen = [(said, check) for said, check in checks if only in said]
     wrong = 0
-    for claim in chosen:
-        what = fault(claim)
+    for said, check in chosen:
+        what = check()
         wrong += what is not None
-        state = "ok  " if what is None else "FAIL"
-        print(
-            f"{state} {claim.page}: {claim.value:g} in {claim.says!r}"
-            + (f": {what}" if what else "")
-        )
+        print(f"{'ok  ' if what is None else 'FAIL'} {said}" + (f": {what}" if what else ""))
     print(f"{len(chosen) - wrong} passed, {wrong} failed")
     return 1 if wrong or not chosen else 0
 

@@ -116,6 +116,34 @@ def test_the_rate_is_kept(tmp_path, monkeypatch):
     assert waited == pytest.approx([n / 40.0 for n in range(1, 12)])
 
 
+def test_no_more_run_at_a_time_than_asked(tmp_path):
+    running, most = 0, 0
+
+    class Counted(FakeBackend):
+        async def stream(self, *given, **named):
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            try:
+                async for chunk in super().stream(*given, **named):
+                    await asyncio.sleep(0)
+                    yield chunk
+            finally:
+                running -= 1
+
+    config = RecordConfig(samples=8, concurrency=3)
+    asyncio.run(record(items(), Counted([SCRIPT]), tmp_path / "t.parquet", config))
+    assert most == 3
+
+
+def test_without_an_answer_samples_are_kept_and_nothing_is_known(tmp_path):
+    asked = Question(dataset="d", name="open", messages_json=messages_json("Why?"))
+    item = Item(question=asked, check=check_of(None, None))
+    out = tmp_path / "t.parquet"
+    asyncio.run(record([item], FakeBackend([SCRIPT]), out, RecordConfig(samples=3)))
+    assert [trace.correct for trace in read_traces(out)] == [None] * 3
+
+
 def test_what_cannot_be_recorded(tmp_path):
     out = tmp_path / "t.parquet"
     plain = FakeBackend([SCRIPT], capabilities=type(ABLE)(models=("fake",)))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("httptools")
 
 from suffice.cli.main import main  # noqa: E402
@@ -196,7 +196,9 @@ def test_a_stopped_recording_keeps_what_was_drawn(tmp_path, how, code):
         words = ["record", "--dataset", dataset, "--upstream", engine.url, "--samples", 4]
         words += ["--out", out, "--top-logprobs", 0, "--concurrency", 4]
         command = [sys.executable, "-m", "suffice", *map(str, words)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # Whoever runs the tests in the background has its children ignore Ctrl-C.
+        heard = ["env", f"--default-signal={how.name}", *command]
+        process = subprocess.Popen(heard, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         waited = time.monotonic() + 60.0
         while engine.seen.finished < 30 and time.monotonic() < waited:
             time.sleep(0.02)
@@ -204,9 +206,9 @@ def test_a_stopped_recording_keeps_what_was_drawn(tmp_path, how, code):
         _, said = process.communicate(timeout=60)
         assert process.returncode == code, said.decode()
         assert "what was drawn is kept" in said.decode()
-        parts = [pa.parquet.read_table(part) for part in parts_folder(out).glob("*.parquet")]
+        parts = [pq.read_table(part) for part in parts_folder(out).glob("*.parquet")]
         kept = sum(len(part) for part in parts)
-        assert kept >= 28  # all that had come whole; a few were on their way
+        assert kept >= 26  # of 30 that the engine had ended, each of four workers may hold one
         asked = len(engine.seen.bodies)
         done = suffice(*words)
         assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from recorded import ROUTED_STRONG, ROUTED_WEAK, as_models, as_pool, routellm, zeroeval
+from recorded import ROUTED_STRONG, ROUTED_WEAK, as_models, as_pool, needed, routellm, zeroeval
 
 from suffice.core.prices import Prices
 from suffice.evals.importers import importer
@@ -107,13 +107,15 @@ def _codet(folder: Path) -> TraceSet:
             answer=" ".join(trace.text.split()) or None,
             correct=verdicts[trace.question.name][trace.sample] == "1",
         )
-        for trace in importer(name).read(folder / name)
+        for trace in importer(name).read(needed(folder / name))
     )
 
 
 def _game24(folder: Path) -> TraceSet:
     """100 puzzles, 100 chains of thought each; expressions are compared as they are written."""
-    traces = [t for t in importer("tot_game24").read(folder / "tot_game24") if t.sample < 100]
+    traces = [
+        t for t in importer("tot_game24").read(needed(folder / "tot_game24")) if t.sample < 100
+    ]
     modes = sorted({t.mode for t in traces})
     return trace_set(replace(t, mode="answer") for t in traces if t.mode == modes[0])
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from recorded import needed
 
 from suffice.core.files import write_json
 from suffice.evals.execution import Runner, humaneval_program
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("results/certify/humaneval.json"))
     options = parser.parse_args()
-    tests = problems(options.data / SET)
+    tests = problems(needed(options.data / SET))
     with Runner(limit_s=3.0) as runner:
         wrong = [
             name for name, row in tests.items()

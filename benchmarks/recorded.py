@@ -24,6 +24,16 @@ CHARACTERS_PER_TOKEN = 4.0
 ROUTED_WEAK, ROUTED_STRONG = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
 
 
+def needed(folder: Path) -> Path:
+    """The folder of a public set that does not ship; ends the program with one line if it lacks."""
+    if not folder.is_dir():
+        raise SystemExit(
+            f"error: {folder} is not there: it is a public set that does not ship with suffice; "
+            "docs/data.md says where it comes from, --data says where it lies"
+        )
+    return folder
+
+
 def comparable(answer: str) -> str | None:
     """An answer as it is compared: lower case, no commas, no final dot, numbers by value."""
     text = answer.strip().lower().replace(",", "").rstrip(".")
@@ -38,6 +48,7 @@ def comparable(answer: str) -> str | None:
 def zeroeval(folder: Path, tasks: Iterable[str]) -> tuple[dict, dict]:
     """({(task, item): Question}, {(task, item): {model: row}}) of some tasks."""
     wanted = set(tasks)
+    needed(folder)
     questions, rows = {}, defaultdict(dict)
     with gzip.open(folder / "questions.jsonl.gz", "rt", encoding="utf-8") as stream:
         for line in stream:
@@ -102,5 +113,5 @@ def routellm(folder: Path, name: str) -> TraceSet:
     """
     return trace_set(
         replace(trace, text="", answer="given", completion_tokens=None)
-        for trace in importer(name).read(folder / name)
+        for trace in importer(name).read(needed(folder / name))
     )

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from recorded import needed
 
 from suffice.core.files import write_json
 from suffice.evals.routing import RoutingCurve
@@ -52,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for name in options.sets:
-        texts, weak, strong = load(options.data / f"routellm_{name}")
+        texts, weak, strong = load(needed(options.data / f"routellm_{name}"))
         print(f"{name}: {len(texts)} questions, weak {weak.mean():.4f}, strong {strong.mean():.4f}")
         generator = np.random.default_rng(0)
         scores = {

@@ -296,8 +296,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--sets", nargs="+", default=["all", *TASKS])
     parser.add_argument("--splits", type=int, default=20)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="default: arms, two-arms.parquet, two-arms.json")
     options = parser.parse_args()
+    usual = {"train": "arms", "record": "two-arms.parquet", "compare": "two-arms.json"}
+    options.out = options.out or Path(usual[options.part])
     if options.part == "train":
         train(options.out)
     elif options.part == "record":

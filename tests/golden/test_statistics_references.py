@@ -17,7 +17,11 @@ from suffice.evals.statistics.binomial import (
     rows_needed,
     upper_bound,
 )
-from suffice.evals.statistics.bootstrap import clustered_mean, clustered_standard_error
+from suffice.evals.statistics.bootstrap import (
+    clustered_mean,
+    clustered_standard_error,
+    of_share,
+)
 from suffice.evals.statistics.bounded import (
     betting_p_value,
     hoeffding_bentkus_p_value,
@@ -225,3 +229,18 @@ def test_calibration_error_by_hand():
     assert [each.n for each in reliability(predicted, correct)] == [1, 3]
     squares = [0.05**2, 0.92**2, 0.15**2, 0.0]
     assert brier_score(predicted, correct) == pytest.approx(np.mean(squares))
+
+
+def test_a_share_without_a_miss_is_no_certainty():
+    """Resampling 240 right of 240 gives 1 every time; the exact bound is .985 (scipy)."""
+    found = of_share(clustered_mean(np.ones(240), range(240)), 240)
+    exact = stats.binomtest(240, 240).proportion_ci(0.95, method="exact")
+    assert (found.estimate, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(exact.low, abs=1e-9) == pytest.approx(0.98475, abs=1e-5)
+    none = of_share(clustered_mean(np.zeros(30), range(30)), 30)
+    assert none.low == 0.0
+    assert none.high == pytest.approx(
+        stats.binomtest(0, 30).proportion_ci(0.95, method="exact").high, abs=1e-9
+    )
+    mixed = clustered_mean([1.0, 0.0, 1.0], range(3))
+    assert of_share(mixed, 3) == mixed

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from suffice.architecture.catalog import load_shape
 from suffice.cli.main import app
 from suffice.core.completions import Budget
-from suffice.core.errors import InputError, LacksCapability
+from suffice.core.errors import InputError, LacksCapability, UnknownName
 from suffice.core.prices import Prices
 from suffice.evals.trace_files import trace_set, write_traces
 from suffice.evals.traces import Question, Trace, messages_json
@@ -23,11 +23,14 @@ from suffice.executors.play import Span
 from suffice.hardware import load_hardware
 from suffice.policies.auto import Arm, Auto
 from suffice.policies.fixed import SelfConsistency, Single
-from suffice.policies.registry import parse_policy
+from suffice.policies.registry import build_policy, parse_policy
+from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.replay.queueing import Speed, poisson, simulate
 from suffice.recipes.replay.run import Answered, ReplayConfig, replay_traces
 from suffice.recipes.replay.serve import LoadConfig, replay_under_load, speed_of
 from suffice.throughput.serving import Serving
+from tests.recipes import known_traces
 
 
 def recorded(questions=6, samples=8):
@@ -106,6 +109,16 @@ def test_what_a_recording_cannot_play_is_said(traces):
         replay_traces(traces, SelfConsistency(samples=9), ReplayConfig())
     with pytest.raises(LacksCapability, match="begins answers for the model or asks it again"):
         replay_traces(traces, parse_policy("revise_once"), ReplayConfig())
+
+
+def test_a_policy_file_is_refused_on_recordings_of_other_models(traces):
+    config = CalibrateConfig(
+        max_drop=0.08, fitted=False, prices=Prices.parse(["small=0/1", "large=0/10"])
+    )
+    file = calibrate(known_traces.make(150, small=(0.99, 0.98)), config).file
+    policy = build_policy(file.model_dump(mode="json"))
+    with pytest.raises(UnknownName, match=r"unknown model '(small|large)' \(recorded: weak"):
+        replay_traces(traces, policy, ReplayConfig(model="weak"))
 
 
 def test_saved_is_against_the_same_requests_under_the_baseline(traces):

@@ -179,7 +179,7 @@ def show(
     if not console.is_terminal:
         console = Console(width=140)
     console.print(_heading(found), highlight=False)
-    table = Table("dataset", "arm", box=None)
+    table = Table("dataset", "model", box=None)
     for name in (
         "questions",
         "samples",
@@ -207,8 +207,11 @@ def show(
 
 
 def _heading(found: TraceSet) -> str:
+    from suffice.core.quantities import counted
+
     told: dict[str, Any] = found.information.model_dump()
-    lines = [f"{len(found)} samples of {len(found.questions)} questions, {len(found.arms)} arms"]
+    samples, questions = counted(len(found), "sample"), counted(len(found.questions), "question")
+    lines = [f"{samples} of {questions}, models and modes: {len(found.arms)}"]
     names = ("description", "source", "server", "licence", "token_counts", "created")
     lines += [f"{name.replace('_', ' ')}: {told[name]}" for name in names if told[name]]
     lines += [f"server of {model}: {server}" for model, server in told["servers"].items()]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from suffice.evals.statistics.bootstrap import clustered_mean
+from suffice.evals.statistics.bootstrap import clustered_mean, of_share
 from suffice.evals.traces import MISSING, IntArray, TraceSet
 
 
@@ -49,7 +49,8 @@ def _summary(traces: TraceSet, rows: IntArray, dataset: str, arm: str, seed: int
         sums = np.bincount(questions[judged], correct[judged])
         counts = np.bincount(questions[judged], minlength=len(sums))
         shares = sums[counts > 0] / counts[counts > 0]
-        interval = clustered_mean(shares, range(len(shares)), seed=seed)
+        found = clustered_mean(shares, range(len(shares)), seed=seed)
+        interval = of_share(found, len(shares))
         accuracy, low, high = interval.estimate, interval.low, interval.high
     tokens = traces.completion_tokens[rows]
     return ArmSummary(

@@ -285,7 +285,7 @@ class TraceSet:
         if not found:
             known = [str(arm) for arm in self.arms]
             wanted = model if mode is None else f"{model}/{mode}"
-            raise UnknownName.of("arm", wanted, known, f"(recorded: {', '.join(known)})")
+            raise UnknownName.of("model", wanted, known, f"(recorded: {', '.join(known)})")
         modes = ", ".join(self.arms[index].mode for index in found)
         raise InputError(f"model {model!r} was recorded in several modes: name one of {modes}")
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from suffice.core.errors import InputError
-from suffice.evals.statistics.binomial import Interval, check_confidence
+from suffice.evals.statistics.binomial import Interval, check_confidence, clopper_pearson
 
 FloatArray = NDArray[np.float64]
 
@@ -82,6 +82,17 @@ def percentile_interval(estimate: float, resampled: ArrayLike, confidence: float
     tail = (1.0 - check_confidence(confidence)) / 2.0
     low, high = np.quantile(np.asarray(resampled, dtype=np.float64), [tail, 1.0 - tail])
     return Interval(estimate=estimate, low=float(low), high=float(high), confidence=confidence)
+
+
+def of_share(found: Interval, n: int) -> Interval:
+    """The interval of a share over `n` questions, exact where all of them are 0 or all are 1.
+
+    There every resample is the same and the percentiles would claim certainty: 240 right of 240 is
+    1 [.985, 1] by Clopper and Pearson.
+    """
+    if found.low == found.high and found.estimate in (0.0, 1.0):
+        return clopper_pearson(round(found.estimate * n), n, found.confidence)
+    return found
 
 
 def clustered_standard_error(values: ArrayLike, questions: Sequence[object]) -> float:

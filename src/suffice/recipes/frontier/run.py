@@ -15,7 +15,7 @@ from suffice.core.errors import InputError
 from suffice.core.savings import CostUnit
 from suffice.evals.routing import non_decreasing_hull
 from suffice.evals.statistics.binomial import Interval
-from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
+from suffice.evals.statistics.bootstrap import of_share, percentile_interval, question_weights
 from suffice.evals.traces import ANSWER_MODE, MISSING, TraceSet
 from suffice.policies.models import models_of
 from suffice.policies.policy_file import certified_policy, check_models, read_policy_file
@@ -286,7 +286,7 @@ def _point(
     assert accuracy is not None and drawn is not None
     return Point(
         policy=measured.policy,
-        accuracy=accuracy,
+        accuracy=of_share(accuracy, len(measured.correct)),
         samples=float(measured.samples.mean()),
         drawn=drawn,
         tokens=interval(measured.tokens),

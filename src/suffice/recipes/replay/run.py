@@ -15,7 +15,7 @@ from suffice.core.errors import InputError, LacksCapability, NoAnswer
 from suffice.core.prices import Prices
 from suffice.core.savings import Saving
 from suffice.evals.statistics.binomial import Interval
-from suffice.evals.statistics.bootstrap import clustered_mean
+from suffice.evals.statistics.bootstrap import clustered_mean, of_share
 from suffice.evals.traces import FloatArray, TraceSet
 from suffice.executors.play import Span, play
 from suffice.recipes.replay.needs import check_recorded
@@ -36,6 +36,10 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise InputError(f"draws must be 1 or more, got {self.draws}")
+
+
+# Fields of a request that are 0 or 1.
+SHARES = frozenset({"correct", "gave_up", "to_large"})
 
 
 class Answered(NamedTuple):
@@ -78,7 +82,8 @@ class Replayed:
             return None
         questions = [each.question for each in self.requests]
         kept = [q for q, keep in zip(questions, known, strict=True) if keep]
-        return clustered_mean(values[known], kept, seed=seed)
+        found = clustered_mean(values[known], kept, seed=seed)
+        return of_share(found, len(set(kept))) if name in SHARES else found
 
     def saving(self, baseline: Replayed, *, text: str, prices: Prices) -> Saving | None:
         """What was spent beside the same requests under `baseline`, which `text` names.

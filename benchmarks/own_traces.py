@@ -194,11 +194,18 @@ def vote(samples: Sequence[Sample], values: FloatArray, keep: float, weighted: b
     return any(sample.right for sample in samples if sample.answer == tally[0][0])
 
 
-def report(file: Path, draws: int, seed: int) -> str:
-    """The comparison as Markdown tables, one per task and one over all."""
+def report(
+    file: Path, draws: int, seed: int, *, dataset: str | None, model: str | None, samples: int
+) -> str:
+    """The comparison as Markdown tables, one per task and one over all; or one task's alone."""
     traces = read_traces(file)
+    models = np.array([arm.model for arm in traces.arms])
+    kept = traces.sample < samples
+    if model is not None:
+        kept &= models[traces.arm] == model
+    traces = subset(traces, kept)
     parts = []
-    for name in (*traces.datasets, None):
+    for name in (*traces.datasets, None) if dataset is None else (dataset,):
         codes = [q.dataset == name or name is None for q in traces.questions]
         chosen = subset(traces, np.array(codes)[traces.question])
         parts.append(_table(name or "all three tasks", samples_of(chosen), draws, seed))
@@ -275,9 +282,13 @@ def main() -> None:
     signals.add_argument("file", type=Path)
     signals.add_argument("--draws", type=int, default=2000)
     signals.add_argument("--seed", type=int, default=0)
+    signals.add_argument("--dataset", help="one task of the recording")
+    signals.add_argument("--model", help="one model of the recording")
+    signals.add_argument("--samples", type=int, default=16, help="the first of each question")
     arguments = parser.parse_args()
     if arguments.verb == "signals":
-        print(report(arguments.file, arguments.draws, arguments.seed))
+        named = {name: getattr(arguments, name) for name in ("dataset", "model", "samples")}
+        print(report(arguments.file, arguments.draws, arguments.seed, **named))
         return
     write_questions(arguments.out, arguments.count, arguments.seed)
 

@@ -177,7 +177,7 @@ def test_wishes_are_bounded() -> None:
 
 def test_steps_are_counted_before_any_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("suffice.policies.registry._build", None)  # must not be called
-    with pytest.raises(InputError, match="16 rungs at most, this one has 20000"):
+    with pytest.raises(InputError, match="16 steps at most, this one has 20000"):
         parse_policy(" > ".join(["single:accept=.9"] * 20_000))
-    with pytest.raises(InputError, match="16 rungs at most, this one has 17"):
+    with pytest.raises(InputError, match="16 steps at most, this one has 17"):
         build_policy({"policy": "cascade", "rungs": [{"policy": "single"}] * 17})

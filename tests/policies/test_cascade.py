@@ -22,7 +22,7 @@ WEAK_PAIR = Cascade(rungs=(Rung(policy=Agreement(models=("a", "b"))), rung(Singl
 def test_agreement_answers_disagreement_escalates():
     agree = play(WEAK_PAIR, by_model(a=["7"], b=["7"]))
     assert agree.drawn == 2
-    assert agree.outcome.why.startswith("rung 1 of 2")
+    assert agree.outcome.why.startswith("step 1 of 2")
     differ = play(WEAK_PAIR, by_model(a=["7"], b=["8"], big=["9"]))
     assert (differ.answer, differ.drawn) == ("9", 3)
     assert differ.outcome.tokens_by_sample == ((0, 4), (1, 4), (2, 4))
@@ -44,7 +44,7 @@ def test_the_best_earlier_answer_is_kept():
     )
     result = play(policy, by_model(m=["5", "5", "6"], big=["-"]))
     assert result.answer == "5"
-    assert "kept from rung 1" in result.outcome.why
+    assert "kept from step 1" in result.outcome.why
     assert result.outcome.escalated
 
 
@@ -74,7 +74,7 @@ def test_the_spelling_of_a_cascade():
     assert policy.rungs[0].accept == 0.9
     result = play(policy, by_model(small=["1", "1", "1", "1"]))
     assert result.drawn == 4
-    with pytest.raises(InputError, match="at least one rung"):
+    with pytest.raises(InputError, match="at least one step"):
         Cascade(rungs=())
     with pytest.raises(InputError, match="accept"):
         Rung(policy=Single(), accept=1.2)

@@ -63,16 +63,16 @@ def test_text_names_a_policy(text, policy):
         ("adaptive_consistency:threshold=high", "must be a number"),
         ("adaptive_consistency:max_samples=2.5", "must be a whole number"),
         ("self_consistency:stop_when_decided=maybe", "true or false"),
-        ("single > ", "empty rung"),
-        ("single:accept=.9", "belongs to a rung"),
-        ("cascade", "written as its rungs"),
+        ("single > ", "empty step"),
+        ("single:accept=.9", "belongs to a step"),
+        ("cascade", "written as its steps"),
         ("self_consistency:samples=1000000000", "samples must be 4096 or less"),
         ("adaptive_consistency:max_samples=1e9", "max_samples must be 4096 or less"),
         ("deepconf:max_samples=1e9", "max_samples must be 4096 or less"),
         ("short_m_at_k:k=1e9", "k must be 4096 or less"),
         ("adaptive_consistency:escalate_below=nan", "escalate_below must be above 0"),
-        (" > ".join(["single"] * 17), "16 rungs at most"),
-        ("", "empty rung"),
+        (" > ".join(["single"] * 17), "16 steps at most"),
+        ("", "empty step"),
     ],
 )
 def test_wrong_text_is_explained(text, says):
@@ -83,7 +83,7 @@ def test_wrong_text_is_explained(text, says):
 def test_tables_name_the_same_policies():
     table = {
         "policy": "cascade",
-        "rungs": [
+        "steps": [
             {"policy": "adaptive_consistency", "max_samples": 8, "model": "s", "accept": 0.9},
             {"policy": "single", "model": "l"},
         ],
@@ -92,7 +92,9 @@ def test_tables_name_the_same_policies():
         "adaptive_consistency:max_samples=8,accept=.9@s > single@l"
     )
     assert isinstance(build_policy(table), Cascade)
-    for wrong in ({}, {"policy": "cascade"}, {"policy": "cascade", "rungs": [], "x": 1}):
+    older = {"policy": "cascade", "rungs": table["steps"]}
+    assert build_policy(older) == build_policy(table)
+    for wrong in ({}, {"policy": "cascade"}, {"policy": "cascade", "steps": [], "x": 1}):
         with pytest.raises(InputError):
             build_policy(wrong)
     with pytest.raises(UnknownName):

@@ -75,8 +75,8 @@ class LossTarget:
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
             raise InputError(
-                f"confidence must lie in [0.5, 1), got {self.confidence}: 0.5 takes the law at its "
-                "word, 0.9 leaves room for its error"
+                f"confidence must lie in [0.5, 1), got {self.confidence}: 0.5 is right if the law "
+                "is exactly right, 0.9 leaves room for its error"
             )
 
     def margin(self, sd: FloatArray, dof: FloatArray | None) -> FloatArray:

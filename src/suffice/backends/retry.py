@@ -54,7 +54,6 @@ class RetryConfig:
             raise InputError("retry: attempts must be at least 1, waits not negative")
 
 
-NO_RETRY = RetryConfig(attempts=1)
 _RNG = random.Random()
 
 

@@ -25,8 +25,8 @@ def exchange(
     ratio: Annotated[
         str, typer.Option("--ratio", help="Inference over training tokens, e.g. 0.1,1,10.")
     ] = "0.1,1,10",
-    bins: Annotated[int, typer.Option("--bins", help="Of difficulty.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="Of orders and resampling.")] = 0,
+    bins: Annotated[int, typer.Option("--bins", help="How many bins of difficulty.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of orders and resampling.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for page and picture.", show_default=False)
     ] = None,

@@ -37,7 +37,7 @@ def fit(
     delta: Annotated[float, typer.Option(help="Huber's threshold in ln loss.")] = 1e-3,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
     cluster: Annotated[str, typer.Option(help="Resample whole shapes or single runs.")] = "shape",
-    confidence: Annotated[float, typer.Option(help="Of the two-sided intervals.")] = 0.9,
+    confidence: Annotated[float, typer.Option(help="Confidence of the two-sided intervals.")] = 0.9,
     holdout: Annotated[
         str | None, typer.Option(help="`largest` predicts the largest scale unseen.")
     ] = None,

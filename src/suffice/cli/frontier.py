@@ -62,9 +62,12 @@ def frontier(
         ),
     ] = None,
     shuffles: Annotated[
-        int, typer.Option("--shuffles", help="Orders in which samples are drawn.")
+        int,
+        typer.Option(
+            "--draws", "--shuffles", help="How often each question is asked, with other samples."
+        ),
     ] = 4,
-    seed: Annotated[int, typer.Option("--seed", help="Of shuffles and resampling.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of orders and resampling.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for page, pictures and table.", show_default=False),

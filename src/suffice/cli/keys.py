@@ -42,7 +42,9 @@ def add(
     ] = None,
     parallel_requests: Annotated[
         int | None,
-        typer.Option("--parallel-requests", help="At a time, in each process.", show_default=False),
+        typer.Option(
+            "--parallel-requests", help="Requests at a time, in each process.", show_default=False
+        ),
     ] = None,
     models: Annotated[
         list[str] | None,

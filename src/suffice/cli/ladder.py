@@ -139,7 +139,7 @@ def plan(
         int | None, typer.Option(help="Propose so many more runs from what --store holds.")
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Runs measured so far.")] = None,
-    device: Annotated[str, typer.Option(help="For --hardware here.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device that --hardware here means.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -118,7 +118,7 @@ def train_pick(
     ] = 0.9,
     seeds: Annotated[int, typer.Option(help="Runs of each shape.")] = 3,
     learning_rate_factor: Annotated[
-        float, typer.Option(help="Of the ladder's rate: does the answer depend on it?")
+        float, typer.Option(help="Learning rate over the ladder's: does the answer depend on it?")
     ] = 1.0,
     head_dim: Annotated[int, typer.Option(help="Head size.")] = 32,
     multiple: Annotated[int, typer.Option(help="Step of hidden and MLP width.")] = 16,

@@ -63,7 +63,9 @@ def predict(
     versus_loss: Annotated[
         float | None, typer.Option(help="Measured loss of that shape, nats.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of each one-sided bound, .5 to 1.")] = 0.9,
+    confidence: Annotated[
+        float, typer.Option(help="Confidence of each one-sided bound, .5 to 1.")
+    ] = 0.9,
     extrapolate: Annotated[bool, typer.Option(help="Answer outside the law's evidence.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:

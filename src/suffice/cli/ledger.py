@@ -71,7 +71,7 @@ def _print(found: dict[str, Any]) -> None:
     console = Console()
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", no_wrap=True)
-    for name in ("requests", "failed", "left", "tokens", "saved", "USD", "right"):
+    for name in ("requests", "failed", "client left", "tokens", "saved", "USD", "right"):
         table.add_column(name, justify="right", no_wrap=True)
     priced = bool(found["total"]["usd"])
     for one in [*found["arms"], found["total"] | {"arm": "all"}]:

@@ -64,7 +64,9 @@ def record(
         str | None,
         typer.Option("--rate", help="Samples started, e.g. 5/s or 90/min.", show_default=False),
     ] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="At once.")] = 16,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, help="How many samples run at once.")
+    ] = 16,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="First questions only.", show_default=False)
     ] = None,

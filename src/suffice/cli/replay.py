@@ -28,9 +28,12 @@ def replay(
         list[str], typer.Option("--policy", help="Policy with options; may be repeated.")
     ],
     draws: Annotated[
-        int, typer.Option("--draws", min=1, help="Shuffles of each question's samples.")
+        int,
+        typer.Option(
+            "--draws", min=1, help="How often each question is asked, with other samples."
+        ),
     ] = 4,
-    seed: Annotated[int, typer.Option("--seed", help="Of the shuffles and arrivals.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of orders and arrivals.")] = 0,
     model: Annotated[
         str | None,
         typer.Option("--model", help="Where a policy names none; the first.", show_default=False),
@@ -50,7 +53,8 @@ def replay(
         typer.Option("--rate", help="Requests that arrive, e.g. 50/s.", show_default=False),
     ] = None,
     hardware: Annotated[
-        str | None, typer.Option("--hardware", help="Of a replica.", show_default=False)
+        str | None,
+        typer.Option("--hardware", help="Machine of a replica, e.g. h100.", show_default=False),
     ] = None,
     shape: Annotated[
         str | None,

@@ -51,13 +51,15 @@ def size(
     since: Annotated[
         str | None,
         typer.Option(
-            help="Of a ledger, only the last 24h, 7d ….", rich_help_panel=_LOAD, show_default=False
+            help="Read only the last 24h, 7d … of a ledger.",
+            rich_help_panel=_LOAD,
+            show_default=False,
         ),
     ] = None,
     of_model: Annotated[
         str | None,
         typer.Option(
-            help="Of a ledger, only calls of this model.",
+            help="Read only this model's calls of a ledger.",
             rich_help_panel=_LOAD,
             show_default=False,
         ),

@@ -83,7 +83,7 @@ def modes(
     ] = None,
     steps: Annotated[int | None, typer.Option(show_default=False)] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of all but the gate.", show_default=False)
+        float | None, typer.Option(help="Learning rate of all but the gate.", show_default=False)
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="degrpo: weight of the mode token.", show_default=False)

@@ -42,7 +42,7 @@ from suffice.quickstart.steps import settings_text
 
 # Two small models that agree, else the large one, as a table of suffice.toml.
 PLAIN = (
-    '{ policy = "cascade", rungs = [{ policy = "agreement", models = '
+    '{ policy = "cascade", steps = [{ policy = "agreement", models = '
     f'{json.dumps(SMALL_MODELS)} }}, {{ policy = "single", model = "{LARGE_MODEL}" }}] }}'
 )
 Tell = Callable[[str], None]

@@ -60,7 +60,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
 }  # fmt: skip
 _PHASES = "Seconds by phase of answered requests: queue, first_byte, total; overhead is a policy's."
 _GAUGES = {
-    "lambda": "Price lambda of auto.",
+    "lambda": "Spending level of auto.",
     "running": "Requests that are being answered.",
     "waiting": "Requests that wait for a place.",
     "upstream_up": "Whether an upstream answered its last health check.",

@@ -117,8 +117,3 @@ class Race:
             }
             for racer in list(self.racers.values())
         ]
-
-
-def now_ms() -> int:
-    """Unix time in milliseconds, as the live view wants it."""
-    return int(time.time() * 1000)

@@ -32,7 +32,7 @@ class Arm:
     def __post_init__(self) -> None:
         if not 0.0 <= self.quality <= 1.0 or not self.cost > 0.0:
             raise InputError(
-                f"an arm needs a quality in [0, 1] and a positive cost, got {self.quality} and "
+                f"an option needs a quality in [0, 1] and a positive cost, got {self.quality} and "
                 f"{self.cost}"
             )
 
@@ -64,7 +64,7 @@ class Auto(Choice):
 
     def __post_init__(self) -> None:
         if not self.arms:
-            raise InputError("auto needs at least one arm")
+            raise InputError("auto needs at least one option")
         if not (self.price >= 0.0 and math.isfinite(self.price)):
             raise InputError(f"price must be 0 or more, got {self.price}")
 

@@ -33,7 +33,7 @@ MOST_RUNGS = 16
 
 def too_many_rungs(count: int) -> InputError:
     """The error for a cascade that is too long; count before building anything."""
-    return InputError(f"a cascade has {MOST_RUNGS} rungs at most, this one has {count}")
+    return InputError(f"a cascade has {MOST_RUNGS} steps at most, this one has {count}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Cascade(Composed):
 
     def __post_init__(self) -> None:
         if not self.rungs:
-            raise InputError("a cascade needs at least one rung: write policy@model > policy@model")
+            raise InputError("a cascade needs at least one step: write policy@model > policy@model")
         if len(self.rungs) > MOST_RUNGS:
             raise too_many_rungs(len(self.rungs))
 
@@ -169,7 +169,7 @@ class Cascade(Composed):
         stands = isinstance(verdict, Answer) and (
             rung.accept is None or (sure is not None and sure >= rung.accept)
         )
-        where = f"rung {state.rung + 1} of {len(self.rungs)}: {verdict.why}"
+        where = f"step {state.rung + 1} of {len(self.rungs)}: {verdict.why}"
         if stands and isinstance(verdict, Answer) and self._usable(state, sample):
             answer = Answer(
                 sample=verdict.sample + state.offset,
@@ -183,7 +183,7 @@ class Cascade(Composed):
             return state, (*before, answer)
         state = self._keep(state, sample, verdict)
         if state.rung + 1 < len(self.rungs):
-            why = f"rung {state.rung + 1} was not sure enough"
+            why = f"step {state.rung + 1} was not sure enough"
             cancels = tuple(Cancel(sample=each, why=why) for each in state.running)
             higher = replace(state, rung=state.rung + 1, running=())
             return self._enter(higher, before + cancels)
@@ -191,7 +191,7 @@ class Cascade(Composed):
         if kept is None:
             last = Escalate(why=where, note=verdict.note)
         else:
-            why = where if kept.rung == state.rung else f"kept from rung {kept.rung + 1}; {where}"
+            why = where if kept.rung == state.rung else f"kept from step {kept.rung + 1}; {where}"
             last = Escalate(
                 why=why,
                 best=kept.sample,

@@ -39,7 +39,7 @@ from suffice.policies.vote_table import VoteTable
 from suffice.policies.wrapper import Choice, Chosen, InOrder, Wrapper, weighed
 
 _SHOWN: dict[Exit | None, str] = {
-    "accepted": "confident", "hopeless": "hopeless", None: "unsure"
+    "accepted": "sure enough", "hopeless": "the baseline would hardly help", None: "not sure"
 }  # fmt: skip
 
 
@@ -114,12 +114,12 @@ class Gate(Wrapper):
         sample = action.sample if isinstance(action, Answer) else action.best
         note = action.note
         if sample is None or (state.comparable and sample not in state.answered):
-            return Escalate(why=f"unsure: {action.why}", best=sample, text=action.text, note=note)
+            return Escalate(why=f"not sure: {action.why}", best=sample, text=action.text, note=note)
         found = self.predictor.judge(state.text, None if note == "greedy" else action.measure)
         taken = self.exits.verdict(found.right, found.rescue)
         why = (
-            f"{_SHOWN[taken]}: right {found.right:.3f}, rescue {found.rescue:.3f}, "
-            f"cluster {found.cluster}: {action.why}"
+            f"{_SHOWN[taken]}: right {found.right:.1%}, only the baseline right "
+            f"{found.rescue:.1%}, question group {found.cluster}: {action.why}"
         )
         sure, text = found.right, action.text
         if taken is None:

@@ -119,11 +119,11 @@ def parse_policy(text: str) -> AnyPolicy:
         raise too_many_rungs(text.count(">") + 1)
     rungs = [part.strip() for part in text.split(">")]
     if not all(rungs):
-        raise InputError(f"policy {text!r} has an empty rung: write policy@model > policy@model")
+        raise InputError(f"policy {text!r} has an empty step: write policy@model > policy@model")
     if len(rungs) == 1:
         policy, accept = _parse_rung(rungs[0])
         if accept is not None:
-            raise InputError("accept belongs to a rung of a cascade: write policy:accept=.9 > …")
+            raise InputError("accept belongs to a step of a cascade: write policy:accept=.9 > …")
         return policy
     built = []
     for rung in rungs:
@@ -136,7 +136,7 @@ def build_policy(spec: Mapping[str, Any]) -> AnyPolicy:
     """The policy that a table (of a TOML or JSON file) describes.
 
     {"policy": NAME, OPTION: VALUE, …, "model": …, "effort": …}; for a cascade
-    {"policy": "cascade", "rungs": [{…, "accept": 0.9}, …]}.
+    {"policy": "cascade", "steps": [{…, "accept": 0.9}, …]} ("rungs" in older files).
     """
     rest = dict(spec)
     name = rest.pop("policy", None)
@@ -146,9 +146,9 @@ def build_policy(spec: Mapping[str, Any]) -> AnyPolicy:
         return certified_policy(policy_file_of(dict(spec)), parse_policy)
     if name != Cascade.name:
         return _build(name, rest)
-    rungs = rest.pop("rungs", None)
+    rungs = rest.pop("steps", None) or rest.pop("rungs", None)
     if rest or not isinstance(rungs, list) or not all(isinstance(rung, dict) for rung in rungs):
-        raise InputError("a cascade table has one field, rungs: a list of policy tables")
+        raise InputError("a cascade table has one field, steps: a list of policy tables")
     if len(rungs) > MOST_RUNGS:
         raise too_many_rungs(len(rungs))
     built = []
@@ -182,7 +182,7 @@ def _parse_rung(text: str) -> tuple[AnyPolicy, float | None]:
 def _build(name: str, values: dict[str, Any]) -> AnyPolicy:
     cls = _class_of(name)
     if cls is Cascade:
-        raise InputError("a cascade is written as its rungs: policy@model > policy@model")
+        raise InputError("a cascade is written as its steps: policy@model > policy@model")
     if cls is Certified:
         # Names may come from a client: they never make this process open a file.
         raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -148,8 +147,3 @@ def _pick(pick: Pick, result: DesignResult) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def config_text(pick: Pick) -> str:
-    """The pick's `config.json` as text."""
-    return json.dumps(pick.config(), indent=2)

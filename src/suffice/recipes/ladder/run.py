@@ -13,7 +13,6 @@ import numpy as np
 from suffice.core.errors import InputError
 from suffice.recipes.ladder.plan import Plan
 from suffice.training.distributed import run_distributed
-from suffice.training.flops import training_flops
 from suffice.training.pool import PoolConfig, limit_threads, run_pool
 from suffice.training.ray_runner import RayConfig, run_on_ray
 from suffice.training.run_store import RunRecord, RunStore
@@ -199,8 +198,3 @@ def over_ranks(data_folder: Path, machine: Machine, *, threads: int, events: Eve
         )  # fmt: skip
 
     return run
-
-
-def expected_s(rungs: Iterable[Rung], recipe: Recipe, flops_per_s: float) -> float:
-    """Seconds that `rungs` take at `flops_per_s`."""
-    return sum(training_flops(rung, recipe) for rung in rungs) / flops_per_s

@@ -71,11 +71,6 @@ class Footprint:
     kv_cache_bytes: int
     workspace_bytes: int
 
-    @property
-    def total_bytes(self) -> int:
-        """All of it."""
-        return self.weight_bytes + self.kv_cache_bytes + self.workspace_bytes
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:

@@ -2,7 +2,8 @@
 
 The digests were taken of revision 20adfc4, whose player booked tokens in smaller steps, and once
 more, of equal outcomes, when a field of the outcome went; those of certified policies anew, when
-these came to hear of samples' ends in drawing order. Floats are compared to nine digits, because
+these came to hear of samples' ends in drawing order; then all of equal outcomes without their
+words (`why`, `reason`), which may be said better. Floats are compared to nine digits, because
 sums over arrays differ in the last bits between machines.
 """
 
@@ -113,13 +114,13 @@ def facts(played: Played) -> str:
     records = [
         (
             *(each.sample, each.model, each.purpose, each.status, tokens(each.usage)),
-            *(each.answer, each.score, each.confidence, each.reason, each.ttft_s, each.e2e_s),
+            *(each.answer, each.score, each.confidence, each.ttft_s, each.e2e_s),
         )
         for each in outcome.records
     ]
     facts = (
         *(said.text, said.finish_reason, tokens(said.usage), len(said.logprobs), outcome.sample),
-        *(outcome.arm, outcome.why, outcome.measure, tokens(outcome.usage), outcome.cost.usd),
+        *(outcome.arm, outcome.measure, tokens(outcome.usage), outcome.cost.usd),
         *(outcome.elapsed_s, outcome.escalated, records),
         *(played.ticks, [tuple(span) for span in played.spans]),
     )

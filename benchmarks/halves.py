@@ -37,6 +37,7 @@ from suffice.recipes.calibrate.plain import plain_rules
 FOUR_O, O1 = "gpt-4o-2024-08-06", "o1-mini-2024-09-12"
 MINI, QWEN = "gpt-4o-mini-2024-07-18", "Qwen2.5-7B-Instruct"
 LLAMA, GEMMA = "Meta-Llama-3.1-8B-Instruct", "gemma-2-9b-it"
+FLASH = "gemini-1.5-flash"
 # Fewer than ship, for speed: out of fold on the fitting questions of MMLU, 512 dimensions rank
 # "only the large one is right" no better than 64 do (AUC .62 and .63 on two splits either way).
 DIMENSIONS = 64
@@ -62,16 +63,16 @@ class Setup:
     routed: bool = False  # the prompt alone decides, so the weak model is not asked first
 
 
-def _pair(name: str, tasks: tuple[str, ...], pair: tuple[str, str], strong: str,
-          **options: object) -> Setup:  # fmt: skip
-    """Two small models that agree, in front of a large one, on ZeroEval's questions."""
+def _small(name: str, tasks: tuple[str, ...], small: tuple[str, str, str], strong: str,
+           **options: object) -> Setup:  # fmt: skip
+    """Two small models that agree, or three, in front of a large one, on ZeroEval's questions."""
 
     def read(folder: Path) -> TraceSet:
-        return as_models(*zeroeval(folder / "zeroeval_matrix", tasks), (*pair, strong))
+        return as_models(*zeroeval(folder / "zeroeval_matrix", tasks), (*small, strong))
 
     return Setup(
         name=name, read=read, baseline=f"single@{strong}", dear=strong,
-        options=(f"agreement:models={'+'.join(pair)}",), **options,
+        options=tuple(f"agreement:models={'+'.join(small[:n])}" for n in (2, 3)), **options,
     )  # fmt: skip
 
 
@@ -132,15 +133,14 @@ def _own(name: str, model: str | None = None) -> Callable[[Path], TraceSet]:
 
 
 _MIXTURE = ("gsm", "math-l5", "crux")
-_MIXED_PAIR = (MINI, "Qwen2-72B-Instruct")
+_MIXED = (MINI, "Qwen2-72B-Instruct", FLASH)
 SETS = {
-    "gsm": _pair("gsm, overall", ("gsm",), (LLAMA, GEMMA), FOUR_O),
-    "one-threshold": _pair("mixture, one threshold", _MIXTURE, _MIXED_PAIR, O1,
-                           limits=(0.02,), groups=1),
-    "by-group": _pair("mixture, by group", _MIXTURE, _MIXED_PAIR, O1, limits=(0.02,), groups=6),
-    "math-l5": _pair("MATH level 5", ("math-l5",), (QWEN, MINI), O1),
-    "crux": _pair("CRUX, 4o-mini pair", ("crux",), (MINI, "Qwen2.5-32B-Instruct"), O1),
-    "crux-small": _pair("CRUX, 7B pair", ("crux",), (QWEN, LLAMA), FOUR_O),
+    "gsm": _small("GSM8K, 8B models", ("gsm",), (LLAMA, GEMMA, "Qwen2-7B-Instruct"), FOUR_O),
+    "one-threshold": _small("mixture, one threshold", _MIXTURE, _MIXED, O1, groups=1),
+    "by-group": _small("mixture, thresholds for 6 groups", _MIXTURE, _MIXED, O1, groups=6),
+    "math-l5": _small("MATH level 5", ("math-l5",), (QWEN, MINI, FLASH), O1),
+    "crux": _small("CRUX, 4o-mini", ("crux",), (MINI, "Qwen2.5-32B-Instruct", FLASH), O1),
+    "crux-small": _small("CRUX, 7B models", ("crux",), (QWEN, LLAMA, GEMMA), FOUR_O),
     "routellm-gsm8k": _routed("GSM8K, routed", "routellm_gsm8k"),
     "routellm-mmlu": _routed("MMLU, routed", "routellm_mmlu"),
     "votes-gsm": _pool("GSM8K, vote of 40", "gsm"),

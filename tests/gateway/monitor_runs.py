@@ -22,6 +22,7 @@ from suffice.policies.monitor import Alarm, Answered, Compared, Judged, Monitor,
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.certify import Step, Test, monitors
 from suffice.recipes.calibrate.play import Deal, Recorded
+from tests.policies.baselines import BASELINES
 from tests.policies.test_certified import predictor
 
 LIMIT = 0.02
@@ -54,25 +55,23 @@ class Shape:
         )
 
 
-ADAPTIVE = "adaptive_consistency:max_samples=8@large"
-CASCADE = "adaptive_consistency:max_samples=3,accept=.9@large > self_consistency:samples=4@large"
-THREE = f"single:accept=.97@large > {CASCADE}"
+# Of the conformance suite: all that calibration certifies. What acts on running samples it refuses.
+TEXTS = {
+    name: text.replace("@big", "@large").replace("+big", "+large")
+    for name, text in BASELINES.items()
+    if parse_policy(text).waits_for_ends
+}
 VOTE = "adaptive_consistency:threshold=.85,max_samples=4"
 SETTLED = f"{VOTE},accept=.85@small"
 GATED = {"option": f"{VOTE}@small", "exits": Exits(accept=0.8)}  # from an agreement of .85 on
 SHAPES = {
-    "one sample": Shape("single@large", "single:accept=.93@small > single@large"),
-    "a vote": Shape(
-        "self_consistency:samples=7@large", f"{SETTLED} > self_consistency:samples=7@large"
-    ),
-    "an adaptive vote": Shape(ADAPTIVE, f"{SETTLED} > {ADAPTIVE}"),
+    **{name: Shape(text, f"{SETTLED} > {text}") for name, text in TEXTS.items()},
+    "one sample, a confident one": Shape("single@large", "single:accept=.93@small > single@large"),
     "a vote of its own model": Shape(
         "self_consistency:samples=8@small", "adaptive_consistency:threshold=.85,max_samples=8@small"
     ),
-    "a cascade": Shape(CASCADE, f"{SETTLED} > {CASCADE}"),
-    "a cascade of three": Shape(THREE, f"{SETTLED} > {THREE}"),
-    "a cascade behind a gate": Shape(CASCADE, **GATED),
-    "an adaptive vote behind a gate": Shape(ADAPTIVE, **GATED),
+    "a cascade behind a gate": Shape(TEXTS["a cascade of votes"], **GATED),
+    "an adaptive vote behind a gate": Shape(TEXTS["an adaptive vote"], **GATED),
     "a vote, unsettled ones to another model": Shape(
         "self_consistency:samples=8@small",
         "adaptive_consistency:max_samples=8,threshold=.8,accept=.8@small > single@large",
@@ -126,7 +125,7 @@ def traces(questions: int, seed: int = 0) -> TraceSet:
             answer_format="number",
         )
         hard = rng.beta(0.5, 2.2)
-        for model, weight in (("small", 1.0), ("large", 0.75)):
+        for model, weight in (("small", 1.0), ("mid", 0.85), ("large", 0.75)):
             for sample in range(8):
                 right = bool(rng.random() < 1.0 - weight * hard)
                 level = -0.05 - 0.35 * hard + rng.normal(0.0, 0.07)
@@ -172,14 +171,16 @@ def population(shape: Shape, recording: TraceSet, seed: int = 0) -> Population:
     return Population(early, stopped, sure.astype(float), differs, harmed, helped)
 
 
-def calibrated(found: Population, rng: np.random.Generator) -> tuple[Monitor, ...] | None:
+def calibrated(
+    found: Population, rng: np.random.Generator, limit: float = LIMIT
+) -> tuple[Monitor, ...] | None:
     """The monitors of a calibration on fresh questions; None where nothing is certified."""
     index = rng.integers(0, len(found.early), QUESTIONS)
     step, test = found.step(index), Test.of("drop", means=False)
-    if drop_p_value(step.pairs, LIMIT) > 0.05:
+    if drop_p_value(step.pairs, limit) > 0.05:
         return None
     sure = found.sure[index] if np.isfinite(found.sure).any() else None
-    tables = monitors(step, sure, RULES, test, LIMIT, answers=True)
+    tables = monitors(step, sure, RULES, test, limit, answers=True)
     return tuple(Monitor(quantity=t.quantity, low=t.low, high=t.high) for t in tables)
 
 
@@ -208,13 +209,13 @@ def served(
 
 
 def runs(
-    found: Population, repetitions: int, seed: int, requests: int = REQUESTS
+    found: Population, repetitions: int, seed: int, requests: int = REQUESTS, limit: float = LIMIT
 ) -> Iterator[Alarm | None]:
     """Certified calibrations, each followed by unchanged traffic."""
     rng = np.random.default_rng(seed)
     done = 0
     for _ in range(50 * repetitions):
-        watched = calibrated(found, rng)
+        watched = calibrated(found, rng, limit)
         if watched is None:
             continue
         yield served(Monitoring(monitors=watched), found, rng, requests)[0]

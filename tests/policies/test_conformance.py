@@ -46,6 +46,7 @@ from suffice.testing.policy_worlds import (
     by_hand,
     live,
 )
+from tests.policies.baselines import BASELINES
 from tests.policies.test_certified import predictor
 
 REGISTERED = [
@@ -78,21 +79,6 @@ REGISTERED = [
     "agreement:models=a+b,accept=.9 > adaptive_consistency:max_samples=6,accept=.9@b > single@c",
     "single:accept=.9 > deepconf:max_samples=8,warmup=3,parallel=2,keep=.4@b",
 ]
-# Baselines that a certified policy may stand in front of, simple and composed.
-BASELINES = {
-    "one sample": "single@big",
-    "a vote": "self_consistency:samples=5@big",
-    "an adaptive vote": "adaptive_consistency:max_samples=8@big",
-    "a vote in windows": "esc:window=2,max_samples=6@big",
-    "a two-sided vote": "two_sided:max_samples=8,patience=4,hopeless=.4@big",
-    "a table": "vote_table:answer=-+2+00@big",
-    "a cascade": "adaptive_consistency:max_samples=3,accept=.9@mid > single@big",
-    "a cascade of votes": (
-        "adaptive_consistency:max_samples=3,accept=.9@mid > self_consistency:samples=4@big"
-    ),
-    "three steps": "single:accept=.6@mid > agreement:models=mid+big > single@big",
-    "confident traces": "deepconf:max_samples=8,warmup=3,parallel=2,keep=.4@big",
-}
 OPTIONS = {
     "one sample": "single@small",
     "agreement": "agreement:models=small+tiny",

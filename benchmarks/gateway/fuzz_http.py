@@ -116,9 +116,12 @@ def main() -> None:
         gateway = hostile.Gateway(Path(folder), good="fake")
         until = time.monotonic() + given.minutes * 60
         before_mb = hostile.rss_mb(gateway.process.pid)
-        seed = given.seed
+        seed, read = given.seed, 0
         while time.monotonic() < until and gateway.process.poll() is None:
             wrong = check(("127.0.0.1", hostile.PORT), seed)
+            if len(gateway.log) > read and "Traceback" in (log := "".join(gateway.log[read:])):
+                wrong = f"seed {seed}, or one just before it:\n{log}"
+            read = len(gateway.log)
             if wrong is not None:
                 print(wrong, flush=True)
                 found["wrong"].append(wrong)

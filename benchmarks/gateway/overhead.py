@@ -1,11 +1,14 @@
 """What a gateway adds: the same load on the engine itself and through each gateway, in one run.
 
-    python benchmarks/gateway/overhead.py --out results/gateway/overhead.json \
-        [--litellm BIN/litellm] [--optillm BIN/optillm] [--only suffice …]
+    python benchmarks/gateway/overhead.py [--out overhead.json] [--rounds 3]
+        [--revision NAME=CHECKOUT/src …] [--litellm BIN/litellm] [--optillm BIN/optillm]
+        [--only suffice …] [--append]
 
 Every gateway stands in front of the same fake engine (upstream.py) on the same machine; engine,
-load and gateway share its cores. Each figure is the best of `--rounds` visits, which alternate, so
-that a disturbance of the machine does not fall on one of them alone.
+load and gateway share its cores. `--revision` takes another checkout of this program along. Visits
+alternate, so that a disturbance of the machine does not fall on one of them alone; a figure is the
+median of all rounds, with its range, and what is added is taken against the engine in the same
+round. `--append` adds rounds to those that the file has.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,41 +49,44 @@ class Target:
     command: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     most: int = 32  # requests at once; beyond it this server answers nothing more
+    source: str | None = None  # where this program lies, if not here
 
 
 def targets(options: argparse.Namespace) -> list[Target]:
-    ledger = str(Path(options.scratch) / "ledger.db")
-    serve = (sys.executable, "-m", "suffice", "serve", "--quiet", "--upstream", ENGINE,
-             "--ledger", ledger, "--port", "9101")  # fmt: skip
-    ours = "http://127.0.0.1:9101"
-    number = ("--answer-format", "number")
-    found = [
-        Target("direct", ENGINE, "fake"),
-        Target("suffice, passing through", ours, "fake", serve),
-        Target("suffice, single", ours, "suffice/single", fields=number),
-        Target("suffice, adaptive_consistency (4 samples)", ours,
-               "suffice/adaptive_consistency", fields=number),
-    ]  # fmt: skip
+    found = [Target("direct", ENGINE, "fake"), *ours("suffice", 9101, None, options)]
+    for number, given in enumerate(options.revision):
+        name, _, source = given.partition("=")
+        found += ours(f"suffice {name}", 9110 + number, source, options)
     if options.litellm:
         config = Path(options.scratch) / "litellm.yaml"
         config.write_text(LITELLM_CONFIG)
-        where = ("--port", "9102", "--host", "127.0.0.1")
-        command = (options.litellm, "--config", str(config), *where)
-        found.append(Target("LiteLLM proxy", "http://127.0.0.1:9102", "fake", command))
+        for workers in (1, 2):
+            port = 9101 + workers
+            where = ("--port", str(port), "--host", "127.0.0.1", "--num_workers", str(workers))
+            command = (options.litellm, "--config", str(config), *where)
+            name = f"LiteLLM proxy, {workers} worker{'s' * (workers > 1)}"
+            found.append(Target(name, f"http://127.0.0.1:{port}", "fake", command))
     if options.optillm:
-        command = (
-            options.optillm,
-            "--port",
-            "9103",
-            "--base-url",
-            f"{ENGINE}/v1",
-            "--approach",
-            "none",
-        )
-        found.append(Target("optillm", "http://127.0.0.1:9103", "fake", command, most=2))
+        where = ("--port", "9105", "--base-url", f"{ENGINE}/v1", "--approach", "none")
+        command = (options.optillm, *where)
+        found.append(Target("optillm", "http://127.0.0.1:9105", "fake", command, most=2))
     if options.only:
         found = [t for t in found if t.name == "direct" or any(o in t.name for o in options.only)]
     return found
+
+
+def ours(name: str, port: int, source: str | None, options: argparse.Namespace) -> list[Target]:
+    """This program: one gateway, asked in three ways."""
+    ledger = str(Path(options.scratch) / f"ledger-{port}-{os.getpid()}.db")
+    serve = (sys.executable, "-m", "suffice", "serve", "--quiet", "--upstream", ENGINE,
+             "--ledger", ledger, "--port", str(port))  # fmt: skip
+    url, number = f"http://127.0.0.1:{port}", ("--answer-format", "number")
+    return [
+        Target(f"{name}, passing through", url, "fake", serve, source=source),
+        Target(f"{name}, single", url, "suffice/single", fields=number),
+        Target(f"{name}, adaptive_consistency (4 samples)", url, "suffice/adaptive_consistency",
+               fields=number),
+    ]  # fmt: skip
 
 
 SPIN = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
@@ -105,14 +111,21 @@ def awake() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(command: tuple[str, ...], url: str, log: Path) -> Iterator[int]:
-    environment = os.environ | {
-        "OPENAI_API_KEY": "none",
-        "OPTILLM_API_KEY": "",
-        "NO_PROXY": "*",
-        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    }
+def running(
+    command: tuple[str, ...], url: str, log: Path, source: str | None = None
+) -> Iterator[int]:
+    environment = (
+        os.environ
+        | ({"PYTHONPATH": source} if source else {})
+        | {
+            "LITELLM_LOG": "ERROR",
+            "OPENAI_API_KEY": "none",
+            "OPTILLM_API_KEY": "",
+            "NO_PROXY": "*",
+            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        }
+    )
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:
@@ -128,7 +141,7 @@ def running(command: tuple[str, ...], url: str, log: Path) -> Iterator[int]:
 
 
 def log_of(scratch: Path, name: str) -> Path:
-    return scratch / f"{name.split(maxsplit=1)[0]}.log"
+    return scratch / f"{name.split(',', maxsplit=1)[0].replace(' ', '-')}.log"
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -163,9 +176,11 @@ def main() -> None:
     parser.add_argument("--litellm")
     parser.add_argument("--optillm")
     parser.add_argument("--out", type=Path, default=Path("overhead.json"))
+    parser.add_argument("--revision", nargs="*", default=[], help="NAME=CHECKOUT/src")
+    parser.add_argument("--append", action="store_true", help="add rounds to those in the file")
     parser.add_argument("--scratch", default="/tmp")
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--awake", action="store_true", help="keep the cores from sleeping")
     parser.add_argument("--cases", nargs="*", help="alone, at, saturated …: by how they begin")
@@ -184,10 +199,17 @@ def main() -> None:
             name: each for name, each in cases.items() if name.startswith(tuple(options.cases))
         }
     rows: dict[str, dict[str, list[Any]]] = {t.name: {case: [] for case in cases} for t in found}
+    if options.append and options.out.exists():
+        for name, by_case in json.loads(options.out.read_text())["visits"].items():
+            for case, visits in by_case.items():
+                if name in rows and case in rows[name]:
+                    rows[name][case] = visits
     with contextlib.ExitStack() as stack:
         stack.enter_context(running(engine, ENGINE, scratch / "engine.log"))
         pids = {
-            t.name: stack.enter_context(running(t.command, t.url, log_of(scratch, t.name)))
+            t.name: stack.enter_context(
+                running(t.command, t.url, log_of(scratch, t.name), t.source)
+            )
             for t in found if t.command
         }  # fmt: skip
         print("pids", pids, flush=True)
@@ -199,73 +221,84 @@ def main() -> None:
                     rows[target.name][case].append(load(target, options.seconds, *arguments))
                     write(options, cases, rows)
                     print(case, target.name, json.dumps(rows[target.name][case][-1]), flush=True)
-    best = write(options, cases, rows)
-    print(paired(rows) if options.cases else table(best))
+    print(table(rows))
 
 
-def write(options: argparse.Namespace, cases: Any, rows: Any) -> dict[str, Any]:
-    """Write what has been measured so far; gives the best visits."""
-    best = {
-        name: {case: best_of(case, visits) for case, visits in by_case.items() if visits}
-        for name, by_case in rows.items()
-    }
+def write(options: argparse.Namespace, cases: Any, rows: Any) -> None:
+    """Write every visit so far."""
     machine = {
         "cores": os.cpu_count(), "platform": platform.platform(),
         "python": platform.python_version(), "load_average": os.getloadavg(),
     }  # fmt: skip
     result = {
-        "machine": machine, "seconds_per_visit": options.seconds, "rounds": options.rounds,
+        "machine": machine, "seconds_per_visit": options.seconds,
         "cases": {case: " ".join(arguments) for case, arguments in cases.items()},
-        "best": best, "visits": rows,
+        "visits": rows,
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
-    return best
 
 
-def best_of(case: str, visits: list[dict[str, Any]]) -> dict[str, Any]:
-    if case.startswith("saturated"):
-        return max(visits, key=lambda visit: visit["requests_per_s"])
-    return min(visits, key=lambda visit: visit["latency_ms"].get("p50", 1e9))
+Rows = dict[str, dict[str, list[Any]]]
 
 
-def paired(rows: dict[str, dict[str, list[Any]]]) -> str:
-    """What each target adds to the engine itself, round by round."""
-    lines = []
-    for name, by_case in rows.items():
-        for case, visits in by_case.items():
-            for quantile in ("p50", "p99"):
-                added = sorted(
-                    there["latency_ms"][quantile] - here["latency_ms"][quantile]
-                    for there, here in zip(visits, rows["direct"][case], strict=True)
-                )
-                if name != "direct":
-                    shown = " ".join(f"{each:.2f}" for each in added)
-                    middle = statistics.median(added)
-                    lines.append(f"{name}, {case}: added {quantile} {middle:.2f} ms ({shown})")
-    return "\n".join(lines)
-
-
-def table(best: dict[str, dict[str, Any]]) -> str:
-    direct = best["direct"]
-    lines = [
-        "| in front of the engine | added alone, p50 ms | added at 100/s, p50 / p99 ms "
-        "| requests/s | streamed tokens/s |",
-        "|---|--:|--:|--:|--:|",
+def added_ms(rows: Rows, name: str, case: str, quantile: str) -> list[float]:
+    """What a target adds to the engine itself, round by round; nothing where it failed."""
+    return [
+        there["latency_ms"][quantile] - here["latency_ms"][quantile]
+        for there, here in zip(rows[name][case], rows["direct"][case], strict=True)
+        if there["latency_ms"]
     ]
-    for name, row in best.items():
 
-        def added(case: str, quantile: str, row: dict[str, Any] = row) -> str:
-            there = row[case]["latency_ms"].get(quantile)
-            here = direct[case]["latency_ms"][quantile]
-            return "–" if there is None else f"{there - here:.2f}"
 
-        lines.append(
-            f"| {name} | {added('alone', 'p50')} | {added('at 100 requests/s', 'p50')} / "
-            f"{added('at 100 requests/s', 'p99')} | {row['saturated']['requests_per_s']:,.0f} | "
-            f"{row['saturated, streaming']['tokens_per_s']:,.0f} |"
-        )  # fmt: skip
+def shown(values: list[float], digits: int) -> str:
+    """The median, and the range in parentheses."""
+    if not values:
+        return "–"
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def table(rows: Rows) -> str:
+    """A row for each target; the median of all rounds, with its range."""
+    columns: dict[str, Callable[[str], str]] = {
+        "added alone, p50 ms": lambda name: shown(added_ms(rows, name, "alone", "p50"), 2),
+        "added at 100/s, p50 ms": lambda name: shown(
+            added_ms(rows, name, "at 100 requests/s", "p50"), 2
+        ),
+        "added at 100/s, p99 ms": lambda name: shown(
+            added_ms(rows, name, "at 100 requests/s", "p99"), 1
+        ),
+        "requests/s": lambda name: shown(
+            [visit["requests_per_s"] for visit in rows[name]["saturated"]], 0
+        ),
+        "streamed tokens/s": lambda name: shown(
+            [visit["tokens_per_s"] for visit in rows[name]["saturated, streaming"]], 0
+        ),
+    }
+    cases = rows["direct"]
+    kept = {
+        column: cell
+        for column, cell in columns.items()
+        if any(case in cases for case in CASE_OF[column])
+    }
+    lines = [
+        "| " + " | ".join(["in front of the engine", *kept]) + " |",
+        "|---|" + "--:|" * len(kept),
+    ]
+    lines += [
+        "| " + " | ".join([name, *(cell(name) for cell in kept.values())]) + " |" for name in rows
+    ]
     return "\n".join(lines)
+
+
+CASE_OF = {
+    "added alone, p50 ms": ("alone",),
+    "added at 100/s, p50 ms": ("at 100 requests/s",),
+    "added at 100/s, p99 ms": ("at 100 requests/s",),
+    "requests/s": ("saturated",),
+    "streamed tokens/s": ("saturated, streaming",),
+}
 
 
 if __name__ == "__main__":

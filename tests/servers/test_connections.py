@@ -471,7 +471,7 @@ class Closed:
     def close(self) -> None:
         self.closing = True
 
-    abort = close
+    abort = write_eof = close
 
 
 class Later:
@@ -482,7 +482,7 @@ class Later:
         self.calls.append(call)
 
 
-@pytest.mark.parametrize("way", ["lost", "closed", "aborted"])
+@pytest.mark.parametrize("way", ["lost", "closed", "aborted", "ended"])
 def test_what_is_written_to_a_closed_connection_is_dropped(way: str) -> None:
     transport, loop = Closed(), Later()
     owner: Any = type("Owner", (), {"lingers": lambda self: False})()
@@ -493,7 +493,7 @@ def test_what_is_written_to_a_closed_connection_is_dropped(way: str) -> None:
         transport.closing = True
         gathered.lost()
     else:
-        {"closed": gathered.close, "aborted": gathered.abort}[way]()
+        {"closed": gathered.close, "aborted": gathered.abort, "ended": gathered.end_writing}[way]()
     gathered.write(b"c")
     for call in loop.calls:
         call()

@@ -16,7 +16,7 @@ from suffice.gateway.traffic import TrafficConfig
 from tests.servers.test_connections import gateway
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "gateway" / "fuzz_http.py"
-FAILED = (1393, 2025, 2442)
+FAILED = (1393, 2025, 2442, 1028246)
 
 
 def fuzz() -> Any:
@@ -28,9 +28,12 @@ def fuzz() -> Any:
     return module
 
 
-def test_whatever_comes_it_answers_or_closes_and_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
+def test_whatever_comes_it_answers_or_closes_and_goes_on(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     check = fuzz().check
     with gateway(TrafficConfig(header_s=1.0, body_s=1.0)) as address:
         for seed in (*range(120), *FAILED):
             assert check(address, seed) is None
     assert "Traceback" not in capfd.readouterr().err
+    assert not [record for record in caplog.records if record.exc_info]

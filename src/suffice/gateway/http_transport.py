@@ -23,7 +23,16 @@ class Gathered:
     takes nothing for `stall_s` is cut.
     """
 
-    __slots__ = ("_loop", "_lost", "_owner", "_pieces", "_stall_s", "_transport", "_watch")
+    __slots__ = (
+        "_ended",
+        "_loop",
+        "_lost",
+        "_owner",
+        "_pieces",
+        "_stall_s",
+        "_transport",
+        "_watch",
+    )
 
     def __init__(
         self,
@@ -39,10 +48,13 @@ class Gathered:
         self._owner = owner
         self._pieces: list[bytes] = []
         self._lost = False
+        self._ended = False  # the client has seen the end: nothing more can be said
         self._watch: asyncio.TimerHandle | None = None
 
     def write(self, data: bytes) -> None:
-        """Write at the end of this turn."""
+        """Write at the end of this turn; what comes after the end of writing is dropped."""
+        if self._ended:
+            return
         if not self._pieces:
             self._loop.call_soon(self.flush)
         self._pieces.append(data)
@@ -67,7 +79,8 @@ class Gathered:
     def end_writing(self) -> None:
         """Nothing more will be written; the client sees the end, and may still send."""
         self.flush()
-        if not self._lost and not self._transport.is_closing():
+        if not (self._lost or self._ended or self._transport.is_closing()):
+            self._ended = True
             self._transport.write_eof()
 
     def abort(self) -> None:

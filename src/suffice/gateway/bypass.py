@@ -156,7 +156,8 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
             data = await _whole(response, backend, sent.most_bytes, until_s)
             value = _object_in(data, backend.name, response.content_type, sent.kind)
             call.usage, call.usage_refused = told_usage(value)
-            call.pieces = said_tokens(value)
+            if call.usage is None:
+                call.pieces = said_tokens(value)
             call.answered_by = model_of(value) or call.target
             await client.answer(response.status, data, response.content_type, headers)
     finally:

@@ -20,7 +20,15 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from suffice.backends.address import Address
-from suffice.core.completions import Budget, Cost, Usage, total_cost
+from suffice.core.completions import (
+    Budget,
+    Cost,
+    Usage,
+    count_tokens_only,
+    total_cost,
+    total_usage,
+)
+from suffice.core.prices import Prices
 from suffice.executors.live import Event
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
@@ -63,6 +71,7 @@ from suffice.throughput.pricing import OwnModel, cost_model
 
 logger = logging.getLogger("suffice.gateway")
 
+NO_PRICES = Prices()
 # Requests that a ledger in memory keeps.
 NEWEST = 1000
 # Live calls that one process shows to others.
@@ -286,7 +295,7 @@ class Desk(Hook):
         self.live.pop(call.id, None)
         body_bytes = len(call.body)
         spent, source = spent_of(call, notes.get("race"), body_bytes)
-        usage = sum((usage for _, usage in spent), Usage()) if spent else None
+        usage = total_usage(usage for _, usage in spent) if spent else None
         cost = self._cost(call, spent)
         key: Key | None = notes.get("key")
         if key is not None:
@@ -311,6 +320,10 @@ class Desk(Hook):
         if call.outcomes and complete:
             return total_cost(outcome.cost for outcome in call.outcomes)
         # A policy whose client left has no upstream on the call; with one there is no choice.
+        if not self._costs and self.config.prices == NO_PRICES:
+            return total_cost(
+                count_tokens_only(m, usage) for m, usage in spent if usage.total_tokens
+            )
         upstreams = self.config.upstreams
         name = call.upstream or (name_of(upstreams[0]) if len(upstreams) == 1 else "")
         own = self._costs.get(name)

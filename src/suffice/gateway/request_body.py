@@ -26,11 +26,12 @@ async def read_body(
     Raises BodyTooLarge, Refusal (408; 503 if the process ends; 400 if it is no valid HTTP) or
     ClientDisconnect.
     """
-    check_encoding(scope)
-    body = _Body(receive, most_bytes, scope.get("suffice.connection"))
-    if body.announced(scope) > most_bytes:
+    announced = _announced(scope)
+    connection: ClientConnection | None = scope.get("suffice.connection")
+    body = _Body(receive, most_bytes, connection)
+    if announced > most_bytes:
         raise await body.too_large()
-    if body.is_here:  # as good as always
+    if connection is not None and connection.is_whole:  # as good as always
         return await body.read()
     try:
         async with asyncio.timeout(limit_s) as clock:
@@ -48,13 +49,22 @@ async def read_body(
 
 def check_encoding(scope: Scope) -> None:
     """Raise Refusal (415) where a body is compressed: it would have to be bounded twice."""
+    _announced(scope)
+
+
+def _announced(scope: Scope) -> int:
+    """Bytes that a body is said to have, 0 if nothing is said. Raises as `check_encoding` does."""
+    length = 0
     for name, value in scope["headers"]:
-        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+        if name == b"content-length":
+            length = length or (int(value) if value.isdigit() else 0)
+        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             shown = value[:40].decode("latin-1")
             raise Refusal(
                 f"Content-Encoding: {shown} is not supported; send the body as it is",
                 status=415, code="unsupported_content_encoding",
             )  # fmt: skip
+    return length
 
 
 class _Body:
@@ -65,18 +75,12 @@ class _Body:
         self._most_bytes = most_bytes
         self._connection = connection
 
-    @property
-    def is_here(self) -> bool:
-        return self._connection is not None and self._connection.is_whole
-
-    @staticmethod
-    def announced(scope: Scope) -> int:
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        return int(length) if length.isdigit() else 0
-
     async def read(self) -> bytes:
         message = await self._receive()
         if not message.get("more_body", False):
+            piece: bytes = message.get("body", b"")
+            if message["type"] == "http.request" and len(piece) <= self._most_bytes:
+                return piece
             return await self._checked(message, b"")
         body = bytearray(await self._checked(message, b""))
         while message.get("more_body", False):

@@ -32,7 +32,7 @@ demo: $(VENV)/.demo ## two small models in front of a large one: certified, and 
 	$(BIN)/suffice demo --out $(OUT)
 
 test: $(VENV)/.dev ## run the default tests: offline, no GPU, no torch needed
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-torch: $(VENV)/.torch ## run the tests that need torch; no GPU needed
 	$(BIN)/python -m pytest -m 'torch and not vllm and not gpu'

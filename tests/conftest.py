@@ -42,3 +42,8 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip(reason)
     with PostgresServer() as server:
         yield server
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: tests of servers wait for half of their time."""
+    return (os.cpu_count() or 1) + 1

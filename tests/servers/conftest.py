@@ -61,19 +61,19 @@ def serving_bounded(
     return running(lambda: server_of(config, backends=backends, hooks=hooks, quiet=True))
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     until = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < until, "the condition did not come true in time"
         time.sleep(0.005)
 
 
-def config_for(*urls: str, patience_s: float = 0.6, **settings: Any) -> GatewayConfig:
+def config_for(*urls: str, patience_s: float = 20.0, **settings: Any) -> GatewayConfig:
     settings.setdefault("keep_alive_s", 0.1)
     upstreams = tuple(
         UpstreamConfig(
             url=url,
-            connect_s=1.0,
+            connect_s=min(5.0, patience_s),
             first_byte_s=patience_s,
             silence_s=patience_s,
             answer_s=patience_s,

@@ -397,6 +397,11 @@ def test_a_leaving_client_stops_every_upstream_request(
 # --- faults
 
 
+def patience_of(reply: Reply) -> float:
+    """Seconds that an upstream may be silent: few only where it is silent for good."""
+    return 0.6 if reply.misdeed == "hang" else 20.0
+
+
 @pytest.mark.parametrize(
     ("reply", "status", "code"),
     [
@@ -412,7 +417,7 @@ def test_faults_before_the_first_token_have_a_status(
     tools: Any, reply: Reply, status: int, code: str, streaming: bool
 ) -> None:
     with (
-        stack(tools, reply, keep_alive_s=5.0) as (client, _),
+        stack(tools, reply, keep_alive_s=5.0, patience_s=patience_of(reply)) as (client, _),
         pytest.raises(openai.APIStatusError) as caught,
     ):
         stream: Any = client.chat.completions.create(
@@ -428,7 +433,7 @@ def test_faults_in_the_middle_of_a_stream_are_errors_not_answers(
     tools: Any, misdeed: Misdeed, model: str
 ) -> None:
     reply = Reply(tokens=("a", "b", "c"), misdeed=misdeed, misdeed_after=2)
-    with stack(tools, reply) as (client, _):
+    with stack(tools, reply, patience_s=patience_of(reply)) as (client, _):
         seen = ""
         with pytest.raises(openai.APIError):
             for chunk in client.chat.completions.create(

@@ -70,7 +70,7 @@ def _print(found: dict[str, Any]) -> None:
 
     console = Console()
     table = Table(box=None, pad_edge=False)
-    table.add_column("arm", no_wrap=True)
+    table.add_column("arm", overflow="fold")
     for name in ("requests", "failed", "client left", "tokens", "saved", "USD", "right"):
         table.add_column(name, justify="right", no_wrap=True)
     priced = bool(found["total"]["usd"])
@@ -214,7 +214,7 @@ def _print_audits(found: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     counts = ("compared", "differ", "waiting", "judged", "harmed", "helped", "failed")
-    table.add_column("certificate", no_wrap=True)
+    table.add_column("certificate", overflow="fold")
     for name in (*counts, "tokens", "USD"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in found:

@@ -82,10 +82,10 @@ def _asked(config: SizeConfig, traffic: Traffic | None) -> str:
 
 def _machines(result: SizeResult) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("machine", no_wrap=True)
+    table.add_column("machine", overflow="fold")
     for name in ("GPUs", "tok/s", "TTFT", "TPOT", "$/h", "$/M out"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("replica", no_wrap=True)
+    table.add_column("replica", overflow="fold")
     for one in result.answers:
         table.add_row(
             one.serving.hardware.name,

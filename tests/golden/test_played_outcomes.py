@@ -3,7 +3,8 @@
 The digests were taken of revision 20adfc4, whose player booked tokens in smaller steps, and once
 more, of equal outcomes, when a field of the outcome went; those of certified policies anew, when
 these came to hear of samples' ends in drawing order; then all of equal outcomes without their
-words (`why`, `reason`), which may be said better. Floats are compared to nine digits, because
+words (`why`, `reason`), which may be said better, and that of `agreement`, whose accepted sample no
+longer depends on which came first. Floats are compared to nine digits, because
 sums over arrays differ in the last bits between machines.
 """
 

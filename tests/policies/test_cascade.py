@@ -28,6 +28,15 @@ def test_agreement_answers_disagreement_escalates():
     assert differ.outcome.tokens_by_sample == ((0, 4), (1, 4), (2, 4))
 
 
+@pytest.mark.parametrize(("a", "b"), [(2, 9), (9, 2)])
+def test_whose_answer_stands_does_not_depend_on_who_is_quicker(a, b):
+    agree = play(WEAK_PAIR, by_model(a=[Said("7", tokens=a)], b=[Said("7", tokens=b)]))
+    assert agree.outcome.sample == 0
+    silent = by_model(a=[Said("7", tokens=a)], b=[Said("8", tokens=b)], big=["-"])
+    kept = play(WEAK_PAIR, silent)
+    assert (kept.answer, kept.outcome.sample) == ("7", 0)
+
+
 def test_low_confidence_escalates_and_the_rest_is_cancelled():
     first = rung(AdaptiveConsistency(max_samples=4, ahead=2), model="small", accept=0.9)
     policy = Cascade(rungs=(first, rung(Single(), model="big")))

@@ -195,10 +195,22 @@ class Agreement(PoolPolicy):
         unmatched = len(counts) > 1 or state.failed or any(s.answer is None for s in state.seen)
         if unmatched:
             why = "the models do not agree"
-            best = state.first_with(counts[0][0]).sample if counts else None
+            best = self._leader(state)
             agreed = counts[0][1] / len(self.models) if counts else None
             return replace(state, running=()), (Escalate(why=why, best=best, measure=agreed),)
         if state.running:
             return state, ()
-        first = state.seen[0].sample
+        first = self._leader(state)
+        assert first is not None  # all of them gave one answer
         return state, (Answer(sample=first, why=f"{len(self.models)} models agree", measure=1.0),)
+
+    def _leader(self, state: Pool) -> int | None:
+        """The sample of the most frequent answer, of the model that is named first.
+
+        By the order of the names and not of arrival, so that the same question is answered alike
+        whichever engine is quicker.
+        """
+        votes = dict(state.counts)
+        answered = [seen for seen in state.seen if seen.answer is not None]
+        found = min(answered, key=lambda s: (-votes[s.answer or ""], s.sample), default=None)
+        return None if found is None else found.sample

@@ -237,7 +237,8 @@ def write_coefficients(coefficients: dict[str, float], rows: int, runs: int) -> 
         early = engine in ("vllm", "sglang")
         engines[engine] = {
             **{
-                name: mean([coefficients[f"{m}.{name}"] for m in members]) for name in ENGINE_PRIORS
+                name: mean([coefficients.get(f"{m}.{name}", 0.0) for m in members])
+                for name in ENGINE_PRIORS
             },
             "planned_output": 0.5 if early else 1.0,
             "admitted_output": 0.0 if early else 1.0,
@@ -247,7 +248,9 @@ def write_coefficients(coefficients: dict[str, float], rows: int, runs: int) -> 
 
 
 def mean(values: Sequence[float]) -> float:
-    """Geometric mean, to three digits."""
+    """Geometric mean, to three digits; 0 where some have none of it."""
+    if min(values) <= 0.0:
+        return 0.0
     return rounded(math.exp(np.mean(np.log(values))))
 
 
@@ -286,6 +289,8 @@ MEANINGS = {
     "mixed": "part of a pass that prompts and decoding share",
     "burst": "share of the others' prefill that is waited for",
     "crowd": "weight of prompts that come just before",
+    "eager_share": "of a lone prompt's host time, what every prompt takes up under load",
+    "lockstep": "prompts that stay together where requests are all of one length",
     "first_s": "per request that finds others running",
     "arrival_s": "per request and each of the others",
 }

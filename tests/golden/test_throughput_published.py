@@ -94,7 +94,7 @@ def rows(table: Table, side: str, *, released: bool = False) -> Table:
 
 @pytest.mark.parametrize(
     ("side", "tpot", "ttft"),
-    [("fit", 0.095, 0.27), ("test", 0.086, 0.27), ("unseen", 0.168, 0.32)],
+    [("fit", 0.094, 0.235), ("test", 0.089, 0.239), ("unseen", 0.159, 0.327)],
 )
 def test_shipped_coefficients_on_each_side(
     silicon: Table, side: str, tpot: float, ttft: float
@@ -106,12 +106,34 @@ def test_shipped_coefficients_on_each_side(
     assert first < ttft
 
 
+def test_released_engines_meet_the_aims(silicon: Table) -> None:
+    """1,149 rows of no fit: TPOT 10 %, TTFT 25 %, full load 12 % with a bias of at most 5 %."""
+    table = silicon.select(np.array([p.side != "fit" and p.released for p in silicon.points]))
+    assert len(table.points) == 1149
+    found = predict_points(table)
+    tpot, _, ttft = errors(table, found)
+    assert tpot < 0.10 and ttft < 0.25
+    sweeps: dict[object, list[int]] = {}
+    for i, point in enumerate(table.points):
+        sweeps.setdefault((point.model, point.hardware, point.sweep), []).append(i)
+    full = [
+        max(rows, key=lambda i: table.points[i].concurrency)
+        for rows in sweeps.values()
+        if len(rows) > 1
+    ]
+    o = table.scenario.output_tokens
+    measured = table.scenario.concurrency * o / (table.ttft_s + table.tpot_s * (o - 1.0))
+    ratio = (found.output_tokens_per_s / measured)[full]
+    assert np.abs(ratio - 1).mean() < 0.12
+    assert abs(np.exp(np.log(ratio).mean()) - 1) < 0.05
+
+
 def test_published_runs_at_full_load() -> None:
-    """TensorRT-LLM's own tables, the columns of no fit: 15.9 % mean, bias under 2 %; dense 8-bit
+    """TensorRT-LLM's own tables, the columns of no fit: 15.1 % mean, bias -1.8 %; dense 8-bit
     products on Hopper are 6 to 18 % slower than measured (were 21 to 28 %)."""
     table = FullTable.of([run for run in full_loads() if run.side != "fit"])
     ratio = predict_full(table) / table.output_tokens_per_s
-    assert np.abs(ratio - 1).mean() < 0.164
+    assert np.abs(ratio - 1).mean() < 0.156
     assert abs(np.exp(np.log(ratio).mean()) - 1) < 0.025
     dense = ratio[[r.model.startswith("meta-llama/Llama-3") for r in table.runs]]
     assert np.abs(dense - 1).mean() < 0.12

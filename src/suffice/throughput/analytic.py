@@ -292,6 +292,8 @@ def scenario(serving: Serving, workload: Workload, batch: int | None) -> Scenari
         mixed=traits.mixed,
         burst=BURST_AT_ONCE if workload.at_once else traits.burst,
         crowd=traits.crowd,
+        eager_share=launches * traits.eager_share,
+        lockstep=traits.lockstep if workload.in_step else 0.0,
         first_s=traits.first_s,
         arrival_s=traits.arrival_s,
     )

@@ -44,6 +44,8 @@ FULL_WEIGHT = 1.0
 PRIOR_WEIGHT = 0.25
 ROBUST_SCALE = 0.1
 ENGINES = ("vllm", "sglang", "trtllm")
+# Engines with sweeps whose requests stayed together; others have no such constant.
+IN_STEP = ("trtllm",)
 GENERATIONS = ("hopper", "blackwell")
 
 
@@ -76,7 +78,7 @@ DEVICE_PRIORS: Mapping[str, Prior] = {
     "latent_layer_s": Prior(20e-6, 0.5e-6, 200e-6, 0.5),
     "block_layer_s": Prior(10e-6, 0.5e-6, 200e-6, 0.5),
     "expert_gemm": Prior(0.6, 0.1, 1.0, 0.3),
-    "layer_token_s": Prior(1e-7, 1e-9, 5e-6, 0.4),
+    "layer_token_s": Prior(1e-7, 1e-9, 5e-6, 1.0),
     "all_reduce_s": Prior(6e-6, 1e-6, 60e-6, 0.5),
 }
 # Coefficients that each generation has of its own.
@@ -91,8 +93,10 @@ ENGINE_PRIORS: Mapping[str, Prior] = {
     "mixed": Prior(0.3, 0.01, 1.0, 0.7),
     "burst": Prior(0.05, 0.005, 0.6, 0.5),
     "crowd": Prior(0.5, 0.01, 5.0, 1.0),
+    "eager_share": Prior(0.2, 1e-3, 2.0, 0.7),
+    "lockstep": Prior(3.0, 0.05, 30.0, 0.5),
     "first_s": Prior(0.015, 0.001, 0.3, 0.5),
-    "arrival_s": Prior(3e-4, 1e-6, 5e-3, 1.0),
+    "arrival_s": Prior(3e-4, 1e-6, 5e-3, 0.5),
 }
 
 
@@ -117,6 +121,7 @@ class Table:
             scenarios.append(scenario(serving, workload, point.concurrency))
             devices.append(device_of(model, serving, workload))
         codes = _codes(points)
+        codes["in_step"] = np.array([int(point.in_step) for point in points])
         codes["one_wave"] = np.array([int(point.one_wave) for point in points])
         return cls(
             points=tuple(points),
@@ -254,11 +259,12 @@ def _with(
         name: coefficients[name] for name in DEVICE_PRIORS if name not in OWN
     }
     for name in ENGINE_PRIORS:
-        values = np.array([coefficients[f"{engine}.{name}"] for engine in ENGINES])
+        values = np.array([coefficients.get(f"{engine}.{name}", 0.0) for engine in ENGINES])
         changed[name] = values[codes["engine"]]
     for name in OWN[len(GEMMS) :]:
         own = np.array([coefficients[f"{g}.{name}"] for g in GENERATIONS])
         changed[name] = own[codes["generation"]]
+    changed["lockstep"] = changed["lockstep"] * codes.get("in_step", 0)
     if "one_wave" in codes:
         changed["burst"] = np.where(codes["one_wave"] == 1, BURST_AT_ONCE, changed["burst"])
     gemm = {
@@ -285,7 +291,10 @@ def _with(
 def priors() -> dict[str, Prior]:
     """Every coefficient of a fit, by name, behind the engine or generation it belongs to."""
     engines = {
-        f"{engine}.{name}": prior for engine in ENGINES for name, prior in ENGINE_PRIORS.items()
+        f"{engine}.{name}": prior
+        for engine in ENGINES
+        for name, prior in ENGINE_PRIORS.items()
+        if name != "lockstep" or engine in IN_STEP
     }
     own = {f"{g}.{name}": DEVICE_PRIORS[name] for g in GENERATIONS for name in OWN}
     shared = {name: prior for name, prior in DEVICE_PRIORS.items() if name not in OWN}

@@ -23,10 +23,12 @@ class EngineTraits:
     `burst` is the share of the other running requests' prefill that an average request waits for
     before its first token: .05 comes from a start at full concurrency with ten requests per slot,
     which is how serving benchmarks are run. `crowd` weighs the prompts that happen to come just
-    before. `first_s` is paid per request that finds others running, `arrival_s` once for each of
-    them. An engine plans to hold a prompt and `planned_output` of its output when it decides how
-    many sequences run, and lets a prompt in at `admitted_output`: engines that set sequences back
-    when memory runs out admit early, others reserve the whole length.
+    before. Under load a prompt takes up at least `eager_share` of the host's time for its own pass.
+    `lockstep` is how many prompts a request waits for where all are of one length and groups of
+    them stay together. `first_s` is paid per request that finds others running, `arrival_s` once
+    for each of them. An engine plans to hold a prompt and `planned_output` of its output when it
+    decides how many sequences run, and lets a prompt in at `admitted_output`: engines that set
+    sequences back when memory runs out admit early, others reserve the whole length.
     """
 
     step_s: float
@@ -37,6 +39,8 @@ class EngineTraits:
     mixed: float
     burst: float
     crowd: float
+    eager_share: float
+    lockstep: float
     first_s: float
     arrival_s: float
     planned_output: float

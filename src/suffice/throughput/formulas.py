@@ -78,6 +78,8 @@ class Scenario:
     mixed: Value
     burst: Value
     crowd: Value
+    eager_share: Value
+    lockstep: Value = 0.0  # prompts that stay together; 0 unless requests are all of one length
     first_s: Value
     arrival_s: Value
 
@@ -233,12 +235,20 @@ def expert_s(experts: Routed, tokens: FloatArray, s: Scenario) -> FloatArray:
 class Prefill(NamedTuple):
     """Time of one prompt's pass, in seconds: by itself, and packed with other prompts.
 
-    `passes` is how many passes a packed prompt takes up.
+    `passes` is how many passes a packed prompt takes up. `least_s` is what it takes of a cycle at
+    least, however much of its pass is shared with decoding.
     """
 
     alone_s: FloatArray
     shared_s: FloatArray
     passes: Value
+    least_s: FloatArray
+
+    @property
+    def occupied_s(self) -> FloatArray:
+        """What a prompt keeps a replica from doing anything else."""
+        found: FloatArray = np.maximum(self.shared_s, self.least_s)
+        return found
 
 
 def prefill(device: Device, step: Step, s: Scenario) -> Prefill:
@@ -276,8 +286,11 @@ def prefill(device: Device, step: Step, s: Scenario) -> Prefill:
     launching_s = device.layers * s.eager_layer_s + device.sparse_layers * s.eager_expert_s
     launching_s = launching_s + device.latent_layers * s.eager_latent_s
     alone_s = np.maximum(alone_s, alone * launching_s)
-    shared_s /= s.pipeline_parallel * s.data_parallel
-    return Prefill(alone_s, shared_s, passes / s.data_parallel)
+    ways = s.pipeline_parallel * s.data_parallel
+    shared_s /= ways
+    # Under load some passes have a single prompt all the same.
+    least_s = s.eager_share * launching_s / ways
+    return Prefill(alone_s, shared_s, passes / s.data_parallel, least_s)
 
 
 class Steady(NamedTuple):
@@ -295,8 +308,9 @@ def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Stea
     An engine that puts prompts and decoding into one pass (`mixed`) saves, for each pass of a
     prompt, the part of a decode step that does not depend on the batch. A request waits for the
     share `burst` of the other running requests' prefill, which is how benchmarks start; for
-    prompts that happen to come before its own, more the more of the time is prefill (`crowd`); for
-    half the step in progress; and for the engine's handling of the others. Its other time goes
+    prompts that happen to come before its own, more the more of the time is prefill (`crowd`);
+    where all requests are of one length, for those that ended with its forerunner (`lockstep`);
+    for half the step in progress; and for the engine's handling of the others. Its other time goes
     into TPOT = (e2e - ttft) / (O - 1). Where more requests are in flight than run, the admitted
     ones stretch TPOT and the others wait for whole cycles.
     """
@@ -306,14 +320,17 @@ def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Stea
     saved = np.minimum(batch * once.passes, steps)
     saved_s = s.mixed * saved * np.minimum(step.stream_s + step.fixed_s, step.total_s)
     cycle_s = steps * step.total_s
-    cycle_s = cycle_s + prefills_s - np.minimum(saved_s, prefills_s)
+    added_s = np.maximum(prefills_s - np.minimum(saved_s, prefills_s), batch * once.least_s)
+    cycle_s = cycle_s + added_s
     others_s = np.maximum(cycle_s - steps * step.total_s - once.shared_s, 0.0)
-    busy = np.minimum(prefills_s / cycle_s, 0.95)
+    each_s = once.occupied_s
+    busy = np.minimum(batch * each_s / cycle_s, 0.95)
     alone = 1.0 - 1.0 / np.maximum(batch, 1.0)
-    waiting_s = prefills_s * (s.burst * alone)
-    waiting_s += s.crowd * alone * busy / (1.0 - busy) * once.shared_s
+    waiting_s = batch * each_s * (s.burst * alone)
+    waiting_s += s.crowd * alone * busy / (1.0 - busy) * each_s
     waiting_s = np.minimum(waiting_s, others_s)
-    ttft_s = waiting_s + once.alone_s
+    together = np.minimum(0.5 * np.maximum(batch - 1.0, 0.0), s.lockstep)
+    ttft_s = waiting_s + once.alone_s + together * each_s
     ttft_s += alone * (0.5 * step.total_s + s.first_s + batch * s.arrival_s)
     decoding_s = np.maximum(steps * step.total_s + others_s - waiting_s, 0.0)
     tpot_s = decoding_s / np.maximum(s.output_tokens - 1.0, 1e-9)

@@ -44,6 +44,7 @@ from suffice.throughput.workload import Workload
 FITTED = ("gemm", "weight_bandwidth", "kv_bandwidth", "attention", "overlap", "layer_s",
           "layer_token_s")  # fmt: skip
 _WIDEN = 4.0
+_WIDEST = 2.0  # deviations of a logarithm: a factor of 7 either way
 _LOWEST_SHARE = 0.005
 _LARGEST_COST_S = 20e-3
 # A prefill is timed as exactly as a step here: no queue blurs it.
@@ -201,7 +202,7 @@ def measured_priors(hardware: Hardware) -> dict[str, Prior]:
         highest = _LARGEST_COST_S if cost else 1.0
         known[name] = Prior(
             min(max(value, lowest * 1.001), highest * 0.999), lowest, highest,
-            prior.deviation * _WIDEN,
+            min(prior.deviation * _WIDEN, _WIDEST),
         )  # fmt: skip
     return known
 

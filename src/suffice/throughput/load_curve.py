@@ -80,6 +80,11 @@ class LoadCurve:
         return float(self.prefill.shared_s[0])
 
     @property
+    def prefill_occupied_s(self) -> float:
+        """Time that the mean prompt keeps a replica from anything else."""
+        return float(self.prefill.occupied_s[0])
+
+    @property
     def most_per_s(self) -> float:
         """Requests per second at the largest batch."""
         return float(self.rate_per_s[-1])
@@ -141,13 +146,13 @@ class LoadCurve:
         s = self.scenario
         saved_s = float(s.mixed) * self.step_alone_s
         ways = float(s.data_parallel * s.pipeline_parallel)
-        if rate_per_s * self.prefill_shared_s >= BUSIEST:
+        if rate_per_s * self.prefill_occupied_s >= BUSIEST:
             return None
         # A pass with a prompt on one way takes about as long as that prompt alone.
-        occupied_s = self.prefill_shared_s if ways == 1.0 else self.prefill_alone_s
+        occupied_s = self.prefill_occupied_s if ways == 1.0 else self.prefill_alone_s
         return _Prompts(
             rate_per_s=rate_per_s,
-            shared_s=self.prefill_shared_s,
+            shared_s=self.prefill_occupied_s,
             interrupts_s=max(occupied_s - saved_s, 0.0),
             ways=ways,
             crowd=float(s.crowd),

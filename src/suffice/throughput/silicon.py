@@ -108,6 +108,15 @@ class Point:
         return self.engine == "sglang" and self.model == "Qwen/Qwen3-32B"
 
     @property
+    def in_step(self) -> bool:
+        """Whether its requests stayed together: sweeps of TensorRT-LLM, all of one length.
+
+        At 8 in flight their times to first token are four prompts' on the fitted side, which is the
+        mean wait in a group of 8. Sweeps of the other engines show none of it.
+        """
+        return self.source == "sweep" and self.engine == "trtllm"
+
+    @property
     def dense(self) -> bool:
         """Whether the model has no experts."""
         return self.model not in served()
@@ -284,6 +293,7 @@ def workload_of(point: Point) -> Workload:
         int(share * point.input_tokens),
         int(share * point.output_tokens),
         at_once=point.one_wave,
+        in_step=point.in_step,
     )
 
 

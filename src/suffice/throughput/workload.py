@@ -40,13 +40,15 @@ class Workload:
 
     `cached_share` of each prompt is found in the engine's prefix cache and is not computed again;
     at least its last token is. `at_once`: all requests in flight are sent together, as a batch job
-    does, instead of one by one as others end.
+    does, instead of one by one as others end. `in_step`: requests are all exactly of one length, as
+    some benchmarks make them, so that those whose prompts share a pass end together, and so on.
     """
 
     classes: tuple[RequestClass, ...]
     name: str | None = None
     cached_share: float = 0.0
     at_once: bool = False
+    in_step: bool = False
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -64,10 +66,11 @@ class Workload:
         *,
         cached_share: float = 0.0,
         at_once: bool = False,
+        in_step: bool = False,
     ) -> Workload:
         """Every request has the same lengths."""
         only = RequestClass(input_tokens=input_tokens, output_tokens=output_tokens)
-        return cls(classes=(only,), cached_share=cached_share, at_once=at_once)
+        return cls(classes=(only,), cached_share=cached_share, at_once=at_once, in_step=in_step)
 
     @property
     def mean_computed_tokens(self) -> float:

@@ -88,7 +88,7 @@ def _prefilling(
 ) -> _Half | None:
     """The fewest replicas whose prompts are done in time; `behind_s` comes on top."""
     rate, limit = config.rate_per_s or 0.0, config.max_ttft_s or math.inf
-    shared_s = curve.prefill_shared_s
+    shared_s = curve.prefill_occupied_s
     fewest = max(1, math.ceil(rate * shared_s / BUSIEST))
     for replicas in range(fewest, min(fewest + 256, MOST_REPLICAS)):
         busy = rate * shared_s / replicas

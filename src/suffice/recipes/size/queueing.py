@@ -185,7 +185,7 @@ class _Replica:
         curve, s = self.curve, self.curve.scenario
         prompts = tokens / float(s.prompt_tokens)
         alone_s = curve.prefill_alone_s * min(1.0, prompts)
-        shared_s = prompts * curve.prefill_shared_s
+        shared_s = max(prompts * curve.prefill_shared_s, curve.prefill_occupied_s)
         if s.data_parallel * s.pipeline_parallel > 1.0:
             # Replicas and stages take a prompt each; one by itself is no faster for that.
             shared_s = max(shared_s, alone_s)

@@ -2,8 +2,8 @@
 
     python benchmarks/scatter.py --data FOLDER --out results/certify/scatter.json
 
-Answers of 40 models as samples of one (the public set that docs/data.md names), five shuffles of each
-question, and 40 samples of our small puzzle model.
+Answers of 40 models as samples of one (the public set that docs/data.md names), five shuffles of
+each question, and 40 samples of our small puzzle model.
 """
 
 from __future__ import annotations

@@ -424,7 +424,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", help="parts of names, comma-separated")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each case")
     given = parser.parse_args()
+    globals()["SECONDS"] = given.seconds
     wanted = [
         name for name in CASES
         if given.only is None or any(part in name for part in given.only.split(","))

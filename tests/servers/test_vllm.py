@@ -123,7 +123,9 @@ def test_streaming_n_and_logprobs(client: openai.OpenAI, model: str, n: int) -> 
 def test_the_receipt_counts_what_the_engine_counts(
     client: openai.OpenAI, vllm: str, tools: Any
 ) -> None:  # fmt: skip
-    client.models.list()  # probes the upstream, which draws a few tokens
+    # Whoever asks first has the upstream probed, which draws a few tokens.
+    client.chat.completions.create(model="suffice/single", messages=MESSAGES, max_tokens=1)
+    tools.wait_for(lambda: running(vllm) == 0, 30.0)
     time.sleep(0.5)
     before = metric(vllm, "generation_tokens_total")
     response = client.chat.completions.create(
@@ -343,7 +345,8 @@ config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8
     [
         "single", "self_consistency:samples=4", "adaptive_consistency:max_samples=4",
         "esc:window=2,max_samples=4", "sequential_revision", "revise_once", "short_m_at_k",
-        "budget_forcing",
+        "budget_forcing", "deepconf:max_samples=4,warmup=2", "auto",
+        "single:accept=0.99 > self_consistency:samples=2",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [True, False])

@@ -28,7 +28,7 @@ from suffice.core.completions import (
     count_tokens_only,
 )
 from suffice.core.decisions import AnyPolicy
-from suffice.core.errors import BackendError, UpstreamDisconnected
+from suffice.core.errors import BackendError, UpstreamDisconnected, without_frames
 from suffice.core.requests import Request
 from suffice.executors.events import (
     Event,
@@ -403,7 +403,7 @@ class _Loop:
                     prefill=launch.begun,
                 )
         except BackendError as error:
-            return Failed(sample=launch.sample, error=error)
+            return Failed(sample=launch.sample, error=without_frames(error))
         except Exception as error:  # noqa: BLE001 - a bug, not a fault: the reader raises it
             return _Crashed(error)
         return launch.sample, chunk
@@ -430,7 +430,7 @@ class _Loop:
                     f"upstream {self._backend.name} ended the stream without a finish reason"
                 )
         except BackendError as error:
-            await self._box.put(Failed(sample=launch.sample, error=error))
+            await self._box.put(Failed(sample=launch.sample, error=without_frames(error)))
         except Exception as error:  # a bug, not a fault: the reader raises it
             await self._box.put(_Crashed(error))
             raise

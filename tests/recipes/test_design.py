@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import re
 from dataclasses import replace
@@ -268,6 +269,22 @@ def test_the_promise_holds_over_synthetic_truths(
     assert lost(shape_at(result.grid, int(result.selection.within[0]), reference.shape)) <= allowed
     assert lost(blind) > (allowed if like != ONE_B else 0.09)  # there it happens to be just enough
     assert lost(result.pick("fastest").shape) > 0.25
+
+
+def test_the_promise_holds_where_depth_may_change() -> None:
+    """The same with depth: no law sees it, so no other depth is certified; a blind rule does."""
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "certified_truths.py"
+    spec = importlib.util.spec_from_file_location("certified_truths", path)
+    assert spec is not None and spec.loader is not None
+    truths = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(truths)
+    config = DesignConfig(like="Qwen/Qwen3-1.7B", tokens=100e9, depths=(24, 28, 32))
+    result, blind = design(config), truths.blind_to_depth(config)
+    made = truths.drawn(result, 500)
+    allowed = 0.10 + 1.64 * np.sqrt(0.1 * 0.9 / 500)
+    assert truths.lost(result, result.recommended.shape, made) <= allowed
+    assert truths.lost(result, truths.fastest_certified(result), made) <= allowed
+    assert truths.lost(result, truths.fastest_certified(blind), made) > allowed
 
 
 def test_run_folder(tmp_path: Path, one_b: DesignResult) -> None:

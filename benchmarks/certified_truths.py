@@ -103,7 +103,7 @@ def lines(reference: str, truths: int) -> list[str]:
         result, old = design(config), blind(config)
         made = drawn(result, truths)
         told.append(
-            f"{reference.split('/')[-1]:14} {axis:9} recommended "
+            f"{reference.rsplit('/', maxsplit=1)[-1]:14} {axis:9} recommended "
             f"{lost(result, result.recommended.shape, made):5.1%}  fastest certified "
             f"{lost(result, fastest_certified(result), made):5.1%}  blind rule "
             f"{lost(result, fastest_certified(old), made):5.1%}"

@@ -23,8 +23,11 @@ from suffice import DesignConfig, DesignResult, design
 from suffice.architecture.counts import ShapeGrid
 from suffice.architecture.effects import grouping_effect
 from suffice.architecture.lattice import shape_at
+from suffice.architecture.law_file import load_law
+from suffice.architecture.laws import AbsoluteLaw
 from suffice.architecture.shape import Shape
 from suffice.recipes.design.loss_model import LossModel
+from suffice.recipes.design.run import SCALE_LAW
 
 REFERENCES = ("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-3B", "Qwen/Qwen3-1.7B")
 DEPTH_SD = 0.03
@@ -62,11 +65,11 @@ def lost(result: DesignResult, shape: Shape, truths: Truths) -> float:
 
 def loss_model(result: DesignResult) -> LossModel:
     """The loss model that a design was made with."""
-    from suffice.recipes.design.run import _scale_law
-
+    scale = load_law(SCALE_LAW)
+    assert isinstance(scale, AbsoluteLaw)
     return LossModel(
         law=result.law,
-        scale=_scale_law(),
+        scale=scale,
         reference=result.reference.shape,
         reference_loss=result.anchor.loss,
         tokens=result.config.tokens,

@@ -11,7 +11,7 @@ LOAD = {
     "max_tpot_s": 0.04,
 }
 
-# One machine: what fits, how fast it is, and how many replicas keep the limits for 95 % of requests.
+# One machine: what fits, how fast it is, how many replicas keep the limits for 95 % of requests.
 best = size(SizeConfig(model="meta-llama/Llama-3.1-70B", hardware="h200", **LOAD)).best
 confirmed = best.confirmed
 assert confirmed is not None
@@ -32,7 +32,7 @@ for answer in size(SizeConfig(model="gpt-oss-120b", **LOAD)).answers:
             f"{name:14} {answer.devices:2} GPUs  ${answer.usd_per_million_tokens:.2f} per million"
         )
 
-# What is stored in 4 bits fits on half of the devices, and what a prefix cache holds is not computed.
+# Weights that are stored in fewer bits leave room for more requests, and stream faster.
 print()
 for weights in ("bf16", "fp8", "fp4"):
     fewer = size(

@@ -310,6 +310,7 @@ def test_the_report_needs_nothing_from_outside(tmp_path: Path, one_b: DesignResu
     assert report.count("<svg") == 4
     assert not re.search(r"<script|<link|@import|url\(http|src=\"http", report)
     assert "72.0 KiB" in report  # the loss optimum's KV cache
+    assert "Speeds within 1% of the best are ties" in report
     assert "Corrections to the source" in report
     assert "prefers-color-scheme: dark" in report
 

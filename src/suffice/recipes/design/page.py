@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 from suffice.architecture.effects import grouping_effect
+from suffice.architecture.search import TIE_TOLERANCE
 from suffice.core.quantities import format_count
 from suffice.core.version import __version__
 from suffice.recipes.design.loss_model import sees_grouping
@@ -111,6 +112,8 @@ def _legend(result: DesignResult) -> list[str]:
         "proportion. fastest 50 %: the best by the objective if the law is exactly right; "
         "half of the time its loss is above the target.",
         sure,
+        f"Speeds within {TIE_TOLERANCE:.0%} of the best are ties, of which the lowest loss is taken: "
+        "a runner-up may be that much faster.",
         "bounds: one-sided, of the loss given the reference's; a question mark says that the upper "
         "one is above the target.",
         f"The reference's loss is {result.anchor.basis}.",

@@ -84,7 +84,7 @@ def _cards(result: DesignResult) -> list[page.Card]:
         page.Card(
             value=f"{gain.regrouped:.2f}×",
             label=f"of this: KV heads, at {gain.loss_change:+.3f} nats "
-            f"[{gain.loss_low:+.3f}, {gain.loss_high:+.3f}]",
+            f"[{gain.loss_low:+.3f}, {gain.loss_high:+.3f}]".replace("-", "\N{MINUS SIGN}"),
         ),
         page.Card(
             value="none" if stated is None else f"{stated:.0%}",
@@ -112,8 +112,8 @@ def _legend(result: DesignResult) -> list[str]:
         "proportion. fastest 50 %: the best by the objective if the law is exactly right; "
         "half of the time its loss is above the target.",
         sure,
-        f"Speeds within {TIE_TOLERANCE:.0%} of the best are ties, of which the lowest loss is taken: "
-        "a runner-up may be that much faster.",
+        f"Speeds within {TIE_TOLERANCE:.0%} of the best are ties, of which the lowest loss is "
+        "taken: a runner-up may be that much faster.",
         "bounds: one-sided, of the loss given the reference's; a question mark says that the upper "
         "one is above the target.",
         f"The reference's loss is {result.anchor.basis}.",

@@ -12,6 +12,7 @@ import heapq
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,6 +105,29 @@ class _Request:
         return (self.end_s - self.first_s) / (self.output_tokens - 1)
 
 
+class _PassCosts(NamedTuple):
+    """What a pass with prompts takes, as plain numbers: it is asked thousands of times."""
+
+    prompt_tokens: float
+    alone_s: float
+    shared_s: float
+    occupied_s: float
+    saved_s: float
+    together: bool  # whether one replica or stage does all of a pass
+
+    @classmethod
+    def of(cls, curve: LoadCurve) -> _PassCosts:
+        s = curve.scenario
+        return cls(
+            prompt_tokens=float(s.prompt_tokens),
+            alone_s=curve.prefill_alone_s,
+            shared_s=curve.prefill_shared_s,
+            occupied_s=curve.prefill_occupied_s,
+            saved_s=float(s.mixed) * curve.step_alone_s,
+            together=float(s.data_parallel * s.pipeline_parallel) == 1.0,
+        )
+
+
 @dataclass(slots=True)
 class _Replica:
     """Passes of one replica; while nothing comes or ends, all passes take equally long."""
@@ -114,11 +138,13 @@ class _Replica:
     _waiting: deque[_Request] = field(default_factory=deque)
     _ends: list[tuple[int, int, _Request]] = field(default_factory=list)
     _step_s: list[float] = field(default_factory=list)
+    _costs: _PassCosts = field(init=False)
 
     def __post_init__(self) -> None:
         most = int(self.curve.batch[-1])
         found = np.interp(np.arange(most + 1), self.curve.batch, self.curve.step_s)
         self._step_s = found.tolist()
+        self._costs = _PassCosts.of(self.curve)
 
     @property
     def load(self) -> int:
@@ -182,14 +208,13 @@ class _Replica:
             heapq.heappush(self._ends, (self.steps + steps, request.number, request))
 
     def _pass_s(self, tokens: float, running: int) -> float:
-        curve, s = self.curve, self.curve.scenario
-        prompts = tokens / float(s.prompt_tokens)
-        alone_s = curve.prefill_alone_s * min(1.0, prompts)
-        shared_s = max(prompts * curve.prefill_shared_s, curve.prefill_occupied_s)
-        if s.data_parallel * s.pipeline_parallel > 1.0:
+        costs = self._costs
+        prompts = tokens / costs.prompt_tokens
+        alone_s = costs.alone_s * min(1.0, prompts)
+        shared_s = max(prompts * costs.shared_s, costs.occupied_s)
+        if not costs.together:
             # Replicas and stages take a prompt each; one by itself is no faster for that.
             shared_s = max(shared_s, alone_s)
         if not running:
             return max(alone_s, shared_s)
-        saved_s = float(s.mixed) * curve.step_alone_s
-        return shared_s + self._step_s[running] - min(saved_s, shared_s)
+        return shared_s + self._step_s[running] - min(costs.saved_s, shared_s)

@@ -19,7 +19,13 @@ from suffice.policies.policy_file import read_policy_file
 from suffice.recipes.calibrate.ceiling import ceiling_of
 from suffice.recipes.calibrate.chains import unanimous
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.output import baseline_line, limit_rows, only_the_bound, plain_rows
+from suffice.recipes.calibrate.output import (
+    baseline_line,
+    in_words,
+    limit_rows,
+    only_the_bound,
+    plain_rows,
+)
 from suffice.recipes.calibrate.run import calibrate, survey
 from suffice.recipes.calibrate.tries import NAME
 from tests.recipes.known_traces import make
@@ -189,6 +195,34 @@ def test_plain_rules_stand_beside_every_saving() -> None:
     mine = next(row for row in found.rows if row.limit == 0.05).saving
     assert only_the_bound(found) == (best >= mine.estimate)
     assert [row[0] for row in limit_rows(found)] == ["1 point", "2 points", "5 points"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("agreement:models=a+b > single@c", "a and b agree, else c"),
+        (
+            "agreement:models=a+b+c, by 2 question groups",
+            "a and b and c agree, by 2 question groups",
+        ),
+        ("single:accept=.9@a > single@b", "single:accept=.9@a > single@b"),
+    ],
+)
+def test_rules_are_told_in_words(rule, said) -> None:
+    assert in_words(rule) == said
+
+
+def test_no_rule_is_cut_on_a_narrow_terminal(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    path = tmp_path / "t.parquet"
+    write_traces(
+        path, make(200, small=(0.99, 0.97), models=("small-model-of-a-long-name", "large"))
+    )
+    code, told = run(path, "--max-drop", "5%", "--price", "*=1/2", "--baseline", "single@large",
+                     "--price", "large=10/20", "--out", tmp_path / "policy.json")  # fmt: skip
+    assert code == 0, told
+    assert "…" not in told
+    assert "of what the baseline costs (USD)" in " ".join(told.split())
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

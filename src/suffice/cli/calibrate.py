@@ -200,12 +200,16 @@ def show_survey(found: Survey) -> None:
     console.print(f"[bold]baseline[/bold] {baseline_line(found)}", highlight=False)
     for warning in found.warnings:
         console.print(f"[yellow]note[/yellow] {warning}", highlight=False)
-    table = Table("accuracy limit", "saved", "right", "cheapest rule that is shown", box=None)
+    table = Table("accuracy limit", "saved", "right", box=None)
+    table.add_column("cheapest rule that is shown", overflow="fold")
     for row in limit_rows(found):
         table.add_row(*row)
     console.print(table)
     if found.plain:
-        plain = Table("plain rule, nothing certified", "saved", "points lost", "right", box=None)
+        plain = Table(box=None)
+        plain.add_column("plain rule, nothing certified", overflow="fold")
+        for column in ("saved", "points lost", "right"):
+            plain.add_column(column, no_wrap=True)
         for row in plain_rows(found):
             plain.add_row(*row)
         console.print(plain)
@@ -229,11 +233,16 @@ def show(file: PolicyFile) -> None:
     saving = got.saving
     console.print(
         f"saves [bold]{100 * saving.estimate:.1f} %[/bold] "
-        f"[{100 * saving.low:.1f}, {100 * saving.high:.1f}] of the baseline's {got.cost_unit}; "
+        f"[{100 * saving.low:.1f}, {100 * saving.high:.1f}] of what the baseline costs "
+        f"({'USD' if got.cost_unit == 'usd' else got.cost_unit}); "
         f"right: {100 * got.accuracy:.1f} %, baseline {100 * got.baseline_accuracy:.1f} %",
         markup=True,
     )
-    table = Table("questions", "rule", "n", "without baseline", "lost", "won", "bound", box=None)
+    table = Table(box=None)
+    for column in ("questions", "rule"):
+        table.add_column(column, overflow="fold")
+    for column in ("n", "without baseline", "lost", "won", "bound"):
+        table.add_column(column, no_wrap=column != "without baseline")
     for row in group_rows(file):
         table.add_row(*row)
     console.print(table)

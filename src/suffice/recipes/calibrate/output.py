@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from suffice.core.files import write_bytes, write_text
+from suffice.policies.agreement import Agreement
 from suffice.policies.policy_file import PolicyFile, write_policy_file
 from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.plots import path_figure, reliability_figure
@@ -100,8 +101,9 @@ def certificate_page(found: Calibration, blocks: list[FigureBlock]) -> str:
     )
 
 
-def _rule(sampler: str) -> str:
-    """A sampler in few words: a table is long."""
+def in_words(sampler: str) -> str:
+    """A rule in few words: a table is long."""
+    sampler, by, groups = sampler.partition(", by ")
     rule, _, behind = sampler.partition(" > ")
     head, at, model = rule.partition("@")
     name, _, options = head.partition(":")
@@ -109,7 +111,12 @@ def _rule(sampler: str) -> str:
         cap = len(options.partition(",")[0].split("+"))
         name, options = f"table up to {cap} samples", ""
     own = name + (f":{options}" if options else "") + (f"{at}{model}" if at else "")
-    return own + (f" > {behind}" if behind else "")
+    models = options.removeprefix("models=").split("+")
+    if name == Agreement.name and "," not in options and not at:
+        own = f"{' and '.join(models)} agree"
+        behind = behind.removeprefix("single@")
+        return own + (f", else {behind}" if behind else "") + by + groups
+    return own + (f" > {behind}" if behind else "") + by + groups
 
 
 def group_rows(file: PolicyFile) -> list[tuple[str, ...]]:
@@ -122,7 +129,7 @@ def group_rows(file: PolicyFile) -> list[tuple[str, ...]]:
         if group.hopeless is not None:
             rules.append(f"kept if P(the baseline would help) <= {group.hopeless:.4g}")
         if group.sampler is not None:
-            rules.append(_rule(group.sampler))
+            rules.append(in_words(group.sampler))
         rule = ", ".join(rules) or f"the baseline ({group.fallback})"
         tested = group.tested
         bound = "" if tested.upper_bound is None else f"{100 * tested.upper_bound:.2f} points"
@@ -145,7 +152,7 @@ def limit_rows(found: Survey) -> list[tuple[str, ...]]:
                 points(row.limit),
                 f"{100 * saving.estimate:.1f} % [{100 * saving.low:.1f}, {100 * saving.high:.1f}]",
                 f"{100 * row.accuracy:.1f} %",
-                _rule(row.rule),
+                in_words(row.rule),
             )
         )
     return rows

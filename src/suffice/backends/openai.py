@@ -51,6 +51,9 @@ from suffice.core.thinking import ModeTokens, Thinking, mode_bias
 
 # After its last event a stream has only its end to send; no server is waited for longer than this.
 DRAIN_S = 0.1
+# Thousands of events come in one piece from a server that floods; so much is read at a time, before
+# others have their turn.
+FAIR_BYTES = 32 * 2**10
 # Of a list of models, or of the answer to a probe.
 MOST_PLAIN_BYTES = 16 * 2**20
 # Nobody means a longer Retry-After than this; inf and nan are no times either.
@@ -425,7 +428,10 @@ class OpenAIBackend:
         silence_s = self.timeouts.first_byte_s
         while piece := await response.read(silence_s):
             silence_s = self.timeouts.silence_s
-            yield piece
+            yield piece[:FAIR_BYTES]
+            for start in range(FAIR_BYTES, len(piece), FAIR_BYTES):
+                await asyncio.sleep(0)
+                yield piece[start : start + FAIR_BYTES]
 
     async def _check_stream(self, response: RawResponse) -> None:
         if response.status == 200 and "event-stream" in response.content_type.lower():

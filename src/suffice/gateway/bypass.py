@@ -41,6 +41,8 @@ from suffice.gateway.receipt import header_text
 from suffice.gateway.stream import Client, ours
 
 _NOT_ALLOWED = (401, 403)
+# Of a flood so much is checked and passed on at a time, before others have their turn.
+FAIR_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,9 +281,10 @@ async def _pass_stream(
     events = EventValidator(backend.name, sent.kind, hide_usage=hide_usage)
     clock = EventClock(backend.name, timeouts.answer_s)
     silence_s, before = timeouts.first_byte_s, 0
-    last = b""
+    last = rest = b""
     try:
-        while piece := await response.read(silence_s):
+        while pieces := rest or await response.read(silence_s):
+            piece, rest = await _fair(pieces)
             whole = events.feed(piece)
             clock.saw(events.count - before)
             before = events.count
@@ -312,6 +315,14 @@ async def _pass_stream(
         async with asyncio.timeout(DRAIN_S):
             while await response.read(DRAIN_S):
                 pass
+
+
+async def _fair(data: bytes) -> tuple[bytes, bytes]:
+    """The beginning of what came, and the rest, which is for the next turn."""
+    if len(data) <= FAIR_BYTES:
+        return data, b""
+    await asyncio.sleep(0)
+    return data[:FAIR_BYTES], data[FAIR_BYTES:]
 
 
 def _too_large(upstream: str, most_bytes: int) -> MalformedStream:

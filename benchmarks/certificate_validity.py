@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ import numpy as np
 
 from suffice.core.files import write_json
 from suffice.evals.statistics.binomial import at_least_p_value, clopper_pearson
+from suffice.policies import prompt_features
+from suffice.recipes.calibrate import fit
 from suffice.recipes.calibrate.simulate import METHODS, simulate, tasks
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -41,6 +44,7 @@ Rows = list[dict[str, Any]]
 # Fresh questions on which the truth is seen; the edge of a limit is blurred by its error.
 FRESH = 20_000
 AT_ONCE = 50  # repetitions between two writes
+REMEMBERED = 30_000  # prompts whose words and form are worked out once
 KEPT = {True: "keeps", False: "BREAKS"}
 
 
@@ -62,7 +66,15 @@ def methods(repetitions: int, known: Rows) -> Iterator[dict[str, Any]]:
                    "plays": task.plays}  # fmt: skip
 
 
+def remember_prompts() -> None:
+    """Every calibration's predictor is held against the same fresh questions."""
+    prompt_features.hashed_counts = lru_cache(REMEMBERED)(prompt_features.hashed_counts)
+    fit.hashed_counts = prompt_features.hashed_counts
+    fit.form = lru_cache(REMEMBERED)(fit.form)
+
+
 def whole(repetitions: int, known: Rows, names: list[str]) -> Iterator[dict[str, Any]]:
+    remember_prompts()
     before = {row["population"]: row for row in known}
     for population in populations():
         if names and population.name not in names:

@@ -18,7 +18,18 @@ from suffice.evals.traces import Question, Trace, TraceSet, messages_json
 from suffice.executors.play import play
 from suffice.gateway.audits import answer_in
 from suffice.policies.certified import Certified, Exits, Guarantee
-from suffice.policies.monitor import Alarm, Answered, Compared, Judged, Monitor, Monitoring
+from suffice.policies.monitor import (
+    LOSS_ALPHA,
+    LOSSES,
+    SHAPE_ALPHA,
+    Alarm,
+    Answered,
+    Compared,
+    Judged,
+    Monitor,
+    Monitoring,
+    Wealth,
+)
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.certify import Step, Test, monitors
 from suffice.recipes.calibrate.play import Deal, Recorded
@@ -185,11 +196,11 @@ def calibrated(
 
 
 def served(
-    state: Monitoring, found: Population, rng: np.random.Generator, requests: int = REQUESTS
+    state: Monitoring, found: Population, index: NDArray[np.int64]
 ) -> tuple[Alarm | None, int]:
-    """Traffic drawn from the population, every answer audited and judged: (alarm, requests)."""
+    """Requests to these questions, every answer audited and judged: (alarm, requests)."""
     zeros = 0
-    for number, q in enumerate(rng.integers(0, len(found.early), requests).tolist(), 1):
+    for number, q in enumerate(index.tolist(), 1):
         early, sure = bool(found.early[q]), found.sure[q]
         seen = Answered(early=early, confidence=None if np.isnan(sure) else float(sure))
         state = state.after(seen)
@@ -205,7 +216,38 @@ def served(
             zeros += 1
         if state.alarm is not None:
             return state.alarm, number
-    return None, requests
+    return None, len(index)
+
+
+def may_alarm(monitors_: tuple[Monitor, ...], found: Population, index: NDArray[np.int64]) -> bool:
+    """Whether any bettor comes as far as an alarm takes, on the way or at the end.
+
+    All requests at once, with the gains of the monitors' own `Wealth`. The mean of several bettors
+    is at most the richest, so that False means that no alarm would be raised.
+    """
+    early = found.early[index]
+    values = {
+        "drop": found.harmed[index].astype(float) - found.helped[index],
+        "harm": found.harmed[index].astype(float),
+        "differ": found.differs[index].astype(float),
+        "stopped": early.astype(float),
+        "confidence": found.sure[index],
+    }
+    sides = sum(1 + (m.low > m.least) for m in monitors_ if m.quantity not in LOSSES)
+    for monitor in monitors_:
+        x = values[monitor.quantity]
+        x = x[np.isfinite(x)]
+        alpha = LOSS_ALPHA if monitor.quantity in LOSSES else SHAPE_ALPHA / sides
+        reach = np.log(1.0 / alpha) - 1e-6
+        sides_of = [(x, monitor.high, monitor.least)]
+        if monitor.low > monitor.least:
+            sides_of.append((1.0 - x, 1.0 - monitor.low, 0.0))
+        for seen, limit, least in sides_of:
+            known, code = np.unique(seen, return_inverse=True)
+            gains = [Wealth().after(v, limit, least=least).logs for v in known.tolist()]
+            if known.size and np.cumsum(np.array(gains)[code], axis=0).max() >= reach:
+                return True
+    return False
 
 
 def runs(
@@ -218,7 +260,9 @@ def runs(
         watched = calibrated(found, rng, limit)
         if watched is None:
             continue
-        yield served(Monitoring(monitors=watched), found, rng, requests)[0]
+        index = rng.integers(0, len(found.early), requests)
+        alarmed = may_alarm(watched, found, index)
+        yield served(Monitoring(monitors=watched), found, index)[0] if alarmed else None
         done += 1
         if done == repetitions:
             return

@@ -118,7 +118,9 @@ class Truth:
     def __init__(self, population: Population, *, questions: int, seed: int = 12345) -> None:
         generator = np.random.default_rng(seed)
         fresh = replace(population, questions=questions, copies=1)
-        self.ground = Ground.of(fresh.draw(generator), population.config)
+        # Many questions, few plays of each: what a play more would tell is less than what one does.
+        config = replace(population.config, plays=2)
+        self.ground = Ground.of(fresh.draw(generator), config)
         self._known: dict[str, float] = {}
 
     def loss(self, file: PolicyFile) -> float:
@@ -132,6 +134,8 @@ class Truth:
             if found is None:
                 right = self.ground.played(sampler).correct
                 found = self._known[sampler] = float(self._lost(file, right).mean())
+                if sampler != self.ground.baseline.text:
+                    self.ground._played.pop(sampler)  # its loss is all that is asked of it
             return found
         group, right = self._gated(file)
         lost = self._lost(file, right)
@@ -285,7 +289,7 @@ def populations() -> tuple[Population, ...]:
         ),
         Population(
             name="in every question group", share=np.array([0.5, 0.5]), told=True,
-            small=np.array([0.96, 0.84]), large=np.array([0.97, 0.9]), sure=None, own=np.inf,
+            small=np.array([0.96, 0.83]), large=np.array([0.97, 0.9]), sure=None, own=np.inf,
             questions=600,
             config=CalibrateConfig(
                 max_drop=0.05, scope="group", groups=2, dimensions=16, prices=PRICES,

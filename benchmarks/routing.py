@@ -1,6 +1,6 @@
 """APGR and CPT of prompt-only routers on RouteLLM's recorded outcomes, 5-fold cross-validation.
 
-python benchmarks/routing.py --data ../shared/data/runtime --out results/certify/routing.json
+python benchmarks/routing.py --out results/certify/routing.json
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def interval(score, weak, strong, draws: int = 500) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/runtime"))
+    parser.add_argument("--data", type=Path, default=Path("data/recorded"))
     parser.add_argument("--sets", nargs="+", default=["gsm8k", "mmlu"])
     parser.add_argument("--out", type=Path, default=Path("results/certify/routing.json"))
     options = parser.parse_args()

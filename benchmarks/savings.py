@@ -139,7 +139,7 @@ def own(path: Path, draws: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("part", choices=("pools", "own"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/runtime"))
+    parser.add_argument("--data", type=Path, default=Path("data/recorded"))
     parser.add_argument("--traces", type=Path, default=Path("data/traces/stepwise.parquet"))
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--draws", type=int, default=10)

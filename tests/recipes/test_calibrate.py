@@ -21,7 +21,7 @@ from suffice.policies.policy_file import (
 )
 from suffice.policies.registry import build_policy, parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.file import option_of
+from suffice.recipes.calibrate.file import file_of, option_of
 from suffice.recipes.calibrate.fit import DENSE_PENALTY, logistic
 from suffice.recipes.calibrate.fitted import split_questions
 from suffice.recipes.calibrate.ground import Ground
@@ -29,6 +29,7 @@ from suffice.recipes.calibrate.options import Unplayable, played
 from suffice.recipes.calibrate.output import write_calibration
 from suffice.recipes.calibrate.play import Recorded, play_one, played_by_executor
 from suffice.recipes.calibrate.run import calibrate, survey
+from suffice.recipes.calibrate.standing import Choice
 from suffice.recipes.calibrate.tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.votes import count_votes
 from tests.recipes.known_traces import make
@@ -343,19 +344,24 @@ def test_rights_without_answers_are_counted_as_played():
         for trace in made
     )
     config = CalibrateConfig(max_drop=0.12, groups=1, **SINGLES, **QUICK)
-    found = calibrate(traces, config)
-    ground = Ground.of(traces, config)
-    file = found.file
-    index = np.arange(400)
-    if file.certificate.data.fit_questions:
-        index = split_questions(ground).certify
-    policy = certified_policy(file, parse_policy)
-    seen = executed(policy, traces, ground).at(index)
-    baseline = executed(parse_policy("single@large"), traces, ground).at(index)
-    lost = int((baseline.correct & ~seen.correct).sum())
-    asked_in_vain = ~seen.early & ~baseline.answered
-    assert (baseline.correct & ~seen.correct)[asked_in_vain].any()
-    assert file.certificate.tested.harmed == lost
+    found = survey(traces, config)
+    ground, bench, split = found.ground, found.bench, split_questions(found.ground)
+    baseline = executed(parse_policy("single@large"), traces, ground)
+    assert {chain.kind for chain in bench.chains} == {"sure", "fitted"}
+    for number, chain in enumerate(bench.chains):
+        open_to_it = [r for r in range(len(chain)) if chain.step(r).stopped.mean() > 0.3]
+        choice = Choice(chain=number, rule=open_to_it[0], shown=(1, 1), level=0.05)
+        file = file_of(ground, bench, choice, split)
+        policy = certified_policy(file, parse_policy)
+        seen, standard = (each.at(chain.index) for each in (
+            executed(policy, traces, ground), baseline))  # fmt: skip
+        lost = standard.correct & ~seen.correct
+        assert lost[~seen.early & ~standard.answered].any()  # asked in vain
+        assert file.certificate.tested.harmed == int(lost.sum())
+        # A right answer where the baseline has none to compare is not booked by the fitted rules.
+        won = ~standard.correct & seen.correct
+        silent = 0 if chain.kind == "sure" else int((won & ~standard.answered).sum())
+        assert file.certificate.tested.helped == int(won.sum()) - silent
 
 
 def both_models(n: int = 200, samples: int = 10):

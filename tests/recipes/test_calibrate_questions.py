@@ -10,10 +10,13 @@ import pytest
 
 from suffice.core.errors import InputError
 from suffice.core.prices import Prices
+from suffice.evals.statistics.binomial import rows_needed
+from suffice.evals.statistics.bounded import BOLDEST
 from suffice.evals.statistics.paired import Pairs, drop_p_value
 from suffice.evals.trace_files import trace_set
 from suffice.evals.traces import Question, messages_json
-from suffice.recipes.calibrate import fit, fitted
+from suffice.recipes.calibrate import certify, fit, fitted
+from suffice.recipes.calibrate.chains import BOLDEST_OF_VOTES
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.families import THRESHOLDS
 from suffice.recipes.calibrate.ground import Ground
@@ -98,6 +101,20 @@ def test_which_test_depends_on_the_shape_of_the_recording_alone() -> None:
     assert kind(make(100, samples=4), test="paired") == "paired"
     assert kind(make(100), test="means") == "means"
     assert kind(make(100), method="crc") == "crc"
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.05])
+def test_plays_are_no_questions(limit: float) -> None:
+    """Were a share `limit` of questions lost in all plays, so many would often show none."""
+    short = rows_needed(limit, 0.95) - 1
+    nothing = np.zeros((short, 24), dtype=bool)
+    step = certify.Step(harmed=nothing, helped=nothing, differs=nothing, stopped=~nothing,
+                baseline_right=~nothing, cost=nothing.astype(float),
+                baseline_cost=~nothing + 0.0)  # fmt: skip
+    for boldest in (BOLDEST, BOLDEST_OF_VOTES):
+        for loss in ("drop", "harm"):
+            test = replace(certify.Test.of(loss, means=True), boldest=boldest)
+            assert test.p_value(step, limit, 0.05) > 0.05
 
 
 def test_several_samples_show_what_one_of_each_does_not() -> None:

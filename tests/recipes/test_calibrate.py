@@ -317,6 +317,19 @@ def test_verdicts_without_answers_are_compared_by_being_right():
     assert file.about.answer_formats == ("number",)
 
 
+def test_verdicts_alone_are_not_voted_on():
+    """Nothing could be compared: a vote would end with its last sample."""
+    verdicts = trace_set(replace(trace, answer=None) for trace in one_model(n=100))
+    with pytest.raises(InputError, match="compares answers, and the recording holds verdicts"):
+        calibrate(verdicts, CalibrateConfig(max_drop=0.1))
+    words = trace_set(
+        replace(trace, answer="right" if trace.correct else "wrong") for trace in one_model(n=100)
+    )
+    config = CalibrateConfig(max_drop=0.1)
+    assert any("vote is over verdicts" in line for line in survey(words, config).warnings)
+    assert not survey(one_model(n=100), config).warnings
+
+
 def test_a_baseline_that_is_right_without_an_answer_is_not_taken_for_wrong():
     """Its rights are lost to a wrong option, whether it is asked (nothing to compare) or not.
 

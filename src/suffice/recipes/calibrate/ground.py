@@ -86,6 +86,12 @@ class Ground:
         standard = found.played(text)
         if not standard.correct.any():
             raise InputError(f"the baseline {text} is never right: it is no standard to hold to")
+        asked = np.sum([spent.samples for spent in standard.spending.values()], axis=0)
+        if not standard.answered.any() and bool((asked > 1).any()):
+            raise InputError(
+                f"the baseline {text} compares answers, and the recording holds verdicts alone: "
+                "record the answers, or name a single call (--baseline single@MODEL)"
+            )
         return found
 
     @property

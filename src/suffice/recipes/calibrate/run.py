@@ -25,6 +25,8 @@ from suffice.recipes.calibrate.standing import Bench, Choice, ranked
 # Beyond so many chains a part of the questions chooses which of them are tested on the others.
 MOST_CHAINS = 4
 KEPT_CHAINS = 3
+# Questions with a wrong answer up to which it may be the same one by chance.
+FEW_WRONG = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +236,12 @@ def _survey_groups(ground: Ground, split: Split, test: Test) -> Survey:
     )
 
 
+def _often_wrong(ground: Ground) -> bool:
+    """Whether so many samples are wrong that one wrong answer alone is no chance."""
+    wrong = ground.traces.correct == 0.0
+    return len(np.unique(ground.traces.question[wrong])) > FEW_WRONG
+
+
 def warnings_of(ground: Ground) -> tuple[str, ...]:
     """What the reader must know before any figure: one line each."""
     found: list[str] = []
@@ -247,6 +255,11 @@ def warnings_of(ground: Ground) -> tuple[str, ...]:
         found.append("some token counts are missing: costs count samples")
     elif bool(np.isnan(ground.traces.prompt_tokens).any()):
         found.append("prompt tokens were not recorded: costs count completion tokens alone")
+    if ground.votes is not None and not ground.has_answers and _often_wrong(ground):
+        found.append(
+            "every wrong answer is the same: this vote is over verdicts, and one over answers may "
+            "go otherwise"
+        )
     copies = ground.questions.rows - len(ground.questions)
     if copies:
         found.append(

@@ -256,6 +256,8 @@ def shown(values: list[float], digits: int) -> str:
     if not values:
         return "–"
     low, middle, high = min(values), statistics.median(values), max(values)
+    if high == 0 or len(values) == 1:
+        return f"{middle:,.{digits}f}" if high else "–"
     return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 

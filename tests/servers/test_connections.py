@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -269,18 +269,23 @@ def test_requests_ahead_of_their_answers_are_bounded() -> None:
 
 
 def test_connections_have_a_limit_and_the_log_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    with gateway(TrafficConfig(max_connections=8)) as address:
-        slow = [socket.create_connection(address) for _ in range(40)]
-        for each in slow:
-            each.sendall(CHAT + b"Content-Length: 1000000\r\n\r\n{")
+    once = HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with gateway(TrafficConfig(max_connections=8)) as address, ExitStack() as stack:
+
+        def begin() -> socket.socket:
+            slow = stack.enter_context(socket.create_connection(address))
+            slow.sendall(CHAT + b"Content-Length: 1000000\r\n\r\n{")
+            return slow
+
+        oldest, *_ = (begin() for _ in range(7))
+        # What was sent before this is read before it is answered.
+        assert status_and_code(talk(address, once)) == (200, None)
+        for _ in range(33):
+            begin()
         # They are all within their times: who comes now takes the place of the oldest.
         for _ in range(5):
-            said = talk(address, HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-            assert status_and_code(said) == (200, None)
-        first = slow[0].recv(65536)
-        assert status_and_code(first) == (503, "too_many_connections")
-        for each in slow:
-            each.close()
+            assert status_and_code(talk(address, once)) == (200, None)
+        assert status_and_code(oldest.recv(65536)) == (503, "too_many_connections")
     assert capfd.readouterr().err.count("8 connections are open, as many as may be") == 1
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from suffice.core.files import write_json
 from suffice.evals.statistics.binomial import at_least_p_value, clopper_pearson
 from suffice.policies import prompt_features
-from suffice.recipes.calibrate import fit
+from suffice.recipes.calibrate import fit_predictor as fit
 from suffice.recipes.calibrate.simulate import METHODS, simulate, tasks
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

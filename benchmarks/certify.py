@@ -27,8 +27,8 @@ from suffice.core.files import write_json
 from suffice.evals.statistics.bootstrap import ratio_interval
 from suffice.evals.statistics.paired import Pairs, drop_interval
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.ground import Ground
-from suffice.recipes.calibrate.votes import count_votes
+from suffice.recipes.calibrate.inputs import Inputs
+from suffice.recipes.calibrate.stopping_times import count_votes
 
 CASCADES = (
     ("gsm", (LLAMA, GEMMA), FOUR_O),
@@ -49,7 +49,7 @@ def cascades(folder: Path) -> list[dict]:
             print(f"{task}: {lacking} not recorded; known: {sorted(known)}")
             continue
         traces = as_models(questions, rows, (*pair, strong))
-        ground = Ground.of(traces, CalibrateConfig(max_drop=0.02, baseline=f"single@{strong}"))
+        ground = Inputs.of(traces, CalibrateConfig(max_drop=0.02, baseline=f"single@{strong}"))
         cascade = ground.played(f"agreement:models={'+'.join(pair)} > single@{strong}")
         right, agreed = cascade.correct[:, 0], cascade.early[:, 0]
         standard = ground.played(ground.baseline.text).correct[:, 0]

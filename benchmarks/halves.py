@@ -23,15 +23,15 @@ from suffice.core.prices import Prices
 from suffice.evals.importers import importer
 from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.statistics.sequence import chains_shown
-from suffice.evals.trace_files import read_traces, trace_set
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces.files import read_traces, trace_set
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies import prompt_features
-from suffice.recipes.calibrate import fit
+from suffice.recipes.calibrate import fit_predictor as fit
 from suffice.recipes.calibrate.certify import Step, Test
 from suffice.recipes.calibrate.chains import WEIGHTS, Chain, chain_of, fixed_chains
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.fitted import Split, candidates, laid, promise
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.plain import plain_rules
 
 FOUR_O, O1 = "gpt-4o-2024-08-06", "o1-mini-2024-09-12"
@@ -197,7 +197,7 @@ class HalvesOf:
             groups=setup.groups, mixed=True, dimensions=DIMENSIONS, fitted=setup.fitted,
             prices=Prices.parse(prices),
         )  # fmt: skip
-        self.ground = Ground.of(traces, self.config)
+        self.ground = Inputs.of(traces, self.config)
         self.n = len(self.ground.questions)
         self.plans = [] if setup.routed else fixed_chains(self.ground, np.arange(0))
         self.everywhere = [chain_of(self.ground, *plan) for plan in self.plans]

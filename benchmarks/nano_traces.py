@@ -16,9 +16,9 @@ from pathlib import Path
 from suffice.backends.nano.backend import NAME, NanoBackend, shipped_folder
 from suffice.backends.nano.weights import weights_sha256
 from suffice.core.requests import Sampling
-from suffice.evals.checking import check_of
 from suffice.evals.datasets import Item
-from suffice.evals.traces import Question, messages_json
+from suffice.evals.grading import check_of
+from suffice.evals.traces.trace_set import Question, messages_json
 from suffice.recipes.record.run import RecordConfig, record
 from suffice.training.modes.tasks import Mixture, Problem
 

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.files import write_text
-from suffice.evals.trace_files import read_traces, subset
-from suffice.evals.traces import TraceSet
-from suffice.policies.signals import trace_signal
+from suffice.evals.traces.files import read_traces, subset
+from suffice.evals.traces.trace_set import TraceSet
+from suffice.policies.confidence_signals import trace_signal
 from suffice.policies.votes import weighted_tally
 
 FloatArray = NDArray[np.float64]

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from suffice.evals.importers import importer
-from suffice.evals.trace_files import trace_set
-from suffice.evals.traces import Question, Trace, TraceSet, messages_json
+from suffice.evals.traces.files import trace_set
+from suffice.evals.traces.trace_set import Question, Trace, TraceSet, messages_json
 
 CHARACTERS_PER_TOKEN = 4.0
 ROUTED_WEAK, ROUTED_STRONG = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"

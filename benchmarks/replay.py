@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from suffice.core.requests import Message, Request
-from suffice.executors.play import Recorded, play
+from suffice.executors.replay import Recorded, play
 from suffice.policies.registry import parse_policy
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
 
@@ -84,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{'policy':58} {'requests/s':>10} {'M tokens/s':>10}")
     if arguments.traces is not None:
-        from suffice.evals.trace_files import read_traces  # noqa: PLC0415
+        from suffice.evals.traces.files import read_traces  # noqa: PLC0415
 
         traces = read_traces(arguments.traces)
         for text in VOTES:

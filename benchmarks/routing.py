@@ -14,7 +14,7 @@ import numpy as np
 from recorded import needed
 
 from suffice.core.files import write_json
-from suffice.evals.routing import RoutingCurve
+from suffice.evals.router_metrics import RoutingCurve
 from suffice.recipes.calibrate.routers import cross_validated, length_scores
 
 WEAK, STRONG = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"

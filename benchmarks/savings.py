@@ -23,8 +23,8 @@ from recorded import _trace, zeroeval
 
 from suffice.core.files import write_json
 from suffice.evals.statistics.bootstrap import ratio_interval
-from suffice.evals.trace_files import read_traces, trace_set
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces.files import read_traces, trace_set
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.registry import parse_policy
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from recorded import as_pool, zeroeval
 
 from suffice.core.files import write_json
-from suffice.evals.trace_files import read_traces
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces.files import read_traces
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.registry import parse_policy
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
 

@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from suffice.evals.trace_files import write_traces
-from suffice.evals.trace_table import TraceInformation
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.columns import TraceInformation
+from suffice.evals.traces.files import write_traces
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 
 SAMPLES = 40  # of each question under each of two models
 
@@ -34,7 +34,7 @@ READ = (
     PEAK
     + """
 import pyarrow.parquet
-from suffice.evals.trace_files import read_traces
+from suffice.evals.traces.files import read_traces
 before = peak_mb()
 found = read_traces(Path(sys.argv[1]))
 arrays = [getattr(found, name) for name in found.__slots__]

@@ -33,8 +33,8 @@ from suffice.core.prices import Prices, TokenPrice
 from suffice.core.requests import Sampling
 from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.statistics.bootstrap import ratio_interval
-from suffice.evals.trace_files import of_questions, read_traces
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces.files import of_questions, read_traces
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.policy_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.chains import unanimous

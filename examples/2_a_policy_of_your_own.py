@@ -11,7 +11,7 @@ from suffice import Message, Request, run
 from suffice.backends import FakeBackend, Script
 from suffice.core.decisions import Answer, Escalate, WholeSamples
 from suffice.evals.extract import extractor
-from suffice.policies.pool import Pool, ended
+from suffice.policies.sampling_state import Pool, ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

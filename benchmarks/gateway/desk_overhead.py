@@ -17,10 +17,10 @@ from pathlib import Path
 from suffice.core.completions import Usage
 from suffice.gateway.calls import Call
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.desk import Desk
-from suffice.gateway.sections import LedgerConfig
-from suffice.ledger.keys import Limits, add_key, make_key
-from suffice.ledger.rows import Batch, Entry, RequestRow, SampleRow
+from suffice.gateway.config_sections import LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
+from suffice.ledger.api_keys import Limits, add_key, make_key
+from suffice.ledger.records import Batch, Entry, RequestRow, SampleRow
 from suffice.ledger.store import Store
 
 HEADERS = [
@@ -39,7 +39,7 @@ def measured(keyed: bool, calls: int) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         url = str(Path(folder) / "ledger.db")
-        desk = Desk(GatewayConfig(ledger=LedgerConfig(url=url)))
+        desk = Recorder(GatewayConfig(ledger=LedgerConfig(url=url)))
         headers = list(HEADERS)
         if keyed:
             limits = Limits(requests_per_minute=10**9, tokens_per_minute=10**12, budget_usd=1e9)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from suffice.core.completions import Budget, Outcome
     from suffice.core.requests import Message, Request, Sampling
     from suffice.core.version import __version__
-    from suffice.evals.trace_files import read_traces
+    from suffice.evals.traces.files import read_traces
     from suffice.executors.live import run, stream
     from suffice.hardware import load_hardware
     from suffice.policies.registry import parse_policy
@@ -67,7 +67,7 @@ __getattr__ = exported(
         "suffice.core.completions": ("Budget", "Outcome"),
         "suffice.core.requests": ("Message", "Request", "Sampling"),
         "suffice.core.version": ("__version__",),
-        "suffice.evals.trace_files": ("read_traces",),
+        "suffice.evals.traces.files": ("read_traces",),
         "suffice.executors.live": ("run", "stream"),
         "suffice.policies.registry": ("parse_policy",),
         "suffice.recipes.calibrate.config": ("CalibrateConfig",),

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from suffice.cli.main import app
 from suffice.core.errors import InputError
-from suffice.ledger.rows import Batch, Entry, FeedbackRow, RequestRow
-from suffice.ledger.schema import TRAFFIC
+from suffice.ledger.migrations import TRAFFIC
+from suffice.ledger.records import Batch, Entry, FeedbackRow, RequestRow
 from suffice.ledger.store import Store
 
 RUN = CliRunner()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from suffice.cli.main import app
 from suffice.core.errors import SufficeError
-from suffice.ledger.rows import Batch, Entry, RequestRow
+from suffice.ledger.records import Batch, Entry, RequestRow
 from suffice.ledger.store import Store
 
 runner = CliRunner()

@@ -16,7 +16,7 @@ from suffice.demo.recorded import (
     Task,
     recorded_questions,
 )
-from suffice.evals.checking import check_of
+from suffice.evals.grading import check_of
 
 # accuracy.csv of the source (WildEval/ZeroEval @ 8c1485ed), right answers.
 PUBLISHED = {

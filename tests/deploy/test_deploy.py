@@ -21,9 +21,9 @@ from suffice.core.extras import install_command
 from suffice.gateway.app import create_app
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.gateway.config_check import checked_config
-from suffice.gateway.metrics import exposition
+from suffice.gateway.observe.counters import Counters, merged
+from suffice.gateway.observe.prometheus import exposition
 from suffice.gateway.server import END_S
-from suffice.gateway.tally import Tally, merged
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples" / "deploy"
@@ -141,7 +141,7 @@ def test_the_autoscaler_and_alerts_go_by_metrics_that_exist() -> None:
     gauges: dict[Any, float] = dict.fromkeys(plain, 1.0)
     for name, label in (("upstream_up", "upstream"), ("certificate_switched_off", "certificate")):
         gauges[name, label, "x"] = 1.0
-    text = exposition(merged([Tally().shown()]), gauges).decode()
+    text = exposition(merged([Counters().shown()]), gauges).decode()
     known = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     wanted = {
         metric["pods"]["metric"]["name"]

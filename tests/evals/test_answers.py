@@ -20,9 +20,9 @@ from suffice.evals.answers.choices import choice_of
 from suffice.evals.answers.numbers import number_answer
 from suffice.evals.answers.numerals import canonical, find, whole
 from suffice.evals.answers.units import unit_of
-from suffice.evals.checking import check_of, due_answer
 from suffice.evals.equivalence import MathVerifier, decided, equal
 from suffice.evals.extract import VERSION, canonical_number, extractor
+from suffice.evals.grading import check_of, due_answer
 
 CASES = [
     json.loads(line)

@@ -19,7 +19,7 @@ from suffice.evals import equivalence
 from suffice.evals.comparison_pool import ComparisonPool
 from suffice.evals.equivalence import MathExtractor, MathVerifier, answer_extractor
 from suffice.evals.math_process import MEMORY_BYTES, MathProcess
-from suffice.gateway.errors import describe
+from suffice.gateway.wire.errors import describe
 
 Work = Coroutine[Any, Any, Any]
 RUNS: dict[str, Callable[[Work], Any]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}

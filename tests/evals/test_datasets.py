@@ -9,8 +9,8 @@ import pytest
 from suffice.core.completions import Completion, Usage
 from suffice.core.errors import InputError, UnknownName
 from suffice.core.requests import ToolCall
-from suffice.evals.checking import check_of, scored, tool_check, unchecked
 from suffice.evals.datasets import load_dataset
+from suffice.evals.grading import check_of, scored, tool_check, unchecked
 
 
 def said(text="", *calls):

@@ -27,7 +27,7 @@ from suffice.evals.checker_guess import guess_checker  # noqa: E402
 from suffice.evals.imports.columns import guess_columns, parse_columns  # noqa: E402
 from suffice.evals.imports.detect import import_files  # noqa: E402
 from suffice.evals.imports.found import ImportOptions  # noqa: E402
-from suffice.evals.trace_files import read_traces, trace_set, write_traces  # noqa: E402
+from suffice.evals.traces.files import read_traces, trace_set, write_traces  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "examples" / "own_samples"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.evals.routing import RoutingCurve, aiq, non_decreasing_hull, router_arena_score
+from suffice.evals.router_metrics import RoutingCurve, aiq, non_decreasing_hull, router_arena_score
 
 DATA = Path(os.environ.get("SUFFICE_SHARED_DATA", "../shared/data")) / "runtime"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.evals.trace_build import build_set
-from suffice.evals.trace_memory import set_of
-from suffice.evals.trace_table import TraceInformation, table_of
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.build import build_set
+from suffice.evals.traces.columns import TraceInformation, table_of
+from suffice.evals.traces.memory import set_of
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 
 
 def records() -> list[Trace]:

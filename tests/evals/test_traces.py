@@ -15,7 +15,8 @@ import pytest
 pa = pytest.importorskip("pyarrow")
 
 from suffice.core.errors import CorruptData, InputError, UnknownName  # noqa: E402
-from suffice.evals.trace_files import (  # noqa: E402
+from suffice.evals.traces.columns import METADATA_KEY, TraceInformation, table_of  # noqa: E402
+from suffice.evals.traces.files import (  # noqa: E402
     TraceWriter,
     of_questions,
     parts_folder,
@@ -25,9 +26,8 @@ from suffice.evals.trace_files import (  # noqa: E402
     trace_set,
     write_traces,
 )
-from suffice.evals.trace_summary import summarise  # noqa: E402
-from suffice.evals.trace_table import METADATA_KEY, TraceInformation, table_of  # noqa: E402
-from suffice.evals.traces import Arm, Question, Trace, messages_json  # noqa: E402
+from suffice.evals.traces.summary import summarise  # noqa: E402
+from suffice.evals.traces.trace_set import Arm, Question, Trace, messages_json  # noqa: E402
 from tests.calls import calls  # noqa: E402
 
 
@@ -173,8 +173,8 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_traces import some
-from suffice.evals.trace_files import TraceWriter
-from suffice.evals.trace_table import TraceInformation
+from suffice.evals.traces.files import TraceWriter
+from suffice.evals.traces.columns import TraceInformation
 with TraceWriter(Path({path!r}), TraceInformation(), group_rows=10) as writer:
     for n, trace in enumerate(some(questions=5)):
         writer.add(trace)

@@ -26,10 +26,10 @@ from suffice.evals.extract import number
 from suffice.executors.batch import run_batch
 from suffice.executors.live import Failed, Finished, Launched, Settled, Streamed, run, stream
 from suffice.policies.agreement import AdaptiveConsistency
+from suffice.policies.answer_stability import AnswerStability
 from suffice.policies.deepconf import DeepConfOnline
 from suffice.policies.fixed import BestOfN, SelfConsistency, Single
-from suffice.policies.probe import AnswerStability
-from suffice.policies.shortest import ShortMAtK
+from suffice.policies.short_m_at_k import ShortMAtK
 
 REQUEST = Request(
     messages=(Message(role="user", content="2+2?"),), model="fake", answer_format="number"

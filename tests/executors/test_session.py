@@ -28,8 +28,8 @@ from suffice.core.requests import (
     TextPart,
     Tool,
 )
-from suffice.executors.books import IMAGE_TOKENS, bound_prompt_tokens
-from suffice.executors.running import Launch
+from suffice.executors.budget_account import IMAGE_TOKENS, bound_prompt_tokens
+from suffice.executors.running_sample import Launch
 from suffice.executors.session import Session
 from suffice.policies.fixed import SelfConsistency, Single
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.evals.statistics.paired import drop_p_value
-from suffice.evals.trace_files import trace_set
-from suffice.evals.traces import Question, Trace, TraceSet, messages_json
-from suffice.executors.play import play
-from suffice.gateway.audits import answer_in
+from suffice.evals.traces.files import trace_set
+from suffice.evals.traces.trace_set import Question, Trace, TraceSet, messages_json
+from suffice.executors.replay import play
+from suffice.gateway.certificates.audits import answer_in
 from suffice.policies.certified import Certified, Exits, Guarantee
 from suffice.policies.monitor import (
     LOSS_ALPHA,
@@ -32,7 +32,7 @@ from suffice.policies.monitor import (
 )
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.certify import Step, Test, monitors
-from suffice.recipes.calibrate.play import Deal, Recorded
+from suffice.recipes.calibrate.evaluate_options import Deal, Recorded
 from tests.policies.baselines import BASELINES
 from tests.policies.test_certified import predictor
 

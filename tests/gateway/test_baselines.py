@@ -12,7 +12,6 @@ from suffice.core.coverage import Coverage
 from suffice.core.errors import ConfigError
 from suffice.core.prices import Prices
 from suffice.core.savings import Saving
-from suffice.gateway.arms import Arms
 from suffice.gateway.baselines import (
     ENOUGH,
     Baselines,
@@ -21,7 +20,8 @@ from suffice.gateway.baselines import (
     price_notes,
 )
 from suffice.gateway.config import GatewayConfig, ModelsConfig
-from suffice.gateway.protocol import SufficeFields
+from suffice.gateway.policy_router import PolicyRouter
+from suffice.gateway.wire.requests import SufficeFields
 from suffice.policies.registry import parse_policy
 from tests.policies.policy_table import policy_table
 
@@ -37,8 +37,8 @@ def config(**settings: Any) -> GatewayConfig:
 
 
 def text_of(settings: GatewayConfig, named: str, wishes: dict[str, Any]) -> str:
-    arm = Arms(settings).choose(named, SufficeFields(**wishes))
-    policy = arm.policy or Arms.plain
+    arm = PolicyRouter(settings).choose(named, SufficeFields(**wishes))
+    policy = arm.policy or PolicyRouter.plain
     found = Baselines(settings).of(asked=arm.asked, target=arm.model or SMALL, policy=policy)
     return found.text
 
@@ -73,7 +73,7 @@ def test_a_baseline_that_is_no_policy_is_refused_with_its_place() -> None:
 
 def test_a_policy_over_two_models_is_for_its_own_name() -> None:
     """An operator's policy leaves a request for one model alone; a request that names it errs."""
-    arms = Arms(config(policy="careful"))
+    arms = PolicyRouter(config(policy="careful"))
     assert arms.choose(SMALL, SufficeFields()).policy is None
     assert arms.choose("suffice/auto", SufficeFields()).policy is not None
     wished = arms.choose(SMALL, SufficeFields(answer_format="number")).policy
@@ -85,7 +85,7 @@ def test_a_policy_over_two_models_is_for_its_own_name() -> None:
 
 def test_by_name_the_operator_may_allow_it() -> None:
     allowed = ModelsConfig(may_answer_for={SMALL: (LARGE,)})
-    arms = Arms(config(policy="careful", models=allowed))
+    arms = PolicyRouter(config(policy="careful", models=allowed))
     large = arms.choose(LARGE, SufficeFields())
     assert large.policy is not None and large.policy.name == "certified"
     assert arms.choose(SMALL, SufficeFields()).policy is None
@@ -114,7 +114,7 @@ def record(number: int, model: str, tokens: int) -> SampleRecord:
 
 
 def guard(unasked_tokens: float | None, questions: int = 0) -> Any:
-    found: Any = Arms(config())._tables["careful"]
+    found: Any = PolicyRouter(config())._tables["careful"]
     certified = replace(
         found.policy, unasked_tokens=unasked_tokens, unasked_questions=questions
     )  # fmt: skip

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from suffice.backends.openai import encoded_fields
 from suffice.backends.protocol import Capabilities
 from suffice.backends.wire import Dialect, chat_body, completion_body
-from suffice.gateway.json_body import parse_json
-from suffice.gateway.protocol import ChatBody, CompletionBody, parse_chat, parse_completion
+from suffice.gateway.wire.json_body import parse_json
+from suffice.gateway.wire.requests import ChatBody, CompletionBody, parse_chat, parse_completion
 
 # Thousands were tried once: SUFFICE_EXAMPLES=3000.
 MANY = int(os.environ.get("SUFFICE_EXAMPLES", "40"))

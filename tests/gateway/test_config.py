@@ -12,8 +12,8 @@ from suffice.core.completions import Budget, Usage
 from suffice.core.errors import ConfigError
 from suffice.core.prices import TokenPrice
 from suffice.core.thinking import ModeTokens
-from suffice.gateway.arms import Arms
 from suffice.gateway.config import GatewayConfig, config_from, load_config
+from suffice.gateway.policy_router import PolicyRouter
 from suffice.throughput.pricing import OwnModel
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "gateway.md"
@@ -49,7 +49,7 @@ def test_the_documented_file_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not config.models.allows("hosted/large", "meta-llama/Llama-3.2-1B")
     assert hosted.api_key == "secret"
     assert "secret" not in repr(config)
-    assert Arms(config).model_names()[:2] == ["suffice/auto", "suffice/careful"]
+    assert PolicyRouter(config).model_names()[:2] == ["suffice/auto", "suffice/careful"]
 
 
 def test_mode_tokens_are_given_or_read_from_the_models_folder(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_mistakes_are_named(text: str, said: str) -> None:
 )
 def test_an_operators_policy_is_checked_at_start(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="gateway config"):
-        Arms(GatewayConfig(**settings))
+        PolicyRouter(GatewayConfig(**settings))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from suffice.gateway.config import (
     config_from,
     load_config,
 )
+from suffice.gateway.config_errors import NotValid, lines_of
 from suffice.gateway.config_init import template
-from suffice.gateway.config_problems import NotValid, lines_of
-from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.config_sections import LedgerConfig
 from tests.gateway import settings_page
 
 WRONG = """\

@@ -14,8 +14,8 @@ from suffice.core.errors import InputError
 from suffice.gateway.answer_facts import usage_in
 from suffice.gateway.cors import CorsConfig
 from suffice.gateway.endpoints import Endpoint, endpoint_of, query_upstream
-from suffice.gateway.headers import UPSTREAM_ID, HeaderLists, HeadersConfig, request_id_of
-from suffice.gateway.multipart import fields_of, is_form
+from suffice.gateway.wire.headers import UPSTREAM_ID, HeaderLists, HeadersConfig, request_id_of
+from suffice.gateway.wire.multipart import fields_of, is_form
 
 CHAT = "/v1/chat/completions"
 

@@ -19,7 +19,7 @@ from suffice.core.completions import Completion, Usage
 from suffice.core.errors import BackendError, ConfigError, InputError
 from suffice.core.requests import Message, Request, Sampling
 from suffice.gateway.config import config_from, load_config
-from suffice.gateway.patterns import linear_regex
+from suffice.gateway.wire.safe_regex import linear_regex
 from suffice.testing.scripted_server import ScriptedServer
 
 LINES = st.sampled_from(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from suffice.gateway.guard import Guard
-from suffice.gateway.monitors import Monitors
-from suffice.gateway.receipt import receipt
+from suffice.gateway.certificates.guarded_policy import GuardedPolicy
+from suffice.gateway.certificates.monitors import Monitors
+from suffice.gateway.wire.receipt import receipt
 from suffice.policies.fixed import Single
 from suffice.policies.monitor import Judged, Monitor
 from suffice.policies.registry import parse_policy
@@ -21,13 +21,13 @@ MONITORS = (
 )
 
 
-def guard() -> Guard:
-    found = Guard.over(replace(certified(OPEN, SHUT), monitors=MONITORS), Monitors())
-    assert isinstance(found, Guard)
+def guard() -> GuardedPolicy:
+    found = GuardedPolicy.over(replace(certified(OPEN, SHUT), monitors=MONITORS), Monitors())
+    assert isinstance(found, GuardedPolicy)
     return found
 
 
-def serve(guarded: Guard, script, *, request):
+def serve(guarded: GuardedPolicy, script, *, request):
     """Play one request as the gateway does, which tells the monitor how it was settled."""
     played = play(guarded, script, request=request)
     return played, guarded.observe(played.outcome)
@@ -87,14 +87,14 @@ SAFE_ARMS = (
 ALIKE = says(a="4", b="4", mid="5", big="5")
 
 
-def over(safe: str, low: float, high: float) -> Guard:
+def over(safe: str, low: float, high: float) -> GuardedPolicy:
     policy = replace(
         certified(OPEN, SHUT),
         safe=parse_policy(safe),
         monitors=(Monitor(quantity="stopped", low=low, high=high),),
     )
-    found = Guard.over(policy, Monitors())
-    assert isinstance(found, Guard)
+    found = GuardedPolicy.over(policy, Monitors())
+    assert isinstance(found, GuardedPolicy)
     return found
 
 
@@ -123,4 +123,4 @@ def test_harm_switches_off_and_other_policies_pass_through():
     for _ in range(4):
         guarded.monitor.observe(Judged(harmed=True, helped=False))
     assert guarded.monitor.alarm is not None
-    assert Guard.over(Single(), Monitors()) == Single()
+    assert GuardedPolicy.over(Single(), Monitors()) == Single()

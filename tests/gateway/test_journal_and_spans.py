@@ -6,10 +6,10 @@ import logging.config
 
 import pytest
 
-from suffice.gateway.journal import JsonFormatter, log_request, logging_settings
-from suffice.gateway.sections import LogConfig, TracesConfig
-from suffice.gateway.spans import OtelSpans, parse_parent
-from suffice.ledger.rows import Entry, RequestRow, SampleRow
+from suffice.gateway.config_sections import LogConfig, TracesConfig
+from suffice.gateway.observe.logs import JsonFormatter, log_request, logging_settings
+from suffice.gateway.observe.tracing import OtelSpans, parse_parent
+from suffice.ledger.records import Entry, RequestRow, SampleRow
 
 ROW = RequestRow(
     id="req-1", started_s=1000.0, endpoint="/v1/chat/completions", model="m", arm="esc",

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.core.errors import InputError
-from suffice.gateway.json_body import (
+from suffice.gateway.admission import TrafficConfig
+from suffice.gateway.wire.json_body import (
     MOST_DEPTH,
     check_policy_size,
     check_size,
     parse_json,
     unambiguous,
 )
-from suffice.gateway.traffic import TrafficConfig
 from suffice.policies.registry import build_policy, parse_policy
 
 LIMITS = TrafficConfig(max_messages=5, max_parts=6, max_tools=3, max_policy_bytes=300)

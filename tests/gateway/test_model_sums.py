@@ -7,10 +7,10 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from suffice.gateway.metrics import exposition
-from suffice.gateway.model_sums import MOST_MODELS, ModelSums, merged_models
-from suffice.gateway.tally import Tally, merged
-from suffice.ledger.rows import Entry, RequestRow, SampleRow
+from suffice.gateway.observe.counters import Counters, merged
+from suffice.gateway.observe.model_counters import MOST_MODELS, ModelSums, merged_models
+from suffice.gateway.observe.prometheus import exposition
+from suffice.ledger.records import Entry, RequestRow, SampleRow
 
 
 def passed(model: str, **row: Any) -> Entry:
@@ -28,7 +28,7 @@ def drawn(model: str, status: str = "finished") -> Entry:
 
 
 def test_which_model_and_upstream_fails_is_told() -> None:
-    tally = Tally()
+    tally = Counters()
     tally.count(passed("a", ending="failed", status=500), model="a", upstream="one")
     tally.count(passed("b", completion_tokens=3, elapsed_s=0.5), model="b", upstream="two")
     tally.count(drawn("b", "failed"), sampled_by={"b": "two"})
@@ -69,7 +69,7 @@ def test_processes_add_up() -> None:
 
 def test_the_page_is_what_prometheus_reads() -> None:
     """By its own parser: counters end in _total, times in _seconds, buckets rise."""
-    tally = Tally()
+    tally = Counters()
     tally.refuse(401, "invalid_api_key")
     tally.count(
         passed("m", stream=1, first_byte_s=0.5, elapsed_s=1.0), 0.1, model="m", upstream="u"

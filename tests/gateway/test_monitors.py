@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from suffice.gateway.monitors import SharedMonitor, _cells
-from suffice.ledger.rows import Batch
+from suffice.gateway.certificates.monitors import SharedMonitor, _cells
+from suffice.ledger.records import Batch
 from suffice.ledger.store import Store
 from suffice.policies.certified import Certified
 from suffice.policies.monitor import Answered, Compared, Judged, Monitor, Monitoring, Observation

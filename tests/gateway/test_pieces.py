@@ -25,13 +25,13 @@ from suffice.core.errors import (
     UpstreamTimeout,
 )
 from suffice.core.requests import ImagePart, Message, OpaquePart, Request, TextPart
-from suffice.gateway.answer import share, tighter
-from suffice.gateway.arms import aimed
-from suffice.gateway.bypass import outgoing
-from suffice.gateway.errors import describe, retry_after
-from suffice.gateway.patterns import extractor_of
-from suffice.gateway.protocol import parse_chat, parse_completion
-from suffice.gateway.receipt import header_text
+from suffice.gateway.pass_through import outgoing
+from suffice.gateway.policy_router import aimed
+from suffice.gateway.run_policy import share, tighter
+from suffice.gateway.wire.errors import describe, retry_after
+from suffice.gateway.wire.receipt import header_text
+from suffice.gateway.wire.requests import parse_chat, parse_completion
+from suffice.gateway.wire.safe_regex import extractor_of
 from suffice.ledger.database import LedgerAway, LedgerError
 from suffice.policies.registry import parse_policy
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from suffice.core.completions import Completion, Cost, Outcome, SampleRecord, Usage
 from suffice.core.savings import Saving, share_saved
 from suffice.gateway.calls import Call
-from suffice.gateway.entries import entry_of
-from suffice.gateway.receipt import headers, receipt
-from suffice.gateway.tally import Tally
+from suffice.gateway.observe.counters import Counters
+from suffice.gateway.observe.records import entry_of
+from suffice.gateway.wire.receipt import headers, receipt
 from suffice.ledger import queries
-from suffice.ledger.rows import Batch
+from suffice.ledger.records import Batch
 from suffice.ledger.store import Store
 
 COSTS = st.floats(min_value=0.0, max_value=1e9, allow_nan=False)
@@ -69,7 +69,7 @@ def test_receipt_header_and_row_agree(found: list[Saving | None]) -> None:
 
 @given(st.lists(savings(), max_size=12))
 def test_the_sums_are_those_of_the_rows(found: list[Saving | None]) -> None:
-    tally = Tally()
+    tally = Counters()
     for saving in found:
         tally.count(row_of(saving)[1])
     batch = Batch(id="one", at_s=1.0)

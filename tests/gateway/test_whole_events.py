@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from suffice.core.errors import BackendError, MalformedStream, UpstreamDisconnected
-from suffice.gateway.event_validator import EventValidator
+from suffice.gateway.wire.event_validator import EventValidator
 
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "a\n\nb"}, "finish_reason": None}]}
 LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}

@@ -22,7 +22,7 @@ import pytest
 from suffice.core.completions import Budget, Cost, Usage
 from suffice.core.errors import BudgetTooSmall, NoAnswer
 from suffice.core.requests import Message, Request, Sampling
-from suffice.executors.play import Played, play
+from suffice.executors.replay import Played, play
 from suffice.policies.certified import Certified, Exits, Guarantee
 from suffice.policies.predictor import EVIDENCE_NAMES, Head, Predictor
 from suffice.policies.prompt_features import FORM_NAMES, Featuriser

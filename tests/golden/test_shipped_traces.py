@@ -15,11 +15,11 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from suffice.core.completions import Completion, Usage
-from suffice.evals.checking import check_of
+from suffice.evals.grading import check_of
 from suffice.evals.statistics.ranking import auc
-from suffice.evals.trace_files import read_traces
+from suffice.evals.traces.files import read_traces
+from suffice.policies.confidence_signals import trace_signal
 from suffice.policies.registry import parse_policy
-from suffice.policies.signals import trace_signal
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
 
 ROOT = Path(__file__).resolve().parents[2]

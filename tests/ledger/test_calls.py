@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from suffice.ledger.calls import calls_since
-from suffice.ledger.rows import Batch, Entry, RequestRow, SampleRow
+from suffice.ledger.records import Batch, Entry, RequestRow, SampleRow
 from suffice.ledger.store import Store
 
 

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.core.errors import ConfigError, InputError, UnknownName
-from suffice.ledger.bins import BOUNDS_S, bin_of, quantile_s
+from suffice.ledger.api_keys import Key, Keyring, Limits, add_key, load_ring, make_key, revoke_key
 from suffice.ledger.export import export_file, records
-from suffice.ledger.keys import Key, Limits, Ring, add_key, load_ring, make_key, revoke_key
-from suffice.ledger.meter import SLICE_S, Meter
+from suffice.ledger.latency_histogram import BOUNDS_S, bin_of, quantile_s
+from suffice.ledger.quotas import SLICE_S, Meter
+from suffice.ledger.records import Batch, Entry, RequestRow, SampleRow, Window
 from suffice.ledger.redact import BUILT_IN, Redactor
-from suffice.ledger.rows import Batch, Entry, RequestRow, SampleRow, Window
 from suffice.ledger.store import Store
 
 
@@ -34,7 +34,7 @@ def key_with(**limits: object) -> Key:
 def test_a_key_is_found_by_its_text_alone() -> None:
     key, text = make_key("alice")
     other, _ = make_key("bob")
-    ring = Ring((key, other))
+    ring = Keyring((key, other))
     assert ring.find(text) is key
     forged = text[:-43] + "A" * 43
     for wrong in ("", "x", text[:-1], text + "A", forged, text.replace(key.id, other.id), "ключ"):
@@ -144,7 +144,7 @@ def test_what_others_used_counts() -> None:
     totals: dict[Window, int] = {}
 
     def exchange(meter: Meter) -> None:
-        from suffice.ledger.rows import Used
+        from suffice.ledger.records import Used
 
         taken, watched = meter.take()
         for window, used in taken.items():

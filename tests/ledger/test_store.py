@@ -18,7 +18,8 @@ from suffice.ledger.database import (
     version_of,
 )
 from suffice.ledger.export import records
-from suffice.ledger.rows import (
+from suffice.ledger.migrations import MIGRATIONS, TRAFFIC, VERSION
+from suffice.ledger.records import (
     Batch,
     Entry,
     FeedbackRow,
@@ -29,7 +30,6 @@ from suffice.ledger.rows import (
     Watched,
     Window,
 )
-from suffice.ledger.schema import MIGRATIONS, TRAFFIC, VERSION
 from suffice.ledger.store import Store, open_existing
 
 Opened = Callable[[str], Store]

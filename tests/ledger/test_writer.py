@@ -15,13 +15,13 @@ import pytest
 
 from suffice.ledger import queries
 from suffice.ledger.database import LedgerAway
-from suffice.ledger.rows import (
+from suffice.ledger.records import (
     Batch,
     Entry,
     FeedbackRow,
     RequestRow,
     SampleRow,
-    Told,
+    Totals,
     Used,
     Watched,
     Window,
@@ -53,7 +53,7 @@ class Flaky:
         self.away = False
         self.attempts = 0
 
-    def write(self, batch: Batch) -> Told:
+    def write(self, batch: Batch) -> Totals:
         self.attempts += 1
         if self.away:
             raise LedgerAway("disk full")
@@ -214,7 +214,7 @@ def test_an_unknown_error_does_not_end_the_thread_unheard(
 
 KILLED = """
 import sys, time
-from suffice.ledger.rows import Entry, RequestRow
+from suffice.ledger.records import Entry, RequestRow
 from suffice.ledger.store import Store
 from suffice.ledger.writer import Writer
 store = Store(sys.argv[1])
@@ -295,7 +295,7 @@ def test_what_is_good_in_a_batch_is_kept_with_its_sums_and_told(tmp_path: Path) 
     key = Window("k", "total", 0)
 
     class Sums:
-        heard: ClassVar[list[Told]] = []
+        heard: ClassVar[list[Totals]] = []
         due: ClassVar[list[int]] = [1]
 
         def fill(self, batch: Batch) -> None:
@@ -304,7 +304,7 @@ def test_what_is_good_in_a_batch_is_kept_with_its_sums_and_told(tmp_path: Path) 
                 batch.used = {key: Used(requests=2, tokens=30)}
             batch.watched = [Watched(key, 0)]
 
-        def told(self, told: Told) -> None:
+        def told(self, told: Totals) -> None:
             self.heard.append(told)
 
     sums = Sums()

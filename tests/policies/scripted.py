@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import Completion, Outcome, Usage
 from suffice.core.requests import Message, Request
-from suffice.executors.replay import replay
-from suffice.executors.running import Launch
+from suffice.executors.running_sample import Launch
+from suffice.testing.reference_replay import replay
 
 REQUEST = Request(
     messages=(Message(role="user", content="2+2?"),), model="m", answer_format="number"

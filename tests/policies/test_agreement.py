@@ -8,7 +8,7 @@ from suffice.core.completions import Budget
 from suffice.core.errors import InputError
 from suffice.policies.agreement import AdaptiveConsistency, Agreement, EarlyStopping
 from suffice.policies.fixed import BestOfN, SelfConsistency, Single
-from suffice.policies.shortest import ShortMAtK
+from suffice.policies.short_m_at_k import ShortMAtK
 from suffice.policies.votes import beta_agreement
 from tests.policies.scripted import FREE_FORM, Said, play
 

@@ -14,7 +14,7 @@ from suffice.policies.certified import Certified, Exits, Guarantee
 from suffice.policies.fixed import Single
 from suffice.policies.predictor import EVIDENCE_NAMES, Head, Predictor, evidence
 from suffice.policies.prompt_features import FORM_NAMES, Featuriser, form
-from suffice.policies.thinking import Rewired
+from suffice.policies.thinking import Overrides
 from suffice.policies.two_sided import TwoSided
 from tests.policies.scripted import FREE_FORM, Said, play
 
@@ -44,7 +44,7 @@ def predictor(slope: float = 4.0) -> Predictor:
 def certified(*clusters: Exits) -> Certified:
     return Certified(
         cheap=Agreement(models=("a", "b")),
-        safe=Rewired(inner=Single(), model="big"),
+        safe=Overrides(inner=Single(), model="big"),
         clusters=clusters,
         predictor=predictor(),
         guarantee=Guarantee(id="abc", statement="", max_drop=0.01, confidence=0.95, method="fst"),

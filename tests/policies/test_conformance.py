@@ -21,16 +21,16 @@ from suffice.core.decisions import (
 )
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
-from suffice.gateway.guard import Guard
-from suffice.gateway.monitors import Monitors
+from suffice.gateway.certificates.guarded_policy import GuardedPolicy
+from suffice.gateway.certificates.monitors import Monitors
 from suffice.policies.auto import Arm, Auto
 from suffice.policies.cascade import Cascade, Rung
 from suffice.policies.certified import Certified, Exits, Gate, Guarantee
 from suffice.policies.monitor import Judged, Monitor
 from suffice.policies.registry import POLICIES, parse_policy
-from suffice.policies.thinking import Rewired
+from suffice.policies.thinking import Overrides
 from suffice.policies.wrapper import Choice, Composed, InOrder, Weighed, Wrapper
-from suffice.recipes.calibrate.play import Ends
+from suffice.recipes.calibrate.evaluate_options import Ends
 from suffice.testing.policy_conformance import (
     CHECKS,
     PolicyConformance,
@@ -151,17 +151,17 @@ INSIDE = {
 def wrapped(name: str) -> dict[str, Any]:
     """A policy in every wrapper."""
     inner = parse_policy(INSIDE[name])
-    off = Guard.over(certified("single@small", INSIDE[name] + "@big"), Monitors())
-    assert isinstance(off, Guard)
+    off = GuardedPolicy.over(certified("single@small", INSIDE[name] + "@big"), Monitors())
+    assert isinstance(off, GuardedPolicy)
     for _ in range(40):
         off.monitor.observe(Judged(harmed=True, helped=False))
     return {
-        "Rewired": Rewired(inner=inner, model="other"),
+        "Rewired": Overrides(inner=inner, model="other"),
         "Gate": Gate(inner=inner, exits=Exits(accept=0.6), predictor=predictor()),
         "Cascade": Cascade(rungs=(Rung(policy=inner, accept=0.8), Rung(policy=inner))),
         "Auto": Auto(arms=(Arm(policy=inner, quality=0.9, cost=1.0),)),
         "Certified": certified(INSIDE[name] + "@small", INSIDE[name] + "@big"),
-        "Guard": Guard.over(certified(INSIDE[name] + "@small", "single@big"), Monitors()),
+        "Guard": GuardedPolicy.over(certified(INSIDE[name] + "@small", "single@big"), Monitors()),
         "Guard, switched off": off,
         "Ends": Ends(inner=inner),
         "Weighed": Weighed(inner=inner),

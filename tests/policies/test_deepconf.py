@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from suffice.core.errors import InputError
+from suffice.policies.confidence_signals import lowest_group, scaled_window, trace_signal
 from suffice.policies.deepconf import DeepConfOffline, DeepConfOnline
-from suffice.policies.signals import lowest_group, scaled_window, trace_signal
 from tests.policies.scripted import FREE_FORM, Said, play
 
 

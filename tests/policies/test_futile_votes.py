@@ -9,8 +9,8 @@ import pytest
 from suffice.core.completions import Completion, TokenLogprob, Usage
 from suffice.core.decisions import SampleFinished
 from suffice.core.requests import Sampling
-from suffice.policies.pool import one_sample, step_alone
 from suffice.policies.registry import parse_policy
+from suffice.policies.sampling_state import one_sample, step_alone
 from tests.policies.scripted import FREE_FORM, REQUEST, Said, play
 
 VOTES = [

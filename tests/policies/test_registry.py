@@ -12,7 +12,7 @@ from suffice.policies.allocation import DifficultyBinned
 from suffice.policies.cascade import Cascade
 from suffice.policies.fixed import BestOfN, SelfConsistency, Single
 from suffice.policies.registry import POLICIES, build_policy, describe_all, parse_policy
-from suffice.policies.thinking import Rewired
+from suffice.policies.thinking import Overrides
 
 DOCS = Path(__file__).parents[2] / "docs" / "policies.md"
 
@@ -44,9 +44,9 @@ def test_the_strategy_table_has_a_row_for_every_policy(name):
         ("best_of_n:enough=none,wave=2", BestOfN(wave=2)),
         ("difficulty_binned:edges=.2+.8,more=1+2+3",
          DifficultyBinned(edges=(0.2, 0.8), more=(1, 2, 3))),
-        ("single@big", Rewired(inner=Single(), model="big")),
+        ("single@big", Overrides(inner=Single(), model="big")),
         ("self_consistency:effort=low",
-         Rewired(inner=SelfConsistency(), thinking=Thinking(budget_tokens=1024))),
+         Overrides(inner=SelfConsistency(), thinking=Thinking(budget_tokens=1024))),
         ("single:effort=none", Single(effort=None)),
     ],
 )  # fmt: skip

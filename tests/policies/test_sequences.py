@@ -8,11 +8,11 @@ from suffice.core.decisions import Sample, SampleFailed
 from suffice.core.errors import InputError
 from suffice.core.thinking import EFFORT_TOKENS, Thinking, effort_of, effort_tokens
 from suffice.evals.extract import number
-from suffice.executors.replay import replay
+from suffice.policies.answer_stability import AnswerStability
 from suffice.policies.fixed import SelfConsistency, Single
-from suffice.policies.probe import AnswerStability
-from suffice.policies.revise import ASK, ReviseOnce, SequentialRevision
-from suffice.policies.thinking import BudgetForcing, NoThinking, Rewired
+from suffice.policies.sequential_revision import ASK, ReviseOnce, SequentialRevision
+from suffice.policies.thinking import BudgetForcing, NoThinking, Overrides
+from suffice.testing.reference_replay import replay
 from tests.policies.scripted import FREE_FORM, REQUEST, Said, play
 
 
@@ -191,7 +191,7 @@ def test_single_asks_the_engine_for_its_budget():
 
 
 def test_rewiring_sets_model_and_thinking_where_none_is_set():
-    policy = Rewired(
+    policy = Overrides(
         inner=SelfConsistency(samples=2), model="big", thinking=Thinking(enabled=False)
     )
     result = play(policy, ["1", "1"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from suffice.core.completions import SENTINEL_LOGPROB, TokenLogprob
 from suffice.core.errors import InputError
-from suffice.policies.signals import (
+from suffice.policies.confidence_signals import (
     Window,
     bottom_groups,
     group_confidences,

@@ -14,9 +14,9 @@ from suffice.core.completions import Budget, Cost
 from suffice.core.errors import BudgetTooSmall, NoAnswer
 from suffice.core.requests import Message, Request, Sampling
 from suffice.core.series import Floats, first_below
-from suffice.executors.play import Recorded, play
+from suffice.executors.replay import Recorded, play
+from suffice.policies.confidence_signals import Window
 from suffice.policies.registry import parse_policy
-from suffice.policies.signals import Window
 
 POLICIES = [
     "single",

@@ -24,7 +24,7 @@ from suffice.core.decisions import (
 from suffice.core.errors import BudgetTooSmall, NoAnswer, UpstreamDisconnected
 from suffice.core.requests import Message, Request, Sampling
 from suffice.core.serial import dumps, loads
-from suffice.executors.running import Launch
+from suffice.executors.running_sample import Launch
 from suffice.executors.session import Session
 from suffice.policies.registry import parse_policy
 

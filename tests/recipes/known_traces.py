@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from suffice.evals.trace_files import trace_set
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.files import trace_set
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 
 KINDS = {
     "sum": "Add the numbers {a} and {b} and tell the total of apples in the basket.",

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from suffice.core.prices import Prices
 from suffice.evals.statistics.binomial import at_least_p_value
-from suffice.evals.trace_files import trace_set
-from suffice.evals.traces import Question, Trace, TraceSet, messages_json
+from suffice.evals.traces.files import trace_set
+from suffice.evals.traces.trace_set import Question, Trace, TraceSet, messages_json
 from suffice.policies.policy_file import PolicyFile, predictor_of
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.fit import predictions
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.fit_predictor import predictions
+from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.run import survey
 
 FloatArray = NDArray[np.float64]
@@ -120,7 +120,7 @@ class Truth:
         fresh = replace(population, questions=questions, copies=1)
         # Many questions, few plays of each: what a play more would tell is less than what one does.
         config = replace(population.config, plays=2)
-        self.ground = Ground.of(fresh.draw(generator), config)
+        self.ground = Inputs.of(fresh.draw(generator), config)
         self._known: dict[str, float] = {}
 
     def loss(self, file: PolicyFile) -> float:

@@ -11,8 +11,8 @@ import pytest
 from suffice.core.coverage import EARLY
 from suffice.core.errors import InputError, NothingFeasible, UnknownName
 from suffice.core.prices import Prices
-from suffice.evals.trace_files import of_questions, trace_set
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.files import of_questions, trace_set
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 from suffice.policies.policy_file import (
     certified_policy,
     check_models,
@@ -21,28 +21,28 @@ from suffice.policies.policy_file import (
 )
 from suffice.policies.registry import build_policy, parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.evaluate_options import Recorded, play_one, played_by_executor
 from suffice.recipes.calibrate.file import file_of, option_of
-from suffice.recipes.calibrate.fit import DENSE_PENALTY, logistic
+from suffice.recipes.calibrate.fit_predictor import DENSE_PENALTY, logistic
+from suffice.recipes.calibrate.fit_vote_tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.fitted import split_questions
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.options import Unplayable, played
 from suffice.recipes.calibrate.output import write_calibration
-from suffice.recipes.calibrate.play import Recorded, play_one, played_by_executor
+from suffice.recipes.calibrate.ranking import Choice
 from suffice.recipes.calibrate.run import calibrate, survey
-from suffice.recipes.calibrate.standing import Choice
-from suffice.recipes.calibrate.tables import Strong, fit_table, stops_of
-from suffice.recipes.calibrate.votes import count_votes
+from suffice.recipes.calibrate.stopping_times import count_votes
 from tests.recipes.known_traces import make
 
 PRICES = Prices.parse(["small=0/1", "large=0/10"])
 QUICK = {"dimensions": 64, "prices": PRICES}
 
 
-def ground_of(traces, **options) -> Ground:
-    return Ground.of(traces, CalibrateConfig(max_drop=0.1, **options))
+def ground_of(traces, **options) -> Inputs:
+    return Inputs.of(traces, CalibrateConfig(max_drop=0.1, **options))
 
 
-def executed(policy, traces, ground: Ground):
+def executed(policy, traces, ground: Inputs):
     """Any policy, played by the executor on every question and play of a ground."""
     return played_by_executor(policy, Recorded(traces), ground.plays)
 
@@ -76,7 +76,7 @@ def test_policy_played_on_the_certifying_questions_is_what_was_certified(traces,
     """Thresholds, predictor and cascade give live what the arithmetic promised."""
     config = replace(CONFIG, **rules)
     found = calibrate(traces, config)
-    ground = Ground.of(traces, config)
+    ground = Inputs.of(traces, config)
     policy = certified_policy(found.file, parse_policy)
     index = np.arange(400)
     if found.file.certificate.data.fit_questions:
@@ -426,7 +426,7 @@ def test_a_vote_with_a_large_model_behind_it_is_certified_at_no_loss():
     assert got.saving.low > 0.1
     assert got.accuracy > got.baseline_accuracy  # a vote of ten is no match for the large model
     few = of_questions(traces, range(60))
-    ground = Ground.of(few, replace(config, plays=2))
+    ground = Inputs.of(few, replace(config, plays=2))
     seen = executed(certified_policy(file, parse_policy), few, ground)
     assert seen.correct.mean() > 0.8
 

@@ -13,12 +13,13 @@ from suffice.cli.main import app
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.core.prices import Prices
 from suffice.evals.statistics.binomial import lower_bound, upper_bound
-from suffice.evals.trace_files import trace_set, write_traces
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.files import trace_set, write_traces
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 from suffice.policies.policy_file import read_policy_file
 from suffice.recipes.calibrate.ceiling import ceiling_of
 from suffice.recipes.calibrate.chains import unanimous
 from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.earlier_calibrations import NAME
 from suffice.recipes.calibrate.output import (
     baseline_line,
     in_words,
@@ -27,7 +28,6 @@ from suffice.recipes.calibrate.output import (
     plain_rows,
 )
 from suffice.recipes.calibrate.run import calibrate, survey
-from suffice.recipes.calibrate.tries import NAME
 from tests.recipes.known_traces import make
 
 PRICES = Prices.parse(["small=0/1", "large=0/10"])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from suffice.evals.statistics.binomial import lower_bound
-from suffice.evals.trace_files import of_questions, read_traces
+from suffice.evals.traces.files import of_questions, read_traces
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.families import THRESHOLDS
+from suffice.recipes.calibrate.gates_and_samplers import THRESHOLDS
 from suffice.recipes.calibrate.run import survey
 
 TRACES = Path(__file__).parent.parent.parent / "data" / "traces"

@@ -13,13 +13,14 @@ from suffice.core.prices import Prices
 from suffice.evals.statistics.binomial import rows_needed
 from suffice.evals.statistics.bounded import BOLDEST
 from suffice.evals.statistics.paired import Pairs, drop_p_value
-from suffice.evals.trace_files import trace_set
-from suffice.evals.traces import Question, messages_json
-from suffice.recipes.calibrate import certify, fit, fitted
+from suffice.evals.traces.files import trace_set
+from suffice.evals.traces.trace_set import Question, messages_json
+from suffice.recipes.calibrate import certify, fitted
+from suffice.recipes.calibrate import fit_predictor as fit
 from suffice.recipes.calibrate.chains import BOLDEST_OF_VOTES
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.families import THRESHOLDS
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.gates_and_samplers import THRESHOLDS
+from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.questions import Questions, question_key
 from suffice.recipes.calibrate.run import calibrate, survey
 from tests.recipes.known_traces import make
@@ -220,7 +221,7 @@ def test_the_order_of_files_and_names_changes_nothing() -> None:
 
 def test_copies_take_turns_over_plays() -> None:
     traces = copied(make(30), 4)
-    ground = Ground.of(traces, CalibrateConfig(max_drop=0.1, plays=8))
+    ground = Inputs.of(traces, CalibrateConfig(max_drop=0.1, plays=8))
     asked_in_all = {
         traces.questions[q].name for play in range(8) for q in ground.plays.asked(play).tolist()
     }

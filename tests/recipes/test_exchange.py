@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from suffice.cli.main import app
 from suffice.core.errors import InputError
-from suffice.evals.trace_files import write_traces
+from suffice.evals.traces.files import write_traces
 from suffice.recipes.exchange.output import rows_of, verdict
 from suffice.recipes.exchange.run import Trained, affordable_samples, exchange
 from tests.recipes.known_traces import make

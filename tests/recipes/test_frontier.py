@@ -10,7 +10,7 @@ import pytest
 from suffice.architecture.catalog import load_shape
 from suffice.core.errors import InputError
 from suffice.core.prices import Prices, TokenPrice
-from suffice.evals.trace_files import trace_set
+from suffice.evals.traces.files import trace_set
 from suffice.hardware import load_hardware
 from suffice.recipes.frontier.compound import compound
 from suffice.recipes.frontier.output import against, policy_rows, write_frontier

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from suffice.core.prices import Prices
-from suffice.evals.trace_files import trace_set
-from suffice.executors.play import play
-from suffice.gateway.audits import answer_in
-from suffice.gateway.guard import Guard
-from suffice.gateway.monitors import Monitors
+from suffice.evals.traces.files import trace_set
+from suffice.executors.replay import play
+from suffice.gateway.certificates.audits import answer_in
+from suffice.gateway.certificates.guarded_policy import GuardedPolicy
+from suffice.gateway.certificates.monitors import Monitors
 from suffice.policies.monitor import Compared
 from suffice.policies.policy_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
+from suffice.recipes.calibrate.evaluate_options import Deal, Recorded
 from suffice.recipes.calibrate.fitted import split_questions
-from suffice.recipes.calibrate.ground import Ground
-from suffice.recipes.calibrate.play import Deal, Recorded
+from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.run import calibrate
 from tests.recipes.known_traces import make
 
@@ -57,10 +57,10 @@ def test_the_same_questions_in_service_raise_no_alarm_and_count_alike(traces, na
     config = CalibrateConfig(max_drop=0.08, dimensions=64, prices=PRICES, test="paired",
                              **CASES[name])  # fmt: skip
     file = calibrate(traces, config).file
-    recorded, ground = Recorded(traces), Ground.of(traces, config)
+    recorded, ground = Recorded(traces), Inputs.of(traces, config)
     policy = certified_policy(file, parse_policy)
-    guard = Guard.over(replace(policy, subject=type(policy.subject)()), Monitors())
-    assert isinstance(guard, Guard)
+    guard = GuardedPolicy.over(replace(policy, subject=type(policy.subject)()), Monitors())
+    assert isinstance(guard, GuardedPolicy)
     certify = np.arange(200)
     if file.certificate.data.fit_questions:
         certify = split_questions(ground).certify

@@ -12,10 +12,10 @@ pytest.importorskip("pyarrow")
 from suffice.backends.fake import ABLE, FakeBackend, Fault, Script
 from suffice.core.errors import InputError, LacksCapability, UnknownName, UpstreamRefused
 from suffice.core.requests import Sampling
-from suffice.evals.checking import check_of
 from suffice.evals.datasets import Item
-from suffice.evals.trace_files import parts_folder, read_traces
-from suffice.evals.traces import Question, messages_json
+from suffice.evals.grading import check_of
+from suffice.evals.traces.files import parts_folder, read_traces
+from suffice.evals.traces.trace_set import Question, messages_json
 from suffice.recipes.record.run import Mode, RecordConfig, mode_of, record
 
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from suffice.cli.main import app
 from suffice.core.errors import InputError
 from suffice.evals.datasets import load_dataset
-from suffice.evals.trace_files import read_traces, write_traces
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.files import read_traces, write_traces
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 from suffice.recipes.record.rejudge import rejudge
 
 

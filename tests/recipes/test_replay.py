@@ -17,9 +17,9 @@ from suffice.cli.main import app
 from suffice.core.completions import Budget
 from suffice.core.errors import InputError, LacksCapability, UnknownName
 from suffice.core.prices import Prices
-from suffice.evals.trace_files import trace_set, write_traces
-from suffice.evals.traces import Question, Trace, messages_json
-from suffice.executors.play import Span
+from suffice.evals.traces.files import trace_set, write_traces
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
+from suffice.executors.replay import Span
 from suffice.hardware import load_hardware
 from suffice.policies.auto import Arm, Auto
 from suffice.policies.fixed import SelfConsistency, Single

@@ -18,7 +18,7 @@ from suffice.architecture.model_counts import sequence_bytes, weight_bytes
 from suffice.core.errors import DoesNotFit, InputError, MissingExtra
 from suffice.hardware import load_hardware
 from suffice.ledger.calls import Call
-from suffice.ledger.rows import Batch, Entry, RequestRow
+from suffice.ledger.records import Batch, Entry, RequestRow
 from suffice.ledger.store import Store
 from suffice.recipes.size.cross_check import peer_estimate
 from suffice.recipes.size.layouts import layouts

@@ -19,9 +19,9 @@ from typing import Any
 import uvicorn.server
 
 SOON: dict[str, float] = {
-    "suffice.gateway.http_limits.LINGER_S": 0.3,
+    "suffice.gateway.connection.http_limits.LINGER_S": 0.3,
     "suffice.gateway.server.RESTART_S": 0.05,
-    "suffice.gateway.desk.PUBLISH_S": 0.2,
+    "suffice.gateway.observe.recorder.PUBLISH_S": 0.2,
 }
 
 

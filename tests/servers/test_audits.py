@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from suffice.gateway.desk import Desk
-from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.config_sections import LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
 from suffice.ledger import audits
-from suffice.ledger.keys import Limits, add_key, make_key
-from suffice.ledger.rows import COLUMNS, AuditRow
+from suffice.ledger.api_keys import Limits, add_key, make_key
+from suffice.ledger.records import COLUMNS, AuditRow
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents
 from tests.policies.policy_table import policy_table
@@ -38,7 +38,7 @@ ASK: dict[str, Any] = {
 class Stack:
     """A gateway that audits, its engine and its ledger."""
 
-    def __init__(self, url: str, engine: FakeEngine, desk: Desk, store: Store) -> None:
+    def __init__(self, url: str, engine: FakeEngine, desk: Recorder, store: Store) -> None:
         self.url, self.engine, self.desk, self.store = url, engine, desk, store
 
     def ask(self, key: str | None = None, **changed: Any) -> httpx2.Response:
@@ -84,7 +84,7 @@ def stack(
             patience_s=5.0,
             **settings,
         )
-        desk = Desk(config)
+        desk = Recorder(config)
         store = Store(str(path / "ledger.db"))
         try:
             with tools.serving(config, hooks=(desk,)) as url:

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from suffice.cli.main import app
 from suffice.core.coverage import NOT_COVERED
-from suffice.evals.trace_files import write_traces
-from suffice.evals.traces import messages_json
+from suffice.evals.traces.files import write_traces
+from suffice.evals.traces.trace_set import messages_json
 from suffice.testing.fake_engine import FakeEngine, Json, Reply
 from tests.recipes.known_traces import make
 

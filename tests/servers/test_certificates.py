@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from suffice.gateway.sections import KeysConfig
-from suffice.gateway.traffic import CacheConfig, TrafficConfig
-from suffice.ledger.keys import Limits, add_key, make_key
+from suffice.gateway.admission import CacheConfig, TrafficConfig
+from suffice.gateway.config_sections import KeysConfig
+from suffice.ledger.api_keys import Limits, add_key, make_key
 from suffice.ledger.store import Store
 from suffice.policies.policy_file import PolicyFile, sealed
 from suffice.testing.fake_engine import FakeEngine, Reply

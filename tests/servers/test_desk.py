@@ -17,11 +17,11 @@ import pytest
 from suffice.gateway.app import create_app
 from suffice.gateway.calls import Call
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.desk import Desk
-from suffice.gateway.sections import AutoConfig, KeysConfig, LedgerConfig
+from suffice.gateway.config_sections import AutoConfig, KeysConfig, LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
 from suffice.ledger import queries
 from suffice.ledger.export import records
-from suffice.ledger.rows import Batch
+from suffice.ledger.records import Batch
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply
 
@@ -33,7 +33,7 @@ VOTE = ASK | {"suffice": {"answer_format": "number", "policy": "adaptive_consist
 class Stack:
     """A gateway with a desk, its engine and its ledger."""
 
-    def __init__(self, url: str, engine: FakeEngine, desk: Desk, path: str) -> None:
+    def __init__(self, url: str, engine: FakeEngine, desk: Recorder, path: str) -> None:
         self.url, self.engine, self.desk, self.path = url, engine, desk, path
 
     def ask(self, body: Any, **headers: str) -> httpx2.Response:
@@ -65,7 +65,7 @@ def stack(
     kept = LedgerConfig(**{"url": url, "flush_s": 0.05, **(ledger or {})})
     with FakeEngine(script or Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url, ledger=kept, **settings)
-        desk = Desk(config)
+        desk = Recorder(config)
         with tools.serving(config, hooks=(desk,)) as gateway:
             yield Stack(gateway, engine, desk, url)
 
@@ -229,7 +229,7 @@ def test_what_has_ended_is_counted_for_whoever_asks_next(
     ledger = LedgerConfig(url=str(tmp_path / "ledger.db") if kept else None, flush_s=10.0)
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = replace(tools.config_for(engine.url), ledger=ledger)
-        with tools.serving(config, hooks=(Desk(config),)) as url:
+        with tools.serving(config, hooks=(Recorder(config),)) as url:
             for asked in range(1, 4):
                 httpx2.post(f"{url}/v1/chat/completions", json=ASK)
                 state = httpx2.get(f"{url}/admin/state").json()
@@ -243,7 +243,7 @@ def test_what_has_ended_is_counted_for_whoever_asks_next(
 def test_without_a_file_the_last_requests_are_shown(tools: Any) -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url)
-        desk = Desk(config)
+        desk = Recorder(config)
         with tools.serving(config, hooks=(desk,)) as url:
             httpx2.post(f"{url}/v1/chat/completions", json=ASK)
             tools.wait_for(lambda: bool(httpx2.get(f"{url}/admin/state").json()["recent"]))
@@ -280,7 +280,7 @@ def test_new_settings_are_taken_over_while_it_runs(
 ) -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url, ledger=LedgerConfig(url=str(tmp_path / "l.db")))
-        desk = Desk(config)
+        desk = Recorder(config)
         app = create_app(config, hooks=(desk,))
         new = replace(
             config,
@@ -313,7 +313,9 @@ def test_a_streamed_call_is_over_when_its_stream_is(
 
 
 def test_other_processes_hear_at_once_that_nothing_runs(tmp_path: Path) -> None:
-    desk = Desk(GatewayConfig(upstreams=(), ledger=LedgerConfig(url=str(tmp_path / "ledger.db"))))
+    desk = Recorder(
+        GatewayConfig(upstreams=(), ledger=LedgerConfig(url=str(tmp_path / "ledger.db")))
+    )
 
     def published(at_s: float) -> dict[str, Any] | None:
         batch = Batch(id="", at_s=at_s)

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from suffice.gateway.desk import desk_of
-from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.config_sections import LedgerConfig
+from suffice.gateway.observe.recorder import desk_of
 from suffice.ledger.export import records
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply

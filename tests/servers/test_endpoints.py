@@ -14,10 +14,10 @@ import pytest
 from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.protocol import Capabilities
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
+from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.cors import CorsConfig
-from suffice.gateway.desk import Desk
-from suffice.gateway.headers import HeadersConfig
-from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.wire.headers import HeadersConfig
 from suffice.testing.fake_engine import Asked, FakeEngine, Reply, Talents
 from suffice.testing.scripted_server import ScriptedServer, plain
 
@@ -63,12 +63,12 @@ def others(asked: Asked) -> tuple[int, str, bytes] | None:
 @contextmanager
 def stack(
     tools: Any, *, hooks: bool = False, headers: dict[str, str] | None = None, **settings: Any
-) -> Iterator[tuple[str, FakeEngine, Desk | None]]:
+) -> Iterator[tuple[str, FakeEngine, Recorder | None]]:
     with FakeEngine(Reply.saying("it is 4"), others=others, headers=headers) as engine:
         config = tools.config_for(
             engine.url, patience_s=10.0, ledger=LedgerConfig(flush_s=0.01), **settings
         )
-        desk = Desk(config) if hooks else None
+        desk = Recorder(config) if hooks else None
         with tools.serving(config, hooks=(desk,) if desk else ()) as url:
             yield url, engine, desk
 
@@ -140,7 +140,7 @@ def test_the_ledger_books_them(tools: Any) -> None:
         ]
 
 
-def rows(desk: Desk) -> list[tuple[Any, ...]]:
+def rows(desk: Recorder) -> list[tuple[Any, ...]]:
     query = "SELECT endpoint, model, ending, prompt_tokens, completion_tokens FROM requests"
     return [tuple(row) for row in desk.reader.database.execute(query, ())]
 

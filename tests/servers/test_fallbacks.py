@@ -20,10 +20,10 @@ from suffice.core.errors import (
     UpstreamUnreachable,
 )
 from suffice.gateway.config import load_config
-from suffice.gateway.config_problems import NotValid
-from suffice.gateway.desk import Desk
+from suffice.gateway.config_errors import NotValid
+from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.fallbacks import Fallback, failure_of
-from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents
 
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -153,7 +153,7 @@ def test_the_ledger_says_who_answered(tools: Any) -> None:
         config = tools.config_for(
             large.url, small.url, fallback=(RULE,), ledger=LedgerConfig(flush_s=0.01)
         )
-        desk = Desk(config)
+        desk = Recorder(config)
         with tools.serving(config, hooks=(desk,)) as url:
             ask(url)
             query = "SELECT model, served_model FROM requests"

@@ -18,8 +18,8 @@ import trustme
 from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.protocol import Capabilities
 from suffice.backends.retry import RetryConfig
+from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.traffic import TrafficConfig
 from suffice.testing.fake_engine import FakeEngine, Reply
 from suffice.testing.scripted_server import ScriptedServer, Steps, framed, plain
 from tests.servers import faults

@@ -12,9 +12,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from suffice.gateway.desk import Desk
-from suffice.gateway.sections import LedgerConfig
-from suffice.ledger.keys import load_ring
+from suffice.gateway.config_sections import LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
+from suffice.ledger.api_keys import load_ring
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents
 
@@ -50,7 +50,7 @@ def site(tools: Any, ledger: str, **reply: Any) -> Iterator[Site]:
     with FakeEngine(Reply.saying("it is 4", **reply), talents=talents) as engine:
         kept = LedgerConfig(url=ledger, flush_s=0.05)
         config = tools.config_for(engine.url, patience_s=20.0, ledger=kept)
-        with tools.serving(config, hooks=(Desk(config),)) as url:
+        with tools.serving(config, hooks=(Recorder(config),)) as url:
             yield Site(url, engine)
 
 

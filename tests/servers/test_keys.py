@@ -13,10 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from suffice.gateway.desk import Desk
-from suffice.gateway.sections import AutoConfig, KeysConfig, LedgerConfig
+from suffice.gateway.config_sections import AutoConfig, KeysConfig, LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
 from suffice.ledger import queries
-from suffice.ledger.keys import Limits, add_key, make_key, revoke_key
+from suffice.ledger.api_keys import Limits, add_key, make_key, revoke_key
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply
 from suffice.testing.postgres import PostgresServer
@@ -59,7 +59,8 @@ def gateways(tools: Any, url: str, *, count: int = 1, **settings: Any) -> Iterat
             engine.url, ledger=LedgerConfig(url=url, flush_s=0.05), patience_s=5.0, **settings
         )
         urls = [
-            stack.enter_context(tools.serving(config, hooks=(Desk(config),))) for _ in range(count)
+            stack.enter_context(tools.serving(config, hooks=(Recorder(config),)))
+            for _ in range(count)
         ]
         yield Gateways(urls)
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from suffice.cli.main import app
-from suffice.evals.trace_files import read_traces
+from suffice.evals.traces.files import read_traces
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.testing.fake_engine import Reply

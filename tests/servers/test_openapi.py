@@ -23,9 +23,9 @@ from starlette.routing import Route
 from suffice.backends.openai import OpenAIBackend
 from suffice.gateway.app import create_app
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.desk import Desk
-from suffice.gateway.openapi import description
-from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.config_sections import LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.wire.openapi import description
 from suffice.testing.fake_engine import FakeEngine, Reply
 
 MODELS = st.sampled_from(["fake", "suffice/single", "suffice/auto", "suffice/esc", "nobody"])
@@ -43,7 +43,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         ledger = LedgerConfig(url=url, flush_s=0.01)
         config = config_for(engine.url, patience_s=5.0, max_choices=3, ledger=ledger)
-        with serving(config, hooks=(Desk(config),)) as served:
+        with serving(config, hooks=(Recorder(config),)) as served:
             yield served
 
 
@@ -70,7 +70,7 @@ def test_what_the_description_allows_and_forbids(gateway: str, kind: GenerationM
 
 def test_every_route_is_described() -> None:
     config = GatewayConfig(upstreams=(), ledger=LedgerConfig(url=None))
-    desk = Desk(config)
+    desk = Recorder(config)
     app = create_app(config, backends=(OpenAIBackend("http://127.0.0.1:1"),), hooks=(desk,))
     served = {
         (route.path.replace(":path}", "}"), method.lower())

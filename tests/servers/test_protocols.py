@@ -11,8 +11,8 @@ import httpx2
 import openai
 import pytest
 
-from suffice.gateway.desk import Desk
-from suffice.gateway.sections import LedgerConfig
+from suffice.gateway.config_sections import LedgerConfig
+from suffice.gateway.observe.recorder import Recorder
 from suffice.testing.fake_engine import Asked, FakeEngine, Others, Reply, Script
 
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -362,7 +362,7 @@ def test_errors_of_messages(tools: Any, model: str) -> None:
 
 def test_a_key_where_anthropics_clients_put_it(tools: Any, tmp_path: Any) -> None:
     anthropic = pytest.importorskip("anthropic")
-    from suffice.ledger.keys import add_key, make_key
+    from suffice.ledger.api_keys import add_key, make_key
     from suffice.ledger.store import Store
 
     ledger = LedgerConfig(url=str(tmp_path / "ledger.db"), flush_s=0.01)
@@ -372,7 +372,7 @@ def test_a_key_where_anthropics_clients_put_it(tools: Any, tmp_path: Any) -> Non
     store.close()
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, ledger=ledger)
-        with tools.serving(config, hooks=(Desk(config),)) as url:
+        with tools.serving(config, hooks=(Recorder(config),)) as url:
             with anthropic_of(url, text) as client:
                 client.messages.create(model="fake", max_tokens=5, messages=HI)
             with (
@@ -395,7 +395,7 @@ def test_who_leaves_a_translated_stream_stops_the_engine(tools: Any) -> None:
 def test_the_ledger_books_translated_calls(tools: Any) -> None:
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, ledger=LedgerConfig(flush_s=0.01, texts="prompts"))
-        desk = Desk(config)
+        desk = Recorder(config)
         with tools.serving(config, hooks=(desk,)) as url, openai_of(url) as client:
             client.responses.create(model="fake", input="hi")
             list(client.responses.create(model="suffice/single", input="hi", stream=True))

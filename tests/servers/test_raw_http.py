@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from suffice.gateway.traffic import TrafficConfig
+from suffice.gateway.admission import TrafficConfig
 from tests.servers.test_connections import gateway
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "gateway" / "fuzz_http.py"

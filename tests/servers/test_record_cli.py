@@ -19,7 +19,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("httptools")
 
 from suffice.cli.main import main  # noqa: E402
-from suffice.evals.trace_files import parts_folder, read_traces  # noqa: E402
+from suffice.evals.traces.files import parts_folder, read_traces  # noqa: E402
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents  # noqa: E402
 
 

@@ -25,10 +25,10 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from suffice.gateway.cache import AnswerCache
+from suffice.gateway.admission import CacheConfig, ConcurrencyLimit, TrafficConfig
 from suffice.gateway.calls import Call
-from suffice.gateway.errors import Refusal
-from suffice.gateway.traffic import CacheConfig, Places, TrafficConfig
+from suffice.gateway.response_cache import AnswerCache
+from suffice.gateway.wire.errors import Refusal
 from suffice.testing.fake_engine import FakeEngine, Reply
 from tests.servers.serve_soon import command
 
@@ -71,8 +71,8 @@ def places(url: str) -> tuple[int, int]:
 
 
 def test_waiting_has_an_end_and_leaves_nothing_behind() -> None:
-    async def main() -> Places:
-        found = Places(TrafficConfig(max_running=1, max_waiting=5, max_wait_s=0.05))
+    async def main() -> ConcurrencyLimit:
+        found = ConcurrencyLimit(TrafficConfig(max_running=1, max_waiting=5, max_wait_s=0.05))
         async with found.taken(Call(path="")):
             with pytest.raises(Refusal, match="no place became free") as caught:
                 async with found.taken(Call(path="")):
@@ -90,7 +90,7 @@ def test_waiting_has_an_end_and_leaves_nothing_behind() -> None:
     assert (left.running, left.waiting) == (0, 0)
 
 
-async def enter(found: Places, call: Call, order: list[str]) -> None:
+async def enter(found: ConcurrencyLimit, call: Call, order: list[str]) -> None:
     async with found.taken(call):
         order.append(call.id)
         await asyncio.sleep(0.001)
@@ -98,7 +98,7 @@ async def enter(found: Places, call: Call, order: list[str]) -> None:
 
 def test_smaller_priorities_go_first_and_equals_in_order() -> None:
     async def main() -> list[str]:
-        found = Places(TrafficConfig(max_running=1, max_waiting=9))
+        found = ConcurrencyLimit(TrafficConfig(max_running=1, max_waiting=9))
         order: list[str] = []
         async with found.taken(Call(path="")):
             calls = [("a", 5), ("b", 0), ("c", 5), ("d", -1), ("e", 0)]

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from suffice.executors.pace import PACE
-from suffice.gateway.desk import Desk
+from suffice.gateway.observe.recorder import Recorder
 from suffice.ledger.queries import recent
 from suffice.testing.fake_engine import FakeEngine, Json, Reply
 from suffice.testing.scripted_server import ScriptedServer, plain
@@ -22,10 +22,10 @@ SHORT = {"max_tokens": 50}
 
 
 @contextmanager
-def stack(tools: Any, script: Any, **settings: Any) -> Iterator[tuple[str, FakeEngine, Desk]]:
+def stack(tools: Any, script: Any, **settings: Any) -> Iterator[tuple[str, FakeEngine, Recorder]]:
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, patience_s=5.0, **settings)
-        desk = Desk(config)
+        desk = Recorder(config)
         with tools.serving(config, hooks=(desk,)) as url:
             yield url, engine, desk
 
@@ -141,7 +141,7 @@ def timed_out(url: str, body: Json) -> None:
         httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=1.0)
 
 
-def tokens_shown(desk: Desk) -> list[int]:
+def tokens_shown(desk: Recorder) -> list[int]:
     return [sample["tokens"] for call in desk.state()["live"] for sample in call["samples"]]
 
 

@@ -269,7 +269,7 @@ def _print_json(outcome: Outcome) -> None:
     import json
 
     from suffice.cli.ask_view import upstream_receipt
-    from suffice.gateway.receipt import receipt
+    from suffice.gateway.wire.receipt import receipt
 
     answer = {"answer": outcome.completion.text, "suffice": receipt([outcome])}
     behind = upstream_receipt(outcome)

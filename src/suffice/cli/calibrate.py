@@ -132,11 +132,11 @@ def calibrate(
     [bold]suffice serve --policy policy.json[/bold].
     """
     from suffice.core.quantities import parse_share
-    from suffice.evals.trace_files import read_traces
+    from suffice.evals.traces.files import read_traces
     from suffice.recipes.calibrate.config import CalibrateConfig
+    from suffice.recipes.calibrate.earlier_calibrations import new_questions, noted
     from suffice.recipes.calibrate.output import write_calibration
     from suffice.recipes.calibrate.run import calibration_of, survey
-    from suffice.recipes.calibrate.tries import new_questions, noted
 
     del weight  # refused, with what to write instead
     if scope == "cluster":

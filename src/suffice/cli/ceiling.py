@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from suffice.evals.traces import TraceSet
+    from suffice.evals.traces.trace_set import TraceSet
     from suffice.recipes.calibrate.config import CalibrateConfig
 
 ADVICE = {

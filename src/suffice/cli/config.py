@@ -23,8 +23,8 @@ def check(file: File) -> None:
     """
     from suffice.core.quantities import counted
     from suffice.gateway.config_check import checked_config
-    from suffice.gateway.config_problems import NotValid
-    from suffice.gateway.served import check_served
+    from suffice.gateway.config_errors import NotValid
+    from suffice.gateway.startup_check import check_served
 
     try:
         found = checked_config(file)

@@ -42,7 +42,7 @@ def exchange(
     from rich.console import Console
 
     from suffice.core.errors import InputError
-    from suffice.evals.trace_files import read_traces
+    from suffice.evals.traces.files import read_traces
     from suffice.recipes.exchange.output import HEADER, notes_of, rows_of, write_exchange
     from suffice.recipes.exchange.run import Trained
     from suffice.recipes.exchange.run import exchange as run

@@ -12,7 +12,7 @@ from suffice.cli.prices import BaselineOption, PriceOption, prices_of
 
 if TYPE_CHECKING:
     from suffice.core.completions import CostModel
-    from suffice.evals.traces import TraceSet
+    from suffice.evals.traces.trace_set import TraceSet
     from suffice.throughput.pricing import OwnModel
 
 
@@ -79,7 +79,7 @@ def frontier(
     Example: [bold]suffice frontier traces.parquet --shape meta-llama/Llama-3.2-1B --versus
     Surefire-1B --hardware h100 --out run/[/bold]
     """  # fmt: skip
-    from suffice.evals.trace_files import read_traces
+    from suffice.evals.traces.files import read_traces
     from suffice.recipes.frontier.compound import compound
     from suffice.recipes.frontier.output import write_frontier
     from suffice.recipes.frontier.run import FrontierConfig

@@ -79,8 +79,8 @@ def add(
     from typing import cast
 
     from suffice.core.quantities import parse_duration, parse_integer
-    from suffice.ledger.keys import BudgetWindow, Limits, add_key, load_ring, make_key
-    from suffice.ledger.place import default_url
+    from suffice.ledger.api_keys import BudgetWindow, Limits, add_key, load_ring, make_key
+    from suffice.ledger.default_url import default_url
     from suffice.ledger.store import Store
 
     limits = Limits(
@@ -125,9 +125,9 @@ def list_keys(ledger: Ledger = None, as_json: AsJson = False) -> None:
 
     Example: [bold]suffice keys list[/bold]
     """
-    from suffice.ledger.keys import load_ring
-    from suffice.ledger.meter import Meter, shown
-    from suffice.ledger.place import default_url
+    from suffice.ledger.api_keys import load_ring
+    from suffice.ledger.default_url import default_url
+    from suffice.ledger.quotas import Meter, shown
     from suffice.ledger.store import open_existing
 
     store = open_existing(ledger or default_url())
@@ -203,8 +203,8 @@ def rotate(
     Example: [bold]suffice keys rotate alice --grace 1d[/bold]
     """
     from suffice.core.quantities import parse_duration
-    from suffice.ledger.keys import rotate_key
-    from suffice.ledger.place import default_url
+    from suffice.ledger.api_keys import rotate_key
+    from suffice.ledger.default_url import default_url
     from suffice.ledger.store import open_existing
 
     grace_s = parse_duration(grace, what="--grace")
@@ -227,8 +227,8 @@ def revoke(
 
     Example: [bold]suffice keys revoke alice[/bold]
     """
-    from suffice.ledger.keys import revoke_key
-    from suffice.ledger.place import default_url
+    from suffice.ledger.api_keys import revoke_key
+    from suffice.ledger.default_url import default_url
     from suffice.ledger.store import open_existing
 
     store = open_existing(ledger or default_url())

@@ -33,7 +33,7 @@ def stats(since: Since = None, ledger: Ledger = None, as_json: AsJson = False) -
     Example: [bold]suffice ledger stats --since 24h[/bold]
     """
     from suffice.ledger import queries
-    from suffice.ledger.place import default_url
+    from suffice.ledger.default_url import default_url
     from suffice.ledger.store import open_existing
 
     store = open_existing(ledger or default_url())
@@ -152,8 +152,8 @@ def export(
     Example: [bold]suffice ledger export --out requests.parquet --since 7d[/bold]
     """
     from suffice.core.quantities import counted
+    from suffice.ledger.default_url import default_url
     from suffice.ledger.export import export_file, records, write_jsonl
-    from suffice.ledger.place import default_url
     from suffice.ledger.store import open_existing
 
     store = open_existing(ledger or default_url())
@@ -183,7 +183,7 @@ def audits(
     Example: [bold]suffice ledger audits --waiting[/bold]
     """
     from suffice.ledger import audits as kept
-    from suffice.ledger.place import default_url
+    from suffice.ledger.default_url import default_url
     from suffice.ledger.store import open_existing
 
     store = open_existing(ledger or default_url())
@@ -237,7 +237,7 @@ def prune(
     Example: [bold]suffice ledger prune --older-than 90d[/bold]
     """
     from suffice.core.quantities import counted, parse_duration
-    from suffice.ledger.place import default_url
+    from suffice.ledger.default_url import default_url
     from suffice.ledger.store import open_existing
 
     before_s = time.time() - parse_duration(older_than, what="--older-than")

@@ -116,7 +116,7 @@ def record(
 
     from suffice.core.requests import Sampling
     from suffice.evals.datasets import open_dataset
-    from suffice.evals.trace_table import arrow
+    from suffice.evals.traces.columns import arrow
     from suffice.recipes.record.run import RecordConfig, mode_of
 
     arrow()  # before anything is drawn

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from suffice.core.prices import Prices
     from suffice.core.savings import Saving
     from suffice.evals.statistics.binomial import Interval
-    from suffice.evals.traces import TraceSet
+    from suffice.evals.traces.trace_set import TraceSet
     from suffice.recipes.replay.queueing import Timeline
     from suffice.recipes.replay.run import ReplayConfig, Replayed
     from suffice.recipes.replay.serve import LoadConfig
@@ -92,7 +92,7 @@ def replay(
     from suffice.cli.record import per_s
     from suffice.core.completions import Budget
     from suffice.core.errors import InputError
-    from suffice.evals.trace_files import read_traces
+    from suffice.evals.traces.files import read_traces
     from suffice.policies.registry import parse_policy
     from suffice.recipes.replay.needs import score_source
     from suffice.recipes.replay.run import ReplayConfig, replay_traces

@@ -114,11 +114,11 @@ def serve(
     from suffice.core.quantities import parse_share
 
     try:
-        from suffice.gateway.arms import Arms
         from suffice.gateway.baselines import Baselines
-        from suffice.gateway.desk import desk_of
-        from suffice.gateway.served import check_served
+        from suffice.gateway.observe.recorder import desk_of
+        from suffice.gateway.policy_router import PolicyRouter
         from suffice.gateway.server import run
+        from suffice.gateway.startup_check import check_served
     except ImportError as error:
         if isinstance(error, MissingExtra):
             raise
@@ -130,7 +130,7 @@ def serve(
         audit_share=None if audit_share is None else parse_share(audit_share, what="--audit-share"),
     )  # fmt: skip
     settings = read()
-    Arms(settings)  # what options got wrong is said before anything is opened
+    PolicyRouter(settings)  # what options got wrong is said before anything is opened
     Baselines(settings)
     if model_here is not None and settings.upstreams:
         raise InputError("--embedded takes the place of upstreams: give one or the other")
@@ -176,7 +176,7 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
 
 def _usual_ledger() -> str:
     """The user's own ledger, or none where they have no place to write."""
-    from suffice.ledger.place import default_url, writable
+    from suffice.ledger.default_url import default_url, writable
 
     url = default_url()
     return url if writable(url) else "none"
@@ -184,8 +184,8 @@ def _usual_ledger() -> str:
 
 def open_ledger(settings: GatewayConfig) -> bool:
     """Bring the ledger up to date before any process needs it; whether it holds keys."""
-    from suffice.gateway.sections import NO_LEDGER
-    from suffice.ledger.keys import load_ring
+    from suffice.gateway.config_sections import NO_LEDGER
+    from suffice.ledger.api_keys import load_ring
     from suffice.ledger.store import Store
 
     if settings.ledger.url in (None, NO_LEDGER):

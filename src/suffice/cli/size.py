@@ -233,7 +233,7 @@ def _traffic(workload: str | None, since: str | None, of_model: str | None) -> T
     """Traffic of a ledger; None where the workload is a file or not given."""
     from suffice.core.errors import InputError
     from suffice.core.quantities import parse_duration
-    from suffice.ledger.place import default_url
+    from suffice.ledger.default_url import default_url
     from suffice.recipes.size.traffic import is_ledger, ledger_traffic
 
     source = default_url() if workload == "ledger" else workload

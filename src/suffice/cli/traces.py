@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from suffice.evals.traces import TraceSet
+    from suffice.evals.traces.trace_set import TraceSet
 
 traces = typer.Typer(
     help="Recorded samples: import your own or published ones, show, join, grade again.",
@@ -80,7 +80,7 @@ def import_(
     from suffice.evals.imports.columns import parse_columns
     from suffice.evals.imports.detect import import_files
     from suffice.evals.imports.found import ImportOptions
-    from suffice.evals.trace_files import write_traces
+    from suffice.evals.traces.files import write_traces
 
     if sources[0] in IMPORTERS and not Path(sources[0]).exists():
         _import_published(sources, out)
@@ -106,7 +106,7 @@ def import_(
 def _import_published(sources: list[str], out: Path) -> None:
     from suffice.core.errors import InputError
     from suffice.evals.importers import importer
-    from suffice.evals.trace_files import write_traces
+    from suffice.evals.traces.files import write_traces
 
     name = sources[0]
     if len(sources) != 2:
@@ -126,7 +126,7 @@ def _import_published(sources: list[str], out: Path) -> None:
 def _came_to(out: Path) -> str:
     """What a written file holds, in a line."""
     from suffice.core.quantities import counted
-    from suffice.evals.trace_files import read_traces
+    from suffice.evals.traces.files import read_traces
 
     found = read_traces(out)
     samples, questions = counted(len(found), "sample"), counted(len(found.questions), "question")
@@ -167,8 +167,8 @@ def show(
     from rich.console import Console
     from rich.table import Table
 
-    from suffice.evals.trace_files import read_traces
-    from suffice.evals.trace_summary import summarise
+    from suffice.evals.traces.files import read_traces
+    from suffice.evals.traces.summary import summarise
 
     found = read_traces(files)
     rows = summarise(found)
@@ -227,7 +227,7 @@ def join(
 
     Example: [bold]suffice traces join small.parquet large.parquet --out both.parquet[/bold]
     """
-    from suffice.evals.trace_files import read_traces, write_traces
+    from suffice.evals.traces.files import read_traces, write_traces
 
     found = read_traces(files)
     write_traces(out, found)
@@ -309,9 +309,9 @@ def from_ledger(
     import time
 
     from suffice.core.quantities import parse_duration
-    from suffice.evals.trace_files import write_traces
+    from suffice.evals.traces.files import write_traces
+    from suffice.ledger.default_url import default_url
     from suffice.ledger.export import records
-    from suffice.ledger.place import default_url
     from suffice.ledger.store import open_existing
     from suffice.recipes.record.from_ledger import traces_of
 

@@ -144,7 +144,7 @@ Actions = tuple[Action, ...]
 class WindowBelow:
     """Acts once the mean of the sample's last `size` token confidences is below `threshold`.
 
-    No sooner than `size` tokens; the mean is that of suffice.policies.signals.Window.
+    No sooner than `size` tokens; the mean is that of suffice.policies.confidence_signals.Window.
     """
 
     size: int

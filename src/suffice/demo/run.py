@@ -35,7 +35,7 @@ from suffice.demo.recorded import (
     recorded_questions,
 )
 from suffice.demo.result import Demo, Part, Way
-from suffice.evals.checking import check_of
+from suffice.evals.grading import check_of
 from suffice.quickstart.config import QuickstartConfig
 from suffice.quickstart.run import quickstart, serving
 from suffice.quickstart.steps import settings_text

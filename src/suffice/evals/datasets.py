@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from suffice.core.errors import InputError, MissingExtra, UnknownName
-from suffice.evals.checking import Check, check_of, scored
 from suffice.evals.extract import extractor
+from suffice.evals.grading import Check, check_of, scored
 from suffice.evals.questions import placed, read_questions
-from suffice.evals.traces import Question, messages_from_json, messages_json
+from suffice.evals.traces.trace_set import Question, messages_from_json, messages_json
 
 LETTERS = "ABCDEFGHIJ"
 STEP_BY_STEP = "Think step by step, then give the final answer as \\boxed{answer}."

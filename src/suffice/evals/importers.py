@@ -19,8 +19,8 @@ from suffice.core.completions import Completion, Usage
 from suffice.core.errors import InputError, MissingExtra, UnknownName
 from suffice.core.files import read_json
 from suffice.evals.extract import canonical_number, number
-from suffice.evals.trace_table import TraceInformation
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.columns import TraceInformation
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 
 CHARACTERS_PER_TOKEN = 4
 

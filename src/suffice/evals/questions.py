@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from suffice.core.errors import InputError
 from suffice.evals.checker_guess import guess_checker
 from suffice.evals.imports.rows import Row, rows_of
-from suffice.evals.traces import Question, messages_json
+from suffice.evals.traces.trace_set import Question, messages_json
 
 # What a row may hold, and the names by which its fields are known.
 FIELDS: dict[str, tuple[str, ...]] = {

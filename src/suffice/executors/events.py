@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import Completion, Outcome
 from suffice.core.errors import BackendError
-from suffice.executors.running import Launch
+from suffice.executors.running_sample import Launch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from suffice.core.completions import (
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import BackendError, UpstreamDisconnected, without_frames
 from suffice.core.requests import Request
+from suffice.executors.capability_check import check_effort, check_needs
 from suffice.executors.events import (
     Event,
     Failed,
@@ -40,8 +41,7 @@ from suffice.executors.events import (
     Streamed,
 )
 from suffice.executors.mailbox import Mailbox
-from suffice.executors.needs import check_effort, check_needs
-from suffice.executors.running import Launch
+from suffice.executors.running_sample import Launch
 from suffice.executors.session import Command, Session
 
 __all__ = [

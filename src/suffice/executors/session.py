@@ -49,9 +49,9 @@ from suffice.core.errors import (
     UpstreamTimeout,
 )
 from suffice.core.requests import Request
-from suffice.executors.books import Books, Refused, estimate_prompt_tokens
+from suffice.executors.budget_account import BudgetAccount, Refused, estimate_prompt_tokens
 from suffice.executors.pace import PACE, Pace
-from suffice.executors.running import Launch, Running, Status
+from suffice.executors.running_sample import Launch, RunningSample, Status
 
 # A policy that asks again after every refusal would never end; this many refused actions end it.
 MAX_REFUSALS = 256
@@ -90,10 +90,10 @@ class Session:
         self.request = request
         self.decision: Answer | Escalate | None = None
         self._logprobs = logprobs
-        self._books = Books(budget or Budget(), cost_model)
+        self._books = BudgetAccount(budget or Budget(), cost_model)
         self._state: object = None
-        self._running: dict[int, Running] = {}
-        self._ended: dict[int, Running] = {}
+        self._running: dict[int, RunningSample] = {}
+        self._ended: dict[int, RunningSample] = {}
         self._errors: dict[int, BackendError] = {}
         self._numbers: set[int] = set()
         self._refusals = 0
@@ -255,7 +255,7 @@ class Session:
             note=decision.note,
         )
 
-    def _record(self, running: Running) -> SampleRecord:
+    def _record(self, running: RunningSample) -> SampleRecord:
         record = running.record()
         if not self._has_reached(running):
             return replace(record, reached=False, usage=Usage(), told=True)
@@ -268,10 +268,10 @@ class Session:
         told = record.told and known is not None
         return replace(record, usage=replace(record.usage, prompt_tokens=prompt), told=told)
 
-    def _has_reached(self, running: Running) -> bool:
+    def _has_reached(self, running: RunningSample) -> bool:
         return self._reached is None or running.launch.sample in self._reached or running.spoke
 
-    def _was_turned_away(self, running: Running) -> bool:
+    def _was_turned_away(self, running: RunningSample) -> bool:
         """Whether the engine refused the request before it did anything for it."""
         error = self._errors.get(running.launch.sample)
         return isinstance(error, UpstreamRejected) and not running.tokens
@@ -337,7 +337,7 @@ class Session:
             if granted != launch.sampling.max_tokens:
                 launch = base(number, granted)
             bound = self._books.prompt_bound(launch)
-            self._running[number] = Running(launch=launch, prompt_bound=bound, began_s=now_s)
+            self._running[number] = RunningSample(launch=launch, prompt_bound=bound, began_s=now_s)
             self._commands.append(launch)
         return refused
 
@@ -388,7 +388,7 @@ class Session:
 
     def _end(
         self, sample: int, status: Status, now_s: float, reason: str | None = None
-    ) -> Running | None:
+    ) -> RunningSample | None:
         if status == "cancelled" and self.catch_up is not None and sample in self._running:
             self.catch_up(sample)
         running = self._running.pop(sample, None)
@@ -402,7 +402,7 @@ class Session:
             self._books.settle(running)
         return running
 
-    def _reckon(self, running: Running) -> None:
+    def _reckon(self, running: RunningSample) -> None:
         """Learn a model's pace from an answer that came whole, or reckon by it what was drawn."""
         launch, elapsed_s = running.launch, (running.ended_s or 0.0) - running.began_s
         if running.status == "finished":

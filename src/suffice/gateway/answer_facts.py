@@ -18,7 +18,7 @@ from typing import Any
 
 from suffice.backends.wire import read_usage
 from suffice.core.completions import Usage
-from suffice.executors.running import guess_tokens
+from suffice.executors.running_sample import guess_tokens
 
 _CACHE = ("cache_read_input_tokens", "cache_creation_input_tokens")
 

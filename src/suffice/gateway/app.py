@@ -22,14 +22,14 @@ from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Backend, ModelCard
 from suffice.core.errors import BackendError, SufficeError, UnknownName
 from suffice.evals.comparison_pool import ComparisonPool
-from suffice.gateway.attended import Ending
 from suffice.gateway.calls import Call, Hook
+from suffice.gateway.certificates.monitors import Monitors
+from suffice.gateway.completions import Completions, Service
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.endpoint import Completions, Service
-from suffice.gateway.errors import error_response
-from suffice.gateway.monitors import Monitors
-from suffice.gateway.openapi import description
+from suffice.gateway.connection.cancellation import Ending
 from suffice.gateway.paths import SERVED, Paths, no_such_path
+from suffice.gateway.wire.errors import error_response
+from suffice.gateway.wire.openapi import description
 
 logger = logging.getLogger("suffice.gateway")
 

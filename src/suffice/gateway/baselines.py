@@ -18,10 +18,10 @@ from suffice.core.errors import SufficeError
 from suffice.core.prices import Prices
 from suffice.core.savings import Promise, Saving
 from suffice.executors.baseline import Baseline, Length
-from suffice.gateway.arms import Arms
+from suffice.gateway.certificates.guarded_policy import GuardedPolicy
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.config_problems import BadSetting
-from suffice.gateway.guard import Guard
+from suffice.gateway.config_errors import BadSetting
+from suffice.gateway.policy_router import PolicyRouter
 from suffice.policies.fixed import Single
 from suffice.policies.models import models_of
 from suffice.policies.registry import parse_policy
@@ -53,7 +53,11 @@ class Baselines:
         own = self._own
         if own is not None and (asked is None or self._models in ((), (asked,))):
             return self._baseline(self._text, own, target, self._models)
-        if asked is None and isinstance(policy, Guard) and policy.policy.promise is not None:
+        if (
+            asked is None
+            and isinstance(policy, GuardedPolicy)
+            and policy.policy.promise is not None
+        ):
             safe = policy.policy.safe
             return self._baseline(policy.policy.promise.baseline, safe, target, models_of(safe))
         return self.one_call(asked or target)
@@ -97,7 +101,11 @@ class Lengths:
     def of(self, outcome: Outcome, baseline: Baseline, policy: AnyPolicy | None) -> Length | None:
         """The baseline's completion tokens for an outcome that did not ask it; None: unknown."""
         promise = None if policy is None else promise_of(policy, outcome)
-        if isinstance(policy, Guard) and promise is not None and promise.comparable(baseline.text):
+        if (
+            isinstance(policy, GuardedPolicy)
+            and promise is not None
+            and promise.comparable(baseline.text)
+        ):
             recorded = self._recorded(policy)
             if recorded is not None:
                 return recorded
@@ -107,7 +115,7 @@ class Lengths:
         tokens = outcome.usage.completion_tokens * seen[2] / seen[1]
         return Length(tokens, "estimated", "both_asked")
 
-    def _recorded(self, guard: Guard) -> Length | None:
+    def _recorded(self, guard: GuardedPolicy) -> Length | None:
         """The mean over recorded and audited answers that the baseline did not give."""
         certified = guard.policy
         audits, tokens = self._audits.get(certified.guarantee.id, (0.0, 0.0))
@@ -117,7 +125,7 @@ class Lengths:
         mean = (known * certified.unasked_tokens + tokens) / (known + audits)
         return Length(mean, "recorded", "audits" if audits >= ENOUGH else "calibration")
 
-    def audited(self, guard: Guard, found: Outcome) -> None:
+    def audited(self, guard: GuardedPolicy, found: Outcome) -> None:
         """Take in what the baseline drew for an answer that it did not give."""
         sums = self._audits.setdefault(guard.policy.guarantee.id, [0.0, 0.0])
         sums[0] += 1.0
@@ -141,13 +149,15 @@ class Lengths:
 
 def relative_prices(policy: AnyPolicy | None) -> Prices | None:
     """Prices that a certified policy was calibrated at, where the operator gave none."""
-    return policy.policy.prices if isinstance(policy, Guard) and policy.policy.prices else None
+    return (
+        policy.policy.prices if isinstance(policy, GuardedPolicy) and policy.policy.prices else None
+    )
 
 
 def promise_of(policy: AnyPolicy, outcome: Outcome) -> Promise | None:
     """What the certificate promises that covers this outcome; None: none does."""
     covered = outcome.certificate is not None and outcome.certificate.status == "valid"
-    return policy.policy.promise if covered and isinstance(policy, Guard) else None
+    return policy.policy.promise if covered and isinstance(policy, GuardedPolicy) else None
 
 
 def baseline_in_words(config: GatewayConfig) -> str:
@@ -159,7 +169,7 @@ def baseline_in_words(config: GatewayConfig) -> str:
 
 def price_notes(config: GatewayConfig) -> list[str]:
     """A line for every policy of the operator's whose costs cannot be compared."""
-    own = Arms(config)
+    own = PolicyRouter(config)
     found = []
     for name, policy in own.named():
         prices = config.prices.over(relative_prices(policy) or Prices())

@@ -25,12 +25,12 @@ from starlette.routing import BaseRoute
 from suffice.core.completions import Budget, Outcome, Usage
 from suffice.executors.live import Event
 from suffice.gateway.endpoints import Endpoint
-from suffice.ledger.rows import AuditRow
+from suffice.ledger.records import AuditRow
 
 if TYPE_CHECKING:
+    from suffice.gateway.certificates.monitors import Monitors
     from suffice.gateway.config import GatewayConfig
-    from suffice.gateway.monitors import Monitors
-    from suffice.gateway.openapi import Described
+    from suffice.gateway.wire.openapi import Described
 
 
 # Identifiers are unique, not secret: a generator that was seeded by the system is enough.

@@ -22,7 +22,8 @@ from suffice.core.prices import Prices
 from suffice.core.settings import STRICT, About
 from suffice.core.thinking import ModeTokens
 from suffice.core.urls import address_of, checked_url
-from suffice.gateway.config_problems import (
+from suffice.gateway.admission import TrafficConfig
+from suffice.gateway.config_errors import (
     NotValid,
     Place,
     Problem,
@@ -30,10 +31,7 @@ from suffice.gateway.config_problems import (
     problem_at,
     problems_of,
 )
-from suffice.gateway.cors import CorsConfig
-from suffice.gateway.fallbacks import Fallback, fallbacks_of
-from suffice.gateway.headers import HeadersConfig
-from suffice.gateway.sections import (
+from suffice.gateway.config_sections import (
     AutoConfig,
     ComparisonConfig,
     KeysConfig,
@@ -42,7 +40,9 @@ from suffice.gateway.sections import (
     LogConfig,
     TracesConfig,
 )
-from suffice.gateway.traffic import TrafficConfig
+from suffice.gateway.cors import CorsConfig
+from suffice.gateway.fallbacks import Fallback, fallbacks_of
+from suffice.gateway.wire.headers import HeadersConfig
 from suffice.hardware import load_hardware
 from suffice.policies.policy_table import is_policy_file, policy_table
 from suffice.throughput.pricing import OwnModel

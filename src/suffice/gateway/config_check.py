@@ -8,11 +8,11 @@ from pathlib import Path
 from suffice.core.errors import SufficeError
 from suffice.core.files import read_text
 from suffice.executors.scorer import load_scorer
-from suffice.gateway.arms import Arms
 from suffice.gateway.baselines import Baselines
 from suffice.gateway.config import GatewayConfig, load_config
-from suffice.gateway.config_problems import BadSetting, NotValid, Place, lines_of, problem_at
-from suffice.gateway.patterns import check_answer_format
+from suffice.gateway.config_errors import BadSetting, NotValid, Place, lines_of, problem_at
+from suffice.gateway.policy_router import PolicyRouter
+from suffice.gateway.wire.safe_regex import check_answer_format
 from suffice.policies.registry import build_policy
 
 
@@ -27,7 +27,7 @@ def checked_config(path: Path) -> GatewayConfig:
         lines = lines_of(read_text(path, what="gateway config"))
         raise NotValid(str(path), [problem_at(place, what, lines) for place, what in mistakes])
     Baselines(found)
-    Arms(found)  # also what holds only together: the policy that `policy` names
+    PolicyRouter(found)  # also what holds only together: the policy that `policy` names
     return found
 
 
@@ -43,7 +43,7 @@ def _mistakes(config: GatewayConfig) -> Iterator[tuple[Place, str]]:
         scorer = config.scorer
         tries.append((("scorer",), lambda: load_scorer(scorer)))
     if config.policy is not None and config.policy not in config.policies:
-        tries.append((("policy",), lambda: Arms(GatewayConfig(policy=config.policy))))
+        tries.append((("policy",), lambda: PolicyRouter(GatewayConfig(policy=config.policy))))
     if config.baseline is not None:
         tries.append((("baseline",), lambda: Baselines(config)))
     for place, attempt in tries:

@@ -29,7 +29,7 @@ from suffice.core.errors import (
     UpstreamUnreachable,
 )
 from suffice.core.settings import STRICT, About
-from suffice.gateway.stream import Client
+from suffice.gateway.connection.client import Client
 
 # What went wrong: it cannot be reached (or is served nowhere now), it is silent, it says that it is
 # asked too often, it fails (5xx, nonsense), it does not want this request (4xx).

@@ -10,9 +10,9 @@ import orjson
 
 from suffice.backends.openai import OpenAIBackend
 from suffice.backends.placement import Placement
-from suffice.gateway.bypass import Outgoing, Verdict, forward
+from suffice.gateway.connection.client import JSON, Client
 from suffice.gateway.endpoints import CHAT, COUNT_TOKENS
-from suffice.gateway.stream import JSON, Client
+from suffice.gateway.pass_through import Outgoing, Verdict, forward
 from suffice.gateway.translate.client import TranslatedClient
 from suffice.gateway.translate.messages_request import chat_of_messages
 

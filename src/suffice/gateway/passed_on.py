@@ -6,13 +6,13 @@ from typing import Any
 
 from suffice.backends.pool import BackendPool
 from suffice.core.errors import InputError
-from suffice.gateway.arms import NAMESPACE, Arm
+from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.calls import Call
-from suffice.gateway.errors import Refusal
-from suffice.gateway.json_body import parse_json
-from suffice.gateway.multipart import fields_of, is_form
-from suffice.gateway.protocol import wants_stream
-from suffice.gateway.traffic import TrafficConfig
+from suffice.gateway.policy_router import NAMESPACE, Arm
+from suffice.gateway.wire.errors import Refusal
+from suffice.gateway.wire.json_body import parse_json
+from suffice.gateway.wire.multipart import fields_of, is_form
+from suffice.gateway.wire.requests import wants_stream
 
 
 async def understand(call: Call, pool: BackendPool, limits: TrafficConfig) -> Arm:

@@ -21,7 +21,7 @@ from suffice.gateway.endpoints import (
     TEXT,
     endpoint_of,
 )
-from suffice.gateway.safe_headers import without_sniffing
+from suffice.gateway.wire.safe_headers import without_sniffing
 
 if TYPE_CHECKING:
     from suffice.gateway.app import Gateway

@@ -30,14 +30,14 @@ from suffice.core.errors import InputError, SufficeError
 from suffice.gateway.app import Gateway, create_app
 from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.http_limits import (
+from suffice.gateway.connection.http_limits import (
     KEEP_ALIVE_S,
     Connections,
     HttpConnection,
     most_connections,
     protocol_of,
 )
-from suffice.gateway.journal import logging_settings
+from suffice.gateway.observe.logs import logging_settings
 
 logger = logging.getLogger("suffice.gateway")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from suffice.core.coverage import CertificateStatus, Exit
-from suffice.ledger.rows import COLUMNS, AuditRow, FeedbackRow, values_of
+from suffice.ledger.records import COLUMNS, AuditRow, FeedbackRow, values_of
 from suffice.ledger.store import Store
 
 _COMPARED = ("differs", "samples", "prompt_tokens", "completion_tokens", "usd", "elapsed_s",

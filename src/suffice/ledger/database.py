@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from suffice.core.errors import InputError, MissingExtra, SufficeError
-from suffice.ledger.schema import MIGRATIONS, VERSION
+from suffice.ledger.migrations import MIGRATIONS, VERSION
 
 Value = Any
 # Another process may be writing; SQLite's writers wait for each other this long.

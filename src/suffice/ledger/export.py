@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from suffice.core.errors import InputError, MissingExtra
-from suffice.ledger.rows import COLUMNS, RequestRow, SampleRow, saved_of
+from suffice.ledger.records import COLUMNS, RequestRow, SampleRow, saved_of
 from suffice.ledger.store import Store
 
 PAGE = 2000

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from suffice.core.savings import CostUnit, Promise, share_saved
-from suffice.ledger.bins import quantile_s
-from suffice.ledger.rows import COLUMNS, RequestRow, SampleRow, saved_of
-from suffice.ledger.schema import BUCKET_S, TRAFFIC
+from suffice.ledger.latency_histogram import quantile_s
+from suffice.ledger.migrations import BUCKET_S, TRAFFIC
+from suffice.ledger.records import COLUMNS, RequestRow, SampleRow, saved_of
 from suffice.ledger.store import Store
 
 Json = dict[str, Any]

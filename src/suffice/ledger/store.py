@@ -9,7 +9,8 @@ from pathlib import Path
 
 from suffice.core.errors import InputError
 from suffice.ledger.database import Database, connect, migrate
-from suffice.ledger.rows import (
+from suffice.ledger.migrations import RETIRED, TRAFFIC
+from suffice.ledger.records import (
     COLUMNS,
     SLICE,
     TABLES,
@@ -18,12 +19,11 @@ from suffice.ledger.rows import (
     RequestRow,
     SampleRow,
     TextRow,
-    Told,
+    Totals,
     Used,
     Window,
     values_of,
 )
-from suffice.ledger.schema import RETIRED, TRAFFIC
 
 KEYS_VERSION = "keys_version"
 # Batches are remembered this long, so that one whose commit went unanswered is not counted twice.
@@ -94,7 +94,7 @@ class Store:
             self.database.close()
             raise
 
-    def write(self, batch: Batch) -> Told:
+    def write(self, batch: Batch) -> Totals:
         """Write `batch`, durably, and hear the totals of the windows that it names.
 
         Raises LedgerAway if the database cannot be written now; nothing of the batch is then
@@ -151,7 +151,7 @@ class Store:
         if batch.process is not None:
             self.database.execute(_PROCESS, (batch.process[0], batch.at_s, batch.process[1]))
 
-    def _told(self, batch: Batch) -> Told:
+    def _told(self, batch: Batch) -> Totals:
         used: dict[Window, Used] = {}
         for watched in batch.watched:
             budget = watched.budget
@@ -172,7 +172,7 @@ class Store:
             for name in batch.monitors
         }
         alarms = self.database.execute("SELECT certificate, why FROM alarms") if monitors else []
-        return Told(
+        return Totals(
             used=used, shared=shared, keys_version=int(shared.pop(KEYS_VERSION, 0)),
             monitors=monitors, alarms=dict(alarms),
         )  # fmt: skip

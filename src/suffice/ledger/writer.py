@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from suffice.ledger.database import LedgerAway, LedgerError
-from suffice.ledger.rows import Batch, Entry, FeedbackRow, Told
+from suffice.ledger.records import Batch, Entry, FeedbackRow, Totals
 from suffice.ledger.store import Store
 
 log = logging.getLogger("suffice.ledger")
@@ -46,7 +46,7 @@ class Sums(Protocol):
         """Put what is due into `batch`."""
         ...
 
-    def told(self, told: Told) -> None:
+    def told(self, told: Totals) -> None:
         """`batch` is written; these are the totals over all processes."""
         ...
 

@@ -9,16 +9,16 @@ from suffice.core.lazy import exported
 if TYPE_CHECKING:
     from suffice.core.decisions import BasePolicy, WholeSamples
     from suffice.policies.agreement import AdaptiveConsistency, Agreement, EarlyStopping
+    from suffice.policies.answer_stability import AnswerStability
     from suffice.policies.auto import Auto
     from suffice.policies.cascade import Cascade, Rung
     from suffice.policies.certified import Certified
     from suffice.policies.deepconf import DeepConfOffline, DeepConfOnline
     from suffice.policies.fixed import BestOfN, SelfConsistency, Single
     from suffice.policies.policy_file import PolicyFile, read_policy_file, write_policy_file
-    from suffice.policies.probe import AnswerStability
     from suffice.policies.registry import POLICIES, build_policy, parse_policy
-    from suffice.policies.revise import ReviseOnce, SequentialRevision
-    from suffice.policies.shortest import ShortMAtK
+    from suffice.policies.sequential_revision import ReviseOnce, SequentialRevision
+    from suffice.policies.short_m_at_k import ShortMAtK
     from suffice.policies.thinking import BudgetForcing, NoThinking
     from suffice.policies.two_sided import TwoSided
     from suffice.policies.vote_table import VoteTable
@@ -65,10 +65,10 @@ __getattr__ = exported(
         "suffice.policies.deepconf": ("DeepConfOffline", "DeepConfOnline"),
         "suffice.policies.fixed": ("BestOfN", "SelfConsistency", "Single"),
         "suffice.policies.policy_file": ("PolicyFile", "read_policy_file", "write_policy_file"),
-        "suffice.policies.probe": ("AnswerStability",),
+        "suffice.policies.answer_stability": ("AnswerStability",),
         "suffice.policies.registry": ("POLICIES", "build_policy", "parse_policy"),
-        "suffice.policies.revise": ("ReviseOnce", "SequentialRevision"),
-        "suffice.policies.shortest": ("ShortMAtK",),
+        "suffice.policies.sequential_revision": ("ReviseOnce", "SequentialRevision"),
+        "suffice.policies.short_m_at_k": ("ShortMAtK",),
         "suffice.policies.thinking": ("BudgetForcing", "NoThinking"),
         "suffice.policies.two_sided": ("TwoSided",),
         "suffice.policies.vote_table": ("VoteTable",),

@@ -9,7 +9,7 @@ from suffice.core.coverage import Exit, Note
 from suffice.core.decisions import Actions, Answer, Escalate, Need, Sample
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
-from suffice.policies.pool import (
+from suffice.policies.sampling_state import (
     PATIENCE,
     Pool,
     PoolPolicy,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from suffice.core.decisions import Actions, Answer, Need
 from suffice.core.errors import InputError
-from suffice.policies.pool import Pool, PoolPolicy, is_count, option
+from suffice.policies.sampling_state import Pool, PoolPolicy, is_count, option
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -17,7 +17,7 @@ from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.fixed import Single
-from suffice.policies.pool import option
+from suffice.policies.sampling_state import option
 from suffice.policies.wrapper import Choice, Chosen
 
 

@@ -24,8 +24,8 @@ from suffice.core.decisions import (
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.core.serial import stored
-from suffice.policies.pool import is_share
-from suffice.policies.thinking import Rewired
+from suffice.policies.sampling_state import is_share
+from suffice.policies.thinking import Overrides
 from suffice.policies.wrapper import Composed, weighed
 
 MOST_RUNGS = 16
@@ -272,4 +272,4 @@ def _shifted(evidence: ChunkSeen | SampleFinished | SampleFailed, offset: int) -
 
 def rung(policy: AnyPolicy, *, model: str | None = None, accept: float | None = None) -> Rung:
     """A rung that runs `policy` on `model`."""
-    return Rung(policy=Rewired(inner=policy, model=model) if model else policy, accept=accept)
+    return Rung(policy=Overrides(inner=policy, model=model) if model else policy, accept=accept)

@@ -34,7 +34,7 @@ from suffice.policies.monitor import Monitor
 from suffice.policies.predictor import Predictor
 from suffice.policies.prompt_features import prompt_of
 from suffice.policies.subject import Subject, said
-from suffice.policies.thinking import Rewired
+from suffice.policies.thinking import Overrides
 from suffice.policies.vote_table import VoteTable
 from suffice.policies.wrapper import Choice, Chosen, InOrder, Wrapper, weighed
 
@@ -259,7 +259,7 @@ def ends_in(rule: AnyPolicy, baseline: AnyPolicy) -> bool:
 def _vote_of(policy: AnyPolicy) -> tuple[str | None, int] | None:
     """Model and most samples of a vote of one model; None of any other policy."""
     model, bare = None, policy
-    if isinstance(policy, Rewired) and policy.thinking is None:
+    if isinstance(policy, Overrides) and policy.thinking is None:
         model, bare = policy.model, policy.inner
     if isinstance(bare, SelfConsistency):
         return model, bare.samples

@@ -24,7 +24,15 @@ from suffice.core.decisions import (
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.core.serial import stored
-from suffice.policies.pool import (
+from suffice.policies.confidence_signals import (
+    Signal,
+    Window,
+    lowest_group,
+    scaled_window,
+    threshold_keeping,
+    trace_signal,
+)
+from suffice.policies.sampling_state import (
     PATIENCE,
     Pool,
     PoolPolicy,
@@ -36,14 +44,6 @@ from suffice.policies.pool import (
     option,
     step_alone,
     why_alone,
-)
-from suffice.policies.signals import (
-    Signal,
-    Window,
-    lowest_group,
-    scaled_window,
-    threshold_keeping,
-    trace_signal,
 )
 from suffice.policies.votes import weighted_tally
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from suffice.core.decisions import Actions, Answer, Evidence, Need, WholeSamples
 from suffice.core.requests import Request
 from suffice.core.thinking import Thinking
-from suffice.policies.pool import (
+from suffice.policies.sampling_state import (
     Pool,
     PoolPolicy,
     ended,

@@ -19,6 +19,7 @@ from suffice.core.errors import InputError, UnknownName
 from suffice.core.thinking import Thinking
 from suffice.policies.agreement import AdaptiveConsistency, Agreement, EarlyStopping
 from suffice.policies.allocation import DifficultyBinned
+from suffice.policies.answer_stability import AnswerStability
 from suffice.policies.auto import Auto
 from suffice.policies.cascade import MOST_RUNGS, Cascade, Rung, too_many_rungs
 from suffice.policies.certified import Certified
@@ -26,10 +27,9 @@ from suffice.policies.deepconf import DeepConfOffline, DeepConfOnline
 from suffice.policies.fixed import BestOfN, SelfConsistency, Single
 from suffice.policies.options import convert, shown, type_name
 from suffice.policies.policy_file import certified_policy, policy_file_of
-from suffice.policies.probe import AnswerStability
-from suffice.policies.revise import ReviseOnce, SequentialRevision
-from suffice.policies.shortest import ShortMAtK
-from suffice.policies.thinking import BudgetForcing, NoThinking, Rewired
+from suffice.policies.sequential_revision import ReviseOnce, SequentialRevision
+from suffice.policies.short_m_at_k import ShortMAtK
+from suffice.policies.thinking import BudgetForcing, NoThinking, Overrides
 from suffice.policies.two_sided import TwoSided
 from suffice.policies.vote_table import VoteTable
 
@@ -210,7 +210,7 @@ def _build(name: str, values: dict[str, Any]) -> AnyPolicy:
     if model is None and effort is None:
         return policy
     thinking = None if effort is None else Thinking.of_effort(str(effort))
-    return Rewired(inner=policy, model=model, thinking=thinking)
+    return Overrides(inner=policy, model=model, thinking=thinking)
 
 
 def _class_of(name: str) -> type[Any]:

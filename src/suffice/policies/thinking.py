@@ -23,12 +23,12 @@ from suffice.core.requests import Request
 from suffice.core.serial import stored
 from suffice.core.thinking import Thinking
 from suffice.policies.fixed import SelfConsistency
-from suffice.policies.pool import Pool, at_least, option
+from suffice.policies.sampling_state import Pool, at_least, option
 from suffice.policies.wrapper import Wrapper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rewired(Wrapper):
+class Overrides(Wrapper):
     """A policy whose samples use another model or another think block, where they set none."""
 
     model: str | None = None
@@ -73,7 +73,7 @@ class NoThinking(SelfConsistency):
 
     def start(self, request: Request) -> tuple[Pool, Actions]:
         state, actions = SelfConsistency.start(self, request)
-        at_once = Rewired(inner=self, thinking=None if self.begin else Thinking(enabled=False))
+        at_once = Overrides(inner=self, thinking=None if self.begin else Thinking(enabled=False))
         begun = FINISHED_BLOCK if self.begin else ""
         return state, tuple(
             replace(action, preface=begun) if isinstance(action, Sample) else action

@@ -8,7 +8,7 @@ from typing import ClassVar
 from suffice.core.coverage import Exit, Note
 from suffice.core.decisions import Actions
 from suffice.policies.agreement import AdaptiveConsistency
-from suffice.policies.pool import Pool, at_least, is_share, option
+from suffice.policies.sampling_state import Pool, at_least, is_share, option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from suffice.core.decisions import Actions, Escalate, Need
 from suffice.core.errors import InputError
-from suffice.policies.pool import Pool, PoolPolicy, is_count, option
+from suffice.policies.sampling_state import Pool, PoolPolicy, is_count, option
 from suffice.policies.votes import top_two
 
 Verdict = Literal["answer", "escalate", "go on"]

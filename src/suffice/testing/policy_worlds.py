@@ -38,8 +38,8 @@ from suffice.core.errors import (
 from suffice.core.requests import Message, Request, Sampling
 from suffice.core.thinking import Thinking
 from suffice.executors import live as live_loop
-from suffice.executors.play import Recorded, play
-from suffice.executors.running import Launch
+from suffice.executors.replay import Recorded, play
+from suffice.executors.running_sample import Launch
 from suffice.executors.session import Command, Session
 
 PROMPT_TOKENS = 9

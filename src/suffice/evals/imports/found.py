@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from suffice.core.errors import InputError
-from suffice.evals.trace_table import TraceInformation
-from suffice.evals.traces import Trace
+from suffice.evals.traces.columns import TraceInformation
+from suffice.evals.traces.trace_set import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

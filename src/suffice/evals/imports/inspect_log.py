@@ -21,8 +21,8 @@ from suffice.evals.imports import values
 from suffice.evals.imports.found import Imported, ImportOptions
 from suffice.evals.imports.judge import Judge
 from suffice.evals.imports.table import TOKENS_TOLD, chosen_checker
-from suffice.evals.trace_table import TokenCounts, TraceInformation, arrow
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.columns import TokenCounts, TraceInformation, arrow
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 
 _ZSTD = 93  # a zip method that Python 3.11's zipfile does not know
 _LARGEST_BYTES = 1 << 29  # of one sample

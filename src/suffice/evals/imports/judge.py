@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from suffice.core.completions import Completion, Usage
 from suffice.core.errors import InputError
-from suffice.evals.checking import Check, check_of
-from suffice.evals.traces import Question
+from suffice.evals.grading import Check, check_of
+from suffice.evals.traces.trace_set import Question
 
 
 class Judged(NamedTuple):

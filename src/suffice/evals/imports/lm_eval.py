@@ -20,8 +20,8 @@ from suffice.evals.imports.found import Imported, ImportOptions
 from suffice.evals.imports.judge import Judge
 from suffice.evals.imports.rows import Row, rows_of
 from suffice.evals.imports.table import TOKENS_TOLD, chosen_checker
-from suffice.evals.trace_table import TraceInformation
-from suffice.evals.traces import Question, Trace, messages_from_json, messages_json
+from suffice.evals.traces.columns import TraceInformation
+from suffice.evals.traces.trace_set import Question, Trace, messages_from_json, messages_json
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NEEDED = frozenset(("doc_id", "doc", "target", "arguments", "resps", "filtered_resps"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from suffice.core.errors import InputError
-from suffice.evals.trace_table import arrow
+from suffice.evals.traces.columns import arrow
 
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 

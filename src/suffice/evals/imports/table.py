@@ -16,8 +16,14 @@ from suffice.evals.imports.columns import guess_columns, told
 from suffice.evals.imports.found import Imported, ImportOptions
 from suffice.evals.imports.judge import Judge
 from suffice.evals.imports.rows import Row, rows_of
-from suffice.evals.trace_table import TokenCounts, TraceInformation
-from suffice.evals.traces import ANSWER_MODE, Question, Trace, messages_from_json, messages_json
+from suffice.evals.traces.columns import TokenCounts, TraceInformation
+from suffice.evals.traces.trace_set import (
+    ANSWER_MODE,
+    Question,
+    Trace,
+    messages_from_json,
+    messages_json,
+)
 
 NO_PROMPT = (
     "no column holds the prompts: the questions' names stand in for them, and rules that read "

@@ -10,14 +10,14 @@ import orjson
 
 from suffice.backends.sse import SseOverflow, SseParser
 from suffice.core.errors import MalformedStream, SufficeError
+from suffice.gateway.connection.client import FAIL_S, JSON, Client
 from suffice.gateway.endpoints import Kind
-from suffice.gateway.errors import describe, retry_after
-from suffice.gateway.stream import FAIL_S, JSON, Client
 from suffice.gateway.translate.messages_answer import Messages
 from suffice.gateway.translate.messages_request import chat_of_messages
 from suffice.gateway.translate.parts import Json
 from suffice.gateway.translate.responses_answer import Responses
 from suffice.gateway.translate.responses_request import chat_of_responses
+from suffice.gateway.wire.errors import describe, retry_after
 
 _FAILED = 502
 

@@ -13,10 +13,10 @@ from suffice.core.model_names import precision
 from suffice.core.prices import Prices
 from suffice.core.text import normalised, text_sha256
 from suffice.evals.extract import VERSION
-from suffice.evals.traces import ANSWER_MODE, Question, TraceSet
+from suffice.evals.traces.trace_set import ANSWER_MODE, Question, TraceSet
 from suffice.policies.policy_file import About
 from suffice.policies.subject import COMPARED
-from suffice.recipes.calibrate.play import RECORDED_FORMAT
+from suffice.recipes.calibrate.evaluate_options import RECORDED_FORMAT
 
 # Of what all prompts share, less than this may be chance; fewer questions tell of no template.
 LEAST_TEMPLATE_CHARACTERS = 24

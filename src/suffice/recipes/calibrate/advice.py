@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from suffice.recipes.calibrate.certify import Step, Test
-from suffice.recipes.calibrate.ground import Ground
 from suffice.recipes.calibrate.grouped import Grouped
-from suffice.recipes.calibrate.standing import Bench, Choice
-from suffice.recipes.calibrate.statement import points
+from suffice.recipes.calibrate.inputs import Inputs
+from suffice.recipes.calibrate.ranking import Bench, Choice
+from suffice.recipes.calibrate.wording import points
 
 # Nobody is told to allow a larger loss than this.
 LARGEST_LIMIT = 0.1
@@ -60,7 +60,7 @@ class Advice:
 
 
 def advice_of(
-    ground: Ground, bench: Bench, choice: Choice | None, *,
+    ground: Inputs, bench: Bench, choice: Choice | None, *,
     grouped: Grouped | None = None,
 ) -> Advice:  # fmt: skip
     """Advice on a survey."""
@@ -91,7 +91,7 @@ def advice_of(
     )
 
 
-def _unpriced(ground: Ground) -> bool:
+def _unpriced(ground: Inputs) -> bool:
     return len(ground.traces.models) > 1 and not ground.config.prices
 
 
@@ -99,7 +99,7 @@ def _saves(step: Step | None) -> bool:
     return step is not None and step.saving > 0.0
 
 
-def _claim(ground: Ground, limit: float) -> str:
+def _claim(ground: Inputs, limit: float) -> str:
     what = "loss" if ground.config.used_loss == "drop" else "harm"
     return f"a {what} of at most {points(limit)} at {100 * ground.config.confidence:g} %"
 
@@ -114,7 +114,7 @@ def _seen(step: Step, test: Test) -> str:
     return f"loses {pairs.harmed} and gains {pairs.helped} of {pairs.n} questions"
 
 
-def _too_few(ground: Ground, bench: Bench, limit: float, most: int) -> Advice:
+def _too_few(ground: Inputs, bench: Bench, limit: float, most: int) -> Advice:
     """No test was made: to come again with more questions costs nothing."""
     chains = range(len(bench.chains))
 
@@ -143,13 +143,13 @@ def _too_few(ground: Ground, bench: Bench, limit: float, most: int) -> Advice:
     return Advice(kind="too few", refusal=said, remedies=(more,))
 
 
-def _in_all(ground: Ground, bench: Bench, chain: int, certifying: int) -> int:
+def _in_all(ground: Inputs, bench: Bench, chain: int, certifying: int) -> int:
     """Questions to record so that so many certify a chain."""
     share = len(bench.chains[chain].index) / len(ground.questions)
     return max(certifying, round(certifying / share + 0.5) if share < 1 else certifying)
 
 
-def _samples(ground: Ground, questions: int) -> float:
+def _samples(ground: Inputs, questions: int) -> float:
     """Samples that so many further questions take, as densely sampled as these."""
     per_question = sum(ground.samples(model) for model in ground.traces.models)
     return float(questions * per_question)
@@ -172,7 +172,7 @@ def _closest(bench: Bench, limit: float) -> tuple[int, int] | None:
 
 
 def _remedies(
-    ground: Ground, bench: Bench, chain: int, step: Step, limit: float
+    ground: Inputs, bench: Bench, chain: int, step: Step, limit: float
 ) -> tuple[Remedy, ...]:
     """More questions, more samples, a looser limit, harm: those that help, the cheapest first."""
     test, level = bench.test_of(chain), bench.level(chain)
@@ -224,7 +224,7 @@ def _remedies(
     return (*paid, *free)
 
 
-def _by_samples(ground: Ground, bench: Bench, chain: int, step: Step, limit: float) -> list[Remedy]:
+def _by_samples(ground: Inputs, bench: Bench, chain: int, step: Step, limit: float) -> list[Remedy]:
     """Whether asking each question more often would show it, by how its plays differ."""
     plays = step.harmed.shape[1]
     if bench.test.kind == "means" or plays < 2:
@@ -244,7 +244,7 @@ def _by_samples(ground: Ground, bench: Bench, chain: int, step: Step, limit: flo
     ]
 
 
-def _saves_none(ground: Ground, bench: Bench) -> Advice:
+def _saves_none(ground: Inputs, bench: Bench) -> Advice:
     """Nothing that is shown saves anything: why, and whether anything would help."""
     remedy = _elsewhere(ground, bench) or Remedy(
         lever="none",
@@ -254,7 +254,7 @@ def _saves_none(ground: Ground, bench: Bench) -> Advice:
     return Advice(kind="saves none", refusal=said + remedy.said[1:], remedies=(remedy,))
 
 
-def _elsewhere(ground: Ground, bench: Bench) -> Remedy | None:
+def _elsewhere(ground: Inputs, bench: Bench) -> Remedy | None:
     """What no further question would mend: missing prices, or nothing that tells right from wrong.
 
     Agreement of samples or of models tells, and so does a token confidence.

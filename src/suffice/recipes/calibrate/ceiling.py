@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from suffice.evals.statistics.binomial import Interval, lower_bound, upper_bound
 from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.ground import Ground
-from suffice.recipes.calibrate.votes import votes_of
+from suffice.recipes.calibrate.inputs import Inputs
+from suffice.recipes.calibrate.stopping_times import votes_of
 
 BoolArray = NDArray[np.bool_]
 
@@ -66,7 +66,7 @@ class Ceiling:
 
 def ceiling_of(traces: TraceSet, config: CalibrateConfig) -> Ceiling:
     """The ceiling of a recording."""
-    ground = Ground.of(traces, config)
+    ground = Inputs.of(traces, config)
     plays = ground.plays
     right = np.concatenate(
         [traces.correct[plays.rows(model)[:, 0]] == 1.0 for model in traces.models], axis=1
@@ -95,7 +95,7 @@ def ceiling_of(traces: TraceSet, config: CalibrateConfig) -> Ceiling:
     )
 
 
-def _vote_of(ground: Ground, model: str) -> VoteOf:
+def _vote_of(ground: Inputs, model: str) -> VoteOf:
     rows = ground.plays.rows(model)[:, 0, :LARGEST_VOTE]
     right = ground.traces.correct[rows] == 1.0
     single = right.mean(axis=1)

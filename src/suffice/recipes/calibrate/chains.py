@@ -29,10 +29,10 @@ from suffice.core.errors import InputError
 from suffice.policies.agreement import AdaptiveConsistency, Agreement
 from suffice.policies.cascade import Cascade
 from suffice.policies.fixed import Single
-from suffice.policies.thinking import Rewired
+from suffice.policies.thinking import Overrides
 from suffice.recipes.calibrate.certify import Step, Test
-from suffice.recipes.calibrate.families import THRESHOLDS
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.gates_and_samplers import THRESHOLDS
+from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.options import Played
 from suffice.recipes.calibrate.prepare import certifiable_arm_of
 from suffice.recipes.calibrate.spending import Spending
@@ -92,7 +92,7 @@ class Chain:
 
 
 def chain_of(
-    ground: Ground, kind: Kind, name: str, rules: Sequence[str], index: IntArray | None = None
+    ground: Inputs, kind: Kind, name: str, rules: Sequence[str], index: IntArray | None = None
 ) -> Chain:
     """A chain of policies that need no fitting, on all questions or on those of `index`."""
     chosen = np.arange(len(ground.questions)) if index is None else index
@@ -111,7 +111,7 @@ def chain_of(
     )  # fmt: skip
 
 
-def fixed_chains(ground: Ground, pilot: IntArray) -> list[Plan]:
+def fixed_chains(ground: Inputs, pilot: IntArray) -> list[Plan]:
     """Every sensible chain that needs no fitting; `pilot` questions choose among many models."""
     if ground.config.options:
         return [found for text in ground.config.options for found in _named(ground, text)]
@@ -131,7 +131,7 @@ def fixed_chains(ground: Ground, pilot: IntArray) -> list[Plan]:
     return found
 
 
-def small_models(ground: Ground) -> tuple[str, ...]:
+def small_models(ground: Inputs) -> tuple[str, ...]:
     """Models that may answer in the baseline's place, the cheapest first.
 
     With prices, those of which a sample costs less than the baseline.
@@ -143,14 +143,14 @@ def small_models(ground: Ground) -> tuple[str, ...]:
     return tuple(sorted(cheaper, key=lambda m: cost[m]))
 
 
-def most_accurate(ground: Ground, small: Sequence[str], pilot: IntArray) -> tuple[str, ...]:
+def most_accurate(ground: Inputs, small: Sequence[str], pilot: IntArray) -> tuple[str, ...]:
     """Of many models, those that are most often right on the pilot questions."""
     right = {m: float(ground.played(f"single@{m}").correct[pilot].mean()) for m in small}
     best = sorted(small, key=lambda m: -right[m])[:MOST_SMALL]
     return tuple(m for m in small if m in best)
 
 
-def _stopping(ground: Ground, cap: int) -> Plan:
+def _stopping(ground: Inputs, cap: int) -> Plan:
     model = ground.baseline.models[0]
     rules = tuple(f"{settled(t, cap)}@{model}" for t in THRESHOLDS)
     return "stop", f"the vote of {cap} of {model}, ended once it is settled", rules
@@ -161,7 +161,7 @@ def settled(threshold: float, cap: int) -> str:
     return f"adaptive_consistency:threshold={threshold:g},max_samples={cap},scatter=none"
 
 
-def _handed_to(ground: Ground, cap: int, large: str) -> list[Plan]:
+def _handed_to(ground: Inputs, cap: int, large: str) -> list[Plan]:
     """A vote that is settled stands, or samples that all agree; else the large model is asked."""
     text, _, _ = certifiable_arm_of(large, ground.traces)
     if ">" in text:
@@ -182,7 +182,7 @@ def _hand_on(model: str, most: int, behind: str) -> tuple[str, ...]:
     )
 
 
-def _of_small(ground: Ground, model: str, behind: str) -> list[Plan]:
+def _of_small(ground: Inputs, model: str, behind: str) -> list[Plan]:
     samples, single = ground.samples(model), f"single@{model}"
     found: list[Plan] = []
     if samples >= 2:
@@ -200,7 +200,7 @@ def _of_small(ground: Ground, model: str, behind: str) -> list[Plan]:
     return found + _confident(ground, model, behind)
 
 
-def _confident(ground: Ground, model: str, behind: str) -> list[Plan]:
+def _confident(ground: Inputs, model: str, behind: str) -> list[Plan]:
     """Single answers that are sure enough, at last all of them."""
     single = f"single@{model}"
     if bool(np.isfinite(ground.played(single).confidence).all()):
@@ -220,11 +220,11 @@ def unanimous(count: int) -> str:
     return f"vote_table:answer={answer},escalate={give_up}"
 
 
-def _named(ground: Ground, text: str) -> list[Plan]:
+def _named(ground: Inputs, text: str) -> list[Plan]:
     """Chains of an option that the operator named."""
     text, policy, models = certifiable_arm_of(text, ground.traces)
     behind = ground.baseline.text
-    bare: Any = policy.inner if isinstance(policy, Rewired) else policy
+    bare: Any = policy.inner if isinstance(policy, Overrides) else policy
     if isinstance(policy, Cascade):
         return [("named", text, (text,))]
     if ground.votes is not None and models == ground.baseline.models:

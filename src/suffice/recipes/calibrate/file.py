@@ -27,18 +27,18 @@ from suffice.policies.policy_file import (
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.about import about_of
 from suffice.recipes.calibrate.certify import Step, Test, monitors, saving_of, tested
-from suffice.recipes.calibrate.families import Setting
 from suffice.recipes.calibrate.fitted import Candidate, Split
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.gates_and_samplers import Setting
 from suffice.recipes.calibrate.grouped import Grouped
+from suffice.recipes.calibrate.inputs import Inputs
+from suffice.recipes.calibrate.ranking import Bench, Choice
 from suffice.recipes.calibrate.spending import Spending, tokens_by_model
-from suffice.recipes.calibrate.standing import Bench, Choice
-from suffice.recipes.calibrate.statement import assumptions, statement, typical_words
+from suffice.recipes.calibrate.wording import assumptions, statement, typical_words
 
 _ACCEPT = re.compile(r"([:,])accept=[^,@]+(,?)")
 
 
-def file_of(ground: Ground, bench: Bench, choice: Choice, split: Split) -> PolicyFile:
+def file_of(ground: Inputs, bench: Bench, choice: Choice, split: Split) -> PolicyFile:
     """The file of a chosen rule."""
     chain, step, test = bench.chains[choice.chain], bench.step(choice), bench.test_of(choice.chain)
     rule = chain.rules[choice.rule]
@@ -100,7 +100,7 @@ def option_of(rule: str) -> str:
     return _ACCEPT.sub(lambda m: m[1] if m[2] else "", first)
 
 
-def grouped_file(ground: Ground, found: Grouped, test: Test) -> PolicyFile:
+def grouped_file(ground: Inputs, found: Grouped, test: Test) -> PolicyFile:
     """The file of rules that hold in every question group."""
     candidate, setting, step = found.candidate, found.setting, found.step
     assert setting is not None
@@ -122,7 +122,7 @@ def grouped_file(ground: Ground, found: Grouped, test: Test) -> PolicyFile:
 
 
 def _fitted_file(  # noqa: PLR0917 - two callers, all of it in hand
-    ground: Ground, test: Test, candidate: Candidate, setting: Setting, step: Step,
+    ground: Inputs, test: Test, candidate: Candidate, setting: Setting, step: Step,
     certificate: Certificate, spending: Spending, *, fallbacks: tuple[str, ...] = (),
     alpha: float | None = None,
 ) -> PolicyFile:  # fmt: skip
@@ -182,7 +182,7 @@ def _fitted_file(  # noqa: PLR0917 - two callers, all of it in hand
 
 
 def _certificate(
-    ground: Ground, test: Test, step: Step, *, fit_questions: int, confidence: float,
+    ground: Inputs, test: Test, step: Step, *, fit_questions: int, confidence: float,
     path: dict[str, Any],
 ) -> Certificate:  # fmt: skip
     config, n = ground.config, len(step.harmed)
@@ -225,13 +225,13 @@ def _certificate(
     )
 
 
-def _about(ground: Ground, models: tuple[str, ...]) -> Any:
+def _about(ground: Inputs, models: tuple[str, ...]) -> Any:
     recorded = [copy for copies in ground.questions.copies for copy in copies]
     return about_of(ground.traces, recorded, models, ground.config.prices)
 
 
 def _costs(
-    ground: Ground, index: Any, step: Step, spending: Spending,
+    ground: Inputs, index: Any, step: Step, spending: Spending,
     option: tuple[str, float, Spending] | None,
 ) -> tuple[OptionCost, ...]:  # fmt: skip
     """Baseline, certified policy, and the option alone: means per request."""

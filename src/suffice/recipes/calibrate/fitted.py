@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from suffice.core.errors import InputError
 from suffice.policies.cascade import Cascade
 from suffice.policies.certified import Exits
-from suffice.policies.thinking import Rewired
+from suffice.policies.thinking import Overrides
 from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.chains import (
     LARGEST_VOTE,
@@ -26,7 +26,15 @@ from suffice.recipes.calibrate.chains import (
     small_models,
 )
 from suffice.recipes.calibrate.config import LEAST_TO_FIT, USUAL_LIMITS
-from suffice.recipes.calibrate.families import (
+from suffice.recipes.calibrate.fit_predictor import (
+    Fitted,
+    fit_groups,
+    fit_predictor,
+    groups_of,
+    predictions,
+)
+from suffice.recipes.calibrate.fit_vote_tables import Strong
+from suffice.recipes.calibrate.gates_and_samplers import (
     GatePart,
     Part,
     SamplerPart,
@@ -35,13 +43,11 @@ from suffice.recipes.calibrate.families import (
     lay_group_paths,
     lay_path,
 )
-from suffice.recipes.calibrate.fit import Fitted, fit_groups, fit_predictor, groups_of, predictions
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.options import Played
-from suffice.recipes.calibrate.path import Evidence
 from suffice.recipes.calibrate.prepare import certifiable_arm_of
-from suffice.recipes.calibrate.tables import Strong
-from suffice.recipes.calibrate.votes import Votes, votes_of
+from suffice.recipes.calibrate.stopping_times import Votes, votes_of
+from suffice.recipes.calibrate.threshold_path import Evidence
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -61,7 +67,7 @@ class Split:
     certify: IntArray
 
 
-def split_questions(ground: Ground) -> Split:
+def split_questions(ground: Inputs) -> Split:
     """A part of the questions to choose on; the same whatever accuracy limit is asked for."""
     n, config = len(ground.questions), ground.config
     order = np.random.default_rng(config.seed).permutation(n)
@@ -129,7 +135,7 @@ class Candidate:
         return self.sampler(choice) or self.text
 
 
-def candidates(ground: Ground, split: Split) -> list[Candidate]:
+def candidates(ground: Inputs, split: Split) -> list[Candidate]:
     """Every fitted option that there is something to tell apart for."""
     if ground.votes is not None and (not ground.config.options or _own_votes(ground)):
         return [_votes(ground, split)]
@@ -137,13 +143,13 @@ def candidates(ground: Ground, split: Split) -> list[Candidate]:
     return [candidate for candidate in found if candidate is not None]
 
 
-def _own_votes(ground: Ground) -> bool:
+def _own_votes(ground: Inputs) -> bool:
     """Whether an option was named that draws from the baseline's own model."""
     named = [certifiable_arm_of(text, ground.traces)[2] for text in ground.config.options]
     return any(models == ground.baseline.models for models in named)
 
 
-def _gated(ground: Ground, split: Split) -> list[str]:
+def _gated(ground: Inputs, split: Split) -> list[str]:
     """Options that a gate may judge: one answer, or a short vote, of each small model; pairs."""
     if ground.config.options:
         return [text for text in ground.config.options if ">" not in text]
@@ -160,15 +166,15 @@ def _gated(ground: Ground, split: Split) -> list[str]:
     return found
 
 
-def _groups(ground: Ground, split: Split) -> int:
+def _groups(ground: Inputs, split: Split) -> int:
     wanted = ground.config.groups
     return wanted or max(1, min(MOST_GROUPS, len(split.fit) // QUESTIONS_PER_GROUP))
 
 
-def _gate(ground: Ground, split: Split, text: str) -> Candidate | None:
+def _gate(ground: Inputs, split: Split, text: str) -> Candidate | None:
     """A gate over an option; None where all its fitting answers are right, or all wrong."""
     text, policy, models = certifiable_arm_of(text, ground.traces)
-    bare: Any = policy.inner if isinstance(policy, Rewired) else policy
+    bare: Any = policy.inner if isinstance(policy, Overrides) else policy
     if isinstance(bare, Cascade):
         return None
     option, baseline = ground.played(text), ground.played(ground.baseline.text)
@@ -216,7 +222,7 @@ def _gate(ground: Ground, split: Split, text: str) -> Candidate | None:
 
 
 def _gate_part(  # noqa: PLR0917 - one caller, all of it in hand
-    ground: Ground, index: IntArray, option: Played, baseline: Played, group: IntArray,
+    ground: Inputs, index: IntArray, option: Played, baseline: Played, group: IntArray,
     judged: tuple[FloatArray, FloatArray],
 ) -> GatePart:  # fmt: skip
     plays = judged[0].shape[1]
@@ -257,7 +263,7 @@ def _first(spent: Any, plays: int) -> Any:
     return type(spent)(**{name: getattr(spent, name)[:, :plays] for name in fields})
 
 
-def _votes(ground: Ground, split: Split) -> Candidate:
+def _votes(ground: Inputs, split: Split) -> Candidate:
     """Stopping rules and tables of the baseline's own vote, with a large model behind if named."""
     cap, model = ground.votes, ground.baseline.models[0]
     assert cap is not None
@@ -327,11 +333,11 @@ def _votes(ground: Ground, split: Split) -> Candidate:
     )
 
 
-def _order(ground: Ground, rows: IntArray, play: int) -> Votes:
+def _order(ground: Inputs, rows: IntArray, play: int) -> Votes:
     return votes_of(ground.traces, rows[:, play])
 
 
-def laid(candidate: Candidate, ground: Ground) -> tuple[Setting, ...]:
+def laid(candidate: Candidate, ground: Inputs) -> tuple[Setting, ...]:
     """The path of a candidate over the whole."""
     net = ground.config.used_loss == "drop"
     return lay_path(
@@ -340,7 +346,7 @@ def laid(candidate: Candidate, ground: Ground) -> tuple[Setting, ...]:
     )  # fmt: skip
 
 
-def laid_by_group(candidate: Candidate, ground: Ground) -> tuple[tuple[Setting, ...], ...]:
+def laid_by_group(candidate: Candidate, ground: Inputs) -> tuple[tuple[Setting, ...], ...]:
     """A path for every group of a candidate."""
     net = ground.config.used_loss == "drop"
     return lay_group_paths(
@@ -349,7 +355,7 @@ def laid_by_group(candidate: Candidate, ground: Ground) -> tuple[tuple[Setting, 
     )  # fmt: skip
 
 
-def promise(candidate: Candidate, path: tuple[Setting, ...], ground: Ground) -> float:
+def promise(candidate: Candidate, path: tuple[Setting, ...], ground: Inputs) -> float:
     """What a path saves on the fitting questions at half of each usual limit, in the mean."""
     net = ground.config.used_loss == "drop"
     cost, n = candidate.fit_baseline_cost.sum(), len(candidate.split.fit)

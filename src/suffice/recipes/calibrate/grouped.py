@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from suffice.core.errors import InputError
 from suffice.evals.statistics.sequence import fixed_sequence
 from suffice.recipes.calibrate.certify import Step, Test
-from suffice.recipes.calibrate.families import Setting, merged
 from suffice.recipes.calibrate.fitted import (
     Candidate,
     Split,
@@ -16,7 +15,8 @@ from suffice.recipes.calibrate.fitted import (
     laid_by_group,
     promise,
 )
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.gates_and_samplers import Setting, merged
+from suffice.recipes.calibrate.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -40,7 +40,7 @@ class GroupPaths:
     paths: tuple[tuple[Setting, ...], ...]
 
     @classmethod
-    def of(cls, ground: Ground, split: Split) -> GroupPaths:
+    def of(cls, ground: Inputs, split: Split) -> GroupPaths:
         """Fitted on the fitting questions; the same for every limit."""
         found = candidates(ground, split)
         if not found:
@@ -51,7 +51,7 @@ class GroupPaths:
         best = max(found, key=lambda each: promise(each, laid(each, ground), ground))
         return cls(candidate=best, paths=laid_by_group(best, ground))
 
-    def at(self, ground: Ground, test: Test, limit: float) -> Grouped:
+    def at(self, ground: Inputs, test: Test, limit: float) -> Grouped:
         """The rules that hold in every group at once, at alpha by the number of groups."""
         best = self.candidate
         alpha = ground.config.alpha / best.groups

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.decisions import AnyPolicy
-from suffice.evals.traces import MISSING
+from suffice.evals.traces.trace_set import MISSING
 from suffice.policies.agreement import AdaptiveConsistency, Agreement
 from suffice.policies.cascade import Cascade
 from suffice.policies.fixed import SelfConsistency, Single
-from suffice.policies.thinking import Rewired
+from suffice.policies.thinking import Overrides
 from suffice.policies.two_sided import TwoSided
 from suffice.policies.vote_table import VoteTable
+from suffice.recipes.calibrate.fit_vote_tables import stops_of
 from suffice.recipes.calibrate.plays import Plays
 from suffice.recipes.calibrate.spending import Spending, Spent, added, where
-from suffice.recipes.calibrate.tables import stops_of
-from suffice.recipes.calibrate.votes import Votes
+from suffice.recipes.calibrate.stopping_times import Votes
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -70,7 +70,7 @@ def played(policy: AnyPolicy, plays: Plays, default_model: str) -> Played:
             found = _then(step, accept, found)
         return found
     bare, model = policy, default_model
-    if isinstance(policy, Rewired):
+    if isinstance(policy, Overrides):
         if policy.thinking is not None:
             raise Unplayable
         bare, model = policy.inner, policy.model or default_model

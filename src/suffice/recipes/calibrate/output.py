@@ -10,7 +10,7 @@ from suffice.policies.policy_file import PolicyFile, write_policy_file
 from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.plots import path_figure, reliability_figure
 from suffice.recipes.calibrate.run import Calibration, Survey
-from suffice.recipes.calibrate.statement import points
+from suffice.recipes.calibrate.wording import points
 from suffice.report.page import Card, FigureBlock, cards, figures, heading, notes, page, table
 from suffice.report.style import to_png, to_svg
 

@@ -17,7 +17,7 @@ from suffice.recipes.calibrate.chains import (
     small_models,
     unanimous,
 )
-from suffice.recipes.calibrate.ground import Ground
+from suffice.recipes.calibrate.inputs import Inputs
 
 CUSTOMARY = 0.95  # Adaptive-Consistency's threshold
 
@@ -33,13 +33,13 @@ class Plain:
     accuracy: float
 
 
-def plain_rules(ground: Ground) -> tuple[Plain, ...]:
+def plain_rules(ground: Inputs) -> tuple[Plain, ...]:
     """What the plain rules save and lose."""
     found = [(name, rule) for name, rule in _rules(ground) if rule != ground.baseline.text]
     return tuple(_plain(ground, name, rule) for name, rule in found)
 
 
-def _rules(ground: Ground) -> list[tuple[str, str]]:
+def _rules(ground: Inputs) -> list[tuple[str, str]]:
     behind = ground.baseline.text
     found = []
     if ground.votes is not None and ground.votes > 2:
@@ -72,7 +72,7 @@ def _rules(ground: Ground) -> list[tuple[str, str]]:
     return found
 
 
-def _plain(ground: Ground, name: str, rule: str) -> Plain:
+def _plain(ground: Inputs, name: str, rule: str) -> Plain:
     option, baseline = ground.played(rule), ground.played(ground.baseline.text)
     costs = ground.cost(option), ground.cost(baseline)
     step = Step.of(option, baseline, costs, reverts=ground.reverts(rule))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from suffice.core.completions import SENTINEL_LOGPROB
 from suffice.core.errors import InputError
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.recipes.calibrate.questions import Questions
-from suffice.recipes.calibrate.votes import Votes, votes_of
+from suffice.recipes.calibrate.stopping_times import Votes, votes_of
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

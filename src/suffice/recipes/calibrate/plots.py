@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from suffice.recipes.calibrate.run import Calibration
-from suffice.recipes.calibrate.statement import points
+from suffice.recipes.calibrate.wording import points
 from suffice.report.style import AMBER, BLUE, FAINT, GREEN, MUTED, RED, house_style, new_figure
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.models import models_of
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.text import normalised
-from suffice.evals.traces import Question, TraceSet
+from suffice.evals.traces.trace_set import Question, TraceSet
 
 IntArray = NDArray[np.int64]
 

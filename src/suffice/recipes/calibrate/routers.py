@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.policies.prompt_features import Featuriser
-from suffice.recipes.calibrate.fit import (
+from suffice.recipes.calibrate.fit_predictor import (
     FOLDS,
     dense_features,
     fold_numbers,

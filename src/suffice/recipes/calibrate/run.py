@@ -9,7 +9,7 @@ import numpy as np
 
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.evals.statistics.calibration import Bin, reliability
-from suffice.evals.traces import TraceSet
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.policy_file import PolicyFile, Range
 from suffice.recipes.calibrate.advice import Advice, advice_of
 from suffice.recipes.calibrate.certify import Step, Test, saving_of
@@ -17,10 +17,10 @@ from suffice.recipes.calibrate.chains import Chain, chain_of, fixed_chains
 from suffice.recipes.calibrate.config import LEAST_LEFT, USUAL_LIMITS, CalibrateConfig
 from suffice.recipes.calibrate.file import file_of, grouped_file
 from suffice.recipes.calibrate.fitted import Split, candidates, laid, promise, split_questions
-from suffice.recipes.calibrate.ground import Ground
 from suffice.recipes.calibrate.grouped import Grouped, GroupPaths
+from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.plain import Plain, plain_rules
-from suffice.recipes.calibrate.standing import Bench, Choice, ranked
+from suffice.recipes.calibrate.ranking import Bench, Choice, ranked
 
 # Beyond so many chains a part of the questions chooses which of them are tested on the others.
 MOST_CHAINS = 4
@@ -44,7 +44,7 @@ class Row:
 class Survey:
     """Everything that a calibration found, whether it ended in a certificate or not."""
 
-    ground: Ground
+    ground: Inputs
     bench: Bench
     rows: tuple[Row, ...]
     plain: tuple[Plain, ...]
@@ -108,7 +108,7 @@ def _reliability(candidate: object) -> tuple[Bin, ...]:
 
 def survey(traces: TraceSet, config: CalibrateConfig) -> Survey:
     """Every sensible rule beside the baseline, and the certificate if one is shown."""
-    ground = Ground.of(traces, config)
+    ground = Inputs.of(traces, config)
     split = split_questions(ground)
     test = Test.of(config.used_loss, means=ground.means, crc=config.method == "crc")
     if config.scope == "group":
@@ -133,7 +133,7 @@ def survey(traces: TraceSet, config: CalibrateConfig) -> Survey:
 
 
 def _chains(
-    ground: Ground, split: Split
+    ground: Inputs, split: Split
 ) -> tuple[tuple[Chain, ...], tuple[tuple[str, float], ...]]:
     """The chains that are tested, and what fitted options promised."""
     config = ground.config
@@ -157,12 +157,12 @@ def _chains(
     return tuple(chains), considered
 
 
-def _many_models(ground: Ground) -> bool:
+def _many_models(ground: Inputs) -> bool:
     return len(ground.others) > 3 and not ground.config.options
 
 
 def _fitted_chain(
-    ground: Ground, split: Split, others: bool
+    ground: Inputs, split: Split, others: bool
 ) -> tuple[list[Chain], tuple[tuple[str, float], ...]]:
     """The fitted option that promised most on the fitting questions, as a chain."""
     config = ground.config
@@ -185,7 +185,7 @@ def _fitted_chain(
     return [candidate.chain(path)], tuple(promised)
 
 
-def _row(ground: Ground, bench: Bench, limit: float) -> Row:
+def _row(ground: Inputs, bench: Bench, limit: float) -> Row:
     choice = bench.best(limit)
     if choice is None:
         return Row(limit=limit, rule=None)
@@ -194,7 +194,7 @@ def _row(ground: Ground, bench: Bench, limit: float) -> Row:
 
 
 def _row_of(  # noqa: PLR0917 - one line of a table
-    ground: Ground, test: Test, limit: float, rule: str, step: Step, index: np.ndarray
+    ground: Inputs, test: Test, limit: float, rule: str, step: Step, index: np.ndarray
 ) -> Row:
     standard = ground.played(ground.baseline.text).correct[index].mean()
     return Row(
@@ -206,7 +206,7 @@ def _row_of(  # noqa: PLR0917 - one line of a table
     )
 
 
-def _survey_groups(ground: Ground, split: Split, test: Test) -> Survey:
+def _survey_groups(ground: Inputs, split: Split, test: Test) -> Survey:
     """The claim in every question group at once."""
     paths = GroupPaths.of(ground, split)
     found = {limit: paths.at(ground, test, limit) for limit in ground.config.limits}
@@ -236,13 +236,13 @@ def _survey_groups(ground: Ground, split: Split, test: Test) -> Survey:
     )
 
 
-def _often_wrong(ground: Ground) -> bool:
+def _often_wrong(ground: Inputs) -> bool:
     """Whether so many samples are wrong that one wrong answer alone is no chance."""
     wrong = ground.traces.correct == 0.0
     return len(np.unique(ground.traces.question[wrong])) > FEW_WRONG
 
 
-def warnings_of(ground: Ground) -> tuple[str, ...]:
+def warnings_of(ground: Inputs) -> tuple[str, ...]:
     """What the reader must know before any figure: one line each."""
     found: list[str] = []
     models: Sequence[str] = ground.traces.models

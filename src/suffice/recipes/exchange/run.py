@@ -23,8 +23,8 @@ from suffice.core.errors import InputError
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import ratio_interval
 from suffice.evals.statistics.ranking import pass_at_k
-from suffice.evals.traces import TraceSet
-from suffice.recipes.calibrate.play import Recorded
+from suffice.evals.traces.trace_set import TraceSet
+from suffice.recipes.calibrate.evaluate_options import Recorded
 from suffice.recipes.calibrate.prepare import complete
 
 FloatArray = NDArray[np.float64]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from suffice.evals.routing import non_decreasing_hull
-from suffice.evals.traces import TraceSet
+from suffice.evals.router_metrics import non_decreasing_hull
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.recipes.frontier.run import Frontier, FrontierConfig, frontier
 from suffice.throughput.pricing import OwnModel, cost_model
 

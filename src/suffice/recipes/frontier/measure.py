@@ -15,8 +15,8 @@ from suffice.core.completions import CostModel
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NoAnswer
 from suffice.core.savings import CostUnit
-from suffice.evals.traces import MISSING, TraceSet
-from suffice.executors.play import play
+from suffice.evals.traces.trace_set import MISSING, TraceSet
+from suffice.executors.replay import play
 from suffice.recipes.replay.needs import check_recorded
 from suffice.recipes.replay.source import Source
 from suffice.recipes.replay.spent import Spent, spent_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.evals.routing import non_decreasing_hull
+from suffice.evals.router_metrics import non_decreasing_hull
 from suffice.recipes.frontier.compound import Compound
 from suffice.recipes.frontier.run import Frontier, Point
 from suffice.report.style import AMBER, BLUE, FAINT, GREEN, INK, MUTED, house_style, new_figure

@@ -13,10 +13,10 @@ from suffice.core.completions import CostModel, count_tokens_only
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.savings import CostUnit
-from suffice.evals.routing import non_decreasing_hull
+from suffice.evals.router_metrics import non_decreasing_hull
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import of_share, percentile_interval, question_weights
-from suffice.evals.traces import ANSWER_MODE, MISSING, TraceSet
+from suffice.evals.traces.trace_set import ANSWER_MODE, MISSING, TraceSet
 from suffice.policies.models import models_of
 from suffice.policies.policy_file import certified_policy, check_models, read_policy_file
 from suffice.policies.registry import parse_policy

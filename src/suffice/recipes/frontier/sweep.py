@@ -12,7 +12,7 @@ import numpy as np
 
 from suffice.core.completions import CostModel, Usage
 from suffice.core.errors import InputError
-from suffice.evals.traces import ANSWER_MODE, Arm, FloatArray, IntArray, TraceSet
+from suffice.evals.traces.trace_set import ANSWER_MODE, Arm, FloatArray, IntArray, TraceSet
 from suffice.recipes.frontier.measure import Measured
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from suffice.evals.checking import check_of
 from suffice.evals.datasets import Item
-from suffice.evals.traces import Question, messages_json
+from suffice.evals.grading import check_of
+from suffice.evals.traces.trace_set import Question, messages_json
 from suffice.training.modes.tasks import Problem
 
 # The whole answer is one digit: steps written in short mode are wrong.

@@ -21,8 +21,8 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.core.requests import Sampling
 from suffice.evals.datasets import Item
-from suffice.evals.trace_memory import set_of
-from suffice.evals.traces import Trace, TraceSet
+from suffice.evals.traces.memory import set_of
+from suffice.evals.traces.trace_set import Trace, TraceSet
 from suffice.policies.policy_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import COMPLETIONS_ALONE, CalibrateConfig

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from suffice.core.completions import Completion, Usage
 from suffice.core.errors import InputError
 from suffice.evals.extract import extractor
-from suffice.evals.trace_table import TraceInformation
-from suffice.evals.traces import Question, Trace, messages_json
+from suffice.evals.traces.columns import TraceInformation
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
 
 Record = Mapping[str, Any]  # as suffice.ledger.export.records gives them
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from suffice.core.completions import Completion, Usage
 from suffice.core.errors import InputError
 from suffice.core.requests import ToolCall
-from suffice.evals.checking import Check, check_of
 from suffice.evals.datasets import Item
 from suffice.evals.extract import VERSION
-from suffice.evals.trace_files import finish, read_traces, write_traces
-from suffice.evals.traces import Question, Trace, TraceSet
+from suffice.evals.grading import Check, check_of
+from suffice.evals.traces.files import finish, read_traces, write_traces
+from suffice.evals.traces.trace_set import Question, Trace, TraceSet
 
 
 @dataclass(slots=True)

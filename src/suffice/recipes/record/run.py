@@ -22,9 +22,9 @@ from suffice.core.requests import Message, Request, Sampling, Tool
 from suffice.core.thinking import Thinking
 from suffice.evals.datasets import Item
 from suffice.evals.extract import VERSION
-from suffice.evals.trace_files import TraceWriter
-from suffice.evals.trace_table import TraceInformation
-from suffice.evals.traces import Question, Trace, TraceKey
+from suffice.evals.traces.columns import TraceInformation
+from suffice.evals.traces.files import TraceWriter
+from suffice.evals.traces.trace_set import Question, Trace, TraceKey
 from suffice.recipes.record.sample import Draw, draw
 from suffice.recipes.record.trial import (
     MOST_WITHOUT_RIGHT,

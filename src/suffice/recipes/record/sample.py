@@ -17,8 +17,8 @@ from suffice.core.completions import Completion, FinishReason, TokenLogprob, Usa
 from suffice.core.errors import UpstreamDisconnected
 from suffice.core.requests import Request, Sampling, ToolCall
 from suffice.core.thinking import Thinking
-from suffice.evals.checking import Check
-from suffice.evals.traces import HalfArray, Question, Trace
+from suffice.evals.grading import Check
+from suffice.evals.traces.trace_set import HalfArray, Question, Trace
 
 # Largest magnitude that a half float holds; impossible tokens (-9999, -inf) are kept as this.
 LEAST_HALF = -65504.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from suffice.core.errors import InputError
-from suffice.evals.traces import Trace
+from suffice.evals.traces.trace_set import Trace
 
 TRIAL_QUESTIONS = 10
 # So many answers without a right one: the checker or the prompt is wrong, not the model.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from suffice.core.errors import InputError
 from suffice.evals.datasets import Item
-from suffice.evals.trace_files import differences, recorded_questions
-from suffice.evals.traces import Question
+from suffice.evals.traces.files import differences, recorded_questions
+from suffice.evals.traces.trace_set import Question
 
 # What can be mended without asking again: the text that was said stays the same.
 _JUDGED = frozenset(("answer", "checker", "category"))

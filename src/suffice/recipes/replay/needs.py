@@ -9,8 +9,8 @@ import numpy as np
 
 from suffice.core.decisions import AnyPolicy, Need
 from suffice.core.errors import LacksCapability
-from suffice.evals.traces import BoolArray, TraceSet
-from suffice.executors.needs import refuse_lacking
+from suffice.evals.traces.trace_set import BoolArray, TraceSet
+from suffice.executors.capability_check import refuse_lacking
 from suffice.policies.cascade import Cascade
 from suffice.policies.fixed import Single
 from suffice.policies.models import models_of

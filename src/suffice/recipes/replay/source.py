@@ -9,7 +9,7 @@ import numpy as np
 
 from suffice.core.errors import InputError, LacksCapability
 from suffice.core.requests import Request, ToolCall
-from suffice.evals.traces import (
+from suffice.evals.traces.trace_set import (
     ANSWER_MODE,
     MISSING,
     FloatArray,
@@ -17,8 +17,8 @@ from suffice.evals.traces import (
     IntArray,
     TraceSet,
 )
-from suffice.executors.play import Recorded
-from suffice.executors.running import Launch
+from suffice.executors.replay import Recorded
+from suffice.executors.running_sample import Launch
 
 # Recorded answers are compared as they are, whatever extractor found them.
 RECORDED_FORMAT = "recorded"

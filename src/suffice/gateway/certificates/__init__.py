@@ -1,0 +1,1 @@
+"""Certified policies in service: switched off by an alarm, monitored, audited."""

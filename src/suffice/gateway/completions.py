@@ -1,0 +1,430 @@
+"""`/v1/chat/completions` and `/v1/completions`: one call from its first byte to its last.
+
+admit → read → route → authorize → cache → place → pass through, or run a policy → ended
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from suffice.backends.openai import OpenAIBackend
+from suffice.backends.placement import Placement
+from suffice.backends.pool import BackendPool
+from suffice.backends.router import Affinity
+from suffice.backends.sse import DONE
+from suffice.core.completions import CostModel, Outcome, total_usage
+from suffice.core.errors import InputError, SufficeError, without_frames
+from suffice.core.requests import Request
+from suffice.evals.comparison_pool import ComparisonPool
+from suffice.executors.baseline import compare
+from suffice.executors.live import Event, Settled
+from suffice.gateway.admission import ConcurrencyLimit
+from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
+from suffice.gateway.calls import Call, Hook
+from suffice.gateway.certificates.audits import Audit, Auditor
+from suffice.gateway.certificates.guarded_policy import GuardedPolicy, is_switched_off
+from suffice.gateway.certificates.monitors import Monitors
+from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.connection.cancellation import Ending, left_at_once, stopping
+from suffice.gateway.connection.client import EVENT_STREAM, JSON, Client, ours
+from suffice.gateway.conversation import affinity_of
+from suffice.gateway.endpoints import CHAT, TEXT, endpoint_of, query_upstream
+from suffice.gateway.fallbacks import answered, fallbacks_of
+from suffice.gateway.native import pass_on
+from suffice.gateway.pass_through import Outgoing, Verdict, outgoing, pass_verdict
+from suffice.gateway.passed_on import not_served, understand
+from suffice.gateway.policy_router import AUTO, NAMESPACE, Arm, PolicyRouter
+from suffice.gateway.response_cache import AnswerCache
+from suffice.gateway.run_policy import Job, frames, outcomes, tighter
+from suffice.gateway.translate.client import TranslatedClient, speaks_chat
+from suffice.gateway.wire.headers import REQUEST_ID, HeaderLists, request_id_of
+from suffice.gateway.wire.json_body import check_policy_size, check_size, parse_json
+from suffice.gateway.wire.multipart import is_form
+from suffice.gateway.wire.receipt import PREFIX, header_text, headers
+from suffice.gateway.wire.requests import (
+    NO_BUDGET,
+    Ask,
+    default_format,
+    parse_chat,
+    parse_completion,
+    wants_stream,
+    wishes_of,
+)
+from suffice.gateway.wire.responses import Renderer
+from suffice.gateway.wire.safe_regex import extractor_of
+from suffice.policies.models import models_of
+from suffice.throughput.pricing import OwnModel, cost_model
+
+logger = logging.getLogger("suffice.gateway")
+
+
+class Service:
+    """What all calls share; a reload puts another one in its place."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        pool: BackendPool,
+        monitors: Monitors,
+        comparisons: ComparisonPool,
+    ) -> None:
+        self.config = config
+        self.pool = pool
+        self.comparisons = comparisons
+        self.arms = PolicyRouter(config, monitors)
+        self.baselines = Baselines(config)
+        self.lengths = Lengths()
+        self.headers = HeaderLists.of(config.headers)
+        self.fallbacks = fallbacks_of(config.fallback)
+        self.places = ConcurrencyLimit(config.traffic)
+        self.cache = AnswerCache(config.traffic.cache)
+        self.calls = 0  # that are being answered with it
+        self._costs: tuple[int, CostModel] | None = None
+
+    def cost_model(self) -> CostModel:
+        """What tokens cost on the upstreams that can be reached."""
+        known: dict[str, OwnModel] = {}
+        for backend, upstream in zip(self.pool.backends, self.config.upstreams, strict=False):
+            if upstream.cost is not None:
+                # One that is down, and has never told, will not cost anything either.
+                known |= dict.fromkeys(self.pool.served_by(backend.name), upstream.cost)
+        if self._costs is None or self._costs[0] != len(known):
+            self._costs = (len(known), cost_model(known, self.config.prices))
+        return self._costs[1]
+
+    def comparison(
+        self, arm: Arm, question: Request, cost_model: CostModel
+    ) -> Callable[[Outcome], Outcome]:
+        """What holds an outcome of `question` against the baseline and a certificate's promise."""
+        policy = arm.policy or self.arms.plain
+        baseline = self.baselines.of(asked=arm.asked, target=question.model, policy=policy)
+
+        def compared(outcome: Outcome) -> Outcome:
+            saving = compare(
+                outcome,
+                question,
+                baseline,
+                cost_model=cost_model,
+                relative=relative_prices(policy),
+                length_of=partial(self.lengths.of, policy=policy),
+            )
+            self.lengths.learn(outcome, baseline, saving)
+            return replace(outcome, saving=saving, promised=promise_of(policy, outcome))
+
+        return compared
+
+
+class Completions:
+    """The ASGI application behind both paths."""
+
+    def __init__(self, service: Service, hooks: Sequence[Hook], ending: Ending) -> None:
+        self.service = service
+        self.auditor = Auditor(hooks)
+        self._hooks = tuple(hooks)
+        self._ending = ending
+
+    def _price(self) -> float | None:
+        """Lambda of `auto`, if a hook steers it."""
+        return next((p for hook in self._hooks if (p := hook.price()) is not None), None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call, whatever happens."""
+        address = scope.get("client")
+        endpoint = endpoint_of(scope["path"])
+        call = Call(
+            path=scope["path"] if endpoint is None else endpoint.path,
+            endpoint=endpoint,
+            query=query_upstream(scope.get("query_string", b"")),
+            headers=scope["headers"],
+            client=address[0] if address else None,
+        )
+        call.own_id = request_id_of(call.header(REQUEST_ID))
+        kind = "chat" if endpoint is None else endpoint.kind
+        make = Client if speaks_chat(kind) else partial(TranslatedClient, kind)
+        client: Client = make(
+            call,
+            receive,
+            send,
+            hooks=self._hooks,
+            limits=self.service.config.traffic,
+            max_body_bytes=self.service.config.max_body_bytes,
+            ending=self._ending,
+            connection=scope.get("suffice.connection"),
+        )
+        try:
+            await self._serve(call, client, scope)
+        except SufficeError as error:
+            await client.fail(without_frames(error))
+        except ClientDisconnect:
+            call.status = call.status or 499  # nobody reads it; the log does
+            call.left, call.error = True, "client_left"
+        except asyncio.CancelledError:
+            call.status = call.status or 499
+            call.error = "cancelled"
+            raise
+        except Exception:
+            # A bug of ours, of whatever kind: the log has its trace, the ledger its code, and the
+            # client an error of its own instead of a hanging connection.
+            logger.exception("call %s failed", call.id)
+            call.error = "internal_error"
+            if client.began and not client.is_stream:
+                raise
+            await client.fail(SufficeError("internal error, see the gateway's log"))
+        finally:
+            call.ended_s = call.elapsed_s()
+            for hook in self._hooks:
+                hook.ended(call)
+
+    async def _serve(self, call: Call, client: Client, scope: Scope) -> None:
+        if self._ending.draining:
+            raise stopping()
+        if await left_at_once(scope.get("suffice.connection")):
+            raise ClientDisconnect
+        for hook in self._hooks:
+            await hook.admit(call)
+        call.body = await client.body(scope)
+        service = self.service
+        service.calls += 1
+        try:
+            async with client.attended():
+                await self._answer_by(service, call, client)
+        finally:
+            service.calls -= 1
+
+    async def _answer_by(self, service: Service, call: Call, client: Client) -> None:
+        arm = await self._understand(service, call)
+        for hook in self._hooks:
+            await hook.authorize(call)
+        key = service.cache.key_of(call, switched_off=is_switched_off(arm.policy))
+        if key is not None and await self._from_cache(service, client, key):
+            return
+        if key is not None:
+            # Before the client can ask again, so that the same question finds it.
+            client.when_whole = partial(self._keep, service, call, key)
+        certified = isinstance(arm.policy, GuardedPolicy)
+        rule = None if certified else service.fallbacks.get(call.target)
+        async with service.places.taken(call):
+            try:
+                await answered(client, rule, partial(self._answer, service, client, arm))
+            except Verdict as verdict:
+                await pass_verdict(client, verdict)
+
+    async def _understand(self, service: Service, call: Call) -> Arm:
+        if call.endpoint is None or call.endpoint.kind == "other":
+            return await understand(call, service.pool, service.config.traffic)
+        value = call.value = parse_json(call.body, service.config.traffic.max_values)
+        check_policy_size(value, service.config.traffic)
+        if call.endpoint.model is not None:
+            value.setdefault("model", call.endpoint.model)
+        model = value.get("model")
+        if not isinstance(model, str) or not model:
+            raise InputError("model: name an upstream's model, suffice/auto or suffice/<policy>")
+        wishes = wishes_of(value)
+        may_be_auto = AUTO in (service.config.policy, wishes.policy, model.removeprefix(NAMESPACE))
+        price = self._price() if may_be_auto else None
+        arm = service.arms.choose(model, wishes, price=price)
+        if arm.policy is None and wishes.policy != BYPASS and self._is_biased(service, value):
+            # The upstream would not read the effort: a bias is made of it here.
+            arm = replace(arm, policy=service.arms.plain)
+        if arm.model is None:
+            chats = arm.policy is not None and call.path != TEXT
+            arm = replace(arm, model=await service.pool.default_model(chats=chats))
+        call.model, call.target = model, arm.model or ""
+        call.named = (model, *service.arms.named_by(wishes))
+        call.arm = "bypass" if arm.policy is None else arm.policy.name
+        call.stream = wants_stream(value)
+        priority = value.get("priority")
+        if isinstance(priority, int):
+            call.priority = priority
+        return arm
+
+    @staticmethod
+    def _is_biased(service: Service, value: dict[str, Any]) -> bool:
+        """Whether an effort was asked for that becomes a bias on an upstream's first token."""
+        chooses = any(upstream.mode_tokens is not None for upstream in service.config.upstreams)
+        return chooses and _effort(value) is not None
+
+    async def _from_cache(self, service: Service, client: Client, key: bytes) -> bool:
+        call = client.call
+        entry = service.cache.find(key)
+        call.cache = "miss" if entry is None else "hit"
+        if entry is None:
+            if call.kept is None:
+                call.kept = bytearray()
+            return False
+        known = {**entry.headers, **ours(arm=header_text(call.arm), cache="hit")}
+        call.answered_by = entry.headers.get(PREFIX + "model")
+        await client.answer(200, entry.body, entry.content_type, known)
+        return True
+
+    @staticmethod
+    def _keep(service: Service, call: Call, key: bytes) -> None:
+        if call.kept is not None and call.fallback is None:
+            kind = EVENT_STREAM if call.stream else JSON
+            who = call.outcomes[0].completion.model if call.outcomes else call.answered_by
+            known = ours(model=header_text(who)) if who else {}
+            service.cache.keep(key, bytes(call.kept), kind, known)
+
+    async def _answer(self, service: Service, client: Client, arm: Arm) -> None:
+        call = client.call
+        pool = service.pool
+        # An unknown model is an answer of its own; some endpoints ask for none.
+        able = await pool.serving(call.target) if call.target else pool.backends
+        alone = len(pool.backends) == 1
+        headers = service.headers.upstream(call.headers, call.request_id)
+        placed = pool.placed(
+            Affinity() if alone else affinity_of(call),
+            headers=headers,
+            most_bytes=service.config.traffic.max_response_bytes,
+        )
+        if arm.policy is None:
+            http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
+            if http:
+                await pass_on(client, placed, http, _outgoing(service, call, headers))
+                return
+        if call.endpoint is None or call.endpoint.kind == "other":
+            raise not_served(call)
+        call.sampled_by = placed.went
+        await self._run(service, client, arm, placed)
+
+    @staticmethod
+    def _asked(client: Client) -> Ask:
+        """The question that a policy answers."""
+        call = client.call
+        if isinstance(client, TranslatedClient):
+            return parse_chat(client.translate(call.value))
+        return parse_chat(call.value) if call.path == CHAT else parse_completion(call.value)
+
+    async def _run(self, service: Service, client: Client, arm: Arm, placed: Placement) -> None:
+        """Answer with a policy, or with a model of this process."""
+        call, config = client.call, service.config
+        check_size(call.value, config.traffic)
+        ask = self._asked(client)
+        if ask.n > config.max_choices:
+            raise InputError(f"n: at most {config.max_choices} choices, got {ask.n}")
+        renderer = Renderer.of(ask)
+        job = self._job(service, ask, arm, call, placed)
+        if not ask.stream:
+            call.outcomes = await outcomes(job)
+            call.usage = total_usage(outcome.usage for outcome in call.outcomes)
+            data = orjson.dumps(renderer.whole(call.outcomes))
+            await client.answer(200, data, JSON, headers(call.outcomes))
+            return
+        known = ours(arm=job.policy.name)
+        if len(asks := models_of(job.policy)) < 2:  # else it is not known yet who will answer
+            known |= ours(model=header_text(asks[0] if asks else job.model))
+        with client.keep_alive(config.keep_alive_s, known):
+            async with aclosing(frames(job, renderer, call.outcomes)) as events:
+                async for event in events:
+                    if not client.began:
+                        await client.begin_stream(known)
+                    await client.write(event)
+        call.usage = total_usage(outcome.usage for outcome in call.outcomes)
+        await client.end(DONE)
+
+    def _job(self, service: Service, ask: Ask, arm: Arm, call: Call, placed: Placement) -> Job:
+        config = service.config
+        wanted = ask.request.answer_format or default_format(ask.request, config.answer_format)
+        # "text" says that answers are free-form although the operator's default is not.
+        answer_format = None if wanted == "text" else wanted
+        question = replace(ask.request, model=call.target, answer_format=answer_format)
+        hooks, policy = self._hooks, arm.policy or service.arms.plain
+        costs = service.cost_model()
+        guard = policy if isinstance(policy, GuardedPolicy) else None
+        if guard is not None:
+            # The policy file is enough: what neither request nor operator says, it does.
+            question = guard.filled(question)
+            if wanted == "text":
+                question = replace(question, answer_format=None)
+
+        def happened(choice: int, event: Event) -> None:
+            for hook in hooks:
+                hook.happened(call, choice, event)
+            if guard is not None and choice == 0:  # choices answer one question: it counts once
+                self._seen(service, guard, audit, call, event)
+
+        job = Job(
+            policy=policy,
+            request=question,
+            backend=placed,
+            budget=tighter(tighter(ask.budget, config.budget), call.budget or NO_BUDGET),
+            extract=extractor_of(question, service.comparisons.comparing(call.asker)),
+            score=service.arms.score,
+            cost_model=costs,
+            choices=ask.n,
+            happened=happened if hooks or guard else None,
+            reached=call.reached,
+            compare=service.comparison(arm, question, costs),
+            audited=None if guard is None else partial(service.lengths.audited, guard),
+            unstreamed_tokens=config.unstreamed_tokens,
+        )
+        audit = self.auditor.chosen(job, config.audit_share)
+        return job
+
+    def _seen(
+        self, service: Service, guard: GuardedPolicy, audit: Audit | None, call: Call, event: Event
+    ) -> None:
+        """Tell the certificate's monitor, and the audit if there is one, what happened."""
+        if audit is not None:
+            audit.see(event)
+        if isinstance(event, Settled):
+            call.zeros = guard.observe(event.outcome)
+            if audit is not None:
+                budget = service.config.budget
+                self.auditor.begin(audit, call, event.outcome, service.pool, budget)
+
+
+def _effort(value: Mapping[str, Any]) -> Any:
+    """An effort that was asked for, in any protocol's way."""
+    for place in ("reasoning", "output_config"):
+        inner = value.get(place)
+        if isinstance(inner, Mapping) and inner.get("effort") is not None:
+            return inner["effort"]
+    return value.get("reasoning_effort")
+
+
+def _outgoing(service: Service, call: Call, headers: Mapping[str, str]) -> Outgoing:
+    """What goes upstream: the very bytes, unless the model's name or our field is in them."""
+    endpoint = call.endpoint
+    assert endpoint is not None
+    kind = JSON if endpoint.kind != "other" else call.header("content-type") or JSON
+    form = kind is not JSON and is_form(kind)
+    if form:
+        body = call.body
+    elif endpoint.model is None and (call.model == call.target or not call.model):
+        body = outgoing(call.body, call.value)
+    else:
+        body = outgoing(b"", {**call.value, "model": call.target, "suffice": None})
+    return Outgoing(
+        path=endpoint.path,
+        kind=endpoint.kind,
+        body=body,
+        content_type=kind if form else JSON,
+        query=call.query,
+        headers=headers,
+        lists=service.headers,
+        most_bytes=service.config.traffic.max_response_bytes,
+        counted=_counted(call, body) if service.config.traffic.ask_usage else None,
+    )
+
+
+def _counted(call: Call, body: bytes) -> bytes | None:
+    """The body that asks for the stream's usage; None where it is no stream, or asks already."""
+    assert call.endpoint is not None
+    options = call.value.get("stream_options") or {}
+    asks = isinstance(options, dict) and not options.get("include_usage")
+    if not call.stream or call.endpoint.kind not in ("chat", "completion") or not asks:
+        return None
+    return orjson.dumps(
+        {**orjson.loads(body), "stream_options": {**options, "include_usage": True}}
+    )

@@ -1,4 +1,4 @@
-"""The budget's books: what is spent, what is promised to running samples, what may still start."""
+"""A request's budget: what is spent, what running samples may still cost, what may start."""
 
 from __future__ import annotations
 

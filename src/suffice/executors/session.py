@@ -1,4 +1,4 @@
-"""One request's books: the policy, its samples, the budget. No I/O and no clock of its own.
+"""One request under its policy: samples, budget, decisions. No I/O and no clock of its own.
 
 A driver tells the session what happened (`chunk`, `finish`, `fail`, `tick`, each with the time) and
 carries out the commands it gets back. The live loop and replay drive the same session, so a policy

@@ -1,4 +1,4 @@
-"""The thread that writes the ledger: batches, off the response path, bounded, patient.
+"""The thread that writes the ledger: in batches, off the response path, bounded, with retries.
 
 A row is **acknowledged** when the transaction that holds it has been committed and synced to disk;
 `Writer.acknowledged` counts them, and killing the process cannot lose them. What is still waiting

@@ -1,4 +1,4 @@
-"""How much now? Pure state machines that decide; they never see a clock, a socket or a token id."""
+"""Policies: pure state machines that decide how much to run. No clock, no socket."""
 
 from __future__ import annotations
 

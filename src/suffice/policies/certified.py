@@ -1,4 +1,4 @@
-"""Cheap first with two exits and a certificate: accept, stop as hopeless, or ask the safe arm.
+"""A certified policy: the small model's answer stands, or the baseline answers.
 
 What is certified, and by which test, is in docs/certify.md; suffice.policies.policy_file reads and
 writes the policy, `suffice calibrate` makes it.

@@ -1,4 +1,4 @@
-"""Work for one client that ends when nobody wants its result any more."""
+"""Cancellation: the work for a client ends when the client leaves or the process stops."""
 
 from __future__ import annotations
 

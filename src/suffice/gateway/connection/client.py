@@ -1,4 +1,4 @@
-"""The one who asked: reading the question, writing the answer, noticing when he leaves.
+"""One client: read its request, write its answer, notice that it has left.
 
 An answer's headers wait for its first byte, so that an error before it still gets its own status.
 What goes wrong later becomes an error event in a stream; a stream that failed has no `[DONE]`.

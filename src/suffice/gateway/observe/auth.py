@@ -1,4 +1,4 @@
-"""Who may come in: keys, and a loopback that web pages of others cannot use."""
+"""Authentication: API keys, and a loopback that pages of other sites cannot use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samples of one call as they race: what the live view shows, and what an early leaver drew."""
+"""The samples of one call as they run: for the live view and for who left early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The desk at the door: checks who comes in, sees what goes on, writes down how it ended.
+"""Keys, ledger rows, counters and the live view of one process, as a hook of every call.
 
 On the response path it looks a key up, adds to a few dictionaries and appends to a queue; rows,
 sums, log lines and spans are made by the ledger's thread.

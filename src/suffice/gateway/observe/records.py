@@ -1,4 +1,4 @@
-"""A call that is over, as the ledger's rows. Runs in the writer's thread."""
+"""The ledger's rows of a call that has ended. Made in the ledger's thread."""
 
 from __future__ import annotations
 

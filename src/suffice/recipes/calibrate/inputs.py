@@ -1,4 +1,4 @@
-"""What a calibration stands on: distinct questions, their plays, prices, and the baseline."""
+"""What a calibration works with: distinct questions, their plays, prices, and the baseline."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from suffice.architecture.laws import (
     build_law,
     load_family,
 )
+from suffice.architecture.laws.law import EMBEDDED
 from suffice.core.errors import InputError, UnknownName
 from suffice.core.files import read_json, write_json
 
@@ -96,6 +97,9 @@ def law_names() -> tuple[str, ...]:
 def embedded_laws() -> tuple[AbsoluteLaw | ConditionalLaw, ...]:
     """The embedded laws, in the order of their names."""
     return tuple(_embedded().values())
+
+
+EMBEDDED.append(embedded_laws)
 
 
 def load_law(source: str | Path) -> AbsoluteLaw | ConditionalLaw:

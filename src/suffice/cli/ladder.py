@@ -21,7 +21,7 @@ from suffice.core.quantities import (
 if TYPE_CHECKING:
     from suffice.architecture.ladder_design import DesignSpace
     from suffice.recipes.ladder.plan import Plan
-    from suffice.recipes.ladder.run import Events, Outcome, Runner
+    from suffice.recipes.ladder.run import Outcome
     from suffice.training.run_store import RunRecord
     from suffice.training.rung import Recipe
     from suffice.training.trainer import Machine
@@ -256,6 +256,7 @@ def run(
     from suffice.cli.ladder_view import Progress
     from suffice.recipes.ladder.plan import Plan
     from suffice.recipes.ladder.run import run_ladder
+    from suffice.recipes.ladder.runner import devices_of, runner_for
     from suffice.training.distributed import process_group, under_torchrun
     from suffice.training.run_store import RunStore
     from suffice.training.trainer import Machine
@@ -301,52 +302,6 @@ def _run(
     with Progress(quiet=quiet) as events:
         runner = over_ranks(data, machine, threads=threads, events=events)
         return run_ladder(plan, data, store, runner, events=events)
-
-
-def runner_for(
-    data: Path, machine: Machine, events: Events, plan: Plan, *, devices: tuple[str, ...],
-    workers: int, threads: int, ray: str | None, gpus_per_rung: float, deadline_s: float | None,
-) -> Runner:  # fmt: skip
-    """Where the rungs of `plan` run: this process, several, or a Ray cluster."""
-    from suffice.recipes.ladder.run import here, on_cluster, pooled
-    from suffice.training.pool import PoolConfig
-    from suffice.training.ray_runner import RayConfig
-
-    if ray is not None:
-        cluster = RayConfig(
-            address=None if ray == "local" else ray,
-            cpus_per_rung=threads,
-            gpus_per_rung=gpus_per_rung,
-        )
-        return on_cluster(data, machine, cluster, events=events)
-    if workers == 1 and len(devices) == 1 and deadline_s is None:
-        return here(data, machine, threads=threads, events=events)
-    config = PoolConfig(
-        workers=max(workers, len(devices)),
-        devices=devices,
-        threads_per_worker=threads,
-        deadline_s=deadline_s,
-        flops_per_s=plan.flops_per_s / max(workers, len(devices)) * len(devices),
-        start_s=10.0,
-    )
-    return pooled(data, machine, config, events=events)
-
-
-def devices_of(text: str) -> tuple[str, ...]:
-    """Devices in a list such as cuda:0,cuda:1; `auto` takes a GPU where there is one."""
-    import torch
-
-    if text == "auto":
-        return ("cuda",) if torch.cuda.is_available() else ("cpu",)
-    devices = tuple(part.strip() for part in text.split(","))
-    for device in devices:
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError(
-                f"device {device!r} was asked for and no GPU is seen: use --device cpu"
-            )
-        if not device.startswith(("cuda", "cpu")):
-            raise InputError(f"device {device!r} is not cpu, cuda or cuda:N")
-    return devices
 
 
 def _speed(

@@ -260,11 +260,11 @@ def _train(
     mine: Shape, theirs: Shape, *, data: Path, store: Path, plan: Path | None, tokens: int,
     seeds: int, factor: float, workers: int, threads: int, device: str, quiet: bool,
 ) -> None:  # fmt: skip
-    from suffice.cli.ladder import devices_of, runner_for
     from suffice.cli.ladder_view import Progress
     from suffice.recipes.ladder.pick import pick_plan
     from suffice.recipes.ladder.plan import Plan
     from suffice.recipes.ladder.run import run_ladder
+    from suffice.recipes.ladder.runner import devices_of, runner_for
     from suffice.training.run_store import RunStore
     from suffice.training.rung import Recipe
     from suffice.training.trainer import Machine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,9 @@ from suffice.architecture.laws.domain import Domain
 from suffice.architecture.laws.family import Family, FloatArray
 from suffice.architecture.laws.noise import NOISE_FLOOR_NATS, LossNoise
 from suffice.core.errors import InputError
+
+# Functions that give the laws which ship. Law files are made of laws: their module adds its own.
+EMBEDDED: list[Callable[[], Iterable[Any]]] = []
 
 _NO_OPTIMUM = (
     "all of a1, a2, b1, b2 must be positive for the law to have a lowest point; {names} {are} not"
@@ -106,12 +109,10 @@ class Law:
 
     def _others(self, values: Mapping[str, float | FloatArray]) -> tuple[str, ...]:
         """Embedded laws of this target whose evidence holds `values`."""
-        # Law files are made of laws, so their module imports this one.
-        from suffice.architecture.law_file import embedded_laws  # noqa: PLC0415
-
         return tuple(
             law.name
-            for law in embedded_laws()
+            for embedded in EMBEDDED
+            for law in embedded()
             if law.name != self.name
             and law.family.conditional == self.family.conditional
             and bool(np.all(law.domain.contains(**values)))

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -20,12 +20,14 @@ from suffice.gateway.observe.auth import visitor_of
 from suffice.gateway.observe.counters import merged
 from suffice.gateway.observe.feedback import Feedback, Judgement
 from suffice.gateway.observe.prometheus import CONTENT_TYPE, exposition
-from suffice.gateway.observe.recorder import Recorder
 from suffice.gateway.wire.errors import error_response
 from suffice.gateway.wire.openapi import Described, errors, get, get_text, reference, schemas_of
 from suffice.ledger import audits, queries
 from suffice.ledger.breakdown import failures_since, medians_since, models_since
 from suffice.ledger.database import LedgerError
+
+if TYPE_CHECKING:
+    from suffice.gateway.observe.recorder import Recorder
 
 # Processes that said nothing for this long are not live any more; their counters still count.
 LIVE_S = 5.0

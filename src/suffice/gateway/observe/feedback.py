@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -22,13 +22,15 @@ from suffice.core.errors import InputError
 from suffice.gateway.certificates.monitors import SharedMonitor
 from suffice.gateway.connection.request_body import read_body
 from suffice.gateway.observe.auth import admit_judgement, visitor_of
-from suffice.gateway.observe.recorder import Recorder
 from suffice.gateway.wire.errors import BodyTooLarge, Refusal
 from suffice.ledger import audits
 from suffice.ledger.audits import CertifiedAnswer
 from suffice.ledger.database import LedgerError
 from suffice.ledger.records import AuditRow, FeedbackRow
 from suffice.policies.monitor import Judged
+
+if TYPE_CHECKING:
+    from suffice.gateway.observe.recorder import Recorder
 
 MOST_BYTES = 16 * 2**10
 ACKNOWLEDGE_S = 5.0

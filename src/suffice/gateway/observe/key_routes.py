@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -15,7 +15,6 @@ from suffice.core.errors import InputError
 from suffice.gateway.connection.cancellation import Ending
 from suffice.gateway.connection.request_body import read_body
 from suffice.gateway.observe.auth import visitor_of
-from suffice.gateway.observe.recorder import Recorder
 from suffice.gateway.wire.openapi import Described, errors, get, reference, schemas_of
 from suffice.ledger.api_keys import (
     Key,
@@ -27,6 +26,9 @@ from suffice.ledger.api_keys import (
     rotate_key,
 )
 from suffice.ledger.quotas import shown
+
+if TYPE_CHECKING:
+    from suffice.gateway.observe.recorder import Recorder
 
 MOST_BYTES = 64 * 2**10
 _STATUSES = ("400", "401", "403", "404", "408", "413", "503")

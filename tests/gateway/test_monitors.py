@@ -44,7 +44,7 @@ class Process:
         )  # fmt: skip
         self.batches += 1
         told = self.store.write(batch)
-        self.monitor.told(told.monitors[name], told.alarms.get(name))
+        self.monitor.confirm(told.monitors[name], told.alarms.get(name))
 
 
 def observations(seed: int, harm: float) -> list[Observation]:

@@ -149,7 +149,7 @@ def test_what_others_used_counts() -> None:
         taken, watched = meter.take()
         for window, used in taken.items():
             totals[window] = totals.get(window, 0) + used.tokens
-        meter.told({w: Used(0, t, 0.0) for w, t in totals.items()})
+        meter.confirm({w: Used(0, t, 0.0) for w, t in totals.items()})
         assert all(each.budget.kind == "day" for each in watched)
 
     for meter in meters:

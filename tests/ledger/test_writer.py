@@ -304,8 +304,8 @@ def test_what_is_good_in_a_batch_is_kept_with_its_sums_and_told(tmp_path: Path) 
                 batch.used = {key: Used(requests=2, tokens=30)}
             batch.watched = [Watched(key, 0)]
 
-        def told(self, told: Totals) -> None:
-            self.heard.append(told)
+        def confirm(self, totals: Totals) -> None:
+            self.heard.append(totals)
 
     sums = Sums()
     writer = Writer(store, sums, flush_s=0.05)

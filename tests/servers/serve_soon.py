@@ -21,7 +21,7 @@ import uvicorn.server
 SOON: dict[str, float] = {
     "suffice.gateway.connection.http_limits.LINGER_S": 0.3,
     "suffice.gateway.server.RESTART_S": 0.05,
-    "suffice.gateway.observe.recorder.PUBLISH_S": 0.2,
+    "suffice.gateway.observe.shared_totals.PUBLISH_S": 0.2,
 }
 
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from suffice.gateway.config_sections import LedgerConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.ledger import audits
 from suffice.ledger.api_keys import Limits, add_key, make_key
 from suffice.ledger.records import COLUMNS, AuditRow
@@ -38,8 +38,8 @@ ASK: dict[str, Any] = {
 class Stack:
     """A gateway that audits, its engine and its ledger."""
 
-    def __init__(self, url: str, engine: FakeEngine, desk: Recorder, store: Store) -> None:
-        self.url, self.engine, self.desk, self.store = url, engine, desk, store
+    def __init__(self, url: str, engine: FakeEngine, opened: ServingHooks, store: Store) -> None:
+        self.url, self.engine, self.opened, self.store = url, engine, opened, store
 
     def ask(self, key: str | None = None, **changed: Any) -> httpx2.Response:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -84,11 +84,11 @@ def stack(
             patience_s=5.0,
             **settings,
         )
-        desk = Recorder(config)
+        opened = open_hooks(config)
         store = Store(str(path / "ledger.db"))
         try:
-            with tools.serving(config, hooks=(desk,)) as url:
-                yield Stack(url, engine, desk, store)
+            with tools.serving(config, hooks=opened.in_order) as url:
+                yield Stack(url, engine, opened, store)
         finally:
             store.close()
 
@@ -143,7 +143,7 @@ def test_no_key_pays_for_an_audit(tools: Any, tmp_path: Path) -> None:
             "authorization": f"Bearer {text}"}).status_code == 200)  # fmt: skip
         usage = s.ask(text).json()["usage"]
         s.audits(1)
-        assert s.desk.meter.used(key).tokens == usage["total_tokens"]
+        assert s.opened.meter.used(key).tokens == usage["total_tokens"]
         tools.wait_for(
             lambda: (
                 s.store.database.execute("SELECT SUM(completion_tokens) FROM requests")[0][0]
@@ -279,7 +279,7 @@ def test_a_judgement_before_the_audit_is_over_counts_once(tools: Any, tmp_path: 
             time.sleep(0.02)
         (row,) = s.audits(1)
         assert (row["harmed"], row["differs"]) == (1, 1)
-        (monitor,) = s.desk.monitors
+        (monitor,) = s.opened.totals.monitors
         tools.wait_for(lambda: monitor._state.above[1].n == 1)  # told once the row is kept
         drop, differ = monitor._state.above
         assert (drop.n, drop.total) == (1, 1.0)

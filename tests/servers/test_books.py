@@ -25,7 +25,7 @@ from suffice.core.prices import Prices
 from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.config import ModelsConfig
 from suffice.gateway.config_sections import LedgerConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.ledger.export import records
 from suffice.ledger.store import Store
 from suffice.policies.policy_file import About, ModelTokens, OptionCost
@@ -181,7 +181,7 @@ def books(
             small.url, large.url, patience_s=10.0, ledger=LedgerConfig(url=url, flush_s=0.05),
             policies={"careful": certificate()}, **settings,
         )  # fmt: skip
-        with tools.serving(config, hooks=(Recorder(config),)) as gateway:
+        with tools.serving(config, hooks=serving_hooks(config)) as gateway:
             yield Books(gateway, small, large, url)
 
 
@@ -403,7 +403,7 @@ def test_a_usage_that_cannot_be_is_replaced_and_counted(
         config = tools.config_for(
             engine.url, prices=PRICES, ledger=LedgerConfig(url=url, flush_s=0.05)
         )
-        with tools.serving(config, hooks=(Recorder(config),)) as gateway:
+        with tools.serving(config, hooks=serving_hooks(config)) as gateway:
             b = Books(gateway, engine, engine, url)
             b.ask(SMALL, "question 1")
             b.ask("suffice/single", "question 1")
@@ -522,7 +522,7 @@ def test_a_server_that_refuses_to_be_asked_gets_the_clients_own_body(
             engine.url, ledger=LedgerConfig(url=url, flush_s=0.05),
             traffic=TrafficConfig(ask_usage=True),
         )  # fmt: skip
-        with tools.serving(config, hooks=(Recorder(config),)) as gateway:
+        with tools.serving(config, hooks=serving_hooks(config)) as gateway:
             b = Books(gateway, engine, engine, url)
             for _ in range(3):
                 assert b.ask(SMALL, "question 1", stream=True).status_code == 200

@@ -21,7 +21,7 @@ from suffice.gateway.config_sections import KeysConfig, LedgerConfig
 from suffice.gateway.connection import http_limits
 from suffice.gateway.connection.cancellation import left_at_once
 from suffice.gateway.connection.http_transport import Gathered
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.testing.fake_engine import FakeEngine, Reply
 from tests.servers.conftest import config_for, running, serving_bounded, wait_for
 
@@ -49,7 +49,7 @@ def before(
         engine.url, traffic=traffic, patience_s=20.0,
         keys=KeysConfig(required=keys), ledger=LedgerConfig(url="none"),
     )  # fmt: skip
-    with serving_bounded(config, hooks=lambda c: (Recorder(c),)) as url:
+    with serving_bounded(config, hooks=serving_hooks) as url:
         host, port = url.removeprefix("http://").split(":")
         yield host, int(port)
 

@@ -15,7 +15,7 @@ import pytest
 
 from suffice.core.prices import Prices
 from suffice.gateway.config_sections import KeysConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents
 from tests.policies.policy_table import policy_table
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installe
 def gateway(tools: Any, **settings: Any) -> Iterator[str]:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url, patience_s=5.0, **settings)
-        with tools.serving(config, hooks=(Recorder(config),)) as url:
+        with tools.serving(config, hooks=serving_hooks(config)) as url:
             yield url
 
 
@@ -82,7 +82,7 @@ def test_certificates_models_and_failures_are_shown(tools: Any, tmp_path: Path) 
         config = tools.config_for(
             engine.url, policies={"mine": table}, prices=Prices.parse(["small=1/2", "large=4/8"])
         )
-        with tools.serving(config, hooks=(Recorder(config),)) as url:
+        with tools.serving(config, hooks=serving_hooks(config)) as url:
             body = VOTE | {"model": "suffice/mine", "suffice": {"answer_format": "number"}}
             for _ in range(3):
                 assert httpx2.post(f"{url}/v1/chat/completions", json=body).status_code == 200

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from suffice.gateway.config_sections import LedgerConfig
-from suffice.gateway.observe.recorder import desk_of
+from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.ledger.export import records
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply
-from tests.servers.test_desk import ASK, VOTE, stack
+from tests.servers.test_recording import ASK, VOTE, stack
 
 LATE = Reply(tokens=("it ", "is ", "4"), end_delay_s=0.05)
 SLOW = Reply(tokens=("word ",) * 200, delay_s=0.01)
@@ -57,7 +57,7 @@ def test_the_same_behind_the_products_own_server(tools: Any, tmp_path: Path, way
     path = str(tmp_path / "ledger.db")
     with FakeEngine(LATE) as engine:
         config = tools.config_for(engine.url, ledger=LedgerConfig(url=path, flush_s=0.02))
-        with tools.serving_bounded(config, hooks=desk_of) as url:
+        with tools.serving_bounded(config, hooks=serving_hooks) as url:
             for _ in range(6):
                 ask_raw(url, WAYS[way] | {"stream": True}, b"[DONE]")
     with closing(Store(path)) as store:

@@ -16,7 +16,7 @@ from suffice.backends.protocol import Capabilities
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.cors import CorsConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.gateway.wire.headers import HeadersConfig
 from suffice.testing.fake_engine import Asked, FakeEngine, Reply, Talents
 from suffice.testing.scripted_server import ScriptedServer, plain
@@ -63,14 +63,14 @@ def others(asked: Asked) -> tuple[int, str, bytes] | None:
 @contextmanager
 def stack(
     tools: Any, *, hooks: bool = False, headers: dict[str, str] | None = None, **settings: Any
-) -> Iterator[tuple[str, FakeEngine, Recorder | None]]:
+) -> Iterator[tuple[str, FakeEngine, ServingHooks | None]]:
     with FakeEngine(Reply.saying("it is 4"), others=others, headers=headers) as engine:
         config = tools.config_for(
             engine.url, patience_s=10.0, ledger=LedgerConfig(flush_s=0.01), **settings
         )
-        desk = Recorder(config) if hooks else None
-        with tools.serving(config, hooks=(desk,) if desk else ()) as url:
-            yield url, engine, desk
+        opened = open_hooks(config) if hooks else None
+        with tools.serving(config, hooks=opened.in_order if opened else ()) as url:
+            yield url, engine, opened
 
 
 def client_of(url: str) -> openai.OpenAI:
@@ -127,22 +127,22 @@ def test_several_upstreams_want_a_model(tools: Any) -> None:
 
 
 def test_the_ledger_books_them(tools: Any) -> None:
-    with stack(tools, hooks=True) as (url, _, desk), client_of(url) as client:
-        assert desk is not None
+    with stack(tools, hooks=True) as (url, _, opened), client_of(url) as client:
+        assert opened is not None
         client.embeddings.create(model="fake", input="x", encoding_format="float")
         client.audio.speech.create(model="fake", voice="alloy", input="hello").read()
         client.audio.transcriptions.create(model="fake", file=("a.wav", SOUND))
-        tools.wait_for(lambda: len(rows(desk)) == 3)
-        assert sorted(rows(desk)) == [
+        tools.wait_for(lambda: len(rows(opened)) == 3)
+        assert sorted(rows(opened)) == [
             ("/v1/audio/speech", "fake", "answered", None, None),
             ("/v1/audio/transcriptions", "fake", "answered", 14, 2),
             ("/v1/embeddings", "fake", "answered", 8, 0),
         ]
 
 
-def rows(desk: Recorder) -> list[tuple[Any, ...]]:
+def rows(opened: ServingHooks) -> list[tuple[Any, ...]]:
     query = "SELECT endpoint, model, ending, prompt_tokens, completion_tokens FROM requests"
-    return [tuple(row) for row in desk.reader.database.execute(query, ())]
+    return [tuple(row) for row in opened.reader.database.execute(query, ())]
 
 
 # --- ways of writing a path
@@ -419,8 +419,8 @@ def test_what_is_refused_for_another_reason_keeps_its_reason(tools: Any) -> None
 
 
 def test_feedback_by_the_clients_own_id(tools: Any) -> None:
-    with stack(tools, hooks=True) as (url, _, desk), client_of(url) as client:
-        assert desk is not None
+    with stack(tools, hooks=True) as (url, _, opened), client_of(url) as client:
+        assert opened is not None
         own = {"x-request-id": "task/7:2"}
         raw = None
         for _ in range(2):  # the same name twice: the newest is meant
@@ -431,6 +431,6 @@ def test_feedback_by_the_clients_own_id(tools: Any) -> None:
         judged = httpx2.post(f"{url}/v1/feedback", json={"request_id": "task/7:2", "correct": True})
         assert judged.json()["request_id"] == raw.headers["x-suffice-id"]
         query = "SELECT count(*) FROM requests WHERE request_id = 'task/7:2'"
-        assert desk.reader.database.execute(query, ())[0][0] == 2  # both are in the books
+        assert opened.reader.database.execute(query, ())[0][0] == 2  # both are in the books
         unknown = httpx2.post(f"{url}/v1/feedback", json={"request_id": "nobody", "correct": True})
         assert unknown.status_code == 404

@@ -23,7 +23,7 @@ from suffice.gateway.config import load_config
 from suffice.gateway.config_errors import NotValid
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.fallbacks import Fallback, failure_of
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import open_hooks
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents
 
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -153,12 +153,12 @@ def test_the_ledger_says_who_answered(tools: Any) -> None:
         config = tools.config_for(
             large.url, small.url, fallback=(RULE,), ledger=LedgerConfig(flush_s=0.01)
         )
-        desk = Recorder(config)
-        with tools.serving(config, hooks=(desk,)) as url:
+        opened = open_hooks(config)
+        with tools.serving(config, hooks=opened.in_order) as url:
             ask(url)
             query = "SELECT model, served_model FROM requests"
-            tools.wait_for(lambda: bool(desk.reader.database.execute(query, ())))
-            assert [tuple(r) for r in desk.reader.database.execute(query, ())] == [
+            tools.wait_for(lambda: bool(opened.reader.database.execute(query, ())))
+            assert [tuple(r) for r in opened.reader.database.execute(query, ())] == [
                 ("large", "small")
             ]
 

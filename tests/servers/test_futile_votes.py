@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.testing.fake_engine import FakeEngine, Json, Reply
 
 MESSAGES = [{"role": "user", "content": "2+2?"}]
@@ -23,7 +23,7 @@ def asked(tools: Any, script: Any, body: Json, **settings: Any) -> tuple[int, Js
     """Requests that reached the engine, the answer, and the gateway's metrics."""
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, **settings)
-        with tools.serving(config, hooks=(Recorder(config),)) as url:
+        with tools.serving(config, hooks=serving_hooks(config)) as url:
             answer = httpx2.post(
                 f"{url}/v1/chat/completions", json={"model": "fake", "messages": MESSAGES, **body}
             )

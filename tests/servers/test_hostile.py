@@ -12,7 +12,7 @@ import pytest
 
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.feedback import MOST_BYTES
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import open_hooks
 from suffice.testing.fake_engine import FakeEngine, Reply
 from tests.servers.conftest import config_for, serving
 
@@ -94,10 +94,13 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]
         # Texts are kept, so that what was asked goes through the ledger as well.
         ledger = LedgerConfig(url=str(path / "ledger.db"), flush_s=0.05, texts="all")
         config = config_for(engine.url, patience_s=10.0, max_choices=3, ledger=ledger)
-        desk = Recorder(config)
-        with serving(config, hooks=(desk,)) as url, httpx2.Client(base_url=url, timeout=20) as c:
+        opened = open_hooks(config)
+        with (
+            serving(config, hooks=opened.in_order) as url,
+            httpx2.Client(base_url=url, timeout=20) as c,
+        ):
             yield c
-            assert desk.writer.health.dropped == 0
+            assert opened.writer.health.dropped == 0
 
 
 def refused(path: str, data: bytes) -> int:

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from suffice.gateway.config_sections import LedgerConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.ledger.api_keys import load_ring
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents
@@ -50,7 +50,7 @@ def site(tools: Any, ledger: str, **reply: Any) -> Iterator[Site]:
     with FakeEngine(Reply.saying("it is 4", **reply), talents=talents) as engine:
         kept = LedgerConfig(url=ledger, flush_s=0.05)
         config = tools.config_for(engine.url, patience_s=20.0, ledger=kept)
-        with tools.serving(config, hooks=(Recorder(config),)) as url:
+        with tools.serving(config, hooks=serving_hooks(config)) as url:
             yield Site(url, engine)
 
 

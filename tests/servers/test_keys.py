@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from suffice.gateway.config_sections import AutoConfig, KeysConfig, LedgerConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.ledger import queries
 from suffice.ledger.api_keys import Limits, add_key, make_key, revoke_key
 from suffice.ledger.store import Store
@@ -36,7 +36,7 @@ def new_key(url: str, name: str = "alice", *, admin: bool = False, **limits: Any
 
 
 class Gateways:
-    """Gateways on one ledger, as so many processes would be: each has its own desk."""
+    """Gateways on one ledger, as so many processes would be: each has its own opened."""
 
     def __init__(self, urls: list[str]) -> None:
         self.urls = urls
@@ -59,7 +59,7 @@ def gateways(tools: Any, url: str, *, count: int = 1, **settings: Any) -> Iterat
             engine.url, ledger=LedgerConfig(url=url, flush_s=0.05), patience_s=5.0, **settings
         )
         urls = [
-            stack.enter_context(tools.serving(config, hooks=(Recorder(config),)))
+            stack.enter_context(tools.serving(config, hooks=serving_hooks(config)))
             for _ in range(count)
         ]
         yield Gateways(urls)

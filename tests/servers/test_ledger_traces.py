@@ -18,7 +18,7 @@ from suffice.evals.traces.files import read_traces
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.testing.fake_engine import Reply
-from tests.servers.test_desk import ASK, stack
+from tests.servers.test_recording import ASK, stack
 
 QUESTIONS, SAMPLES = 130, 3
 

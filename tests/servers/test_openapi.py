@@ -24,7 +24,7 @@ from suffice.backends.openai import OpenAIBackend
 from suffice.gateway.app import create_app
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_sections import LedgerConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import open_hooks, serving_hooks
 from suffice.gateway.wire.openapi import description
 from suffice.testing.fake_engine import FakeEngine, Reply
 
@@ -43,7 +43,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         ledger = LedgerConfig(url=url, flush_s=0.01)
         config = config_for(engine.url, patience_s=5.0, max_choices=3, ledger=ledger)
-        with serving(config, hooks=(Recorder(config),)) as served:
+        with serving(config, hooks=serving_hooks(config)) as served:
             yield served
 
 
@@ -70,19 +70,19 @@ def test_what_the_description_allows_and_forbids(gateway: str, kind: GenerationM
 
 def test_every_route_is_described() -> None:
     config = GatewayConfig(upstreams=(), ledger=LedgerConfig(url=None))
-    desk = Recorder(config)
-    app = create_app(config, backends=(OpenAIBackend("http://127.0.0.1:1"),), hooks=(desk,))
+    opened = open_hooks(config)
+    app = create_app(config, backends=(OpenAIBackend("http://127.0.0.1:1"),), hooks=opened.in_order)
     served = {
         (route.path.replace(":path}", "}"), method.lower())
         for route in app.routes
         if isinstance(route, Route)
         for method in (route.methods or set()) - {"HEAD"}
     }
-    found = description([desk.described()])["paths"]
+    found = description([opened.administration.described()])["paths"]
     described = {(path, m) for path, item in found.items() for m in item if m != "parameters"}
     assert described == served
-    assert "/metrics" not in description()["paths"]  # nobody serves it without a desk
-    desk.store.close()
+    assert "/metrics" not in description()["paths"]  # nobody serves it without a opened
+    opened.store.close()
 
 
 def check_all(cases: Any) -> None:

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from suffice.gateway.config_sections import LedgerConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import open_hooks, serving_hooks
 from suffice.testing.fake_engine import Asked, FakeEngine, Others, Reply, Script
 
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -372,7 +372,7 @@ def test_a_key_where_anthropics_clients_put_it(tools: Any, tmp_path: Any) -> Non
     store.close()
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, ledger=ledger)
-        with tools.serving(config, hooks=(Recorder(config),)) as url:
+        with tools.serving(config, hooks=serving_hooks(config)) as url:
             with anthropic_of(url, text) as client:
                 client.messages.create(model="fake", max_tokens=5, messages=HI)
             with (
@@ -395,18 +395,18 @@ def test_who_leaves_a_translated_stream_stops_the_engine(tools: Any) -> None:
 def test_the_ledger_books_translated_calls(tools: Any) -> None:
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, ledger=LedgerConfig(flush_s=0.01, texts="prompts"))
-        desk = Recorder(config)
-        with tools.serving(config, hooks=(desk,)) as url, openai_of(url) as client:
+        opened = open_hooks(config)
+        with tools.serving(config, hooks=opened.in_order) as url, openai_of(url) as client:
             client.responses.create(model="fake", input="hi")
             list(client.responses.create(model="suffice/single", input="hi", stream=True))
             query = "SELECT endpoint, arm, ending, completion_tokens FROM requests ORDER BY arm"
-            rows = lambda: desk.reader.database.execute(query, ())  # noqa: E731
+            rows = lambda: opened.reader.database.execute(query, ())  # noqa: E731
             tools.wait_for(lambda: len(rows()) == 2)
             assert [tuple(row) for row in rows()] == [
                 ("/v1/responses", "bypass", "answered", 3),
                 ("/v1/responses", "single", "answered", 3),
             ]
-            texts = desk.reader.database.execute("SELECT prompt FROM texts", ())
+            texts = opened.reader.database.execute("SELECT prompt FROM texts", ())
             assert [row[0] for row in texts] == ["hi", "hi"]
 
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from suffice.executors.pace import PACE
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.ledger.queries import recent
 from suffice.testing.fake_engine import FakeEngine, Json, Reply
 from suffice.testing.scripted_server import ScriptedServer, plain
@@ -22,12 +22,14 @@ SHORT = {"max_tokens": 50}
 
 
 @contextmanager
-def stack(tools: Any, script: Any, **settings: Any) -> Iterator[tuple[str, FakeEngine, Recorder]]:
+def stack(
+    tools: Any, script: Any, **settings: Any
+) -> Iterator[tuple[str, FakeEngine, ServingHooks]]:
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, patience_s=5.0, **settings)
-        desk = Recorder(config)
-        with tools.serving(config, hooks=(desk,)) as url:
-            yield url, engine, desk
+        opened = open_hooks(config)
+        with tools.serving(config, hooks=opened.in_order) as url:
+            yield url, engine, opened
 
 
 def ask(url: str, policy: str, **more: Any) -> Json:
@@ -107,7 +109,7 @@ def test_log_probabilities_come_whole_too(tools: Any) -> None:
 @pytest.mark.parametrize("policy", ["single", "self_consistency:samples=3"])
 def test_engines_stop_when_the_client_leaves(tools: Any, policy: str) -> None:
     slow = Reply.saying("one two three four five six seven it is 4", delay_s=0.2)
-    with stack(tools, slow) as (url, engine, desk):
+    with stack(tools, slow) as (url, engine, opened):
         wishes = {"policy": policy, "answer_format": "number"}
         body = {"model": "fake", "messages": MESSAGES, "suffice": wishes, **SHORT}
         with pytest.raises(httpx2.ReadTimeout):
@@ -115,23 +117,23 @@ def test_engines_stop_when_the_client_leaves(tools: Any, policy: str) -> None:
         many = 3 if "samples" in policy else 1
         tools.wait_for(lambda: engine.seen.aborted == many)
         assert engine.seen.finished == 0
-        tools.wait_for(lambda: not desk.live)
+        tools.wait_for(lambda: not opened.process.live)
 
 
 def test_the_live_view_and_the_books_go_by_their_models_pace(tools: Any) -> None:
     slow = Reply.saying("one two three four five six seven it is 4", delay_s=0.3)
     PACE.learn("fake", 1000, 10.0)
-    with stack(tools, slow) as (url, engine, desk):
+    with stack(tools, slow) as (url, engine, opened):
         wishes = {"policy": "self_consistency:samples=2", "answer_format": "number"}
         body = {"model": "fake", "messages": MESSAGES, "suffice": wishes, **SHORT}
         with ThreadPoolExecutor() as threads:
             asking = threads.submit(timed_out, url, body)
             tools.wait_for(lambda: engine.seen.running == 2)
-            tools.wait_for(lambda: min(tokens_shown(desk), default=0) > 0)
-            assert max(tokens_shown(desk)) <= SHORT["max_tokens"]
+            tools.wait_for(lambda: min(tokens_shown(opened), default=0) > 0)
+            assert max(tokens_shown(opened)) <= SHORT["max_tokens"]
             asking.result()
-        tools.wait_for(lambda: bool(recent(desk.reader, 1)))
-        (row,) = recent(desk.reader, 1)
+        tools.wait_for(lambda: bool(recent(opened.reader, 1)))
+        (row,) = recent(opened.reader, 1)
     assert (row["ending"], row["usage_source"]) == ("left", "estimated")
     assert 0 < row["completion_tokens"] <= 2 * SHORT["max_tokens"]
 
@@ -141,8 +143,10 @@ def timed_out(url: str, body: Json) -> None:
         httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=1.0)
 
 
-def tokens_shown(desk: Recorder) -> list[int]:
-    return [sample["tokens"] for call in desk.state()["live"] for sample in call["samples"]]
+def tokens_shown(opened: ServingHooks) -> list[int]:
+    return [
+        sample["tokens"] for call in opened.process.shown()["live"] for sample in call["samples"]
+    ]
 
 
 def test_an_answer_that_is_no_json_is_malformed(tools: Any) -> None:

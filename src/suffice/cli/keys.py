@@ -134,7 +134,7 @@ def list_keys(ledger: Ledger = None, as_json: AsJson = False) -> None:
     try:
         found = load_ring(store).keys
         meter = Meter()
-        meter.told(store.used_lately(time.time()))
+        meter.confirm(store.used_lately(time.time()))
     finally:
         store.close()
     rows = [shown(key, meter) for key in found]

@@ -115,7 +115,7 @@ def serve(
 
     try:
         from suffice.gateway.baselines import Baselines
-        from suffice.gateway.observe.recorder import desk_of
+        from suffice.gateway.observe.serving_hooks import serving_hooks
         from suffice.gateway.policy_router import PolicyRouter
         from suffice.gateway.server import run
         from suffice.gateway.startup_check import check_served
@@ -142,7 +142,7 @@ def serve(
         typer.echo(f"warning: {note}", err=True)
     if not quiet:
         _greet(settings, backends, keyed=keyed)
-    run(settings, backends=backends, hooks=desk_of, reload=read, quiet=quiet)
+    run(settings, backends=backends, hooks=serving_hooks, reload=read, quiet=quiet)
 
 
 def settings_of(config: Path | None, **options: Any) -> GatewayConfig:

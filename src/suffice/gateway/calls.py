@@ -25,6 +25,8 @@ from starlette.routing import BaseRoute
 from suffice.core.completions import Budget, Outcome, Usage
 from suffice.executors.live import Event
 from suffice.gateway.endpoints import Endpoint
+from suffice.gateway.observe.live_samples import LiveSamples
+from suffice.ledger.api_keys import Key
 from suffice.ledger.records import AuditRow
 
 if TYPE_CHECKING:
@@ -90,7 +92,13 @@ class Call:
     rates: Mapping[str, str] = field(default_factory=dict)  # x-ratelimit-*, of the client's key
     first_byte_s: float | None = None
     ended_s: float | None = None
-    notes: dict[str, Any] = field(default_factory=dict)  # hooks' own
+    # Of the hooks that control access and record.
+    admitted: bool = False
+    key: Key | None = None
+    traceparent: str | None = None  # the header, as it came
+    trace_id: str | None = None
+    parent_span: tuple[str, str] | None = None  # trace id and span id of the caller's span
+    samples: LiveSamples | None = None  # of a policy, as they run
 
     @property
     def request_id(self) -> str:

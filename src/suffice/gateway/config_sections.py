@@ -54,6 +54,16 @@ class LedgerConfig:
     queue_rows: Annotated[int, Ge(100), About("rows that wait for the database at most")] = 50_000
     flush_s: Annotated[float, Ge(0.01), Le(10), About("between two writes")] = 0.2
 
+    @property
+    def keeps_prompts(self) -> bool:
+        """Whether what was asked is kept."""
+        return self.texts in ("prompts", "all")
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether what was answered is kept."""
+        return self.texts in ("outputs", "all")
+
 
 def _without_password(url: str | None) -> str | None:
     if url is not None and holds_password(url):

@@ -30,6 +30,10 @@ class LambdaPrice:
             return self._config.price
         return self._numbers.value(NAME, self._config.price)
 
+    def apply(self, config: AutoConfig) -> None:
+        """Go on by other settings; a price that is shared stays."""
+        self._config = config
+
     def learn(self, outcomes: Sequence[Outcome]) -> None:
         """Move lambda by what these answers spent, measured in finished samples of their own."""
         if self._config.spend_target is None:

@@ -1,9 +1,9 @@
 """What each key has used, here and in all processes, and whether it may go on.
 
-A request is admitted from memory: the totals that the database told last, plus what this process
-has counted since. Totals are exchanged about four times a second, so several processes together
-can pass a limit by what they admit in that time, no more. A running request counts as one of the
-key's usual size until its true size is known.
+A request is admitted from memory: the totals that the database confirmed last, plus what this
+process has counted since. Totals are exchanged about four times a second, so several processes
+together can pass a limit by what they admit in that time, no more. A running request counts as one
+of the key's usual size until its true size is known.
 
 A rate is counted in slices of five seconds over the last minute; a slice counts until all of it is
 older than a minute. A budget is counted over an hour, a day or a month (UTC), or in total.
@@ -56,10 +56,10 @@ class Rate:
 
 @dataclass(slots=True)
 class _Account:
-    """One key's use: as the database told it, sent there but not confirmed, and not yet sent."""
+    """One key's use: as the database has it, sent there but not confirmed, and not yet sent."""
 
     key: Key
-    told: _Counts = field(default_factory=dict)
+    confirmed: _Counts = field(default_factory=dict)
     sent: _Counts = field(default_factory=dict)
     fresh: _Counts = field(default_factory=dict)
     touched_s: float = 0.0
@@ -78,7 +78,7 @@ class _Account:
     def total(self, window: tuple[str, int]) -> Used:
         """Everything known about one window."""
         total = Used()
-        for counts in (self.told, self.sent, self.fresh):
+        for counts in (self.confirmed, self.sent, self.fresh):
             found = counts.get(window)
             if found is not None:
                 total.add(found)
@@ -89,7 +89,7 @@ class _Account:
         oldest_s = now_s - MINUTE_S - SLICE_S
         requests: dict[int, float] = {}
         tokens: dict[int, float] = {}
-        for counts in (self.told, self.sent, self.fresh):
+        for counts in (self.confirmed, self.sent, self.fresh):
             for (kind, start_s), used in counts.items():
                 if kind == SLICE and start_s > oldest_s:
                     requests[start_s] = requests.get(start_s, 0.0) + used.requests
@@ -99,19 +99,19 @@ class _Account:
     def forget(self, now_s: float) -> None:
         """Drop slices that no longer matter."""
         oldest_s = now_s - MINUTE_S - SLICE_S
-        for window in [w for w in self.told if w[0] == SLICE and w[1] <= oldest_s]:
-            del self.told[window]
+        for window in [w for w in self.confirmed if w[0] == SLICE and w[1] <= oldest_s]:
+            del self.confirmed[window]
 
 
 class Meter:
-    """Use by key: `admit` and `settle` on the event loop, `take` and `told` by the writer."""
+    """Use by key: `admit` and `settle` on the event loop, `take` and `confirm` by the writer."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives Unix time in seconds."""
         self._clock = clock
         self._lock = threading.Lock()
         self._accounts: dict[str, _Account] = {}
-        self._before: dict[str, _Counts] = {}  # told before the key was first used here
+        self._before: dict[str, _Counts] = {}  # confirmed before the key was first used here
 
     def admit(self, key: Key) -> Spent | None:
         """Count a request of `key` in, or say which limit it would pass."""
@@ -182,7 +182,7 @@ class Meter:
             return self._account(key).total(_budget_window(key.limits, self._clock()))
 
     def take(self) -> tuple[dict[Window, Used], list[Watched]]:
-        """What is to be written, and what totals are wanted. `told` must follow before the next."""
+        """What is to be written, and whose totals are wanted; `confirm` must follow."""
         now_s = self._clock()
         taken: dict[Window, Used] = {}
         watched: list[Watched] = []
@@ -197,28 +197,28 @@ class Meter:
                     watched.append(Watched(Window(key_id, *budget), since_s))
         return taken, watched
 
-    def told(self, totals: Mapping[Window, Used]) -> None:
+    def confirm(self, totals: Mapping[Window, Used]) -> None:
         """The database holds what was taken, and these are its totals over all processes."""
         with self._lock:
             for account in self._accounts.values():
                 # Windows that were not asked for again keep what was sent.
                 for at, used in account.sent.items():
                     if Window(account.key.id, *at) not in totals:
-                        account.told.setdefault(at, Used()).add(used)
+                        account.confirmed.setdefault(at, Used()).add(used)
                 account.sent = {}
             for window, used in totals.items():
                 account_of = self._accounts.get(window.key_id)
                 counts = (
                     self._before.setdefault(window.key_id, {})
                     if account_of is None
-                    else account_of.told
+                    else account_of.confirmed
                 )
                 counts[window.kind, window.start_s] = used
 
     def _account(self, key: Key) -> _Account:
         account = self._accounts.get(key.id)
         if account is None:
-            account = _Account(key=key, told=self._before.pop(key.id, {}))
+            account = _Account(key=key, confirmed=self._before.pop(key.id, {}))
             self._accounts[key.id] = account
         elif account.key is not key:
             account.key = key  # its limits may have changed

@@ -250,7 +250,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What the database told back: totals over all processes, and the keys' version."""
+    """Totals over all processes as the database has them, and the keys' version."""
 
     used: dict[Window, Used]
     shared: dict[str, float]

@@ -10,18 +10,18 @@ from collections.abc import Mapping
 
 
 class SharedNumbers:
-    """Named numbers: the value told last, plus what was moved here since."""
+    """Named numbers: the value confirmed last, plus what was moved here since."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told: dict[str, float] = {}
+        self._confirmed: dict[str, float] = {}
         self._sent: dict[str, float] = {}
         self._fresh: dict[str, float] = {}
 
     def value(self, name: str, default: float = 0.0) -> float:
         """The number as it is known here."""
         with self._lock:
-            base = self._told.get(name, default)
+            base = self._confirmed.get(name, default)
             moved = self._sent.get(name, 0.0) + self._fresh.get(name, 0.0)
         return max(0.0, base + moved)
 
@@ -31,13 +31,13 @@ class SharedNumbers:
             self._fresh[name] = self._fresh.get(name, 0.0) + change
 
     def take(self) -> dict[str, float]:
-        """Changes to be written; `told` must follow before the next call."""
+        """Changes to be written; `confirm` must follow before the next call."""
         with self._lock:
             self._sent, self._fresh = self._fresh, {}
             return dict(self._sent)
 
-    def told(self, values: Mapping[str, float]) -> None:
+    def confirm(self, values: Mapping[str, float]) -> None:
         """The database holds what was taken, and these are the sums."""
         with self._lock:
             self._sent = {}
-            self._told.update(values)
+            self._confirmed.update(values)

@@ -101,7 +101,7 @@ class Store:
         written, and it may be written again.
         """
         if not batch.changes:
-            return self._told(batch)
+            return self._totals(batch)
         with self.database.transaction():
             fresh = self.database.execute(
                 "INSERT INTO batches (id, at_s) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING id",
@@ -110,7 +110,7 @@ class Store:
             if fresh:
                 self._write_rows(batch)
                 self._write_sums(batch)
-            return self._told(batch)
+            return self._totals(batch)
 
     def _write_rows(self, batch: Batch) -> None:
         many = self.database.execute_many
@@ -151,7 +151,7 @@ class Store:
         if batch.process is not None:
             self.database.execute(_PROCESS, (batch.process[0], batch.at_s, batch.process[1]))
 
-    def _told(self, batch: Batch) -> Totals:
+    def _totals(self, batch: Batch) -> Totals:
         used: dict[Window, Used] = {}
         for watched in batch.watched:
             budget = watched.budget

@@ -46,7 +46,7 @@ class Sums(Protocol):
         """Put what is due into `batch`."""
         ...
 
-    def told(self, told: Totals) -> None:
+    def confirm(self, totals: Totals) -> None:
         """`batch` is written; these are the totals over all processes."""
         ...
 
@@ -83,6 +83,7 @@ class Writer:
         queue_rows: int = 50_000,
         retention_days: float | None = None,
         text_retention_days: float | None = None,
+        health: Health | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock` counts seconds from any start; only its differences are used."""
@@ -102,7 +103,7 @@ class Writer:
         self._tidied_s = -math.inf  # never yet
         self._pause_s = FIRST_PAUSE_S
         self._turning = False  # rows are being made or written
-        self.health = Health()
+        self.health = Health() if health is None else health
         self._thread = threading.Thread(target=self._run, name="suffice-ledger", daemon=True)
 
     def start(self) -> None:
@@ -238,7 +239,7 @@ class Writer:
         batch, waiters = self._batch
         began_s = time.perf_counter()
         try:
-            told = self._store.write(batch)
+            totals = self._store.write(batch)
         except LedgerAway as error:
             self._failed(error)
             return False
@@ -257,7 +258,7 @@ class Writer:
         for waiter in waiters:
             waiter.set_result(None)
         if self._sums is not None:
-            self._sums.told(told)
+            self._sums.confirm(totals)
         if self._pending.rows:
             self._wake.set()
             self._hurry.set()

@@ -89,14 +89,14 @@ class SharedMonitor:
     def take(self) -> tuple[dict[int, float], str | None]:
         """What moved since, by cell, and an alarm that is not written yet.
 
-        `told` must follow before the next call.
+        `confirm` must follow before the next call.
         """
         with self._lock:
             self._sent = _cells(self._state) - self._held
             moved = {int(cell): float(self._sent[cell]) for cell in np.flatnonzero(self._sent)}
             return moved, None if self._known else self.alarm
 
-    def told(self, sums: Mapping[int, float], alarm: str | None) -> None:
+    def confirm(self, sums: Mapping[int, float], alarm: str | None) -> None:
         """The database holds what was taken; these are the sums and the alarm of all."""
         with self._lock:
             fresh = _cells(self._state) - self._held - self._sent
@@ -107,14 +107,14 @@ class SharedMonitor:
             self._state = _state_of(self._empty, self._held + fresh)
         self._look(alarm)
 
-    def _look(self, told: str | None = None) -> None:
+    def _look(self, shared: str | None = None) -> None:
         """Switch the certificate off if what was seen, here or elsewhere, says so."""
         if self.alarm is not None:
             return
         alarm = self._state.alarm
-        if told is None and alarm is None:
+        if shared is None and alarm is None:
             return
-        self.alarm = told or str(alarm)
+        self.alarm = shared or str(alarm)
         logger.warning(
             "certificate %s is switched off: %s; the baseline answers from now on",
             self.certificate, self.alarm,
@@ -138,12 +138,12 @@ class Monitors:
         """The monitor of the certificate with this id, if it is in service."""
         return self._by_id.get(certificate)
 
-    def told(self, told: Totals) -> None:
+    def confirm(self, totals: Totals) -> None:
         """What the database holds of every monitor that was asked for."""
         for monitor in self:
-            if monitor.certificate in told.monitors:
-                alarm = told.alarms.get(monitor.certificate)
-                monitor.told(told.monitors[monitor.certificate], alarm)
+            if monitor.certificate in totals.monitors:
+                alarm = totals.alarms.get(monitor.certificate)
+                monitor.confirm(totals.monitors[monitor.certificate], alarm)
 
 
 def _cells(state: Monitoring) -> FloatArray:

@@ -17,7 +17,7 @@ _TYPES = {"budget_tokens": "insufficient_quota", "budget_usd": "insufficient_quo
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class Credentials:
     """The headers that decide."""
 
     authorization: str | None = None
@@ -27,14 +27,14 @@ class Visitor:
     api_key: str | None = None  # where Anthropic's and Azure's clients put it
 
 
-def visitor_of(headers: Sequence[tuple[bytes, bytes]]) -> Visitor:
+def credentials_of(headers: Sequence[tuple[bytes, bytes]]) -> Credentials:
     """One walk over the headers; the first of each name counts."""
     found: dict[bytes, str] = {}
     for given, value in headers:
         name = b"x-api-key" if given == _AZURE else given
         if name in _WANTED and name not in found:
             found[name] = value.decode("latin-1")
-    return Visitor(*(found.get(name) for name in _WANTED))
+    return Credentials(*(found.get(name) for name in _WANTED))
 
 
 _WANTED = (b"authorization", b"host", b"origin", b"traceparent", b"x-api-key")
@@ -69,19 +69,19 @@ class Authenticator:
         """Whether a key is asked for."""
         return bool(self.ring) if self.required is None else self.required
 
-    def enter(self, visitor: Visitor) -> Key | None:
-        """The visitor's key; None where none is asked for. Raises Refusal."""
+    def authenticate(self, credentials: Credentials) -> Key | None:
+        """The credentials's key; None where none is asked for. Raises Refusal."""
         if not self.locked:
-            self._check_origin(visitor)
+            self._check_origin(credentials)
             return None
-        scheme, _, text = (visitor.authorization or "").partition(" ")
+        scheme, _, text = (credentials.authorization or "").partition(" ")
         if scheme.lower() != "bearer":
-            text = visitor.api_key or ""
+            text = credentials.api_key or ""
         key = self.ring.find(text.strip())
         if key is None:
             raise Refusal(
                 "a key is needed: send Authorization: Bearer sk-suffice-… (or x-api-key)"
-                if not (visitor.authorization or visitor.api_key)
+                if not (credentials.authorization or credentials.api_key)
                 else "this key is unknown, revoked or expired",
                 status=401,
                 code="invalid_api_key",
@@ -89,9 +89,9 @@ class Authenticator:
             )
         return key
 
-    def enter_admin(self, visitor: Visitor) -> None:
+    def authenticate_admin(self, credentials: Credentials) -> None:
         """Only an admin key may, or anyone on a loopback that has no keys. Raises Refusal."""
-        key = self.enter(visitor)
+        key = self.authenticate(credentials)
         if key is not None and not key.admin:
             raise Refusal(
                 f"key {key.name!r} is not an admin key", status=403, code="not_an_admin",
@@ -116,7 +116,7 @@ class Authenticator:
                 status=403, code="needs_audit_key", kind="permission_error",
             )  # fmt: skip
 
-    def _check_origin(self, visitor: Visitor) -> None:
+    def _check_origin(self, credentials: Credentials) -> None:
         """Without keys, a web page in the user's browser must not be able to spend their tokens.
 
         A page of another site sends its own Origin; one that was rebound to our address by DNS
@@ -124,16 +124,16 @@ class Authenticator:
         """
         if not self._local:
             return
-        if visitor.host is not None and _name_of(f"//{visitor.host}") not in self._hosts:
+        if credentials.host is not None and _name_of(f"//{credentials.host}") not in self._hosts:
             raise Refusal(
-                f"host {visitor.host!r} is not this gateway; allowed_hosts can add it",
+                f"host {credentials.host!r} is not this gateway; allowed_hosts can add it",
                 status=403, code="wrong_host", kind="permission_error",
             )  # fmt: skip
-        if visitor.origin is None or visitor.origin.lower() in self.origins:
+        if credentials.origin is None or credentials.origin.lower() in self.origins:
             return
-        if _name_of(visitor.origin) not in self._hosts:
+        if _name_of(credentials.origin) not in self._hosts:
             raise Refusal(
-                f"origin {visitor.origin!r} may not use this gateway; allowed_hosts can add it",
+                f"origin {credentials.origin!r} may not use this gateway; allowed_hosts can add it",
                 status=403, code="wrong_origin", kind="permission_error",
             )  # fmt: skip
 

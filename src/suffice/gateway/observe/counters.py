@@ -22,7 +22,7 @@ NO_ARM = "none"
 
 
 class Counters:
-    """Counters since the process began, and what the ledger has not been told yet."""
+    """Counters since the process began, and what is not in the ledger yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class Counters:
             self.counters[name] = self.counters.get(name, 0.0) + value
 
     def refuse(self, status: int, code: str | None) -> None:
-        """Count a call that was turned away at the door."""
+        """Count a call that was turned away before it was admitted."""
         self.add(("requests", "arm", NO_ARM, "ending", "refused", "status", str(status)))
         if code is not None:
             self.add(("errors", "code", code, "model", "", "upstream", ""))
@@ -129,7 +129,7 @@ class Counters:
         sums[number + 1] += 1
 
     def fill(self, batch: Batch) -> None:
-        """Hand over what the ledger has not been told."""
+        """Hand over what is not in the ledger yet."""
         with self._lock:
             batch.traffic = {at: tuple(sums) for at, sums in self._traffic.items()}
             batch.latency = self._latency

@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -21,16 +21,18 @@ from starlette.responses import JSONResponse, Response
 from suffice.core.errors import InputError
 from suffice.gateway.certificates.monitors import SharedMonitor
 from suffice.gateway.connection.request_body import read_body
-from suffice.gateway.observe.auth import admit_judgement, visitor_of
+from suffice.gateway.observe.auth import Authenticator, admit_judgement, credentials_of
+from suffice.gateway.observe.counters import Counters
+from suffice.gateway.observe.shared_totals import SharedTotals
 from suffice.gateway.wire.errors import BodyTooLarge, Refusal
 from suffice.ledger import audits
 from suffice.ledger.audits import CertifiedAnswer
 from suffice.ledger.database import LedgerError
+from suffice.ledger.quotas import Meter
 from suffice.ledger.records import AuditRow, FeedbackRow
+from suffice.ledger.store import Store
+from suffice.ledger.writer import Writer
 from suffice.policies.monitor import Judged
-
-if TYPE_CHECKING:
-    from suffice.gateway.observe.recorder import Recorder
 
 MOST_BYTES = 16 * 2**10
 ACKNOWLEDGE_S = 5.0
@@ -83,21 +85,37 @@ class Judgement(BaseModel):
 
 
 class Feedback:
-    """The handler of one desk."""
+    """The handler of `POST /v1/feedback`."""
 
-    def __init__(self, desk: Recorder) -> None:
-        self._desk = desk
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        meter: Meter,
+        reader: Store,
+        writer: Writer,
+        counters: Counters,
+        totals: SharedTotals,
+        redact: Callable[[str], str],
+        flush_s: float,
+    ) -> None:
+        self._authenticator = authenticator
+        self._meter = meter
+        self._reader = reader
+        self._writer = writer
+        self._counters = counters
+        self._totals = totals
+        self._redact = redact
+        self._flush_s = flush_s
 
     async def __call__(self, request: Request) -> Response:
         """Keep a judgement; answered when it is on disk."""
-        desk = self._desk
-        visitor = visitor_of(request.scope["headers"])
-        key = desk.doors.enter(visitor)
+        key = self._authenticator.authenticate(credentials_of(request.scope["headers"]))
         if key is not None:
-            admit_judgement(desk.meter, key)
+            admit_judgement(self._meter, key)
         judged = _judgement(await _body(request))
         if judged.is_audit:
-            desk.doors.check_auditor(key)
+            self._authenticator.check_auditor(key)
         everyones = key is None or key.admin or key.audit
         mine = None if everyones or key is None else key.id
         request_id, answer = await self._answer_of(judged.request_id, mine)
@@ -115,20 +133,20 @@ class Feedback:
             key_id=None if key is None else key.id,
             source=judged.source,
             # Whoever wrote a comment meant it to be kept, but not what the rules take out.
-            comment=None if judged.comment is None else desk.redacted(judged.comment),
+            comment=None if judged.comment is None else self._redact(judged.comment),
         )
-        told = {"id": row.id, "object": "feedback", "request_id": row.request_id}
+        answered = {"id": row.id, "object": "feedback", "request_id": row.request_id}
         if judged.is_audit:
             await self._audit(judged, answer, row)
-            told["certificate"] = answer.certificate or ""
+            answered["certificate"] = answer.certificate or ""
         else:
             await self._keep(row)
         verdict = "right" if judged.value >= 0.5 else "wrong"
-        desk.tally.add(("feedback", "verdict", verdict))
-        return JSONResponse(told)
+        self._counters.add(("feedback", "verdict", verdict))
+        return JSONResponse(answered)
 
     async def _keep(self, row: FeedbackRow) -> None:
-        done = asyncio.wrap_future(self._desk.writer.put_now(lambda: row))
+        done = asyncio.wrap_future(self._writer.put_now(lambda: row))
         try:
             await asyncio.wait_for(done, ACKNOWLEDGE_S)
         except (TimeoutError, LedgerError):
@@ -139,20 +157,20 @@ class Feedback:
 
         Raises Refusal.
         """
-        desk, request_id = self._desk, named
+        request_id = named
 
         def look() -> tuple[str, CertifiedAnswer] | None:
-            for known in (named, audits.id_of(desk.reader, named, key_id)):
-                found = None if known is None else audits.answer_of(desk.reader, known)
+            for known in (named, audits.id_of(self._reader, named, key_id)):
+                found = None if known is None else audits.answer_of(self._reader, known)
                 if known is not None and found is not None:
                     return known, found
             return None
 
         found = await _asked(look)
         if found is None:  # it may be on its way to the ledger
-            await asyncio.sleep(desk.config.ledger.flush_s + 0.2)
+            await asyncio.sleep(self._flush_s + 0.2)
             found = await _asked(look)
-        if found is None and desk.writer.away:
+        if found is None and self._writer.away:
             raise _unavailable()
         if found is None:
             raise Refusal(
@@ -183,7 +201,7 @@ class Feedback:
             judged_s=feedback.at_s,
             judge=feedback.key_id,
         )
-        standing = await _asked(lambda: audits.judge(self._desk.reader, row, feedback))
+        standing = await _asked(lambda: audits.judge(self._reader, row, feedback))
         if standing == "again":
             raise _conflict("already_judged", "this answer has been audited: each counts once")
         if standing == "equal":
@@ -196,7 +214,7 @@ class Feedback:
         """The monitor that an audit of this answer is for. Raises Refusal."""
         if answer.certificate is None:
             raise _conflict("not_certified", "no certificate was in play for this request")
-        monitor = self._desk.monitors.named(answer.certificate)
+        monitor = self._totals.monitors.named(answer.certificate)
         if monitor is None:
             raise _conflict(
                 "other_certificate", f"certificate {answer.certificate} is not in service here"

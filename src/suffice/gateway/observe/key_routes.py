@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from suffice.core.errors import InputError
 from suffice.gateway.connection.cancellation import Ending
 from suffice.gateway.connection.request_body import read_body
-from suffice.gateway.observe.auth import visitor_of
+from suffice.gateway.observe.auth import Authenticator, credentials_of
 from suffice.gateway.wire.openapi import Described, errors, get, reference, schemas_of
 from suffice.ledger.api_keys import (
     Key,
@@ -25,10 +25,8 @@ from suffice.ledger.api_keys import (
     revoke_key,
     rotate_key,
 )
-from suffice.ledger.quotas import shown
-
-if TYPE_CHECKING:
-    from suffice.gateway.observe.recorder import Recorder
+from suffice.ledger.quotas import Meter, shown
+from suffice.ledger.store import Store
 
 MOST_BYTES = 64 * 2**10
 _STATUSES = ("400", "401", "403", "404", "408", "413", "503")
@@ -83,40 +81,42 @@ class Rotation(BaseModel):
 class KeyRoutes:
     """The handlers; each asks for an admin key, or for a loopback without keys."""
 
-    def __init__(self, desk: Recorder) -> None:
-        self._desk = desk
+    def __init__(self, authenticator: Authenticator, reader: Store, meter: Meter) -> None:
+        self._authenticator = authenticator
+        self._reader = reader
+        self._meter = meter
 
     async def keys(self, request: Request) -> Response:
         """`GET` lists all keys with what they used, `POST` makes one."""
-        self._enter(request)
+        self._authenticate(request)
         if request.method == "GET":
-            ring = await asyncio.to_thread(load_ring, self._desk.reader)
-            return _answer({"keys": [shown(key, self._desk.meter) for key in ring.keys]})
+            ring = await asyncio.to_thread(load_ring, self._reader)
+            return _answer({"keys": [shown(key, self._meter) for key in ring.keys]})
         key, text = (await self._read(request, NewKey)).made(time.time())
-        await self._write(lambda: add_key(self._desk.reader, key))
-        return _answer(shown(key, self._desk.meter) | {"key": text}, status=201)
+        await self._write(lambda: add_key(self._reader, key))
+        return _answer(shown(key, self._meter) | {"key": text}, status=201)
 
     async def revoke(self, request: Request) -> Response:
         """`DELETE /admin/keys/{key}`: it is refused from now on; what it used stays on record."""
-        self._enter(request)
+        self._authenticate(request)
         named = request.path_params["key"]
-        key = await self._write(lambda: revoke_key(self._desk.reader, named))
-        return _answer(shown(key, self._desk.meter))
+        key = await self._write(lambda: revoke_key(self._reader, named))
+        return _answer(shown(key, self._meter))
 
     async def rotate(self, request: Request) -> Response:
         """`POST /admin/keys/{key}/rotate`: a new secret for the same key."""
-        self._enter(request)
+        self._authenticate(request)
         named, grace_s = request.path_params["key"], (await self._read(request, Rotation)).grace_s
-        key, text = await self._write(lambda: rotate_key(self._desk.reader, named, grace_s=grace_s))
-        return _answer(shown(key, self._desk.meter) | {"key": text})
+        key, text = await self._write(lambda: rotate_key(self._reader, named, grace_s=grace_s))
+        return _answer(shown(key, self._meter) | {"key": text})
 
-    def _enter(self, request: Request) -> None:
-        self._desk.doors.enter_admin(visitor_of(request.scope["headers"]))
+    def _authenticate(self, request: Request) -> None:
+        self._authenticator.authenticate_admin(credentials_of(request.scope["headers"]))
 
     async def _write(self, change: Callable[[], Result]) -> Result:
         """Write, and know it here at once; other processes do within a second."""
         done = await asyncio.to_thread(change)
-        self._desk.doors.ring = await asyncio.to_thread(load_ring, self._desk.reader)
+        self._authenticator.ring = await asyncio.to_thread(load_ring, self._reader)
         return done
 
     @staticmethod

@@ -14,7 +14,7 @@ from suffice.executors.pace import PACE
 
 
 @dataclass(slots=True)
-class Racer:
+class LiveSample:
     """One sample so far."""
 
     choice: int
@@ -41,26 +41,26 @@ class Racer:
 
 
 @dataclass(slots=True)
-class Race:
+class LiveSamples:
     """All samples of one call, in the order they were launched."""
 
-    racers: dict[tuple[int, int], Racer] = field(default_factory=dict)
+    samples: dict[tuple[int, int], LiveSample] = field(default_factory=dict)
 
     def see(self, choice: int, event: live.Event) -> None:
         """Take an event in; called for every chunk, so it does next to nothing."""
         if type(event) is live.Streamed:
-            racer = self.racers[choice, event.sample]
+            sample = self.samples[choice, event.sample]
             usage = event.chunk.usage
             if usage is not None:
-                racer.tokens = usage.completion_tokens
-                racer.prompt_tokens = usage.prompt_tokens
-                racer.cached_tokens = usage.cached_tokens
+                sample.tokens = usage.completion_tokens
+                sample.prompt_tokens = usage.prompt_tokens
+                sample.cached_tokens = usage.cached_tokens
             else:
-                racer.tokens += event.chunk.token_count or 1
-            racer.usage_refused = racer.usage_refused or event.chunk.usage_refused
+                sample.tokens += event.chunk.token_count or 1
+            sample.usage_refused = sample.usage_refused or event.chunk.usage_refused
         elif type(event) is live.Launched:
             launch = event.launch
-            self.racers[choice, launch.sample] = Racer(
+            self.samples[choice, launch.sample] = LiveSample(
                 choice,
                 launch.sample,
                 launch.model,
@@ -69,51 +69,51 @@ class Race:
                 unstreamed_since_s=time.monotonic() if event.unstreamed else None,
             )
         elif type(event) is live.Finished:
-            racer = self.racers[choice, event.sample]
-            racer.status, racer.answer = "finished", event.answer
+            sample = self.samples[choice, event.sample]
+            sample.status, sample.answer = "finished", event.answer
         elif type(event) is live.Stopped:
-            racer = self.racers[choice, event.sample]
-            if racer.status == "running":
-                racer.status = "cancelled"
+            sample = self.samples[choice, event.sample]
+            if sample.status == "running":
+                sample.status = "cancelled"
         elif type(event) is live.Failed:
-            racer = self.racers[choice, event.sample]
-            racer.status = "failed"
-            racer.turned_away = isinstance(event.error, UpstreamRejected) and not racer.tokens
+            sample = self.samples[choice, event.sample]
+            sample.status = "failed"
+            sample.turned_away = isinstance(event.error, UpstreamRejected) and not sample.tokens
 
     def spent(
         self, reached: Mapping[int, set[int]], prompt_tokens: int
-    ) -> list[tuple[Racer, Usage, bool]]:
+    ) -> list[tuple[LiveSample, Usage, bool]]:
         """What each sample that reached an engine took so far, and whether the engine told it.
 
         A prompt that it did not tell is as long as a sibling's on the same model, else as guessed.
         """
-        known = {r.model: r.prompt_tokens for r in self.racers.values() if r.prompt_tokens}
+        known = {r.model: r.prompt_tokens for r in self.samples.values() if r.prompt_tokens}
         found = []
-        for racer in self.racers.values():
-            if racer.sample not in reached.get(racer.choice, ()):
+        for sample in self.samples.values():
+            if sample.sample not in reached.get(sample.choice, ()):
                 continue
-            if racer.turned_away:
-                found.append((racer, Usage(), True))
+            if sample.turned_away:
+                found.append((sample, Usage(), True))
                 continue
             usage = Usage(
-                prompt_tokens=racer.prompt_tokens or known.get(racer.model, prompt_tokens),
-                completion_tokens=racer.drawn,
-                cached_tokens=racer.cached_tokens,
+                prompt_tokens=sample.prompt_tokens or known.get(sample.model, prompt_tokens),
+                completion_tokens=sample.drawn,
+                cached_tokens=sample.cached_tokens,
             )
-            found.append((racer, usage, bool(racer.prompt_tokens)))
+            found.append((sample, usage, bool(sample.prompt_tokens)))
         return found
 
     def shown(self, *, answers: bool) -> list[dict[str, Any]]:
         """The samples as JSON values; what they answered only where that may be kept."""
         return [
             {
-                "choice": racer.choice,
-                "sample": racer.sample,
-                "model": racer.model,
-                "purpose": racer.purpose,
-                "tokens": racer.drawn,
-                "status": racer.status,
-                "answer": racer.answer if answers else None,
+                "choice": sample.choice,
+                "sample": sample.sample,
+                "model": sample.model,
+                "purpose": sample.purpose,
+                "tokens": sample.drawn,
+                "status": sample.status,
+                "answer": sample.answer if answers else None,
             }
-            for racer in list(self.racers.values())
+            for sample in list(self.samples.values())
         ]

@@ -1,4 +1,4 @@
-"""Prometheus text of a tally: names, help, and the bins as a histogram."""
+"""Prometheus text of a counters: names, help, and the bins as a histogram."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from suffice.ledger.latency_histogram import BOUNDS_S
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# A metric's name, labels and help, by the tally's name for it.
+# A metric's name, labels and help, by the counters's name for it.
 _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "requests": ("suffice_requests", ("arm", "ending", "status"), "Requests that are over."),
     "errors": (
@@ -71,7 +71,7 @@ _GAUGES = {
     "ledger_waiting_rows": "Rows in memory that are not acknowledged.",
     "ledger_flush_seconds": "Time of the last transaction.",
 }
-# Counted elsewhere than in the tally, and only rising.
+# Counted elsewhere than in the counters, and only rising.
 _RISING = {
     "ledger_acknowledged_rows": "Rows on disk since the processes began.",
     "ledger_dropped_requests": "Requests that the ledger will never hold.",
@@ -86,25 +86,25 @@ _GEN_AI = {
 
 
 class _Families(Collector):
-    def __init__(self, tally: Mapping[str, Any], gauges: Mapping[Any, float]) -> None:
-        self._tally = tally
+    def __init__(self, counters: Mapping[str, Any], gauges: Mapping[Any, float]) -> None:
+        self._counters = counters
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
         """Every family of metrics."""
-        yield from _counters(self._tally["counters"])
-        yield _histogram(self._tally["times"])
-        yield from _models(self._tally["models"])
+        yield from _counters(self._counters["counters"])
+        yield _histogram(self._counters["times"])
+        yield from _models(self._counters["models"])
         yield from _gauges(self._gauges)
         build = GaugeMetricFamily("suffice_build_info", "This version.", labels=["version"])
         build.add_metric([__version__], 1.0)
         yield build
 
 
-def exposition(tally: Mapping[str, Any], gauges: Mapping[Any, float]) -> bytes:
+def exposition(counters: Mapping[str, Any], gauges: Mapping[Any, float]) -> bytes:
     """Text for Prometheus; a gauge's key is its name, or (name, label, value)."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(tally, gauges))
+    registry.register(_Families(counters, gauges))
     return generate_latest(registry)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from suffice.core.completions import Cost, Outcome, SampleRecord, Usage
 from suffice.core.savings import together
 from suffice.gateway.calls import Call
-from suffice.gateway.observe.live_samples import Race
 from suffice.ledger.records import Ending, Entry, RequestRow, SampleRow, TextRow, UsageSource
 
 # A rough size where no engine told the true one: bytes of English text and JSON per token.
@@ -29,20 +28,22 @@ def ending_of(call: Call) -> Ending:
 Spent = list[tuple[str, Usage]]
 
 
-def spent_of(call: Call, race: Race | None, body_bytes: int) -> tuple[Spent, UsageSource]:
+def spent_of(call: Call, body_bytes: int) -> tuple[Spent, UsageSource]:
     """What the call took of each model: as engines told it, else as far as it can be told here.
 
     Only what reached an engine counts. Nothing did if the list is empty.
     """
+    live = call.samples
     records = [record for outcome in call.outcomes for record in outcome.records]
     prompt = body_bytes // BYTES_PER_TOKEN
-    if records and (race is None or len(call.outcomes) == len({c for c, _ in race.racers})):
+    if records and (live is None or len(call.outcomes) == len({c for c, _ in live.samples})):
         spent = [(record.model, record.usage) for record in records if record.reached]
         return spent, _source(record.told for record in records)
-    if race is not None and race.racers:
+    if live is not None and live.samples:
         # A policy whose client left, or that failed: what its samples drew was drawn.
-        raced = race.spent(call.reached, prompt)
-        return [(racer.model, usage) for racer, usage, _ in raced], _source(t for _, _, t in raced)
+        drawn_by = live.spent(call.reached, prompt)
+        source = _source(known for _, _, known in drawn_by)
+        return [(sample.model, usage) for sample, usage, _ in drawn_by], source
     if call.usage is not None:
         return [(call.target, call.usage)], "engine"
     if call.endpoint is not None and call.endpoint.kind == "other":
@@ -53,8 +54,8 @@ def spent_of(call: Call, race: Race | None, body_bytes: int) -> tuple[Spent, Usa
     return [(call.target, Usage(prompt_tokens=prompt, completion_tokens=drawn))], "estimated"
 
 
-def _source(told: Iterable[bool]) -> UsageSource:
-    return "engine" if all(told) else "estimated"
+def _source(from_engine: Iterable[bool]) -> UsageSource:
+    return "engine" if all(from_engine) else "estimated"
 
 
 def entry_of(
@@ -75,7 +76,7 @@ def entry_of(
     saving = None
     if ending == "answered":
         saving = together(outcome.saving for outcome in outcomes)
-    usage_told = usage or Usage()
+    usage_or_zeros = usage or Usage()
     standing = first.certificate if first else None
     request = RequestRow(
         id=call.id,
@@ -90,10 +91,10 @@ def entry_of(
         error_code=call.error,
         stream=int(call.stream),
         choices=max(1, len(outcomes)),
-        prompt_tokens=None if usage is None else usage_told.prompt_tokens,
-        completion_tokens=None if usage is None else usage_told.completion_tokens,
-        cached_tokens=usage_told.cached_tokens,
-        reasoning_tokens=usage_told.reasoning_tokens,
+        prompt_tokens=None if usage is None else usage_or_zeros.prompt_tokens,
+        completion_tokens=None if usage is None else usage_or_zeros.completion_tokens,
+        cached_tokens=usage_or_zeros.cached_tokens,
+        reasoning_tokens=usage_or_zeros.reasoning_tokens,
         usage_source=None if usage is None else source,
         samples=_total(outcomes, lambda o: o.samples_run),
         samples_cancelled=_total(outcomes, lambda o: o.samples_cancelled),
@@ -112,7 +113,7 @@ def entry_of(
         elapsed_s=call.ended_s or 0.0,
         overhead_s=sum(o.overhead_s for o in outcomes) if outcomes else None,
         lambda_price=price,
-        trace_id=call.notes.get("trace_id"),
+        trace_id=call.trace_id,
         request_id=call.own_id,
         baseline=None if saving is None else saving.baseline,
         compared_cost=None if saving is None else saving.cost,
@@ -134,9 +135,9 @@ def _answered_by(call: Call) -> str | None:
     """The model whose answer was sent, whole or in part; None if none was, or nobody can tell."""
     if call.outcomes:
         return call.outcomes[0].completion.model
-    race: Race | None = call.notes.get("race")
-    if call.answered_by is None and call.sent_bytes and race is not None:
-        models = {racer.model for racer in race.racers.values()}
+    live = call.samples
+    if call.answered_by is None and call.sent_bytes and live is not None:
+        models = {sample.model for sample in live.samples.values()}
         return models.pop() if len(models) == 1 else None
     return call.answered_by
 
@@ -147,7 +148,7 @@ def _total(outcomes: Sequence[Outcome], count: Callable[[Outcome], int]) -> int 
 
 def _sample(request_id: str, choice: int, record: SampleRecord, *, answers: bool) -> SampleRow:
     # Why a sample failed is the upstream's text, which may quote the prompt.
-    told = answers or record.status != "failed"
+    keep_reason = answers or record.status != "failed"
     return SampleRow(
         request_id=request_id,
         choice=choice,
@@ -159,7 +160,7 @@ def _sample(request_id: str, choice: int, record: SampleRecord, *, answers: bool
         completion_tokens=record.usage.completion_tokens,
         score=record.score,
         confidence=record.confidence,
-        reason=_short(record.reason) if told else None,
+        reason=_short(record.reason) if keep_reason else None,
         answer=record.answer if answers else None,
         ttft_s=record.ttft_s,
         elapsed_s=record.e2e_s,
@@ -168,21 +169,21 @@ def _sample(request_id: str, choice: int, record: SampleRecord, *, answers: bool
 
 def _left_behind(call: Call, body_bytes: int) -> tuple[SampleRow, ...]:
     """Samples of a policy that never settled."""
-    race: Race | None = call.notes.get("race")
-    if race is None:
+    live = call.samples
+    if live is None:
         return ()
     return tuple(
         SampleRow(
             request_id=call.id,
-            choice=racer.choice,
-            sample=racer.sample,
-            model=racer.model,
-            purpose=racer.purpose,
-            status="cancelled" if racer.status == "running" else racer.status,
+            choice=sample.choice,
+            sample=sample.sample,
+            model=sample.model,
+            purpose=sample.purpose,
+            status="cancelled" if sample.status == "running" else sample.status,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
-        for racer, usage, _ in race.spent(call.reached, body_bytes // BYTES_PER_TOKEN)
+        for sample, usage, _ in live.spent(call.reached, body_bytes // BYTES_PER_TOKEN)
     )
 
 
@@ -210,9 +211,9 @@ def output_text(call: Call) -> str | None:
 
 def usage_was_refused(call: Call) -> bool:
     """Whether an upstream told a usage that cannot be."""
-    race: Race | None = call.notes.get("race")
+    live = call.samples
     return (
         call.usage_refused
         or any(record.usage_refused for outcome in call.outcomes for record in outcome.records)
-        or (race is not None and any(racer.usage_refused for racer in race.racers.values()))
+        or (live is not None and any(sample.usage_refused for sample in live.samples.values()))
     )

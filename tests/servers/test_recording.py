@@ -18,7 +18,7 @@ from suffice.gateway.app import create_app
 from suffice.gateway.calls import Call
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_sections import AutoConfig, KeysConfig, LedgerConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks, serving_hooks
 from suffice.ledger import queries
 from suffice.ledger.export import records
 from suffice.ledger.records import Batch
@@ -31,10 +31,10 @@ VOTE = ASK | {"suffice": {"answer_format": "number", "policy": "adaptive_consist
 
 
 class Stack:
-    """A gateway with a desk, its engine and its ledger."""
+    """A gateway with its hooks, its engine and its ledger."""
 
-    def __init__(self, url: str, engine: FakeEngine, desk: Recorder, path: str) -> None:
-        self.url, self.engine, self.desk, self.path = url, engine, desk, path
+    def __init__(self, url: str, engine: FakeEngine, opened: ServingHooks, path: str) -> None:
+        self.url, self.engine, self.opened, self.path = url, engine, opened, path
 
     def ask(self, body: Any, **headers: str) -> httpx2.Response:
         return httpx2.post(f"{self.url}/v1/chat/completions", json=body, headers=headers)
@@ -65,9 +65,9 @@ def stack(
     kept = LedgerConfig(**{"url": url, "flush_s": 0.05, **(ledger or {})})
     with FakeEngine(script or Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url, ledger=kept, **settings)
-        desk = Recorder(config)
-        with tools.serving(config, hooks=(desk,)) as gateway:
-            yield Stack(gateway, engine, desk, url)
+        opened = open_hooks(config)
+        with tools.serving(config, hooks=opened.in_order) as gateway:
+            yield Stack(gateway, engine, opened, url)
 
 
 def votes(*answers: str) -> Any:
@@ -229,7 +229,7 @@ def test_what_has_ended_is_counted_for_whoever_asks_next(
     ledger = LedgerConfig(url=str(tmp_path / "ledger.db") if kept else None, flush_s=10.0)
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = replace(tools.config_for(engine.url), ledger=ledger)
-        with tools.serving(config, hooks=(Recorder(config),)) as url:
+        with tools.serving(config, hooks=serving_hooks(config)) as url:
             for asked in range(1, 4):
                 httpx2.post(f"{url}/v1/chat/completions", json=ASK)
                 state = httpx2.get(f"{url}/admin/state").json()
@@ -243,8 +243,8 @@ def test_what_has_ended_is_counted_for_whoever_asks_next(
 def test_without_a_file_the_last_requests_are_shown(tools: Any) -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url)
-        desk = Recorder(config)
-        with tools.serving(config, hooks=(desk,)) as url:
+        opened = open_hooks(config)
+        with tools.serving(config, hooks=opened.in_order) as url:
             httpx2.post(f"{url}/v1/chat/completions", json=ASK)
             tools.wait_for(lambda: bool(httpx2.get(f"{url}/admin/state").json()["recent"]))
 
@@ -280,8 +280,8 @@ def test_new_settings_are_taken_over_while_it_runs(
 ) -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url, ledger=LedgerConfig(url=str(tmp_path / "l.db")))
-        desk = Recorder(config)
-        app = create_app(config, hooks=(desk,))
+        opened = open_hooks(config)
+        app = create_app(config, hooks=opened.in_order)
         new = replace(
             config,
             auto=AutoConfig(price=0.5),
@@ -289,12 +289,12 @@ def test_new_settings_are_taken_over_while_it_runs(
             ledger=LedgerConfig(url="elsewhere.db"),
         )
         app.state.gateway.apply(new)
-        assert desk.price() == 0.5
-        assert desk.doors.locked
-        assert desk.config.ledger == config.ledger
+        assert opened.recorder.price() == 0.5
+        assert opened.authenticator.locked
+        assert opened.recorder.config.ledger == config.ledger
         assert "ledger has changed: it takes effect after a restart" in caplog.text
-        desk.writer.start()
-        asyncio.run(desk.stop())
+        opened.writer.start()
+        asyncio.run(opened.recorder.stop())
         asyncio.run(app.state.gateway.aclose())
 
 
@@ -308,30 +308,30 @@ def test_a_streamed_call_is_over_when_its_stream_is(
         for _ in range(3):
             answer = s.ask(ASK | {"stream": True, "suffice": wishes})
             assert answer.text.rstrip().endswith("[DONE]")
-            tools.wait_for(lambda: not s.desk.live, 0.2)  # not for the tick of anything
+            tools.wait_for(lambda: not s.opened.process.live, 0.2)  # not for the tick of anything
             assert "\nsuffice_running 0.0" in s.get("/metrics").text
 
 
 def test_other_processes_hear_at_once_that_nothing_runs(tmp_path: Path) -> None:
-    desk = Recorder(
+    opened = open_hooks(
         GatewayConfig(upstreams=(), ledger=LedgerConfig(url=str(tmp_path / "ledger.db")))
     )
 
     def published(at_s: float) -> dict[str, Any] | None:
         batch = Batch(id="", at_s=at_s)
-        desk.fill(batch)
+        opened.totals.fill(batch)
         return None if batch.process is None else json.loads(batch.process[1])
 
     call = Call(path="/v1/chat/completions")
-    desk.live[call.id] = call
+    opened.process.live[call.id] = call
     found = published(100.0)
     assert found is not None
     assert found["running"] == 1
     assert published(100.2) is None  # a second has not passed, and nothing has ended
-    del desk.live[call.id]
+    del opened.process.live[call.id]
     found = published(100.4)
     assert found is not None
     assert found["running"] == 0
     assert published(100.6) is None
-    desk.writer.start()
-    asyncio.run(desk.stop())
+    opened.writer.start()
+    asyncio.run(opened.recorder.stop())

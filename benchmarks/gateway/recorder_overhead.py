@@ -1,7 +1,7 @@
 """What keys, ledger and metrics cost a call: microseconds of CPU on the response path, and off it;
 and what a request with four samples takes on disk.
 
-python benchmarks/gateway/desk_overhead.py [--calls 20000]
+python benchmarks/gateway/recorder_overhead.py [--calls 20000]
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from suffice.core.completions import Usage
 from suffice.gateway.calls import Call
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_sections import LedgerConfig
-from suffice.gateway.observe.recorder import Recorder
+from suffice.gateway.endpoints import endpoint_of
+from suffice.gateway.observe.serving_hooks import open_hooks
 from suffice.ledger.api_keys import Limits, add_key, make_key
 from suffice.ledger.records import Batch, Entry, RequestRow, SampleRow
 from suffice.ledger.store import Store
 
+PATH = "/v1/chat/completions"
+CHAT = endpoint_of(PATH)
 HEADERS = [
     (b"host", b"127.0.0.1:8080"), (b"accept-encoding", b"gzip, deflate"),
     (b"connection", b"keep-alive"), (b"accept", b"application/json"),
@@ -39,29 +42,31 @@ def measured(keyed: bool, calls: int) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         url = str(Path(folder) / "ledger.db")
-        desk = Recorder(GatewayConfig(ledger=LedgerConfig(url=url)))
+        opened = open_hooks(GatewayConfig(ledger=LedgerConfig(url=url)))
         headers = list(HEADERS)
         if keyed:
             limits = Limits(requests_per_minute=10**9, tokens_per_minute=10**12, budget_usd=1e9)
             key, text = make_key("bench", limits=limits)
-            add_key(desk.store, key)
-            desk._load()
+            add_key(opened.store, key)
+            opened.totals.load()
             headers.append((b"authorization", f"Bearer {text}".encode()))
 
         async def run() -> list[float]:
-            await desk.start()
+            await opened.recorder.start()
             times = []
             for number in range(calls):
-                call = Call(path="/v1/chat/completions", headers=headers, body=b"x" * 180)
+                call = Call(path=PATH, endpoint=CHAT, headers=headers, body=b"x" * 180)
                 call.model = call.target = "m"
                 call.arm, call.status, call.complete = "bypass", 200, True
+                call.reached = {0: {0}}
                 call.usage = Usage(prompt_tokens=20, completion_tokens=50)
                 began = time.thread_time()
-                await desk.admit(call)
-                await desk.authorize(call)
-                desk.began(call)
+                for hook in opened.in_order:
+                    await hook.admit(call)
+                for hook in opened.in_order:
+                    await hook.authorize(call)
                 call.ended_s = 0.01
-                desk.ended(call)
+                opened.recorder.ended(call)
                 times.append(time.thread_time() - began)
                 if number % 100 == 99:
                     await asyncio.sleep(0.01)  # as under load, the writer has its turns
@@ -70,7 +75,7 @@ def measured(keyed: bool, calls: int) -> dict[str, float]:
         cpu = time.process_time()
         times = asyncio.run(run())
         path_s = sum(times)
-        asyncio.run(desk.stop())
+        asyncio.run(opened.recorder.stop())
         total_s = time.process_time() - cpu
         return {
             "on_path_us_median": round(statistics.median(times) * 1e6, 1),
@@ -92,7 +97,8 @@ def disk_bytes(requests: int) -> float:
                 id=name, started_s=1e9 + number, endpoint="/v1/chat/completions",
                 model="suffice/adaptive_consistency", served_model="Qwen/Qwen3-8B",
                 arm="adaptive_consistency", status=200, prompt_tokens=400, completion_tokens=1200,
-                usage_source="engine", samples=4, samples_cancelled=0, baseline_tokens=12000.0,
+                usage_source="engine", samples=4, samples_cancelled=0, compared_cost=1600.0,
+                baseline_cost=12000.0, cost_unit="tokens",
                 confidence=0.96875, escalated=0, accepted_sample=0,
                 why="agreement 0.969 reaches 0.95 after 4", first_byte_s=1.5, elapsed_s=3.25,
                 overhead_s=0.0031,

@@ -7,6 +7,7 @@ import pytest
 
 from suffice.backends.fake import FakeBackend, Fault, FaultKind, Script
 from suffice.backends.protocol import Backend, Chunk
+from suffice.core.draw import Draw
 from suffice.core.errors import (
     BackendError,
     InputError,
@@ -23,7 +24,7 @@ QUESTION = Request(messages=(Message(role="user", content="q"),), model="fake")
 
 def play(backend: Backend, sampling: Sampling | None = None) -> list[Chunk]:
     async def main() -> list[Chunk]:
-        stream = backend.stream(QUESTION, sampling or Sampling(), model="fake")
+        stream = backend.stream(Draw(QUESTION, sampling or Sampling(), model="fake"))
         async with aclosing(stream) as chunks:
             return [chunk async for chunk in chunks]
 
@@ -75,7 +76,9 @@ def test_a_hang_ends_by_cancelling() -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                async with aclosing(backend.stream(QUESTION, Sampling(), model="x")) as chunks:
+                async with aclosing(
+                    backend.stream(Draw(QUESTION, Sampling(), model="x"))
+                ) as chunks:
                     async for _ in chunks:
                         pass
 

@@ -25,6 +25,7 @@ from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.retry import Attempts, RetryConfig
 from suffice.backends.router import Affinity
 from suffice.core.completions import TokenLogprob
+from suffice.core.draw import Draw
 from suffice.core.errors import MalformedStream, UpstreamRefused, UpstreamTimeout
 from suffice.core.requests import Message, Request, Sampling
 from suffice.testing.scripted_server import ScriptedServer, Step, framed, plain
@@ -247,7 +248,7 @@ def test_what_is_not_wanted_is_not_read(monkeypatch: pytest.MonkeyPatch, *, stre
         declared = Capabilities(models=("fake",)) if streamed else None
         async with OpenAIBackend(url, declared=declared) as backend:
             if streamed:
-                async for _ in backend.stream(question, Sampling(), model="fake"):
+                async for _ in backend.stream(Draw(question, Sampling(), model="fake")):
                     pass
             else:
                 await backend.post("/v1/chat/completions", {})
@@ -336,9 +337,9 @@ def test_the_samples_of_one_call_hold_so_much_together() -> None:
 
             async def one(way: str = way, placed: Placement = placed) -> None:
                 if way == "draw":
-                    await placed.draw(question, Sampling(), model="fake")
+                    await placed.draw(Draw(question, Sampling(), model="fake"))
                     return
-                async for _ in placed.stream(question, Sampling(), model="fake"):
+                async for _ in placed.stream(Draw(question, Sampling(), model="fake")):
                     pass
 
             found = await asyncio.gather(*(one() for _ in range(8)), return_exceptions=True)

@@ -17,6 +17,7 @@ from suffice.backends.nano.sampling import Drawer
 from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.backends.nano.weights import WEIGHTS, expected_shapes, read_config
 from suffice.backends.protocol import Backend, Chunk
+from suffice.core.draw import Draw
 from suffice.core.errors import LacksCapability, UpstreamRejected
 from suffice.core.requests import Message, Request, Sampling, Tool
 from suffice.core.thinking import EFFORT_BIAS_NATS, EFFORTS, Thinking, mode_bias
@@ -61,7 +62,9 @@ def collect(
     backend: Backend, request: Request, sampling: Sampling = GREEDY, **named: Any
 ) -> list[Chunk]:
     async def run() -> list[Chunk]:
-        async with aclosing(backend.stream(request, sampling, model="nano", **named)) as chunks:
+        async with aclosing(
+            backend.stream(Draw(request, sampling, model="nano", **named))
+        ) as chunks:
             return [chunk async for chunk in chunks]
 
     return asyncio.run(run())
@@ -143,7 +146,7 @@ def test_a_mode_is_asked_for_by_name_or_template_switch(
     assert everything(collect(backend, question(extra_json=switch))) == everything(forced)
 
     async def named() -> list[Chunk]:
-        chunks = backend.stream(question(), GREEDY, model=f"suffice-nano-{alias}")
+        chunks = backend.stream(Draw(question(), GREEDY, model=f"suffice-nano-{alias}"))
         async with aclosing(chunks):
             return [chunk async for chunk in chunks]
 
@@ -222,7 +225,7 @@ def test_closing_stops_decoding(backend: NanoBackend, monkeypatch: pytest.Monkey
     monkeypatch.setattr(NanoModel, "advance", counted)
 
     async def run() -> None:
-        stream = backend.stream(question(), Sampling(max_tokens=30, seed=1), model="nano")
+        stream = backend.stream(Draw(question(), Sampling(max_tokens=30, seed=1), model="nano"))
         async with aclosing(stream) as chunks:
             async for _ in chunks:
                 break
@@ -236,7 +239,7 @@ def test_two_streams_take_turns(backend: NanoBackend) -> None:
 
     async def run(which: int) -> None:
         sampling = Sampling(max_tokens=6, temperature=0.0)
-        stream = backend.stream(question(), sampling, model="nano", thinking=Thinking())
+        stream = backend.stream(Draw(question(), sampling, model="nano", thinking=Thinking()))
         async with aclosing(stream) as chunks:
             async for _ in chunks:
                 order.append(which)  # noqa: PERF401 - in turn, as they come

@@ -16,6 +16,7 @@ import pytest
 
 from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.protocol import Capabilities, Chunk
+from suffice.core.draw import Draw
 from suffice.core.errors import (
     BackendError,
     InputError,
@@ -58,7 +59,7 @@ async def collect(
     thinking: Thinking | None = None,
 ) -> list[Chunk]:
     sampling = sampling or Sampling()
-    stream = backend.stream(question, sampling, model="fake", thinking=thinking)
+    stream = backend.stream(Draw(question, sampling, model="fake", thinking=thinking))
     async with aclosing(stream) as chunks:
         return [chunk async for chunk in chunks]
 
@@ -218,7 +219,7 @@ def test_closing_a_stream_reaches_the_engine() -> None:
     with FakeEngine(Reply(tokens=("a",) * 1000, delay_s=0.01)) as engine:
 
         async def leave_early(backend: OpenAIBackend) -> None:
-            async with aclosing(backend.stream(QUESTION, Sampling(), model="fake")) as chunks:
+            async with aclosing(backend.stream(Draw(QUESTION, Sampling(), model="fake"))) as chunks:
                 async for _ in chunks:
                     break
 

@@ -10,6 +10,7 @@ from suffice.backends.fake import ABLE, FakeBackend, Fault, Script
 from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Capabilities
 from suffice.backends.router import Affinity
+from suffice.core.draw import Draw
 from suffice.core.errors import InputError, UnknownName, UpstreamDisconnected, UpstreamRefused
 from suffice.core.requests import Message, Request, Sampling
 
@@ -27,7 +28,7 @@ def fake(name: str, *models: str, script: Script | None = None, **able: object) 
 def ask(pool: BackendPool, model: str, text: str = "q") -> str:
     async def main() -> str:
         request = Request(messages=(Message(role="user", content=text),), model=model)
-        async with aclosing(pool.stream(request, Sampling(), model=model)) as chunks:
+        async with aclosing(pool.stream(Draw(request, Sampling(), model=model))) as chunks:
             return "".join([chunk.text async for chunk in chunks])
 
     return asyncio.run(main())
@@ -93,10 +94,10 @@ def test_one_that_refuses_is_left_alone(whole: bool) -> None:
         for number in range(20):
             placed = pool.placed(Affinity(key=str(number).encode()))
             if whole:
-                chunk = await placed.draw(request, Sampling(), model="m")
+                chunk = await placed.draw(Draw(request, Sampling(), model="m"))
                 assert chunk.text == "up"
             else:
-                async with aclosing(placed.stream(request, Sampling(), model="m")) as chunks:
+                async with aclosing(placed.stream(Draw(request, Sampling(), model="m"))) as chunks:
                     assert "".join([chunk.text async for chunk in chunks]) == "up"
 
     asyncio.run(main())

@@ -14,6 +14,7 @@ transformers = pytest.importorskip("transformers")
 from suffice.backends.kv_cache import forward  # noqa: E402
 from suffice.backends.protocol import Chunk  # noqa: E402
 from suffice.backends.transformers_backend import TransformersBackend, truncate  # noqa: E402
+from suffice.core.draw import Draw  # noqa: E402
 from suffice.core.errors import LacksCapability, UpstreamRejected  # noqa: E402
 from suffice.core.requests import Message, Request, Sampling, Tool  # noqa: E402
 
@@ -58,7 +59,7 @@ def question(text: str = "hi", **fields: Any) -> Request:
 async def collect(
     backend: TransformersBackend, request: Request, sampling: Sampling, prefill: str = ""
 ) -> list[Chunk]:
-    stream = backend.stream(request, sampling, model="tiny", prefill=prefill)
+    stream = backend.stream(Draw(request, sampling, model="tiny", prefill=prefill))
     async with aclosing(stream) as chunks:
         return [chunk async for chunk in chunks]
 
@@ -113,7 +114,9 @@ def test_closing_stops_the_decoding(backend: TransformersBackend) -> None:
 
         backend._model.forward = counted
         try:
-            stream = backend.stream(question(), Sampling(max_tokens=40, temperature=0), model="t")
+            stream = backend.stream(
+                Draw(question(), Sampling(max_tokens=40, temperature=0), model="t")
+            )
             async with aclosing(stream) as chunks:
                 async for _ in chunks:
                     break

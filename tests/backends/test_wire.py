@@ -20,6 +20,7 @@ from suffice.backends.wire import (
     logprobs_of,
 )
 from suffice.core.completions import TokenLogprob
+from suffice.core.draw import Draw
 from suffice.core.errors import (
     LacksCapability,
     MalformedStream,
@@ -49,11 +50,7 @@ def body_of(
     dialect: Dialect | None = None,
 ) -> dict[str, Any]:
     return chat_body(
-        request,
-        sampling or Sampling(),
-        model="m",
-        thinking=thinking,
-        prefill=prefill,
+        Draw(request, sampling or Sampling(), model="m", thinking=thinking, prefill=prefill),
         capabilities=capabilities or Capabilities(),
         dialect=dialect or Dialect(),
     )
@@ -264,10 +261,7 @@ def test_a_clients_template_variables_are_kept() -> None:
 
 def test_text_completions() -> None:
     body = completion_body(
-        QUESTION,
-        Sampling(max_tokens=2, top_logprobs=3),
-        model="m",
-        prefill=" a",
+        Draw(QUESTION, Sampling(max_tokens=2, top_logprobs=3), model="m", prefill=" a"),
         dialect=Dialect(max_tokens_field="max_completion_tokens"),
     )
     assert (body["prompt"], body["max_tokens"], body["logprobs"]) == ("q a", 2, 3)

@@ -267,9 +267,9 @@ def test_a_batch_gives_every_request_its_own_policy():
 class Ignoring(FakeBackend):
     """An engine that pays no heed to max_tokens."""
 
-    async def stream(self, request, sampling, **how):
-        sampling = replace(sampling, max_tokens=None)
-        async for chunk in super().stream(request, sampling, **how):
+    async def stream(self, draw):
+        unlimited = replace(draw.sampling, max_tokens=None)
+        async for chunk in super().stream(replace(draw, sampling=unlimited)):
             yield chunk
 
 
@@ -302,9 +302,9 @@ class Lingering(FakeBackend):
 
     closing = most_closing = 0
 
-    async def stream(self, request, sampling, **how):
+    async def stream(self, draw):
         try:
-            async for chunk in super().stream(request, sampling, **how):
+            async for chunk in super().stream(draw):
                 yield chunk
         finally:
             self.closing += 1
@@ -337,3 +337,17 @@ def test_an_effort_that_nobody_would_heed_is_refused_before_anything_is_sent():
     with pytest.raises(LacksCapability, match="neither a thinking switch nor a thinking budget"):
         asyncio.run(run(Single(), request, backend))
     assert backend.traffic.calls == []
+
+
+def test_what_the_session_launches_is_what_the_backend_is_asked_for():
+    backend = FakeBackend([Script.of("so 4")])
+    request = replace(REQUEST, sampling=Sampling(max_tokens=9, seed=5))
+    launched = []
+
+    def note(event):
+        if isinstance(event, Launched):
+            launched.append(event.launch)
+
+    asyncio.run(run(SelfConsistency(samples=3), request, backend, extract=number, happened=note))
+    assert [launch.draw.sampling.seed for launch in launched] == [5, 6, 7]
+    assert [launch.draw for launch in launched] == backend.traffic.calls

@@ -64,7 +64,7 @@ def tokens(count, *, end=False, prompt=10, total=None):
 
 
 def grants(commands):
-    return [c.sampling.max_tokens for c in commands if isinstance(c, Launch)]
+    return [c.draw.sampling.max_tokens for c in commands if isinstance(c, Launch)]
 
 
 def begin(policy, *, budget=None, request=REQUEST, **how):
@@ -254,11 +254,11 @@ def test_samples_differ_by_seed_and_wishes_meet_the_request():
     action = Sample(samples=(3,), max_tokens=90, stop=("END", "Q:"), top_logprobs=20)
     _, commands = begin(Scripted(first=(action,)), request=request)
     (launch,) = commands
-    assert launch.sampling == Sampling(
+    assert launch.draw.sampling == Sampling(
         seed=10, max_tokens=50, stop=("END", "Q:"), temperature=0.7, top_logprobs=20
     )
     _, without = begin(Scripted(first=(action,)), request=request, logprobs=False)
-    assert without[0].sampling.top_logprobs is None
+    assert without[0].draw.sampling.top_logprobs is None
 
 
 def test_the_prompt_bound_covers_everything_that_is_sent():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from suffice.backends.openai import encoded_fields
 from suffice.backends.protocol import Capabilities
 from suffice.backends.wire import Dialect, chat_body, completion_body
+from suffice.core.draw import Draw
 from suffice.gateway.wire.json_body import parse_json
 from suffice.gateway.wire.requests import ChatBody, CompletionBody, parse_chat, parse_completion
 
@@ -104,7 +105,7 @@ def expected(sent: dict[str, Any]) -> dict[str, Any]:
 def test_chat_arrives_whole(value: dict[str, Any], stream: bool) -> None:
     asked = parse_chat(parse_json(orjson.dumps(value))).request
     body = chat_body(
-        asked, asked.sampling, model="m", thinking=None, prefill="", capabilities=Capabilities(),
+        Draw(asked, asked.sampling, model="m"), capabilities=Capabilities(),
         dialect=Dialect(), fixed=encoded_fields(asked), stream=stream,
     )  # fmt: skip
     arrived = orjson.loads(orjson.dumps(body))
@@ -117,7 +118,6 @@ def test_chat_arrives_whole(value: dict[str, Any], stream: bool) -> None:
 def test_a_completion_arrives_whole(prompt: str, more: dict[str, Any], stream: bool) -> None:
     value = {**more, "model": "suffice/single", "prompt": prompt}
     asked = parse_completion(parse_json(orjson.dumps(value))).request
-    body = completion_body(
-        asked, asked.sampling, model="m", prefill="", dialect=Dialect(), stream=stream
-    )
+    draw = Draw(asked, asked.sampling, model="m")
+    body = completion_body(draw, dialect=Dialect(), stream=stream)
     assert expected(orjson.loads(orjson.dumps(body))) == expected(value)

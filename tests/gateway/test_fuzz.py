@@ -16,6 +16,7 @@ from suffice.backends.openai import OpenAIBackend, Timeouts
 from suffice.backends.protocol import Capabilities
 from suffice.backends.sse import SseOverflow, SseParser
 from suffice.core.completions import Completion, Usage
+from suffice.core.draw import Draw
 from suffice.core.errors import BackendError, ConfigError, InputError
 from suffice.core.requests import Message, Request, Sampling
 from suffice.gateway.config import config_from, load_config
@@ -79,7 +80,7 @@ async def ask(url: str) -> None:
     request = Request(messages=(Message(role="user", content="x"),), model="fake")
     async with OpenAIBackend(url, declared=able, timeouts=limits) as backend:
         with pytest.raises(BackendError):
-            async for _ in backend.stream(request, Sampling(), model="fake"):
+            async for _ in backend.stream(Draw(request, Sampling(), model="fake")):
                 pass
 
 

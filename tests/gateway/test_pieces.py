@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from suffice.backends.protocol import Capabilities
 from suffice.backends.wire import Dialect, chat_body, message_json
 from suffice.core.completions import Budget, Completion, Usage
+from suffice.core.draw import Draw
 from suffice.core.errors import (
     BudgetTooSmall,
     InputError,
@@ -157,9 +158,10 @@ def test_what_passes_otherwise_passes_under_a_policy(more: dict[str, Any]) -> No
     value = {"model": "m", "messages": [{"role": "user", "content": "x"}], **more}
     ask = parse_chat(value)
     body = chat_body(
-        ask.request, ask.request.sampling, model="m", thinking=None, prefill="",
-        capabilities=Capabilities(), dialect=Dialect(),
-    )  # fmt: skip
+        Draw(ask.request, ask.request.sampling, model="m"),
+        capabilities=Capabilities(),
+        dialect=Dialect(),
+    )
     known = {"suffice", "stream", "stream_options"}
     assert {n: v for n, v in value.items() if n not in known}.items() <= body.items()
 

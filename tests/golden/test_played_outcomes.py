@@ -91,7 +91,7 @@ def digest_of(name: str) -> str:
                     policy,
                     request,
                     lambda launch, seed=seed: recorded(
-                        seed, launch.model, launch.sample, seed % 2 == 0
+                        seed, launch.draw.model, launch.sample, seed % 2 == 0
                     ),
                     budget=budget,
                     cost_model=lambda model, usage: Cost(

@@ -87,7 +87,7 @@ def play(
         item = script(launch) if callable(script) else script[launch.sample]
         item = Said(item) if isinstance(item, str) else item
         said[launch.sample] = item
-        return item.chunks(launch.sampling.max_tokens)
+        return item.chunks(launch.draw.sampling.max_tokens)
 
     outcome = replay(
         policy,

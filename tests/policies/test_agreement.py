@@ -70,7 +70,7 @@ def test_free_form_text_is_never_voted_on():
         result = play(policy, ["a tale"] * 40, request=FREE_FORM)
         assert result.drawn == 1
         assert result.launches[0].final
-        assert result.launches[0].sampling.top_logprobs is None
+        assert result.launches[0].draw.sampling.top_logprobs is None
         assert result.outcome.note == "free_form"
 
 
@@ -105,7 +105,7 @@ def test_adaptive_consistency_needs_fewer_samples_than_esc():
 def test_two_models_agree_or_escalate():
     policy = Agreement(models=("a", "b"))
     same = play(policy, ["7", "7"])
-    assert [launch.model for launch in same.launches] == ["a", "b"]
+    assert [launch.draw.model for launch in same.launches] == ["a", "b"]
     assert same.outcome.confidence == 1.0
     assert not same.outcome.escalated
     differ = play(policy, ["7", "8"]).outcome

@@ -13,7 +13,7 @@ from tests.policies.scripted import FREE_FORM, Said, play
 def by_model(**scripts):
     """Samples of each model in the order it is asked."""
     left = {model: list(answers) for model, answers in scripts.items()}
-    return lambda launch: left[launch.model].pop(0)
+    return lambda launch: left[launch.draw.model].pop(0)
 
 
 WEAK_PAIR = Cascade(rungs=(Rung(policy=Agreement(models=("a", "b"))), rung(Single(), model="big")))
@@ -41,7 +41,7 @@ def test_low_confidence_escalates_and_the_rest_is_cancelled():
     first = rung(AdaptiveConsistency(max_samples=4, ahead=2), model="small", accept=0.9)
     policy = Cascade(rungs=(first, rung(Single(), model="big")))
     sure = play(policy, by_model(small=["1"] * 6))
-    assert {launch.model for launch in sure.launches} == {"small"}
+    assert {launch.draw.model for launch in sure.launches} == {"small"}
     unsure = play(policy, by_model(small=["1", "2", "1", "2"], big=["3"]))
     assert unsure.answer == "3"
     assert [launch.sample for launch in unsure.launches] == [0, 1, 2, 3, 4]

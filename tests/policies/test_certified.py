@@ -58,7 +58,7 @@ def ask(text: str) -> Request:
 
 
 def says(**by_model: str):
-    return lambda launch: Said(by_model[launch.model])
+    return lambda launch: Said(by_model[launch.draw.model])
 
 
 OPEN, SHUT = Exits(accept=0.8), Exits()
@@ -79,7 +79,7 @@ def test_a_closed_cluster_and_free_form_text_go_to_the_safe_arm():
     closed = play(policy, says(a="4", b="4", big="5"), request=ask(PROOF))
     assert (closed.answer, closed.drawn) == ("5", 1)
     free = play(policy, says(a="4", b="4", big="5"), request=FREE_FORM)
-    assert [launch.model for launch in free.launches] == ["big"]
+    assert [launch.draw.model for launch in free.launches] == ["big"]
 
 
 def test_hopeless_answers_stand_without_asking_the_safe_arm():

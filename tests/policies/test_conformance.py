@@ -221,7 +221,7 @@ def test_the_exit_of_a_certified_policy_says_who_was_asked(name):
                 if found is None:
                     continue
                 assert found.certificate is not None
-                asked = {launch.model for launch in run.launches}
+                asked = {launch.draw.model for launch in run.launches}
                 if request is FREE_FORM:
                     assert (found.certificate.status, found.exit) == ("not covered", "safe")
                     assert asked <= baseline

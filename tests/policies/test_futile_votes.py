@@ -128,4 +128,4 @@ def test_log_probabilities_are_asked_for_only_where_they_are_used() -> None:
         ("adaptive_consistency:accept=.9@a > adaptive_consistency@b", [0, None]),
     ):
         result = play(parse_policy(text), ["a tale"] * 9, request=FREE_FORM)
-        assert [launch.sampling.top_logprobs for launch in result.launches] == wanted, text
+        assert [launch.draw.sampling.top_logprobs for launch in result.launches] == wanted, text

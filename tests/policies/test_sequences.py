@@ -39,10 +39,10 @@ def test_stable_probes_stop_the_sample():
     assert outcome.completion.text.endswith("Final answer: 42")
     assert outcome.completion.text.startswith("so so")
     probe = result.launches[1]
-    assert probe.sampling.max_tokens == 20
-    assert probe.sampling.temperature == 0.0
-    assert probe.begun.startswith("so so")
-    assert probe.prefill == "\n\nFinal answer: "
+    assert probe.draw.sampling.max_tokens == 20
+    assert probe.draw.sampling.temperature == 0.0
+    assert probe.draw.prefill.startswith("so so")
+    assert probe.shown == "\n\nFinal answer: "
 
 
 def test_a_probe_that_names_no_answer_does_not_repeat_what_the_sample_said_before():
@@ -51,7 +51,7 @@ def test_a_probe_that_names_no_answer_does_not_repeat_what_the_sample_said_befor
     outcome = replay(
         AnswerStability(k=2, chunk=50),
         REQUEST,
-        lambda launch: (evasive if launch.sample else main).chunks(launch.sampling.max_tokens),
+        lambda launch: (evasive if launch.sample else main).chunks(launch.draw.sampling.max_tokens),
         extract=number,
     )
     assert outcome.why == "finished by itself"
@@ -74,8 +74,8 @@ def test_a_probe_closes_the_think_block():
         AnswerStability(k=1, chunk=40),
         lambda launch: thinker if launch.sample == 0 else Said("", words=("42",)),
     )
-    assert result.launches[1].begun.startswith("<think>\nhmm hmm")
-    assert "</think>" in result.launches[1].begun
+    assert result.launches[1].draw.prefill.startswith("<think>\nhmm hmm")
+    assert "</think>" in result.launches[1].draw.prefill
     assert "think" not in result.outcome.completion.text
 
 
@@ -92,7 +92,7 @@ def test_revisions_see_the_last_attempts_and_the_vote_keeps_a_right_answer():
     result = play(policy, ["1", "1", "2", "1", "3", "4"])
     assert result.drawn == 6
     assert result.answer == "1"
-    last = result.launches[-1].request.messages
+    last = result.launches[-1].draw.request.messages
     assert [message.role for message in last] == ["user", *["assistant", "user"] * 2]
     assert last[-1].content == ASK
     assert [message.content.split()[-1] for message in last[1::2]] == ["1", "3"]
@@ -115,7 +115,7 @@ def test_revision_stops_when_stable_or_selects_by_score():
 def test_no_thinking_leaves_the_block_empty():
     result = play(NoThinking(samples=3), ["1", "2", "2"])
     assert result.answer == "2"
-    assert all(launch.thinking == Thinking(enabled=False) for launch in result.launches)
+    assert all(launch.draw.thinking == Thinking(enabled=False) for launch in result.launches)
     assert NoThinking().needs == frozenset()
 
 
@@ -124,12 +124,13 @@ def test_no_thinking_begins_with_a_finished_block_where_there_is_no_switch():
     assert policy.needs == {"prefill"}
     result = play(policy, ["1", "1"])
     assert all(
-        launch.begun.endswith("finished thinking.\n</think>\n\n") for launch in result.launches
+        launch.draw.prefill.endswith("finished thinking.\n</think>\n\n")
+        for launch in result.launches
     )
-    assert all(launch.thinking is None for launch in result.launches)
+    assert all(launch.draw.thinking is None for launch in result.launches)
     assert "think" not in result.outcome.completion.text
     alone = play(policy, ["tale"], request=FREE_FORM)
-    assert alone.launches[0].begun.startswith("<think>")
+    assert alone.launches[0].draw.prefill.startswith("<think>")
 
 
 def test_budget_forcing_closes_a_long_block():
@@ -140,9 +141,9 @@ def test_budget_forcing_closes_a_long_block():
 
     result = play(BudgetForcing(budget=30, answer_tokens=9), said)
     assert result.outcome.records[0].usage.completion_tokens == 30
-    assert result.launches[1].begun == "<think>\n" + ("hmm " * 30).strip() + "\n</think>\n\n"
+    assert result.launches[1].draw.prefill == "<think>\n" + ("hmm " * 30).strip() + "\n</think>\n\n"
     assert result.outcome.completion.text == "7"  # the block was never part of the text
-    assert result.launches[1].sampling.max_tokens == 9
+    assert result.launches[1].draw.sampling.max_tokens == 9
     assert result.answer == "7"
 
 
@@ -153,7 +154,7 @@ def test_budget_forcing_reopens_a_short_block():
         return Said("", words=(" let me see", "</think>", "4"))
 
     result = play(BudgetForcing(least=5, waits=1), said)
-    assert result.launches[1].prefill == "<think>\neasy\nWait,"
+    assert result.launches[1].shown == "<think>\neasy\nWait,"
     assert result.outcome.completion.text.endswith("</think>4")
     enough = play(BudgetForcing(least=1), said)
     assert enough.drawn == 1
@@ -166,7 +167,7 @@ def test_a_block_reopened_is_not_shown_where_the_engine_sends_it_apart():
         return Said("", words=(" let me see", "</think>", "\n\n", "4"))
 
     result = play(BudgetForcing(least=5, waits=1), said)
-    assert result.launches[1].begun == "<think>\neasy\nWait,"
+    assert result.launches[1].draw.prefill == "<think>\neasy\nWait,"
     assert result.outcome.completion.text == "4"
 
 
@@ -195,7 +196,7 @@ def test_rewiring_sets_model_and_thinking_where_none_is_set():
         inner=SelfConsistency(samples=2), model="big", thinking=Thinking(enabled=False)
     )
     result = play(policy, ["1", "1"])
-    assert {(launch.model, launch.thinking) for launch in result.launches} == {
+    assert {(launch.draw.model, launch.draw.thinking) for launch in result.launches} == {
         ("big", Thinking(enabled=False))
     }
     assert result.outcome.arm == "self_consistency"

@@ -42,7 +42,7 @@ def test_a_scattered_vote_is_handed_up():
     found = play(alone, ["-", "5", "-"])
     assert found.outcome.escalated
     rungs = parse_policy(f"{alone.text}@a > single@b")
-    found = play(rungs, lambda launch: "9" if launch.model == "b" else "-")
+    found = play(rungs, lambda launch: "9" if launch.draw.model == "b" else "-")
     assert (found.answer, found.drawn) == ("9", 4)
 
 

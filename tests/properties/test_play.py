@@ -71,7 +71,7 @@ def played(policy: str, seed: int, budget: Budget, piece: int | None, gaps: bool
         return play(
             parse_policy(policy),
             request,
-            lambda launch: recorded(seed, launch.model, launch.sample, gaps),
+            lambda launch: recorded(seed, launch.draw.model, launch.sample, gaps),
             budget=budget,
             cost_model=cost,
             extract_cut=lambda said: str(len(said.text)),

@@ -66,10 +66,10 @@ class World:
     fail: float = 0.1
 
     def stream(self, launch: Launch) -> list[Chunk]:
-        rng = random.Random(f"{self.seed}/{launch.sample}/{launch.model}")
+        rng = random.Random(f"{self.seed}/{launch.sample}/{launch.draw.model}")
         length = rng.randint(1, 60)
         level = rng.uniform(0.2, 3.0)
-        limit = launch.sampling.max_tokens
+        limit = launch.draw.sampling.max_tokens
         shown = length if limit is None else min(length, limit)
         chunks = [
             Chunk(

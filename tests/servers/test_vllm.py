@@ -22,6 +22,7 @@ import openai
 import pytest
 
 from suffice.backends.openai import OpenAIBackend
+from suffice.core.draw import Draw
 from suffice.core.requests import Message, Request, Sampling
 from tests.servers.vllm_server import vllm_server
 
@@ -90,7 +91,7 @@ def test_a_begun_answer_is_continued(vllm: str) -> None:
     async def main() -> str:
         async with OpenAIBackend(vllm) as backend:
             sampling = Sampling(max_tokens=8, temperature=0.0)
-            chunks = backend.stream(request, sampling, model="smol", prefill="A, B, C, D, E,")
+            chunks = backend.stream(Draw(request, sampling, model="smol", prefill="A, B, C, D, E,"))
             async with aclosing(chunks):
                 return "".join([chunk.text async for chunk in chunks])
 

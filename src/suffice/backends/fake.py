@@ -11,6 +11,7 @@ from typing import Literal
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.reached import tell_reached
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
+from suffice.core.draw import Draw
 from suffice.core.errors import (
     InputError,
     MalformedStream,
@@ -19,8 +20,7 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from suffice.core.requests import Request, Sampling
-from suffice.core.thinking import Thinking
+from suffice.core.requests import Sampling
 
 FaultKind = Literal["refused", "timeout", "disconnected", "malformed", "rejected", "hang"]
 
@@ -65,22 +65,11 @@ class Script:
         return cls(tokens=tokens, confidences=confidences, delay_s=delay_s, fault=fault)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What one stream was asked for."""
-
-    request: Request
-    sampling: Sampling
-    model: str
-    thinking: Thinking | None
-    prefill: str
-
-
 @dataclass(slots=True)
 class Traffic:
     """What a fake backend has seen: every call, and how streams ended."""
 
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Draw] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
     finished: int = 0
@@ -90,7 +79,7 @@ class Traffic:
 
 
 # The script of the n-th call, counted from 0.
-Director = Callable[[int, Call], Script]
+Director = Callable[[int, Draw], Script]
 
 ABLE = Capabilities(
     models=("fake",),
@@ -131,29 +120,18 @@ class FakeBackend:
         """The capabilities it was given."""
         return self._capabilities
 
-    async def stream(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, draw: Draw) -> AsyncGenerator[Chunk, None]:
         """The next script's chunks, one token each."""
-        call = Call(
-            request=request, sampling=sampling, model=model, thinking=thinking, prefill=prefill
-        )
-        script = self._script_of(call)
+        script = self._script_of(draw)
         traffic = self.traffic
-        traffic.calls.append(call)
+        traffic.calls.append(draw)
         traffic.running += 1
         traffic.most_running = max(traffic.most_running, traffic.running)
         ending = "cancelled"
         if script.fault is None or script.fault.kind != "refused":
             tell_reached()
         try:
-            async for chunk in self._play(script, sampling):
+            async for chunk in self._play(script, draw.sampling):
                 traffic.tokens += chunk.token_count or 0
                 if chunk.finish_reason is not None:
                     ending = "finished"
@@ -172,10 +150,10 @@ class FakeBackend:
         """Remember that it was closed."""
         self.closed = True
 
-    def _script_of(self, call: Call) -> Script:
+    def _script_of(self, draw: Draw) -> Script:
         number = len(self.traffic.calls)
         if callable(self._scripts):
-            return self._scripts(number, call)
+            return self._scripts(number, draw)
         return self._scripts[min(number, len(self._scripts) - 1)]
 
     async def _play(self, script: Script, sampling: Sampling) -> AsyncGenerator[Chunk, None]:

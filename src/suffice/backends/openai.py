@@ -37,6 +37,7 @@ from suffice.backends.wire import (
     error_message,
     fixed_fields,
 )
+from suffice.core.draw import Draw
 from suffice.core.errors import (
     BackendError,
     InputError,
@@ -46,7 +47,7 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from suffice.core.requests import Request, Sampling
+from suffice.core.requests import Request
 from suffice.core.thinking import ModeTokens, Thinking, mode_bias
 
 # After its last event a stream has only its end to send; no server is waited for longer than this.
@@ -164,19 +165,13 @@ class OpenAIBackend:
 
     async def stream(
         self,
-        request: Request,
-        sampling: Sampling,
+        draw: Draw,
         *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
         headers: Mapping[str, str] | None = None,
         held: HeldBytes | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample; closing the generator closes the socket. They count for `held`."""
-        path, body, nats = await self._asked(
-            request, sampling, model=model, thinking=thinking, prefill=prefill, stream=True
-        )
+        path, body, nats = await self._asked(draw, stream=True)
         reader, parser = ChunkReader(self._name, mode_bias_nats=nats), SseParser()
         clock = EventClock(self._name, self.timeouts.answer_s)
         async with self._opened_stream(path, body, headers) as response:
@@ -201,19 +196,13 @@ class OpenAIBackend:
 
     async def draw(
         self,
-        request: Request,
-        sampling: Sampling,
+        draw: Draw,
         *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
         headers: Mapping[str, str] | None = None,
         held: HeldBytes | None = None,
     ) -> Chunk:
         """One sample, asked for without a stream; cancelling closes the socket."""
-        path, body, nats = await self._asked(
-            request, sampling, model=model, thinking=thinking, prefill=prefill, stream=False
-        )
+        path, body, nats = await self._asked(draw, stream=False)
         limit_s = self.timeouts.answer_s
         until_s = time.monotonic() + limit_s
         response = await self.send(path, orjson.dumps(body), first_byte_s=limit_s, headers=headers)
@@ -241,37 +230,24 @@ class OpenAIBackend:
             ) from None
         return ChunkReader(self._name, mode_bias_nats=nats).whole(answer)
 
-    async def _asked(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None,
-        prefill: str,
-        stream: bool,
-    ) -> tuple[str, Json, float | None]:
+    async def _asked(self, draw: Draw, *, stream: bool) -> tuple[str, Json, float | None]:
         """Path and body of a sample's request, and the bias that its effort became."""
-        capabilities, dialect = await self._probed(model)
-        if request.completion_only:
+        thinking = draw.thinking
+        capabilities, dialect = await self._probed(draw.model)
+        if draw.request.completion_only:
             if thinking not in (None, Thinking()):
                 raise LacksCapability(
                     "effort: /v1/completions has no think block; ask /v1/chat/completions"
                 )
-            body = completion_body(
-                request, sampling, model=model, prefill=prefill, dialect=dialect, stream=stream
-            )
+            body = completion_body(draw, dialect=dialect, stream=stream)
             return "/v1/completions", body, None
-        check_thinking(thinking, capabilities, upstream=self._name, max_tokens=sampling.max_tokens)
+        most = draw.sampling.max_tokens
+        check_thinking(thinking, capabilities, upstream=self._name, max_tokens=most)
         body = chat_body(
-            request,
-            sampling,
-            model=model,
-            thinking=thinking,
-            prefill=prefill,
+            draw,
             capabilities=capabilities,
             dialect=dialect,
-            fixed=encoded_fields(request),
+            fixed=encoded_fields(draw.request),
             stream=stream,
         )
         nats = mode_bias(thinking) if capabilities.mode_tokens is not None else None

@@ -13,9 +13,8 @@ from suffice.backends.openai import OpenAIBackend
 from suffice.backends.protocol import Backend, Capabilities, Chunk
 from suffice.backends.retry import Attempts
 from suffice.backends.router import Affinity, Lease
+from suffice.core.draw import Draw
 from suffice.core.errors import BackendError, UpstreamDisconnected
-from suffice.core.requests import Request, Sampling
-from suffice.core.thinking import Thinking
 
 if TYPE_CHECKING:
     from suffice.backends.pool import BackendPool
@@ -84,17 +83,9 @@ class Placement:
                 errors.append(error)
         raise errors[0]
 
-    async def stream(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, draw: Draw) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample from the first upstream in rank that takes it."""
-        backends = self.order(model, await self.pool.serving(model))
+        backends = self.order(draw.model, await self.pool.serving(draw.model))
         attempts = Attempts(backends, self.pool.retry)
         headers = self._headers_of_sample()
         while True:
@@ -103,12 +94,10 @@ class Placement:
             more: dict[str, Any] = {}
             if isinstance(backend, OpenAIBackend):
                 more = {"headers": headers, "held": self._held}
-            self.went[model] = backend.name
+            self.went[draw.model] = backend.name
             lease = self.begin(backend, backends)
             try:
-                chunks = backend.stream(
-                    request, sampling, model=model, thinking=thinking, prefill=prefill, **more
-                )
+                chunks = backend.stream(draw, **more)
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         if not began:
@@ -126,34 +115,20 @@ class Placement:
                 lease.end()
             await asyncio.sleep(wait_s)
 
-    async def draw(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> Chunk:
+    async def draw(self, draw: Draw) -> Chunk:
         """One sample as one chunk, from the first upstream in rank that takes it."""
-        backends = self.order(model, await self.pool.serving(model))
+        backends = self.order(draw.model, await self.pool.serving(draw.model))
         attempts = Attempts(backends, self.pool.retry, streamed=False)
         headers = self._headers_of_sample()
         while True:
             backend = attempts.upstream
-            self.went[model] = backend.name
+            self.went[draw.model] = backend.name
             lease = self.begin(backend, backends, streamed=False)
             try:
                 if isinstance(backend, OpenAIBackend):
-                    drawn = await backend.draw(
-                        request, sampling,
-                        model=model, thinking=thinking, prefill=prefill, headers=headers,
-                        held=self._held,
-                    )  # fmt: skip
+                    drawn = await backend.draw(draw, headers=headers, held=self._held)
                 else:
-                    chunks = backend.stream(
-                        request, sampling, model=model, thinking=thinking, prefill=prefill
-                    )
+                    chunks = backend.stream(draw)
                     async with aclosing(chunks):
                         drawn = one_chunk([chunk async for chunk in chunks])
                 lease.first_byte()

@@ -19,6 +19,7 @@ from suffice.backends.placement import Placement
 from suffice.backends.protocol import Backend, Capabilities, Chunk, ModelCard
 from suffice.backends.retry import RetryConfig
 from suffice.backends.router import Affinity, Router, RoutingConfig
+from suffice.core.draw import Draw
 from suffice.core.errors import (
     BackendError,
     InputError,
@@ -28,8 +29,7 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from suffice.core.requests import Request, Sampling
-from suffice.core.thinking import Thinking
+from suffice.core.requests import Request
 
 # Where one upstream is known, others that are slow to tell what they serve get so long.
 PATIENCE_S = 2.0
@@ -209,18 +209,10 @@ class BackendPool:
         held = None if most_bytes is None else HeldBytes(most_bytes)
         return Placement(self, affinity, headers or {}, held)
 
-    async def stream(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, draw: Draw) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample from the first upstream in rank that takes it."""
-        placed = self.placed(affinity_of(request, model))
-        chunks = placed.stream(request, sampling, model=model, thinking=thinking, prefill=prefill)
+        placed = self.placed(affinity_of(draw.request, draw.model))
+        chunks = placed.stream(draw)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from suffice.core.completions import Extras, FinishReason, TokenLogprob, Usage
-from suffice.core.requests import Request, Sampling, ToolCall
-from suffice.core.thinking import ModeTokens, Thinking
+from suffice.core.draw import Draw
+from suffice.core.requests import ToolCall
+from suffice.core.thinking import ModeTokens
 
 # How an engine is told to think or not: a template variable, or the named effort.
 ThinkingSwitch = Literal["enable_thinking", "thinking", "reasoning_effort"]
@@ -78,19 +79,8 @@ class Backend(Protocol):
         """What this backend supports for `model`, by default its first; found out once."""
         ...
 
-    def stream(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> AsyncGenerator[Chunk, None]:
-        """Chunks of one sample of `request`; `sampling`, `model` and `thinking` override its own.
-
-        `prefill` is text that the assistant's turn begins with; chunks do not repeat it.
-        """
+    def stream(self, draw: Draw) -> AsyncGenerator[Chunk, None]:
+        """Chunks of one sample."""
         ...
 
     async def aclose(self) -> None:
@@ -102,15 +92,7 @@ class Backend(Protocol):
 class DrawsWhole(Protocol):
     """A backend that can be asked for an answer without a stream."""
 
-    async def draw(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> Chunk:
+    async def draw(self, draw: Draw) -> Chunk:
         """One sample as its only chunk. Raises a BackendError; cancelling stops the engine."""
         ...
 

@@ -21,6 +21,7 @@ from suffice.backends.reached import tell_reached
 from suffice.backends.think_block import check_thinking
 from suffice.backends.wire import message_json
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
+from suffice.core.draw import Draw
 from suffice.core.errors import InputError, LacksCapability, MissingExtra, UpstreamRejected
 from suffice.core.requests import ImagePart, Request, Sampling
 from suffice.core.thinking import Thinking
@@ -77,20 +78,12 @@ class TransformersBackend:
             max_context_tokens=self._context,
         )
 
-    async def stream(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, draw: Draw) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample, a token each; closing the generator stops the decoding."""
-        del model  # there is only one
+        sampling = draw.sampling
         able = await self.capabilities()
-        check_thinking(thinking, able, upstream=self._name, max_tokens=sampling.max_tokens)
-        ids = self._prompt_ids(request, thinking, prefill)
+        check_thinking(draw.thinking, able, upstream=self._name, max_tokens=sampling.max_tokens)
+        ids = self._prompt_ids(draw.request, draw.thinking, draw.prefill)
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Chunk | BaseException] = asyncio.Queue()
         stopped = threading.Event()

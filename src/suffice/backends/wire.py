@@ -15,6 +15,7 @@ from suffice.backends.protocol import Capabilities
 from suffice.backends.think_block import BudgetField, ask_to_think
 from suffice.backends.tool_calls import tool_call_json
 from suffice.core.completions import TokenLogprob, Usage
+from suffice.core.draw import Draw
 from suffice.core.errors import InputError, LacksCapability
 from suffice.core.requests import (
     ImagePart,
@@ -26,7 +27,6 @@ from suffice.core.requests import (
     TextPart,
     Tool,
 )
-from suffice.core.thinking import Thinking
 
 Json = dict[str, Any]
 # More tokens than any context holds: a count above is a fault, not a number.
@@ -49,12 +49,8 @@ class Dialect:
 
 
 def chat_body(
-    request: Request,
-    sampling: Sampling,
+    draw: Draw,
     *,
-    model: str,
-    thinking: Thinking | None,
-    prefill: str,
     capabilities: Capabilities,
     dialect: Dialect,
     fixed: Json | None = None,
@@ -64,26 +60,24 @@ def chat_body(
 
     `fixed` is `fixed_fields(request)`, where it is at hand already, perhaps encoded.
     """
+    request, sampling = draw.request, draw.sampling
     body = dict(fixed) if fixed is not None else fixed_fields(request)
-    if prefill:
+    if draw.prefill:
         body["messages"] = [message_json(message) for message in request.messages]
-        _begin_answer(body, prefill, dialect)
+        _begin_answer(body, draw.prefill, dialect)
     _put_sampling(body, sampling, dialect)
     if sampling.top_logprobs is not None:
         most = capabilities.max_top_logprobs or sampling.top_logprobs
         body["logprobs"] = True
         body["top_logprobs"] = min(sampling.top_logprobs, most)
-    if thinking is not None:
-        ask_to_think(body, thinking, capabilities, dialect.thinking_budget)
-    return _addressed(body, request, model, dialect, stream=stream)
+    if draw.thinking is not None:
+        ask_to_think(body, draw.thinking, capabilities, dialect.thinking_budget)
+    return _addressed(body, draw, dialect, stream=stream)
 
 
 def completion_body(
-    request: Request,
-    sampling: Sampling,
+    draw: Draw,
     *,
-    model: str,
-    prefill: str,
     dialect: Dialect,
     stream: bool = True,
 ) -> Json:
@@ -91,12 +85,13 @@ def completion_body(
     plain = Dialect(
         cumulative_usage=dialect.cumulative_usage
     )  # this endpoint knows max_tokens only
+    request, sampling = draw.request, draw.sampling
     body = _extra(request)
-    body["prompt"] = request.messages[0].text + prefill
+    body["prompt"] = request.messages[0].text + draw.prefill
     _put_sampling(body, sampling, plain)
     if sampling.top_logprobs is not None:
         body["logprobs"] = sampling.top_logprobs
-    return _addressed(body, request, model, plain, stream=stream)
+    return _addressed(body, draw, plain, stream=stream)
 
 
 def fixed_fields(request: Request) -> Json:
@@ -260,14 +255,12 @@ def _put_sampling(body: Json, sampling: Sampling, dialect: Dialect) -> None:
             body[name] = value
 
 
-def _addressed(
-    body: Json, request: Request, model: str, dialect: Dialect, *, stream: bool
-) -> Json:  # fmt: skip
+def _addressed(body: Json, draw: Draw, dialect: Dialect, *, stream: bool) -> Json:
     """The body with what is said about its answer: by which model, streamed or whole."""
     options = body.pop("stream_options", None)
-    body["model"] = model
-    if request.priority is not None:
-        body["priority"] = request.priority
+    body["model"] = draw.model
+    if draw.request.priority is not None:
+        body["priority"] = draw.request.priority
     if not stream:
         body["stream"] = False
         return body

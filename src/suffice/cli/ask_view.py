@@ -59,7 +59,7 @@ class View:
         """Take one event of the executor in."""
         match event:
             case Launched(launch=launch):
-                self.rows[launch.sample] = Row(text=launch.prefill)
+                self.rows[launch.sample] = Row(text=launch.shown)
             case Streamed(sample=sample, chunk=chunk):
                 row = self.rows[sample]
                 row.tokens += chunk.token_count if chunk.token_count is not None else 1

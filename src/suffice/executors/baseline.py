@@ -233,7 +233,7 @@ class _Recording:
 
     def __call__(self, launch: Launch) -> Recorded:
         """The next sample that fits; raises LookupError-like SufficeError where none can."""
-        key = launch.model, launch.thinking
+        key = launch.draw.model, launch.draw.thinking
         known = self._drawn.of(*key) if launch.plain else []
         finished = [record for record in known if record.status == "finished"]
         number = self._given.get(key, 0)
@@ -251,7 +251,7 @@ class _Recording:
             elif self._filler is not None and launch.plain:
                 usage, answer, score = self._filler, "", None
             else:
-                raise _NotDrawn(f"no sample of {launch.model} was drawn")
+                raise _NotDrawn(f"no sample of {launch.draw.model} was drawn")
         self.cached[launch.sample] = told[min(number, len(told) - 1)] if told else None
         return Recorded(
             text="",

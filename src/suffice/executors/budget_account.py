@@ -58,7 +58,7 @@ class BudgetAccount:
         """
         if self.budget.samples is not None and self._started >= self.budget.samples:
             return self._refuse(f"all {self.budget.samples} samples of the budget are drawn")
-        asked = launch.sampling.max_tokens
+        asked = launch.draw.sampling.max_tokens
         if not self.is_limited:
             self._started += 1
             return asked
@@ -86,7 +86,11 @@ class BudgetAccount:
         if self.budget.usd is None:
             return 0
         known = self._prompt_tokens.get(launch.prompt_key)
-        return bound_prompt_tokens(launch.request, launch.begun) if known is None else known
+        return (
+            bound_prompt_tokens(launch.draw.request, launch.draw.prefill)
+            if known is None
+            else known
+        )
 
     def known_prompt_tokens(self, key: PromptKey) -> int | None:
         """Prompt tokens that an engine reported for this prompt, if one did."""
@@ -95,7 +99,7 @@ class BudgetAccount:
     def settle(self, running: RunningSample) -> None:
         """Book a sample that ended: what it drew is spent, the rest of its grant is free again."""
         usage = running.measured_usage
-        self._settled.append((running.launch.model, usage))
+        self._settled.append((running.launch.draw.model, usage))
         most = running.most_tokens
         self._spent_tokens += most
         if usage.prompt_tokens:
@@ -105,7 +109,7 @@ class BudgetAccount:
         if not usage.prompt_tokens:
             usage += Usage(prompt_tokens=running.prompt_bound)
         usage += Usage(completion_tokens=most - usage.completion_tokens)
-        self._spent_usd += self.cost_model(running.launch.model, usage).usd or 0.0
+        self._spent_usd += self.cost_model(running.launch.draw.model, usage).usd or 0.0
 
     def _learn(self, launch: Launch, prompt_tokens: int) -> None:
         """Remember a prompt's tokens; told again and again by its samples, its key is hashed once.
@@ -116,9 +120,9 @@ class BudgetAccount:
         if (
             last is None
             or last[1] != prompt_tokens
-            or last[0].request is not launch.request
-            or last[0].model != launch.model
-            or last[0].begun != launch.begun
+            or last[0].draw.request is not launch.draw.request
+            or last[0].draw.model != launch.draw.model
+            or last[0].draw.prefill != launch.draw.prefill
         ):
             self._prompt_tokens[launch.prompt_key] = prompt_tokens
             self._last = launch, prompt_tokens
@@ -134,7 +138,7 @@ class BudgetAccount:
 
     def cost_so_far(self, running: Iterable[RunningSample]) -> Cost:
         """Cost of the samples that ended and of what the running ones have drawn."""
-        drawn = [(each.launch.model, each.measured_usage) for each in running]
+        drawn = [(each.launch.draw.model, each.measured_usage) for each in running]
         costs = (self.cost_model(model, usage) for model, usage in (*self._settled, *drawn))
         return sum(costs, Cost())
 
@@ -164,14 +168,16 @@ class BudgetAccount:
     ) -> int | Refused:
         assert self.budget.usd is not None
         promised = sum(
-            self._usd(each.launch.model, each.prompt_bound, each.reserved_tokens)
+            self._usd(each.launch.draw.model, each.prompt_bound, each.reserved_tokens)
             for each in running
         )
         left = self.budget.usd - self._spent_usd - promised
         bound = self.prompt_bound(launch)
-        if granted is not None and self._usd(launch.model, bound, granted) <= left:
+        if granted is not None and self._usd(launch.draw.model, bound, granted) <= left:
             return granted
-        fits = self._tokens_for(launch.model, bound, left / (siblings if granted is None else 1))
+        fits = self._tokens_for(
+            launch.draw.model, bound, left / (siblings if granted is None else 1)
+        )
         fits = fits if granted is None else min(fits, granted)
         if fits < 1 or (granted is not None and not first):
             return self._refuse(f"${max(left, 0.0):.3g} of ${self.budget.usd:.3g} are left")
@@ -217,7 +223,7 @@ def bound_prompt_tokens(request: Request, prefill: str = "") -> int:
 
 def estimate_prompt_tokens(launch: Launch) -> int:
     """A prompt's tokens where no engine told them: a rough guess by its size."""
-    size_bytes, turns, images = _size_of(launch.request, launch.begun)
+    size_bytes, turns, images = _size_of(launch.draw.request, launch.draw.prefill)
     return size_bytes // BYTES_PER_TOKEN + TURN_ESTIMATE * turns + IMAGE_ESTIMATE * images
 
 

@@ -9,26 +9,19 @@ upstream stream before it returns.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from functools import lru_cache, partial
 
-from suffice.backends.protocol import Backend, Chunk, DrawsWhole
-from suffice.backends.reached import hearing
+from suffice.backends.protocol import Backend, Chunk
 from suffice.core.completions import (
     Budget,
-    Completion,
     CostModel,
     Outcome,
     count_tokens_only,
 )
 from suffice.core.decisions import AnyPolicy
-from suffice.core.errors import BackendError, UpstreamDisconnected, without_frames
 from suffice.core.requests import Request
 from suffice.executors.capability_check import check_effort, check_needs
 from suffice.executors.events import (
@@ -40,8 +33,8 @@ from suffice.executors.events import (
     Stopped,
     Streamed,
 )
-from suffice.executors.mailbox import Mailbox
 from suffice.executors.running_sample import Launch
+from suffice.executors.sample_tasks import Crashed, Extract, Item, Judged, SampleTasks, Score
 from suffice.executors.session import Command, Session
 
 __all__ = [
@@ -58,36 +51,7 @@ __all__ = [
     "stream",
 ]
 
-logger = logging.getLogger("suffice.executors")
-
-# The comparable key of a completion, None where there is none (suffice.evals.extract has these);
-# may be a coroutine function, for extractors that compare in a worker.
-Extract = Callable[[Completion], str | Awaitable[str | None] | None]
-# A verifier's or reward function's score; may be a coroutine function.
-Score = Callable[[Request, Completion], float | Awaitable[float]]
-
 TICK_S = 0.25
-# Chunks waiting to be handled; a slow reader slows the upstreams down instead of filling memory.
-QUEUE_CHUNKS = 256
-# A stream that has ended needs this long at most to hand its connection back; closing one that has
-# not, this long at most.
-DRAIN_S = 0.2
-CLOSE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    sample: int
-    answer: str | None
-    score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Crashed:
-    error: Exception
-
-
-_Item = tuple[int, Chunk] | Failed | _Judged | _Crashed
 Happened = Callable[[Event], None]
 
 
@@ -178,7 +142,7 @@ async def _loop_of(
 
 
 class _Loop:
-    """Tasks of one request: one per sample, all feeding one queue that the session reads."""
+    """One request: what its tasks bring goes to the session, and its commands to them."""
 
     def __init__(
         self,
@@ -195,20 +159,15 @@ class _Loop:
         self._session = session
         self._unstreamed_tokens = unstreamed_tokens
         self._shown = shown
-        self._backend = backend
+        self._tasks = SampleTasks(backend, score, session.reach)
         self._extract = extract
-        self._score = score
+        self._is_scored = score is not None
         self._tick_s = tick_s
         self._clock = clock
-        self._box: Mailbox[_Item] = Mailbox(QUEUE_CHUNKS)
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._draining: set[asyncio.Task[None]] = set()
         self._final: set[int] = set()
         self._waited_s = 0.0
         self._began_s = clock()
         self._next_tick_s = self._began_s + tick_s
-        draw = getattr(backend, "draw", None) if draws_whole(type(backend)) else None
-        self._draw_of: Callable[..., Awaitable[Chunk]] | None = draw
         # Nothing but ends of samples matters: neither policy nor budget looks at the clock.
         self._is_timeless = session.policy.waits_for_ends and not session.needs_tokens
         self._may_draw_here = False
@@ -230,7 +189,7 @@ class _Loop:
             for event in (*stopped, settled):
                 yield event
         finally:
-            await self._stop_all()
+            await self._tasks.stop_all()
 
     async def settle(self, happened: Happened | None) -> Outcome:
         """The outcome, without a reader in between."""
@@ -250,7 +209,7 @@ class _Loop:
             tell(settled)
             return settled.outcome
         finally:
-            await self._stop_all()
+            await self._tasks.stop_all()
 
     async def _begin(self) -> list[Event]:
         return await self._carry_out(self._session.start(self._began_s))
@@ -271,7 +230,9 @@ class _Loop:
         return events
 
     async def _end(self) -> tuple[list[Event], Settled]:
-        stopped: list[Event] = [Stopped(sample=each) for each in await self._stop(*self._tasks)]
+        stopped: list[Event] = [
+            Stopped(sample=each) for each in await self._tasks.stop(*self._tasks.samples)
+        ]
         now_s = self._clock()
         overhead_s = max(0.0, now_s - self._began_s - self._waited_s)
         return stopped, Settled(outcome=self._session.outcome(now_s, overhead_s=overhead_s))
@@ -280,18 +241,18 @@ class _Loop:
         deadline_s = self._session.deadline_s
         return deadline_s is not None and now_s >= deadline_s
 
-    async def _next_item(self) -> _Item | None:
+    async def _next_item(self) -> Item | None:
         """The next thing that happened, or None when it is time for a tick."""
-        item = self._box.take()
+        item = self._tasks.box.take()
         if item is not None:
             return item
         before_s = self._clock()
         try:
             if self._here is not None:
                 launch, self._here = self._here, None
-                return await self._drawn(launch)
-            await self._box.wait(None if self._is_timeless else self._wait_s(before_s))
-            return self._box.take()
+                return await self._tasks.drawn(launch)
+            await self._tasks.box.wait(None if self._is_timeless else self._wait_s(before_s))
+            return self._tasks.box.take()
         finally:
             self._waited_s += self._clock() - before_s
 
@@ -301,13 +262,13 @@ class _Loop:
         until_s = self._next_tick_s if deadline_s is None else min(self._next_tick_s, deadline_s)
         return until_s - now_s
 
-    async def _handle(self, item: _Item, now_s: float) -> tuple[list[Event], list[Command]]:
+    async def _handle(self, item: Item, now_s: float) -> tuple[list[Event], list[Command]]:
         match item:
-            case _Crashed():
+            case Crashed():
                 raise item.error
             case Failed():
                 return [item], self._session.fail(item.sample, item.error, now_s)
-            case _Judged():
+            case Judged():
                 return self._finish(item.sample, item.answer, item.score, now_s)
             case (sample, chunk):
                 return await self._take(sample, chunk, now_s)
@@ -321,26 +282,22 @@ class _Loop:
         commands: list[Command] = []
         if self._session.is_unstreamed(sample):
             self._session.book(sample, chunk, now_s)
-            self._tasks.pop(sample, None)
+            self._tasks.forget(sample)
         else:
             commands = self._session.chunk(sample, chunk, now_s)
             if self._session.decided or not self._session.is_complete(sample):
                 return events, commands
             if chunk.finish_reason is None:
-                await self._stop(sample)  # it drew more than its grant: the engine will not end it
+                # It drew more than its grant: the engine will not end it.
+                await self._tasks.stop(sample)
             else:
-                # The stream is about to end by itself; left alone, its connection can be used again
-                self._draining.add(self._tasks.pop(sample))
+                self._tasks.drain(sample)
         completion = self._session.completion_of(sample)
         found = None if self._extract is None else self._extract(completion)
-        if self._score is None and not inspect.isawaitable(found):
+        if not self._is_scored and not inspect.isawaitable(found):
             ended, more = self._finish(sample, found, None, now_s)
             return events + ended, commands + more
-        task = asyncio.create_task(self._judge(sample, completion, found))
-        if inspect.iscoroutine(found):
-            # A task that is cancelled before its first step would never await it.
-            task.add_done_callback(lambda _: found.close())
-        self._tasks[sample] = task
+        self._tasks.judge(self._session.request, sample, completion, found)
         return events, commands
 
     def _finish(
@@ -348,7 +305,7 @@ class _Loop:
     ) -> tuple[list[Event], list[Command]]:
         if not self._session.is_complete(sample):
             return [], []  # cancelled while it was being judged
-        self._tasks.pop(sample, None)
+        self._tasks.forget(sample)
         completion = self._session.completion_of(sample)
         event = Finished(sample=sample, completion=completion, answer=answer, score=score)
         return [event], self._session.finish(sample, now_s, answer=answer, score=score)
@@ -357,7 +314,7 @@ class _Loop:
         stops = [command.sample for command in commands if not isinstance(command, Launch)]
         events: list[Event] = []
         if stops:
-            events = [Stopped(sample=sample) for sample in await self._stop(*stops)]
+            events = [Stopped(sample=sample) for sample in await self._tasks.stop(*stops)]
         for command in commands:
             if not isinstance(command, Launch) or command.sample in stops:
                 continue  # asked for and taken back in one breath: never sent
@@ -369,125 +326,22 @@ class _Loop:
             if unstreamed and self._may_draw_here and len(commands) == 1 and not self._tasks:
                 self._here = command
             else:
-                coming = self._draw(command) if unstreamed else self._pump(command)
-                self._tasks[command.sample] = asyncio.create_task(coming)
+                self._tasks.begin(command, unstreamed=unstreamed)
             events.append(Launched(launch=command, unstreamed=unstreamed))
         return events
 
     def _comes_whole(self, launch: Launch) -> bool:
         """Whether a sample may be asked for without a stream, which spares work per token."""
-        most = launch.sampling.max_tokens
+        most = launch.draw.sampling.max_tokens
         return (
             launch.whole
             and most is not None
             and most <= self._unstreamed_tokens
             and not (launch.final and self._shown)
             and not self._session.needs_tokens
-            and self._draw_of is not None
+            and self._tasks.can_draw_whole
         )
-
-    async def _draw(self, launch: Launch) -> None:
-        """Put one sample's whole answer into the mailbox."""
-        self._box.put_now(await self._drawn(launch))
-
-    async def _drawn(self, launch: Launch) -> _Item:
-        """One sample's whole answer, or what came instead of it."""
-        assert self._draw_of is not None
-        try:
-            with hearing(partial(self._session.reach, launch.sample)):
-                chunk = await self._draw_of(
-                    launch.request,
-                    launch.sampling,
-                    model=launch.model,
-                    thinking=launch.thinking,
-                    prefill=launch.begun,
-                )
-        except BackendError as error:
-            return Failed(sample=launch.sample, error=without_frames(error))
-        except Exception as error:  # noqa: BLE001 - a bug, not a fault: the reader raises it
-            return _Crashed(error)
-        return launch.sample, chunk
-
-    async def _pump(self, launch: Launch) -> None:
-        """Read one sample's stream into the queue."""
-        try:
-            chunks = self._backend.stream(
-                launch.request,
-                launch.sampling,
-                model=launch.model,
-                thinking=launch.thinking,
-                prefill=launch.begun,
-            )
-            complete = False
-            heard = partial(self._session.reach, launch.sample)
-            with hearing(heard):
-                async with aclosing(chunks):
-                    async for chunk in chunks:
-                        complete = complete or chunk.finish_reason is not None
-                        await self._box.put((launch.sample, chunk))
-            if not complete:
-                raise UpstreamDisconnected(
-                    f"upstream {self._backend.name} ended the stream without a finish reason"
-                )
-        except BackendError as error:
-            await self._box.put(Failed(sample=launch.sample, error=without_frames(error)))
-        except Exception as error:  # a bug, not a fault: the reader raises it
-            await self._box.put(_Crashed(error))
-            raise
-
-    async def _judge(
-        self, sample: int, completion: Completion, found: str | Awaitable[str | None] | None
-    ) -> None:
-        """Wait for the answer and the score of one finished sample."""
-        try:
-            answer = await found if inspect.isawaitable(found) else found
-            value: float | None = None
-            if self._score is not None:
-                score = self._score(self._session.request, completion)
-                value = await score if inspect.isawaitable(score) else score
-        except Exception as error:
-            await self._box.put(_Crashed(error))
-            raise
-        await self._box.put(_Judged(sample, answer, value))
-
-    async def _stop(self, *samples: int) -> list[int]:
-        """Close samples' streams, all at once; those that were still open."""
-        if not samples:
-            return []
-        tasks = {each: self._tasks.pop(each) for each in samples if each in self._tasks}
-        still_open = [sample for sample, task in tasks.items() if task.cancel()]
-        await _closed(set(tasks.values()))
-        return still_open
-
-    async def _stop_all(self) -> None:
-        if not (self._tasks or self._draining):
-            return
-        if self._draining:
-            await asyncio.wait(self._draining, timeout=DRAIN_S)
-        tasks = {*self._tasks.values(), *self._draining}
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await _closed(tasks)
-        for task in tasks:
-            if task.done() and not task.cancelled():
-                task.exception()  # already reported through the queue
 
 
 def _ignored(event: Event) -> None:
     del event
-
-
-@lru_cache(maxsize=64)
-def draws_whole(kind: type[Backend]) -> bool:
-    """Whether a backend can be asked for an answer without a stream; slow to find out, so once."""
-    return issubclass(kind, DrawsWhole)
-
-
-async def _closed(tasks: set[asyncio.Task[None]]) -> None:
-    """Wait until cancelled tasks have ended, and say so if they do not."""
-    if not tasks:
-        return
-    _, stuck = await asyncio.wait(tasks, timeout=CLOSE_S)
-    if stuck:
-        logger.warning("%d streams are still open %g s after closing them", len(stuck), CLOSE_S)

@@ -126,7 +126,7 @@ class _Stream:
     )
 
     def __init__(self, launch: Launch, recorded: Recorded, start: int, order: int) -> None:
-        limit = launch.sampling.max_tokens
+        limit = launch.draw.sampling.max_tokens
         self.recorded = recorded
         self.tokens = max(recorded.tokens, 1)
         self.cut = limit is not None and limit < self.tokens
@@ -137,7 +137,7 @@ class _Stream:
         self.acts_on: Trigger | None = None
         self.trigger: int | None = None  # tokens after which the policy acts
         # Recorded confidences come from alternatives: a policy that asks for none gets none.
-        wished = launch.sampling.top_logprobs
+        wished = launch.draw.sampling.top_logprobs
         self.values, self.counts = _known(recorded.confidences if wished else None)
         self.logprobs = recorded.logprobs if wished == 0 else None
 

@@ -19,9 +19,9 @@ from suffice.core.completions import (
     Usage,
 )
 from suffice.core.decisions import ChunkSeen, Purpose
-from suffice.core.requests import Message, Request, Sampling, ToolCall
+from suffice.core.draw import Draw
+from suffice.core.requests import Message, ToolCall
 from suffice.core.series import DrawnLogprobs, Floats
-from suffice.core.thinking import Thinking
 
 # Text that came without a count: up to this size it is a token, beyond it so many bytes are one.
 ONE_TOKEN_BYTES = 24
@@ -41,29 +41,20 @@ PromptKey = tuple[str, tuple[Message, ...], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """Command: start this sample. `sampling.max_tokens` is what the budget grants it."""
+    """Command: start this sample. `draw.sampling.max_tokens` is what the budget grants it."""
 
     sample: int
-    request: Request
-    sampling: Sampling
-    model: str
-    thinking: Thinking | None
-    prefill: str
+    draw: Draw
     purpose: Purpose
     final: bool
-    preface: str = ""
+    shown: str = ""  # the end of `draw.prefill` that is part of the answer
     plain: bool = True  # the request as it came, but for model and think block
     whole: bool = False  # nobody looks at it before its end, nor takes it back
 
     @property
-    def begun(self) -> str:
-        """What the assistant's turn is begun with, shown or not."""
-        return self.preface + self.prefill
-
-    @property
     def prompt_key(self) -> PromptKey:
         """What decides its prompt tokens."""
-        return self.model, self.request.messages, self.begun
+        return self.draw.model, self.draw.request.messages, self.draw.prefill
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,7 +129,7 @@ class RunningSample:
             self.finish_reason = chunk.finish_reason
         confidences = chunk.confidences
         if not confidences and chunk.logprobs and self._drawn is None:
-            k = self.launch.sampling.top_logprobs or 20
+            k = self.launch.draw.sampling.top_logprobs or 20
             found = (token.confidence(k) for token in chunk.logprobs)
             confidences = tuple(value for value in found if value is not None)
         if confidences:
@@ -165,7 +156,7 @@ class RunningSample:
     @property
     def reserved_tokens(self) -> int:
         """Completion tokens that it has drawn or still may draw under its grant."""
-        granted = self.launch.sampling.max_tokens
+        granted = self.launch.draw.sampling.max_tokens
         return (
             self.tokens
             if granted is None or self.status != "running"
@@ -177,20 +168,20 @@ class RunningSample:
         """Completion tokens that it may have drawn: the engine's count, else no more than bytes."""
         if self.usage is not None:
             return self.tokens
-        granted = self.launch.sampling.max_tokens
+        granted = self.launch.draw.sampling.max_tokens
         most = self.tokens + self.uncounted_bytes
         return most if granted is None else max(self.tokens, min(granted, most))
 
     @property
     def overran(self) -> bool:
         """Whether it has drawn more than it was granted."""
-        granted = self.launch.sampling.max_tokens
+        granted = self.launch.draw.sampling.max_tokens
         return granted is not None and self.tokens > granted
 
     @property
     def text(self) -> str:
         """The answer's text so far, prefill included, preface not."""
-        return self.launch.prefill + "".join(self._text)
+        return self.launch.shown + "".join(self._text)
 
     @property
     def confidences(self) -> Sequence[float]:
@@ -229,11 +220,11 @@ class RunningSample:
             text=self.text,
             finish_reason=self.finish_reason or "cancelled",
             usage=self.measured_usage,
-            model=self.launch.model,
+            model=self.launch.draw.model,
             reasoning_text="".join(self._reasoning) or None,
             tool_calls=tuple(self._tool_calls),
             logprobs=tuple(self._logprobs) if self._drawn is None else self._drawn,
-            prefill=self.launch.prefill,
+            prefill=self.launch.shown,
             extras=_joined(self._extras),
         )
 
@@ -241,14 +232,14 @@ class RunningSample:
         """The receipt's line about it."""
         return SampleRecord(
             sample=self.launch.sample,
-            model=self.launch.model,
+            model=self.launch.draw.model,
             purpose=self.launch.purpose,
             status="cancelled" if self.status == "running" else self.status,
             usage=self.measured_usage,
             plain=self.launch.plain,
             told=self.usage is not None,
             usage_refused=self.usage_refused,
-            thinking=self.launch.thinking,
+            thinking=self.launch.draw.thinking,
             mode_bias_nats=self.mode_bias_nats,
             answer=self.answer,
             score=self.score,

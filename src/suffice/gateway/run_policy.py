@@ -167,8 +167,8 @@ async def _choice(
         async for event in events:
             match event:
                 case live.Launched(launch=launch):
-                    first = [Chunk(text=launch.prefill)] if launch.prefill else []
-                    seen[launch.sample], models[launch.sample] = first, launch.model
+                    first = [Chunk(text=launch.shown)] if launch.shown else []
+                    seen[launch.sample], models[launch.sample] = first, launch.draw.model
                 case live.Streamed(sample=sample, chunk=chunk, final=final):
                     seen[sample].append(chunk)
                     if final and shown in (None, sample):

@@ -28,6 +28,7 @@ from suffice.core.completions import (
     Usage,
 )
 from suffice.core.decisions import AnyPolicy
+from suffice.core.draw import Draw
 from suffice.core.errors import (
     BackendError,
     BudgetTooSmall,
@@ -36,7 +37,6 @@ from suffice.core.errors import (
     UpstreamDisconnected,
 )
 from suffice.core.requests import Message, Request, Sampling
-from suffice.core.thinking import Thinking
 from suffice.executors import live as live_loop
 from suffice.executors.replay import Recorded, play
 from suffice.executors.running_sample import Launch
@@ -186,8 +186,8 @@ class _Driver:
                 self.streams.pop(command.sample, None)
             elif command.sample not in stopped:  # else it is never sent
                 self.launches.append(command)
-                made = self._deals(command.model)
-                self.streams[command.sample] = deque(made.chunks(command.sampling))
+                made = self._deals(command.draw.model)
+                self.streams[command.sample] = deque(made.chunks(command.draw.sampling))
 
     def move(self, sample: int, chunks: int) -> None:
         """The sample goes on by some chunks; past its last it ends, or breaks off."""
@@ -285,7 +285,7 @@ def replayed(
 
     def recorded(launch: Launch) -> Recorded:
         launches.append(launch)
-        made = deals(launch.model)
+        made = deals(launch.draw.model)
         return Recorded(
             text="".join(made.words),
             tokens=len(made.words),
@@ -324,19 +324,10 @@ class Turns:
             thinking_budget=True, prefill=True,
         )  # fmt: skip
 
-    async def stream(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, draw: Draw) -> AsyncGenerator[Chunk, None]:
         """The next sample of the model, a chunk a turn."""
-        del request, thinking, prefill
         number, self._begun = self._begun, self._begun + 1
-        for chunk in self._deals(model).chunks(sampling):
+        for chunk in self._deals(draw.model).chunks(draw.sampling):
             await self._turn(number)
             yield chunk
         await self._turn(number)

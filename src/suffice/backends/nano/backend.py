@@ -22,8 +22,9 @@ from suffice.backends.nano.weights import Array
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.reached import tell_reached
 from suffice.core.completions import FinishReason, Usage
+from suffice.core.draw import Draw
 from suffice.core.errors import InputError, LacksCapability, UpstreamRejected
-from suffice.core.requests import Request, Sampling
+from suffice.core.requests import Request
 from suffice.core.thinking import ModeTokens, Thinking, mode_bias
 
 NAME = "suffice-nano"
@@ -78,19 +79,13 @@ class NanoBackend:
             max_context_tokens=self._model.config.max_position_embeddings,
         )
 
-    async def stream(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, draw: Draw) -> AsyncGenerator[Chunk, None]:
         """Chunks of one sample, a token each; closing the generator stops the decoding."""
+        request, sampling, prefill = draw.request, draw.sampling, draw.prefill
+        thinking = draw.thinking
         words = self._model.vocabulary
         fields = _fields(request, len(words))
-        forced = self._mode_of.get(model) or _forced_mode(thinking, fields)
+        forced = self._mode_of.get(draw.model) or _forced_mode(thinking, fields)
         nats = None if forced is not None or request.completion_only else mode_bias(thinking)
         lasting_V, first_V = self._biases(fields.biases, nats or 0.0)
         ids = self._prompt_ids(request, prefill)
@@ -106,13 +101,13 @@ class NanoBackend:
         limit = min(room, sampling.max_tokens or DEFAULT_MAX_TOKENS)
         tell_reached()
         cache, logits_V = self._prefill(ids)
-        draw = Drawer(sampling, words, ids)
+        drawer = Drawer(sampling, words, ids)
         text = TextStream(words, stop=sampling.stop)
         reasoning = ids[-1] == words.id(THINK)
         reason: FinishReason = "length"
         count = reasoned = 0
         while count < limit:
-            token, logprob = draw(logits_V + (first_V if count == 0 else lasting_V))
+            token, logprob = drawer(logits_V + (first_V if count == 0 else lasting_V))
             count += 1
             logprobs = () if logprob is None else (logprob,)
             if token == words.id(END):

@@ -28,9 +28,9 @@ from dataclasses import dataclass, field, replace
 
 from suffice.backends.protocol import Backend, Capabilities, Chunk
 from suffice.core.completions import Budget, Completion, Cost, CostModel, Outcome, Usage
+from suffice.core.draw import Draw
 from suffice.core.errors import SufficeError
-from suffice.core.requests import Request, Sampling
-from suffice.core.thinking import Thinking
+from suffice.core.requests import Request
 from suffice.executors import live
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy, is_covered
@@ -50,10 +50,8 @@ KEEP_S = 1.0
 # Fields beyond the usual by which a request makes an engine, or its host, do more than answer.
 ACTING = frozenset({"background", "mcp_servers", "plugins", "store", "web_search_options"})
 
-# What a sample is drawn by; its seed and its log-probabilities aside.
-_Way = tuple[str, Thinking | None, str, Request, Sampling]
-# Whole samples with the log-probabilities that they were asked for.
-_Kept = dict[_Way, deque[tuple[int | None, Completion]]]
+# Whole samples by what they were drawn by (`_way`), with the log-probabilities asked for.
+_Kept = dict[Draw, deque[tuple[int | None, Completion]]]
 
 
 def is_harmless(request: Request) -> bool:
@@ -83,17 +81,16 @@ class Audit:
         found: _Kept = {}
         for sample in sorted(self.finished):
             launch = self.launched[sample].launch
-            if launch.purpose == "answer" and not launch.begun:
-                way = _way(launch.request, launch.sampling, launch.model, launch.thinking, "")
-                drawn = (launch.sampling.top_logprobs, self.finished[sample])
+            if launch.purpose == "answer" and not launch.draw.prefill:
+                way = _way(launch.draw)
+                drawn = (launch.draw.sampling.top_logprobs, self.finished[sample])
                 found.setdefault(way, deque()).append(drawn)
         return found
 
 
-def _way(
-    request: Request, sampling: Sampling, model: str, thinking: Thinking | None, prefill: str
-) -> _Way:
-    return model, thinking, prefill, request, replace(sampling, seed=None, top_logprobs=None)
+def _way(draw: Draw) -> Draw:
+    """What samples that may stand for each other have in common."""
+    return replace(draw, sampling=replace(draw.sampling, seed=None, top_logprobs=None))
 
 
 class Continued:
@@ -113,29 +110,19 @@ class Continued:
         """The backend's."""
         return await self._backend.capabilities(model)
 
-    async def stream(
-        self,
-        request: Request,
-        sampling: Sampling,
-        *,
-        model: str,
-        thinking: Thinking | None = None,
-        prefill: str = "",
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, draw: Draw) -> AsyncGenerator[Chunk, None]:
         """A sample that was drawn before, if one is left; else the backend's chunks."""
-        kept = self._kept.get(_way(request, sampling, model, thinking, prefill))
-        if kept and sampling.top_logprobs in (None, kept[0][0]):
+        kept = self._kept.get(_way(draw))
+        if kept and draw.sampling.top_logprobs in (None, kept[0][0]):
             yield _whole(kept.popleft()[1])
             return
         at, tokens = len(self.drawn), 0
-        self.drawn.append((model, Usage()))
-        chunks = self._backend.stream(
-            request, sampling, model=model, thinking=thinking, prefill=prefill
-        )
+        self.drawn.append((draw.model, Usage()))
+        chunks = self._backend.stream(draw)
         async with aclosing(chunks):
             async for chunk in chunks:
                 tokens += 1 if chunk.token_count is None else chunk.token_count
-                self.drawn[at] = (model, chunk.usage or Usage(completion_tokens=tokens))
+                self.drawn[at] = (draw.model, chunk.usage or Usage(completion_tokens=tokens))
                 yield chunk
 
     async def aclose(self) -> None:

@@ -63,9 +63,9 @@ class LiveSamples:
             self.samples[choice, launch.sample] = LiveSample(
                 choice,
                 launch.sample,
-                launch.model,
+                launch.draw.model,
                 launch.purpose,
-                most=launch.sampling.max_tokens,
+                most=launch.draw.sampling.max_tokens,
                 unstreamed_since_s=time.monotonic() if event.unstreamed else None,
             )
         elif type(event) is live.Finished:

@@ -105,9 +105,9 @@ class Deal:
 
     def __call__(self, launch: Launch) -> Sample:
         """The next sample of the launch's model."""
-        left = self._left.get(launch.model)
+        left = self._left.get(launch.draw.model)
         if left is None:
-            left = self._left[launch.model] = deque(self._order(launch.model))
+            left = self._left[launch.draw.model] = deque(self._order(launch.draw.model))
         if not left:
             name = self._recorded.traces.questions[self._question].name
             raise InputError(

@@ -25,7 +25,7 @@ from suffice.evals.extract import VERSION
 from suffice.evals.traces.columns import TraceInformation
 from suffice.evals.traces.files import TraceWriter
 from suffice.evals.traces.trace_set import Question, Trace, TraceKey
-from suffice.recipes.record.sample import Draw, draw
+from suffice.recipes.record.sample import SampleJob, draw
 from suffice.recipes.record.trial import (
     MOST_WITHOUT_RIGHT,
     TRIAL_QUESTIONS,
@@ -271,7 +271,7 @@ async def _trial(
 
 def _draws(
     items: Sequence[Item], model: str, config: RecordConfig, recorder: _Recorder
-) -> Iterator[Draw]:
+) -> Iterator[SampleJob]:
     """What is still to be drawn; a question's samples follow each other, for its prefix cache."""
     for item in items:
         request = _request(item.question, model, config)
@@ -280,7 +280,7 @@ def _draws(
             if key in recorder.writer.known or key in recorder.given_up:
                 continue
             seed = config.sampling.seed
-            yield Draw(
+            yield SampleJob(
                 question=item.question,
                 check=item.check,
                 request=request,
@@ -358,7 +358,7 @@ class _Recorder:
         self._in_a_row = 0
         self._flushed_s = time.monotonic()
 
-    async def run(self, draws: Iterator[Draw]) -> None:
+    async def run(self, draws: Iterator[SampleJob]) -> None:
         """Draw everything; raises once the server keeps failing."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -369,14 +369,14 @@ class _Recorder:
             # other workers already.
             raise group_error.exceptions[0] from None
 
-    async def _work(self, draws: Iterator[Draw]) -> None:
+    async def _work(self, draws: Iterator[SampleJob]) -> None:
         for job in draws:  # one iterator for all workers: each sample is taken once
             trace = await self._patiently(job)
             if trace is not None:
                 self._keep(trace)
             self._tell(self._progress)
 
-    async def _patiently(self, job: Draw) -> Trace | None:
+    async def _patiently(self, job: SampleJob) -> Trace | None:
         for attempt in range(self._config.retries + 1):
             await self._wait_for_turn()
             try:

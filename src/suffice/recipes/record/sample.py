@@ -14,6 +14,7 @@ import numpy as np
 from suffice.backends.protocol import Backend, Chunk
 from suffice.backends.tool_calls import tool_call_json
 from suffice.core.completions import Completion, FinishReason, TokenLogprob, Usage
+from suffice.core.draw import Draw
 from suffice.core.errors import UpstreamDisconnected
 from suffice.core.requests import Request, Sampling, ToolCall
 from suffice.core.thinking import Thinking
@@ -25,7 +26,7 @@ LEAST_HALF = -65504.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
+class SampleJob:
     """One sample to draw: sample number `sample` of a question, as a request."""
 
     question: Question
@@ -64,12 +65,12 @@ class _Heard:
         self.usage = chunk.usage or self.usage
 
 
-async def draw(backend: Backend, job: Draw) -> Trace:
+async def draw(backend: Backend, job: SampleJob) -> Trace:
     """Draw one sample whole and check it; raises the backend's error."""
     heard = _Heard()
     began_s = time.monotonic()
     chunks = backend.stream(
-        job.request, job.sampling, model=job.request.model, thinking=job.thinking
+        Draw(job.request, job.sampling, model=job.request.model, thinking=job.thinking)
     )
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -112,7 +113,7 @@ async def draw(backend: Backend, job: Draw) -> Trace:
     )
 
 
-def sampling_json(job: Draw) -> str:
+def sampling_json(job: SampleJob) -> str:
     """How the sample was drawn, as the JSON object of its row; what was left open is left out."""
     sampling = job.sampling
     named: dict[str, Any] = {

@@ -75,15 +75,15 @@ class Source:
     def arm_of(self, launch: Launch) -> int:
         """Code of the arm that a launch asks for: its model, in the mode of its thinking."""
         mode = _mode_of(launch)
-        found = self._arms.get((launch.model, mode))
+        found = self._arms.get((launch.draw.model, mode))
         if found is None:
-            names = [arm.mode for arm in self.traces.arms if arm.model == launch.model]
+            names = [arm.mode for arm in self.traces.arms if arm.model == launch.draw.model]
             if mode is None and ANSWER_MODE in names:
                 mode_found: str | None = ANSWER_MODE
             else:
                 mode_found = mode
-            found = self.traces.arm_index(launch.model, mode_found)
-            self._arms[launch.model, mode] = found
+            found = self.traces.arm_index(launch.draw.model, mode_found)
+            self._arms[launch.draw.model, mode] = found
         return found
 
     def recorded(self, row: int) -> Recorded:
@@ -121,7 +121,7 @@ class Drawer:
 
     def __call__(self, launch: Launch) -> Recorded:
         """The next sample of the launch's arm."""
-        if launch.prefill or launch.purpose != "answer":
+        if launch.shown or launch.purpose != "answer":
             raise LacksCapability(
                 "this policy begins answers for the model or asks it again, which a recording "
                 "of finished answers cannot play: replay policies that draw whole samples"
@@ -159,9 +159,9 @@ class Drawer:
 
 def _mode_of(launch: Launch) -> str | None:
     """The mode that a launch's think block asks for; None where it sets none."""
-    if launch.thinking is None:
+    if launch.draw.thinking is None:
         return None
-    return "think" if launch.thinking.enabled else "direct"
+    return "think" if launch.draw.thinking.enabled else "direct"
 
 
 def _doubles(values: HalfArray) -> FloatArray | None:

@@ -29,6 +29,7 @@ QUESTIONS = {
     "report": "plots and pages",
     "ledger": "what happened",
     "hardware": "what machines can do",
+    "tasks": "puzzles with an answer",
     "core": "shared nouns and errors",
 }
 

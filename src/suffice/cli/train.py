@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from suffice.cli.latent import train_latent
+
 if TYPE_CHECKING:
     from suffice.recipes.modes.evaluate import ModesResult
 
 train = typer.Typer(
-    help="Train the small model that ships, or when a model thinks.", no_args_is_help=True
+    help="Train the small model that ships, when a model thinks, or a latent reasoner.",
+    no_args_is_help=True,
 )
+
+train.command(name="latent")(train_latent)
 
 Config = Annotated[
     Path | None, typer.Option(help="TOML file; options given here win.", show_default=False)

@@ -1,0 +1,121 @@
+"""`suffice train latent` and `suffice eval latent`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def train_latent(
+    out: Annotated[Path, typer.Option(help="Folder for the network; resumed if interrupted.")],
+    task: Annotated[
+        str | None,
+        typer.Option(help="queens-N, colouring-N, sudoku-4, -6 or -9.", show_default=False),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="trm (deterministic; explored later, it is PTRM) or gram.", show_default=False
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; options given here win.", show_default=False)
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="The published size, for a GPU.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=False)] = None,
+    until: Annotated[
+        int | None, typer.Option(help="Stop after so many steps for now.", show_default=False)
+    ] = None,
+    kl_reduction: Annotated[
+        str | None, typer.Option(help="sum, channels or mean.", show_default=False)
+    ] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="learned, fixed or zero_mean.", show_default=False)
+    ] = None,
+    guidance: Annotated[
+        bool | None,
+        typer.Option(
+            "--guidance/--no-guidance",
+            help="gram: a posterior that sees the answer.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Train a network that reasons by iterating a hidden state: TRM, or GRAM with sampled states.
+
+    Example: [bold]suffice train latent --task queens-7 --method gram --out gram/[/bold]
+    """
+    import json
+
+    from suffice.core.errors import InputError
+    from suffice.training.extras import require_torch
+
+    require_torch()
+    import torch
+
+    from suffice.recipes.latent.train import train_latent as train
+    from suffice.training.latent.settings import LatentTraining, published
+    from suffice.training.modes.settings import from_toml, from_values, plain
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if config is not None and paper:
+        raise InputError("--config and --paper both set the size: keep one")
+    asked = from_toml(LatentTraining, config) if config else LatentTraining()
+    if paper:
+        asked = published(task or asked.task)
+    shape: dict[str, Any] = {}
+    if method is not None:
+        if method not in ("trm", "gram"):
+            raise InputError(f"--method {method!r} must be trm or gram")
+        shape["noise"] = "none" if method == "trm" else "learned"
+    if noise is not None:
+        if method == "trm":
+            raise InputError("--noise belongs to --method gram: trm has none while it learns")
+        shape["noise"] = noise
+    given = {
+        "task": task, "steps": steps, "seed": seed, "kl_reduction": kl_reduction,
+        "guidance": guidance,
+    }  # fmt: skip
+    changes = {name: value for name, value in given.items() if value is not None}
+    asked = from_values(
+        LatentTraining,
+        {**plain(replace(asked, shape=replace(asked.shape, **shape))), **changes},
+        source="the command line",
+    )
+
+    def tell(line: dict[str, Any]) -> None:
+        if not as_json:
+            typer.echo(_progress(line))
+
+    result = train(asked, out, device=device, until=until, tell=tell)
+    if as_json:
+        from dataclasses import asdict
+
+        typer.echo(json.dumps(asdict(result), indent=2))
+        return
+    typer.echo(
+        f"{result.task}: {result.parameters:,} parameters, {result.steps:,} steps, "
+        f"{result.cpu_s / 60:.1f} CPU minutes; {result.train_inputs:,} inputs to learn from, "
+        f"{result.test_inputs:,} held out"
+    )
+    typer.echo(f"network: {out}")
+
+
+def _progress(line: dict[str, Any]) -> str:
+    if "phase" in line:
+        return f"network: {line['parameters']:,} parameters"
+    return (
+        f"step {line['step']} · loss {line['loss']:.4f} · cross-entropy "
+        f"{line['cross_entropy']:.4f} · KL {line['kl']:.3f} nats · right {line['right']:.3f} · "
+        f"{line['cpu_s']:.0f} CPU s"
+    )

@@ -1,0 +1,1 @@
+"""Train latent networks, and say when width pays and when depth does."""

@@ -1,0 +1,1 @@
+"""Procedural problems that plain code can check."""

@@ -1,0 +1,1 @@
+"""Puzzles on a grid, with all of their solutions: queens, colourings, Sudoku."""

@@ -1,0 +1,1 @@
+"""Trainers of recursive networks: TRM and GRAM."""

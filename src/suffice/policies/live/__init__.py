@@ -1,0 +1,1 @@
+"""Certificates earned on live traffic: evidence, change detection, what is switched on."""

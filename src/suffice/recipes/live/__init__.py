@@ -1,0 +1,1 @@
+"""Live certificates on recorded or made-up traffic."""

@@ -32,8 +32,8 @@ from suffice.core.serial import stored
 
 # Bets as fractions of the largest, and their parts of the mixture: most where losses of a third to
 # three quarters of the target need them.
-BETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.95)
-PARTS = (0.1, 0.15, 0.15, 0.15, 0.15, 0.15, 0.1, 0.05)
+BETS = (0.12, 0.3, 0.5, 0.65, 0.85)
+PARTS = (0.125, 0.25, 0.25, 0.25, 0.125)
 FRESH = tuple(math.log(part) for part in PARTS)
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from suffice.core.requests import Message, Request
-from suffice.executors.replay import Recorded, play
+from suffice.executors.recorded_stream import Recorded
+from suffice.executors.replay import play
 from suffice.policies.registry import parse_policy
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
 

@@ -32,6 +32,9 @@ PUBLIC = {
         "Backend", "BackendPool", "Capabilities", "Chunk", "FakeBackend", "Fault", "OpenAIBackend",
         "Script",
     ),
+    "suffice.tools": (
+        "FunctionTools", "ToolLost", "ToolResult", "ToolServer", "Toolbox", "tool_hints",
+    ),
     "suffice.testing": (
         "FakeBackend", "FakeEngine", "Fault", "PolicyConformance", "Reply", "Script", "Talents",
         "check_policy",

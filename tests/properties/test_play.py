@@ -14,7 +14,8 @@ from suffice.core.completions import Budget, Cost
 from suffice.core.errors import BudgetTooSmall, NoAnswer
 from suffice.core.requests import Message, Request, Sampling
 from suffice.core.series import Floats, first_below
-from suffice.executors.replay import Recorded, play
+from suffice.executors.recorded_stream import Recorded
+from suffice.executors.replay import play
 from suffice.policies.confidence_signals import Window
 from suffice.policies.registry import parse_policy
 

@@ -20,7 +20,7 @@ from suffice.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from suffice.core.requests import Sampling
+from suffice.core.requests import Sampling, ToolCall
 
 FaultKind = Literal["refused", "timeout", "disconnected", "malformed", "rejected", "hang"]
 
@@ -49,6 +49,7 @@ class Script:
     finish_reason: FinishReason = "stop"
     fault: Fault | None = None
     prompt_tokens: int = 10
+    tool_calls: tuple[ToolCall, ...] = ()  # at the end; the finish reason is then tool_calls
 
     @classmethod
     def of(
@@ -58,11 +59,15 @@ class Script:
         confidences: tuple[float, ...] = (1.0,),
         delay_s: float = 0.0,
         fault: Fault | None = None,
+        tool_calls: tuple[ToolCall, ...] = (),
     ) -> Script:
         """A script of `text`, one token per word with the space before it."""
         words = text.split(" ")
         tokens = tuple(word if i == 0 else f" {word}" for i, word in enumerate(words))
-        return cls(tokens=tokens, confidences=confidences, delay_s=delay_s, fault=fault)
+        return cls(
+            tokens=tokens, confidences=confidences, delay_s=delay_s, fault=fault,
+            finish_reason="tool_calls" if tool_calls else "stop", tool_calls=tool_calls,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -173,6 +178,7 @@ class FakeBackend:
         shown = min(limit, len(pieces))
         yield Chunk(
             token_count=0,
+            tool_calls=script.tool_calls if limit >= len(pieces) else (),
             finish_reason="length" if limit < len(pieces) else script.finish_reason,
             usage=Usage(
                 prompt_tokens=script.prompt_tokens,

@@ -135,9 +135,11 @@ class Budget:
     samples: int | None = None
     elapsed_s: float | None = None
     usd: float | None = None
+    tool_calls: int | None = None  # attempts of one call count once
+    tool_s: float | None = None  # time of all calls together
 
     def __post_init__(self) -> None:
-        for name in ("completion_tokens", "samples", "elapsed_s", "usd"):
+        for name in ("completion_tokens", "samples", "elapsed_s", "usd", "tool_calls", "tool_s"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InputError(f"budget {name} must be 0 or more, got {value}")
@@ -202,6 +204,28 @@ class SampleRecord:
         return self.status == "finished" and self.answer is not None and self.purpose != "probe"
 
 
+ToolStatus = Literal["finished", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRecord:
+    """What became of one call of a tool: the receipt's line. Nothing of its texts is kept."""
+
+    call: int
+    tool: str
+    status: ToolStatus
+    step: str = ""  # its name in the plan
+    version: int = 0  # of the plan
+    cites: tuple[str, ...] = ()  # steps whose results it was given
+    reason: str | None = None  # why it failed, or who cancelled it
+    attempts: int = 0  # 0: it was refused, or stopped before its turn came
+    argument_chars: int = 0
+    result_chars: int = 0  # as the policy saw it
+    cut_from: int | None = None  # characters before the result was cut
+    began_s: float = 0.0  # after the request
+    elapsed_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The accepted completion and the facts of its receipt."""
@@ -225,6 +249,17 @@ class Outcome:
     saving: Saving | None = None  # against the baseline; None: not compared, or not known
     promised: Promise | None = None  # of the certificate that covers it
     note: Note | None = None  # why nothing, or no more, was compared
+    tool_records: tuple[ToolRecord, ...] = ()  # by call number
+
+    @property
+    def tool_calls_run(self) -> int:
+        """Calls that reached their tool."""
+        return sum(record.attempts > 0 for record in self.tool_records)
+
+    @property
+    def tool_s(self) -> float:
+        """Time of all calls together."""
+        return sum(record.elapsed_s for record in self.tool_records)
 
     @property
     def samples_run(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from suffice.core.completions import Completion, Cost
 from suffice.core.coverage import Coverage, Exit, Note
-from suffice.core.requests import Message, Request
+from suffice.core.requests import Message, Request, Tool, ToolCall
 from suffice.core.thinking import Thinking
 
 # What happened to a sample that gave nothing usable. "budget": the executor refused or cut it.
@@ -59,10 +59,34 @@ class Tick:
     cost: Cost
 
 
-Evidence = ChunkSeen | SampleFinished | SampleFailed | Tick
+# Why a call of a tool gave no result. "raised": the tool said it went wrong; "unknown": there is no
+# such tool; "arguments": they are not what it takes; "lost": its server went away; "budget": the
+# executor refused it.
+ToolFailure = Literal["raised", "timeout", "unknown", "arguments", "lost", "budget"]
 
 
-Purpose = Literal["answer", "probe", "revision"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFinished:
+    """A tool's result, as text; `cut_from`: the characters it had before it was cut."""
+
+    call: int
+    result: str
+    cut_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFailed:
+    """A call gave no result: it never will."""
+
+    call: int
+    reason: ToolFailure
+    message: str = ""
+
+
+Evidence = ChunkSeen | SampleFinished | SampleFailed | ToolFinished | ToolFailed | Tick
+
+
+Purpose = Literal["answer", "probe", "revision", "plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +114,23 @@ class Sample:
     # The policy acts on nothing before their end and takes none of them back: an engine need not
     # stream them.
     whole: bool = False
+    tools: tuple[Tool, ...] | None = None  # that the model is shown; (): none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTool:
+    """Run a tool of the request that is run here.
+
+    The policy numbers its calls itself, each number once. A `step` of a plan is called at most once
+    per `version` of the plan, which the executor holds.
+    """
+
+    call: int
+    tool: str
+    arguments_json: str
+    step: str = ""  # its name in the plan; "" where there is no plan
+    version: int = 0
+    cites: tuple[str, ...] = ()  # steps whose results its arguments were made of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +138,14 @@ class Cancel:
     """Stop a running sample; its tokens so far stay paid for."""
 
     sample: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTool:
+    """Stop a call that runs or waits; what it has done by then is done."""
+
+    call: int
     why: str = ""
 
 
@@ -117,6 +166,7 @@ class Answer:
     measure: float | None = None
     probability: float | None = None  # calibrated P(right), where a policy file has one
     text: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()  # for the client to run; they replace the sample's own
     exit: Exit | None = None  # None: the policy has one way to end
     certificate: Coverage | None = None
     note: Note | None = None
@@ -136,7 +186,7 @@ class Escalate:
     note: Note | None = None
 
 
-Action = Sample | Cancel | Answer | Escalate
+Action = Sample | CallTool | Cancel | CancelTool | Answer | Escalate
 Actions = tuple[Action, ...]
 
 

@@ -47,10 +47,31 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolHints:
+    """What a tool's owner says of its effects (MCP tool annotations); None: nothing is said."""
+
+    read_only: bool | None = None  # changes nothing
+    destructive: bool | None = None  # may delete or overwrite
+    idempotent: bool | None = None  # a second call with the same arguments changes nothing more
+    open_world: bool | None = None  # reaches outside: another party sees its arguments
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether calls may run beside others and be tried again: only where that is said."""
+        return self.read_only is True or self.idempotent is True
+
+    @property
+    def is_private(self) -> bool:
+        """Whether a call may be made before it is known to be needed: nobody outside sees it."""
+        return self.is_repeatable and self.open_world is False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A function that the model may call; `parameters_json` is its JSON Schema as text.
 
-    A tool of another type has no name here, only its `json`.
+    A tool of another type has no name here, only its `json`. `hints` is set where calls are run
+    here, by the executor; those of other tools go back to the client.
     """
 
     name: str
@@ -58,6 +79,7 @@ class Tool:
     parameters_json: str | None = None
     strict: bool | None = None
     json: str | None = None  # the tool as it came, where it holds more than these
+    hints: ToolHints | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

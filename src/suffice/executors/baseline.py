@@ -17,7 +17,8 @@ from suffice.core.prices import Prices
 from suffice.core.requests import Message, Request
 from suffice.core.savings import Basis, CostUnit, Method, Saving
 from suffice.core.thinking import Thinking
-from suffice.executors.replay import Recorded, play
+from suffice.executors.recorded_stream import Recorded
+from suffice.executors.replay import play
 from suffice.executors.running_sample import Launch
 
 Spent = list[tuple[str, Usage]]

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import Completion, Outcome
+from suffice.core.decisions import CallTool
 from suffice.core.errors import BackendError
 from suffice.executors.running_sample import Launch
+from suffice.executors.tool_book import CallEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +55,32 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted:
+    """Event: a tool is called."""
+
+    action: CallTool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolEnded:
+    """Event: a call ended, with a result or a failure."""
+
+    ended: CallEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStopped:
+    """Event: a call was stopped before its end."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
     """Event, always the last: the outcome."""
 
     outcome: Outcome
 
 
-Event = Launched | Streamed | Finished | Failed | Stopped | Settled
+ToolEvent = ToolStarted | ToolEnded | ToolStopped
+Event = Launched | Streamed | Finished | Failed | Stopped | ToolEvent | Settled

@@ -18,10 +18,17 @@ def launcher(action: Sample, request: Request, *, logprobs: bool) -> Launcher:
     """What makes the launches of the samples of `action`; `logprobs`: the backend has them."""
     base = request.sampling
     sampling = _sampling(action, base, logprobs=logprobs)
-    plain = not (action.messages or action.prefill or action.preface or action.stop) and (
-        action.temperature is None and sampling.max_tokens == base.max_tokens
+    own = action.messages or action.prefill or action.preface or action.stop
+    plain = not own and (
+        action.tools is None
+        and action.temperature is None
+        and sampling.max_tokens == base.max_tokens
     )
     asked = request if action.messages is None else replace(request, messages=action.messages)
+    if action.tools is not None and action.tools != request.tools:
+        asked = replace(asked, tools=action.tools)
+        if not action.tools:  # nothing is left to choose from, nor to write in a form of its own
+            asked = replace(asked, tool_choice_json=None)
     draw = Draw(
         asked,
         sampling,

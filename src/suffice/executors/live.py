@@ -32,10 +32,16 @@ from suffice.executors.events import (
     Settled,
     Stopped,
     Streamed,
+    ToolEnded,
+    ToolStarted,
+    ToolStopped,
 )
 from suffice.executors.running_sample import Launch
 from suffice.executors.sample_tasks import Crashed, Extract, Item, Judged, SampleTasks, Score
-from suffice.executors.session import Command, Session
+from suffice.executors.session import Command, Session, Stop
+from suffice.executors.tool_book import CallEnded, StartCall, StopCall
+from suffice.executors.tool_calls import ToolLimits, ToolTasks
+from suffice.tools.toolbox import Toolbox
 
 __all__ = [
     "Event",
@@ -67,8 +73,14 @@ async def run(
     reached: set[int] | None = None,
     unstreamed_tokens: int = 0,
     happened: Happened | None = None,
+    toolbox: Toolbox | None = None,
+    limits: ToolLimits | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """The outcome of `request` under `policy`; `happened` is told of every event.
+
+    The request gets the tools of `toolbox` beside its own; their calls are run here, within
+    `limits`.
 
     Nothing is shown while it comes: what is not streamed for the policy's sake, nor for the
     budget's, is asked for whole (see `stream`).
@@ -76,6 +88,7 @@ async def run(
     loop = await _loop_of(
         policy, request, backend, budget=budget, extract=extract, score=score,
         cost_model=cost_model, reached=reached, unstreamed_tokens=unstreamed_tokens, shown=False,
+        toolbox=toolbox, limits=limits, clock=clock,
     )  # fmt: skip
     return await loop.settle(happened)
 
@@ -94,6 +107,8 @@ async def stream(
     reached: set[int] | None = None,
     unstreamed_tokens: int = 0,
     shown: bool = True,
+    toolbox: Toolbox | None = None,
+    limits: ToolLimits | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Events of `request` under `policy`, the last one `Settled`.
 
@@ -105,7 +120,7 @@ async def stream(
     loop = await _loop_of(
         policy, request, backend, budget=budget, extract=extract, score=score,
         cost_model=cost_model, tick_s=tick_s, clock=clock, reached=reached,
-        unstreamed_tokens=unstreamed_tokens, shown=shown,
+        unstreamed_tokens=unstreamed_tokens, shown=shown, toolbox=toolbox, limits=limits,
     )  # fmt: skip
     async with aclosing(loop.events()) as events:
         async for event in events:
@@ -124,6 +139,8 @@ async def _loop_of(
     reached: set[int] | None,
     unstreamed_tokens: int,
     shown: bool,
+    toolbox: Toolbox | None,
+    limits: ToolLimits | None,
     tick_s: float = TICK_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> _Loop:
@@ -131,13 +148,16 @@ async def _loop_of(
     capabilities = await backend.capabilities(request.model or None)
     check_needs(policy, capabilities, backend=backend.name, scored=score is not None)
     check_effort(request, capabilities, backend=backend.name)
+    if toolbox is not None:
+        request = toolbox.equip(request)
     session = Session(
         policy, request, budget=budget, cost_model=cost_model, logprobs=capabilities.logprobs,
         reached=set() if reached is None else reached,
     )  # fmt: skip
     return _Loop(
         session, backend, extract=extract, score=score, tick_s=tick_s, clock=clock,
-        unstreamed_tokens=unstreamed_tokens, shown=shown,
+        unstreamed_tokens=unstreamed_tokens, shown=shown, toolbox=toolbox or Toolbox(()),
+        limits=limits or ToolLimits(),
     )  # fmt: skip
 
 
@@ -155,11 +175,16 @@ class _Loop:
         clock: Callable[[], float],
         unstreamed_tokens: int,
         shown: bool,
+        toolbox: Toolbox,
+        limits: ToolLimits,
     ) -> None:
         self._session = session
         self._unstreamed_tokens = unstreamed_tokens
         self._shown = shown
         self._tasks = SampleTasks(backend, score, session.reach)
+        self._tools = ToolTasks(
+            toolbox, limits, attempted=session.attempt_call, ended=self._tasks.box.put_now
+        )
         self._extract = extract
         self._is_scored = score is not None
         self._tick_s = tick_s
@@ -189,7 +214,7 @@ class _Loop:
             for event in (*stopped, settled):
                 yield event
         finally:
-            await self._tasks.stop_all()
+            await self._close()
 
     async def settle(self, happened: Happened | None) -> Outcome:
         """The outcome, without a reader in between."""
@@ -209,7 +234,7 @@ class _Loop:
             tell(settled)
             return settled.outcome
         finally:
-            await self._tasks.stop_all()
+            await self._close()
 
     async def _begin(self) -> list[Event]:
         return await self._carry_out(self._session.start(self._began_s))
@@ -236,6 +261,10 @@ class _Loop:
         now_s = self._clock()
         overhead_s = max(0.0, now_s - self._began_s - self._waited_s)
         return stopped, Settled(outcome=self._session.outcome(now_s, overhead_s=overhead_s))
+
+    async def _close(self) -> None:
+        await self._tools.stop_all()
+        await self._tasks.stop_all()
 
     def _is_late(self, now_s: float) -> bool:
         deadline_s = self._session.deadline_s
@@ -268,6 +297,8 @@ class _Loop:
                 raise item.error
             case Failed():
                 return [item], self._session.fail(item.sample, item.error, now_s)
+            case CallEnded():
+                return [ToolEnded(ended=item)], self._session.end_call(item, now_s)
             case Judged():
                 return self._finish(item.sample, item.answer, item.score, now_s)
             case (sample, chunk):
@@ -311,10 +342,11 @@ class _Loop:
         return [event], self._session.finish(sample, now_s, answer=answer, score=score)
 
     async def _carry_out(self, commands: list[Command]) -> list[Event]:
-        stops = [command.sample for command in commands if not isinstance(command, Launch)]
+        stops = [command.sample for command in commands if isinstance(command, Stop)]
         events: list[Event] = []
         if stops:
             events = [Stopped(sample=sample) for sample in await self._tasks.stop(*stops)]
+        events += await self._carry_out_calls(commands)
         for command in commands:
             if not isinstance(command, Launch) or command.sample in stops:
                 continue  # asked for and taken back in one breath: never sent
@@ -323,11 +355,22 @@ class _Loop:
             unstreamed = self._comes_whole(command)
             if unstreamed:
                 self._session.unstreamed(command.sample)
-            if unstreamed and self._may_draw_here and len(commands) == 1 and not self._tasks:
+            alone = len(commands) == 1 and not self._tasks and not self._tools
+            if unstreamed and self._may_draw_here and alone:
                 self._here = command
             else:
                 self._tasks.begin(command, unstreamed=unstreamed)
             events.append(Launched(launch=command, unstreamed=unstreamed))
+        return events
+
+    async def _carry_out_calls(self, commands: list[Command]) -> list[Event]:
+        stops = [command.call for command in commands if isinstance(command, StopCall)]
+        events: list[Event] = [ToolStopped(call=call) for call in stops]
+        await self._tools.stop(*stops)
+        for command in commands:
+            if isinstance(command, StartCall) and command.call not in stops:
+                self._tools.begin(command)
+                events.append(ToolStarted(action=command.action))
         return events
 
     def _comes_whole(self, launch: Launch) -> bool:

@@ -9,57 +9,50 @@ tokens one by one, so they are booked together. The outcome is that of playing t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from suffice.backends.protocol import Chunk
 from suffice.core.completions import (
     Budget,
     Completion,
     CostModel,
-    FinishReason,
     Outcome,
-    TokenLogprob,
-    Usage,
     count_tokens_only,
 )
-from suffice.core.decisions import AnyPolicy, ChunkSeen, Trigger, WindowBelow
-from suffice.core.requests import Request, ToolCall
-from suffice.core.series import DrawnLogprobs, FloatArray, Floats, first_below
+from suffice.core.decisions import AnyPolicy, CallTool, ToolFailure, Trigger, WindowBelow
+from suffice.core.requests import Request
+from suffice.executors.recorded_stream import Recorded, RecordedStream
 from suffice.executors.running_sample import Launch
-from suffice.executors.session import Command, Session
+from suffice.executors.session import Command, Session, Stop
+from suffice.executors.tool_book import CallEnded, StartCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """One recorded sample, as it would stream. `confidences` hold one value per token, or none.
+class RecordedCall:
+    """What a call of a tool came to when it was recorded."""
 
-    A token without a confidence is NaN. A shorter array leaves the last tokens without.
-    """
-
-    text: str
-    tokens: int
-    finish_reason: FinishReason = "stop"
-    reasoning_text: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    prompt_tokens: int = 0
-    confidences: FloatArray | None = None
-    logprobs: FloatArray | None = None
-    answer: str | None = None
-    score: float | None = None
-    # Completion tokens where only the end of the sample is played, as the one token of `tokens`:
-    # samples then end in the order in which they were begun.
-    billed_tokens: int | None = None
+    result: str = ""
+    failure: ToolFailure | None = None
+    message: str = ""
+    elapsed_s: float = 0.0
 
 
+# What a call plays.
+CallRecording = Callable[[CallTool], RecordedCall]
 # What a launch plays; raises LacksCapability where nothing fitting was recorded.
 Recording = Callable[[Launch], Recorded]
 # The comparable key of a sample that the budget cut short, from what there is of it.
 CutAnswer = Callable[[Completion], str | None]
+
+
+# Stands for the version of a stream where an event is the end of a tool call.
+CALL = -1
+
+
+def _not_recorded(action: CallTool) -> RecordedCall:
+    return RecordedCall(failure="lost", message=f"no call of {action.tool} was recorded")
 
 
 class Span(NamedTuple):
@@ -88,144 +81,29 @@ def play(
     token_s: float = 0.0,
     first_ticks: int = 0,
     piece: int | None = None,
+    calls: CallRecording | None = None,
 ) -> Played:
     """The outcome of `request` had its samples been the recorded ones.
 
     A tick lasts `token_s`; `first_ticks` pass before a sample's first token. `piece` tokens at a
-    time reach the policy; None: as many as it is indifferent to.
+    time reach the policy; None: as many as it is indifferent to. `calls` plays calls of tools;
+    without it there are none.
     """
     session = Session(policy, request, budget=budget, cost_model=cost_model)
     clock = _Clock(token_s, first_ticks)
-    return _Player(session, recording, clock, extract_cut, piece).run()
+    return _Player(
+        session,
+        recording,
+        clock,
+        extract_cut=extract_cut,
+        piece=piece,
+        calls=calls or _not_recorded,
+    ).run()
 
 
 class _Clock(NamedTuple):
     token_s: float
     first_ticks: int
-
-
-class _Stream:
-    """A recorded sample on its way: how much is booked, and how much the policy has been told."""
-
-    __slots__ = (
-        "acts_on",
-        "booked",
-        "counts",
-        "cut",
-        "logprobs",
-        "number",
-        "order",
-        "recorded",
-        "since",
-        "start",
-        "tokens",
-        "told",
-        "trigger",
-        "values",
-        "version",
-    )
-
-    def __init__(self, launch: Launch, recorded: Recorded, start: int, order: int) -> None:
-        limit = launch.draw.sampling.max_tokens
-        self.recorded = recorded
-        self.tokens = max(recorded.tokens, 1)
-        self.cut = limit is not None and limit < self.tokens
-        if limit is not None and self.cut:
-            self.tokens = limit
-        self.number, self.start, self.order = launch.sample, start, order
-        self.booked = self.told = self.since = self.version = 0
-        self.acts_on: Trigger | None = None
-        self.trigger: int | None = None  # tokens after which the policy acts
-        # Recorded confidences come from alternatives: a policy that asks for none gets none.
-        wished = launch.draw.sampling.top_logprobs
-        self.values, self.counts = _known(recorded.confidences if wished else None)
-        self.logprobs = recorded.logprobs if wished == 0 else None
-
-    def confidences(self, begin: int, end: int) -> Sequence[float]:
-        """Known confidences of the tokens in [begin, end)."""
-        if self.values is None:
-            return ()
-        found = self.values[self._known_before(begin) : self._known_before(end)]
-        return Floats(found) if len(found) else ()
-
-    def chunk(self, begin: int, end: int) -> Chunk:
-        """The tokens in [begin, end) as they would stream; the last carry the finish reason."""
-        recorded = self.recorded
-        ends = end >= self.tokens
-        if ends and not begin and not self.cut:  # a whole sample: by far the most of votes
-            return Chunk(
-                text=recorded.text,
-                reasoning_text=recorded.reasoning_text,
-                token_count=end,
-                confidences=() if self.values is None else self.confidences(0, end),
-                logprobs=() if self.logprobs is None else self._drawn(),
-                tool_calls=recorded.tool_calls,
-                finish_reason=recorded.finish_reason,
-                usage=self._usage(),
-            )
-        return Chunk(
-            text=self._share(recorded.text, begin, end),
-            reasoning_text=self._share(recorded.reasoning_text, begin, end),
-            token_count=end - begin,
-            confidences=self.confidences(begin, end),
-            logprobs=self._drawn() if ends else (),
-            tool_calls=recorded.tool_calls if ends and not self.cut else (),
-            finish_reason=None if not ends else "length" if self.cut else recorded.finish_reason,
-            usage=self._usage() if ends else None,
-        )
-
-    def seen(self, begin: int, end: int) -> ChunkSeen:
-        """The same tokens as a policy sees them."""
-        return ChunkSeen(
-            sample=self.number,
-            text=self._share(self.recorded.text, begin, end),
-            reasoning_text=self._share(self.recorded.reasoning_text, begin, end),
-            tokens=end - begin,
-            confidences=self.confidences(begin, end),
-        )
-
-    def falls_below(self, size: int, threshold: float) -> int | None:
-        """Tokens after which a window that opened at `since` is below; None if it never is."""
-        if self.values is None:
-            return None
-        before = self._known_before(self.since)
-        at = first_below(self.values[before:], size, threshold)
-        if at is None:
-            return None
-        known = before + at + 1
-        return known if self.counts is None else int(np.searchsorted(self.counts, known))
-
-    def _known_before(self, token: int) -> int:
-        if self.counts is None:
-            return token
-        return int(self.counts[min(token, len(self.counts) - 1)])
-
-    def _share(self, text: str, begin: int, end: int) -> str:
-        """The part of a text that these tokens drew, as if all tokens were equally long."""
-        if not text or (begin == 0 and end >= self.recorded.tokens):
-            return text
-        whole = max(self.recorded.tokens, 1)
-        return text[len(text) * begin // whole : len(text) * end // whole]
-
-    def _drawn(self) -> Sequence[TokenLogprob]:
-        return () if self.logprobs is None else DrawnLogprobs(self.logprobs[: self.tokens])
-
-    def _usage(self) -> Usage:
-        tokens = self.tokens if self.cut else self.recorded.tokens
-        if self.recorded.billed_tokens is not None:
-            tokens = self.recorded.billed_tokens
-        return Usage(prompt_tokens=self.recorded.prompt_tokens, completion_tokens=tokens)
-
-
-def _known(values: FloatArray | None) -> tuple[FloatArray | None, NDArray[np.int64] | None]:
-    """Confidences without gaps, and where there are gaps how many are known before each token."""
-    if values is None or not len(values):
-        return None, None
-    missing = np.isnan(values)
-    if not missing.any():
-        return values, None
-    counts = np.concatenate(([0], np.cumsum(~missing)))
-    return values[~missing], counts.astype(np.int64)
 
 
 class _Player:
@@ -234,17 +112,21 @@ class _Player:
         session: Session,
         recording: Recording,
         clock: _Clock,
+        *,
         extract_cut: CutAnswer | None,
         piece: int | None,
+        calls: CallRecording,
     ) -> None:
         session.catch_up = self._catch_up
         self._session, self._recording, self._clock = session, recording, clock
         self._extract_cut, self._piece = extract_cut, piece
         # Nothing changes what such a policy acts on: no need to ask it again and again.
         self._indifferent = session.policy.waits_for_ends
-        self._streams: dict[int, _Stream] = {}
-        self._all: list[_Stream] = []
+        self._streams: dict[int, RecordedStream] = {}
+        self._all: list[RecordedStream] = []
         self._events: list[tuple[int, int, int, int]] = []  # tick, order, version, sample
+        self._calls = calls
+        self._ends: dict[int, CallEnded] = {}  # of the calls that run
         self._begun = 0
         self._tick = 0  # of the event at hand
         self._order = -1  # of the sample whose event it is
@@ -257,13 +139,20 @@ class _Player:
         while events and session.decision is None:
             tick, order, version, sample = heapq.heappop(events)
             stream = streams.get(sample)
-            if stream is None or stream.version != version:
+            is_call = version == CALL
+            if is_call and sample not in self._ends:
+                continue
+            if not is_call and (stream is None or stream.version != version):
                 continue
             if last is not None and last < tick:
                 self._tick = last
                 self._expire()
                 break
             self._tick, self._order = tick, order
+            if is_call:
+                self._obey(session.end_call(self._ends.pop(sample), tick * self._clock.token_s))
+                continue
+            assert stream is not None
             self._advance(stream, tick - stream.start)
         outcome = session.outcome(self._tick * self._clock.token_s)
         session.catch_up = None  # no cycle: thousands of sessions are gone as soon as they end
@@ -283,7 +172,10 @@ class _Player:
     def _expire(self) -> None:
         """The time budget ends between two events."""
         session, now_s = self._session, self._tick * self._clock.token_s
-        first = min(self._streams.values(), key=lambda stream: stream.order)
+        first = min(self._streams.values(), key=lambda stream: stream.order, default=None)
+        if first is None:  # tools are at work alone
+            session.tick(now_s)
+            return
         self._order = first.order
         self._book(first, max(0, self._tick - first.start))
         if first.acts_on != "nothing":
@@ -292,7 +184,7 @@ class _Player:
             session.see(seen, now_s)
         session.tick(now_s)
 
-    def _advance(self, stream: _Stream, drawn: int) -> None:
+    def _advance(self, stream: RecordedStream, drawn: int) -> None:
         """The sample has drawn `drawn` tokens, and something happens."""
         session, now_s = self._session, self._tick * self._clock.token_s
         self._book(stream, drawn)
@@ -317,16 +209,37 @@ class _Player:
         for command in commands:
             if isinstance(command, Launch):
                 start = self._tick + self._clock.first_ticks
-                stream = _Stream(command, self._recording(command), start, self._begun)
+                stream = RecordedStream(command, self._recording(command), start, self._begun)
                 self._begun += 1
                 self._streams[command.sample] = stream
                 self._all.append(stream)
                 stream.acts_on = self._acts_on(stream)
                 self._plan(stream)
-            else:
+            elif isinstance(command, Stop):
                 self._streams.pop(command.sample, None)
+            elif isinstance(command, StartCall):
+                self._begin_call(command)
+            else:
+                self._ends.pop(command.call, None)
         if not self._indifferent and self._session.decision is None:
             self._look_again()
+
+    def _begin_call(self, command: StartCall) -> None:
+        """Put a call's end on the list."""
+        found, call = self._calls(command.action), command.call
+        self._session.attempt_call(call)
+        elapsed_s, limit_s = found.elapsed_s, command.limit_s
+        ended = CallEnded(
+            call=call, result=found.result, failure=found.failure, message=found.message
+        )
+        if limit_s is not None and elapsed_s > limit_s:
+            why = f"the time for tools ended after {limit_s:g} s"
+            elapsed_s, ended = limit_s, CallEnded(call=call, failure="budget", message=why)
+        token_s = self._clock.token_s
+        ticks = math.ceil(elapsed_s / token_s) if token_s else 0
+        self._ends[call] = ended
+        heapq.heappush(self._events, (self._tick + ticks, self._begun, CALL, call))
+        self._begun += 1
 
     def _look_again(self) -> None:
         """What the policy acts on in running samples may have changed with its state."""
@@ -337,12 +250,12 @@ class _Player:
                 stream.told = stream.since = self._drawn_by_now(stream)
                 self._plan(stream)
 
-    def _acts_on(self, stream: _Stream) -> Trigger:
+    def _acts_on(self, stream: RecordedStream) -> Trigger:
         if self._piece:
             return "everything"
         return "nothing" if self._indifferent else self._session.acts_on(stream.number)
 
-    def _plan(self, stream: _Stream) -> None:
+    def _plan(self, stream: RecordedStream) -> None:
         """Put the sample's next event on the list."""
         match stream.acts_on:
             case "nothing" | None:
@@ -360,7 +273,7 @@ class _Player:
             self._events, (stream.start + drawn, stream.order, stream.version, stream.number)
         )
 
-    def _drawn_by_now(self, stream: _Stream) -> int:
+    def _drawn_by_now(self, stream: RecordedStream) -> int:
         """Tokens that a running sample has drawn when its turn of this tick came, or has yet to."""
         had_turn = stream.order <= self._order
         drawn = self._tick - stream.start - (0 if had_turn else 1)
@@ -371,7 +284,7 @@ class _Player:
         if stream is not None:
             self._book(stream, self._drawn_by_now(stream))
 
-    def _book(self, stream: _Stream, drawn: int) -> None:
+    def _book(self, stream: RecordedStream, drawn: int) -> None:
         """Count tokens; the time told is that of the sample's first, all that is kept of it."""
         if drawn > stream.booked:
             chunk = stream.chunk(stream.booked, drawn)

@@ -19,6 +19,7 @@ from suffice.core.requests import Request
 from suffice.executors.events import Failed
 from suffice.executors.mailbox import Mailbox
 from suffice.executors.running_sample import Launch
+from suffice.executors.tool_book import CallEnded
 
 logger = logging.getLogger("suffice.executors")
 
@@ -52,7 +53,7 @@ class Crashed:
     error: Exception
 
 
-Item = tuple[int, Chunk] | Failed | Judged | Crashed
+Item = tuple[int, Chunk] | Failed | Judged | Crashed | CallEnded
 Reach = Callable[[int, bool], None]
 
 

@@ -7,7 +7,7 @@ cannot overspend in either: whatever it asks, a sample starts only with tokens t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -24,7 +24,9 @@ from suffice.core.decisions import (
     Actions,
     Answer,
     AnyPolicy,
+    CallTool,
     Cancel,
+    CancelTool,
     ChunkSeen,
     Escalate,
     Evidence,
@@ -32,6 +34,7 @@ from suffice.core.decisions import (
     SampleFailed,
     SampleFinished,
     Tick,
+    ToolFailed,
     Trigger,
 )
 from suffice.core.errors import (
@@ -52,6 +55,7 @@ from suffice.executors.settlement import (
     joint_error,
     usage_of,
 )
+from suffice.executors.tool_book import CallEnded, StartCall, StopCall, ToolBook
 
 # A policy that asks again after every refusal would never end; this many refused actions end it.
 MAX_REFUSALS = 256
@@ -64,7 +68,7 @@ class Stop:
     sample: int
 
 
-Command = Launch | Stop
+Command = Launch | Stop | StartCall | StopCall
 
 
 class Session:
@@ -92,6 +96,7 @@ class Session:
         self._logprobs = logprobs
         self._account = BudgetAccount(budget or Budget(), cost_model)
         self._book = SampleBook(self._account, reached, pace)
+        self._tools = ToolBook(self._account.budget, request.tools)
         self._state: object = None
         self._refusals = 0
         self._began_s = 0.0
@@ -124,6 +129,7 @@ class Session:
     def start(self, now_s: float) -> list[Command]:
         """Ask the policy for its first actions."""
         self._began_s = now_s
+        self._tools.start(now_s)
         limit_s = self._account.budget.elapsed_s
         self._deadline_s = None if limit_s is None else now_s + limit_s
         self._state, actions = self.policy.start(self.request)
@@ -210,6 +216,15 @@ class Session:
         evidence = SampleFailed(sample=sample, reason=failure_of(error), message=str(error))
         return self._feed(now_s, evidence)
 
+    def attempt_call(self, call: int) -> None:
+        """A tool call goes to its tool, for the first time or once more."""
+        self._tools.attempt(call)
+
+    def end_call(self, ended: CallEnded, now_s: float) -> list[Command]:
+        """A tool call ended, with a result or without."""
+        evidence = self._tools.end(ended, now_s)
+        return [] if evidence is None else self._feed(now_s, evidence)
+
     def tick(self, now_s: float) -> list[Command]:
         """Time passed; past the deadline the request is settled with what there is."""
         return self._feed(now_s, self._tick(now_s))
@@ -222,6 +237,8 @@ class Session:
         chosen = decision.sample if isinstance(decision, Answer) else decision.best
         for sample in tuple(self._book.running):
             self._book.end(sample, "cancelled", now_s, "another sample was accepted")
+        for call in tuple(self._tools.running):
+            self._tools.cancel(call, now_s, "the request was answered")
         if chosen is not None and chosen in self._book.numbers and chosen not in self._book.ended:
             raise self._too_small()
         if chosen is not None and chosen not in self._book.ended:
@@ -234,6 +251,10 @@ class Session:
         if decision.text is not None:
             # What the server said besides was about its own text.
             completion = replace(completion, text=decision.text, finish_reason="stop", extras=None)
+        if isinstance(decision, Answer) and decision.tool_calls:
+            completion = replace(
+                completion, tool_calls=decision.tool_calls, finish_reason="tool_calls", extras=None
+            )
         elif completion.finish_reason == "cancelled":
             completion = replace(completion, finish_reason="length")
         records = self._book.records()
@@ -253,6 +274,7 @@ class Session:
             exit=decision.exit,
             certificate=decision.certificate,
             note=decision.note,
+            tool_records=self._tools.records(),
         )
 
     def _feed(self, now_s: float, evidence: Evidence) -> list[Command]:
@@ -269,7 +291,9 @@ class Session:
     def _carry_out(self, actions: Actions, now_s: float) -> None:
         queue: list[Action] = list(actions)
         while queue and self.decision is None:
-            refusals = self._act(queue.pop(0), now_s)
+            action = queue.pop(0)
+            siblings = 1 + sum(isinstance(each, CallTool) for each in queue)
+            refusals = self._act(action, now_s, siblings)
             self._refusals += bool(refusals)
             if self._refusals > MAX_REFUSALS:
                 self._settle_with_best("budget spent, the policy kept asking")
@@ -278,10 +302,20 @@ class Session:
                 self._state, more = self.policy.step(self._state, refused)
                 queue.extend(more)
 
-    def _act(self, action: Action, now_s: float) -> list[SampleFailed]:
+    def _act(
+        self, action: Action, now_s: float, siblings: int
+    ) -> Sequence[SampleFailed | ToolFailed]:  # fmt: skip
         match action:
             case Sample():
                 return self._launch(action, now_s)
+            case CallTool():
+                begun = self._tools.begin(action, now_s, siblings=siblings)
+                if isinstance(begun, ToolFailed):
+                    return [begun]
+                self._commands.append(begun)
+            case CancelTool():
+                if self._tools.cancel(action.call, now_s, action.why or "policy"):
+                    self._commands.append(StopCall(call=action.call))
             case Cancel():
                 why = action.why or "policy"
                 if self._book.end(action.sample, "cancelled", now_s, why) is not None:
@@ -309,7 +343,7 @@ class Session:
         return refused
 
     def _settle_if_stalled(self) -> None:
-        if self._book.running:
+        if self._book.running or self._tools.running:
             return
         if not self._book.ended and (self._account.refusal or not self.decided):
             raise self._too_small()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, assert_never
 
 from suffice.core.coverage import Exit, Note
 from suffice.core.decisions import (
@@ -11,7 +11,9 @@ from suffice.core.decisions import (
     Actions,
     Answer,
     AnyPolicy,
+    CallTool,
     Cancel,
+    CancelTool,
     ChunkSeen,
     Escalate,
     Evidence,
@@ -19,6 +21,8 @@ from suffice.core.decisions import (
     SampleFailed,
     SampleFinished,
     Tick,
+    ToolFailed,
+    ToolFinished,
     Trigger,
 )
 from suffice.core.errors import InputError
@@ -71,6 +75,11 @@ class Climb:
     inner: Any = None
     offset: int = 0  # the rung's sample 0, in the cascade's numbers
     launched: int = 0
+    call_offset: int = 0  # the rung's tool call 0
+    calls: int = 0  # tool calls so far
+    calling: tuple[int, ...] = ()  # those without a result
+    version_offset: int = 0  # the rung's first version of a plan
+    versions: int = 0  # versions of plans so far
     running: tuple[int, ...] = ()
     comparable: tuple[int, ...] = ()  # samples in which an answer was found
     kept: Kept | None = None
@@ -110,13 +119,18 @@ class Cascade(Composed):
     def step(self, state: Climb, evidence: Evidence) -> tuple[Climb, Actions]:
         if isinstance(evidence, Tick):
             inner_evidence: Evidence = evidence
+        elif isinstance(evidence, ToolFinished | ToolFailed):
+            if evidence.call < state.call_offset:
+                return state, ()  # a straggler of an earlier rung
+            inner_evidence = replace(evidence, call=evidence.call - state.call_offset)
+            state = replace(state, calling=_without(state.calling, evidence.call))
         elif evidence.sample < state.offset:
             return state, ()  # a straggler of an earlier rung
         else:
             inner_evidence = _shifted(evidence, state.offset) if state.offset else evidence
         running, comparable = state.running, state.comparable
         if isinstance(evidence, SampleFinished | SampleFailed):
-            running = tuple([number for number in running if number != evidence.sample])
+            running = _without(running, evidence.sample)
         if isinstance(evidence, SampleFinished) and evidence.answer is not None:
             comparable = (*comparable, evidence.sample)
         inner, actions = self.rungs[state.rung].policy.step(state.inner, inner_evidence)
@@ -130,7 +144,12 @@ class Cascade(Composed):
         return self.rungs[state.rung].policy.acts_on(state.inner, sample - state.offset)
 
     def _enter(self, state: Climb, before: Actions) -> tuple[Climb, Actions]:
-        state = replace(state, offset=state.launched)
+        state = replace(
+            state,
+            offset=state.launched,
+            call_offset=state.calls,
+            version_offset=state.versions,
+        )
         inner, actions = self.rungs[state.rung].policy.start(state.request)
         return self._carry(replace(state, inner=inner), actions, before)
 
@@ -150,13 +169,28 @@ class Cascade(Composed):
                     if state.offset or final != action.final:
                         action = replace(action, samples=numbers, final=final)  # noqa: PLW2901
                     out.append(action)
+                case CallTool():
+                    call = action.call + state.call_offset
+                    version = action.version + state.version_offset  # each rung has its own plans
+                    state = replace(
+                        state,
+                        calls=max(state.calls, call + 1),
+                        versions=max(state.versions, version + 1),
+                        calling=(*state.calling, call),
+                    )
+                    out.append(replace(action, call=call, version=version))
+                case CancelTool():
+                    call = action.call + state.call_offset
+                    state = replace(state, calling=_without(state.calling, call))
+                    out.append(replace(action, call=call))
                 case Cancel():
                     number = action.sample + state.offset
-                    left = tuple(each for each in state.running if each != number)
-                    state = replace(state, running=left)
+                    state = replace(state, running=_without(state.running, number))
                     out.append(replace(action, sample=number))
                 case Answer() | Escalate():
                     return self._judge(state, action, tuple(out))
+                case _:
+                    assert_never(action)
         return state, tuple(out)
 
     def _judge(
@@ -177,6 +211,7 @@ class Cascade(Composed):
                 measure=sure,
                 probability=verdict.probability,
                 text=verdict.text,
+                tool_calls=verdict.tool_calls,
                 note=verdict.note,
                 **self._facts(state.rung, verdict),
             )
@@ -185,8 +220,9 @@ class Cascade(Composed):
         if state.rung + 1 < len(self.rungs):
             why = f"step {state.rung + 1} was not sure enough"
             cancels = tuple(Cancel(sample=each, why=why) for each in state.running)
-            higher = replace(state, rung=state.rung + 1, running=())
-            return self._enter(higher, before + cancels)
+            stops = tuple(CancelTool(call=each, why=why) for each in state.calling)
+            higher = replace(state, rung=state.rung + 1, running=(), calling=())
+            return self._enter(higher, before + cancels + stops)
         kept = state.kept
         if kept is None:
             last = Escalate(why=where, note=verdict.note)
@@ -241,6 +277,10 @@ class Cascade(Composed):
         return replace(state, kept=fresh)
 
 
+def _without(numbers: tuple[int, ...], gone: int) -> tuple[int, ...]:
+    return tuple([number for number in numbers if number != gone])
+
+
 def _moved(
     state: Climb, inner: Any, launched: int, running: tuple[int, ...], comparable: tuple[int, ...]
 ) -> Climb:
@@ -251,6 +291,11 @@ def _moved(
         inner=inner,
         offset=state.offset,
         launched=launched,
+        call_offset=state.call_offset,
+        calls=state.calls,
+        calling=state.calling,
+        version_offset=state.version_offset,
+        versions=state.versions,
         running=running,
         comparable=comparable,
         kept=state.kept,

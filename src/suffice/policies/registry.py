@@ -30,6 +30,8 @@ from suffice.policies.policy_file import certified_policy, policy_file_of
 from suffice.policies.sequential_revision import ReviseOnce, SequentialRevision
 from suffice.policies.short_m_at_k import ShortMAtK
 from suffice.policies.thinking import BudgetForcing, NoThinking, Overrides
+from suffice.policies.tool_plan.planned import Dag, Rewoo
+from suffice.policies.tool_plan.react import React
 from suffice.policies.two_sided import TwoSided
 from suffice.policies.vote_table import VoteTable
 
@@ -51,6 +53,9 @@ _CLASSES: tuple[type[Any], ...] = (
     BudgetForcing,
     DifficultyBinned,
     Agreement,
+    React,
+    Rewoo,
+    Dag,
     Auto,
     Cascade,
     Certified,

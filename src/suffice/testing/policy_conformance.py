@@ -29,6 +29,8 @@ from suffice.core.decisions import (
     SampleFailed,
     SampleFinished,
     Tick,
+    ToolFailed,
+    ToolFinished,
     Trigger,
     WindowBelow,
 )
@@ -120,7 +122,7 @@ class Watched(Wrapper):
 
     def _allowed(self, state: Any, evidence: Evidence) -> bool:
         """Whether the policy may act on this."""
-        if isinstance(evidence, SampleFinished | SampleFailed | Tick):
+        if isinstance(evidence, SampleFinished | SampleFailed | ToolFinished | ToolFailed | Tick):
             return True
         assert isinstance(evidence, ChunkSeen)
         seen = self.confidences.setdefault(evidence.sample, [])

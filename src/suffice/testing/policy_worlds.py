@@ -38,9 +38,10 @@ from suffice.core.errors import (
 )
 from suffice.core.requests import Message, Request, Sampling
 from suffice.executors import live as live_loop
-from suffice.executors.replay import Recorded, play
+from suffice.executors.recorded_stream import Recorded
+from suffice.executors.replay import play
 from suffice.executors.running_sample import Launch
-from suffice.executors.session import Command, Session
+from suffice.executors.session import Command, Session, Stop
 
 PROMPT_TOKENS = 9
 # Steps after which a policy is taken to never end.
@@ -180,11 +181,11 @@ class _Driver:
         """Begin and stop streams."""
         if self._deals is None:
             self._deals = Deals(self.world)
-        stopped = {each.sample for each in commands if not isinstance(each, Launch)}
+        stopped = {each.sample for each in commands if isinstance(each, Stop)}
         for command in commands:
-            if not isinstance(command, Launch):
+            if isinstance(command, Stop):
                 self.streams.pop(command.sample, None)
-            elif command.sample not in stopped:  # else it is never sent
+            elif isinstance(command, Launch) and command.sample not in stopped:  # else never sent
                 self.launches.append(command)
                 made = self._deals(command.draw.model)
                 self.streams[command.sample] = deque(made.chunks(command.draw.sampling))

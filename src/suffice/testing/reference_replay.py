@@ -11,7 +11,7 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.executors.running_sample import Launch
-from suffice.executors.session import Command, Session
+from suffice.executors.session import Command, Session, Stop
 
 # The chunks that a launch plays back; the last one carries the finish reason.
 Recording = Callable[[Launch], Sequence[Chunk]]
@@ -48,7 +48,7 @@ def replay(
                 launches[command.sample] = command
                 streams[command.sample] = iter(recording(command))
                 order.append(command.sample)
-            else:
+            elif isinstance(command, Stop):
                 streams.pop(command.sample, None)
 
     now_s = 0.0

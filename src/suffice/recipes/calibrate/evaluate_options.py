@@ -20,7 +20,7 @@ from suffice.core.decisions import Actions, AnyPolicy, Evidence, SampleFinished,
 from suffice.core.errors import InputError, NoAnswer
 from suffice.core.requests import Request
 from suffice.evals.traces.trace_set import MISSING, TraceSet
-from suffice.executors.replay import Recorded as Sample
+from suffice.executors.recorded_stream import Recorded as Sample
 from suffice.executors.replay import play as run
 from suffice.executors.running_sample import Launch
 from suffice.policies.wrapper import Weighed, Wrapper

@@ -17,7 +17,7 @@ from suffice.evals.traces.trace_set import (
     IntArray,
     TraceSet,
 )
-from suffice.executors.replay import Recorded
+from suffice.executors.recorded_stream import Recorded
 from suffice.executors.running_sample import Launch
 
 # Recorded answers are compared as they are, whatever extractor found them.

@@ -1,0 +1,1 @@
+"""Policies that call tools: one call after the other, or a plan first."""

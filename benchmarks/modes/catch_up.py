@@ -56,7 +56,7 @@ def read(model: NanoModel, problem: Problem) -> Read:
     ends = softmax(model.advance([answer], short))[words.id(END)]
     drawn = greedy(model, [words.id(THINK)], max_tokens=60, cache=cache)
     ended = drawn[-1] == words.id(END)
-    right = ended and problem.is_right(words.decode(drawn[:-1]))
+    right = ended and problem.is_right(words.decode(drawn[:-1]), think=True)
     return Read(
         answers=shares_V, answer=answer, ends=float(ends), think_right=right,
         think_tokens=1 + len(drawn), prompt_tokens=len(prompt),

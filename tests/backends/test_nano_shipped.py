@@ -46,7 +46,8 @@ def test_it_answers_new_problems_as_its_card_says() -> None:
             drawn = greedy(model, words.prompt(problem.prompt), max_tokens=48)
             # Whatever is drawn freely begins with a mode.
             assert drawn[0] in modes, problem.prompt
-            right += problem.is_right(words.decode(drawn[1:-1]))
+            thinks = drawn[0] == words.id(THINK)
+            right += problem.is_right(words.decode(drawn[1:-1]), think=thinks)
         thinks = cells[cell]["p_think"] > 0.5
         due = cells[cell]["think_accuracy" if thinks else "short_accuracy"]
         # 20 problems: within four standard errors of the recorded share.

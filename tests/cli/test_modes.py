@@ -141,7 +141,11 @@ def test_train_nano_then_modes(tmp_path: Path) -> None:
     problems = tmp_path / "mine.jsonl"
     problems.write_text('{"prompt": "3b", "answer": "6", "difficulty": 1}\n')
     modes = ("train", "modes", "--model", str(first), "--method", "degrpo", "--steps", "2")
-    done = invoke(*modes, "--problems", str(problems), "--out", str(second), "--evaluate", "3")
+    asked = (*modes, "--problems", str(problems), "--out", str(second), "--evaluate", "3")
+    done = invoke(*asked)
+    assert "this model does not solve these problems" in str(done.exception)
+    assert not second.exists()
+    done = invoke(*asked, "--accept-weak")
     assert done.exit_code == 0, (done.output, done.exception)
     routed = json.loads((second / RECORD).read_text())
     assert routed["from"]["weights_sha256"] == record["weights_sha256"]
@@ -162,3 +166,35 @@ def test_train_modes_needs_a_model(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     done = invoke("train", "modes", "--out", str(tmp_path / "x"))
     assert "name the model to start from" in str(done.exception)
+
+
+@pytest.mark.torch
+def test_train_nano_on_ones_own_problems(tmp_path: Path) -> None:
+    """Other characters than the shipped tasks', spaces included, to a table of one's own."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    problems, config, out = tmp_path / "mine.jsonl", tmp_path / "tiny.toml", tmp_path / "mine"
+    rows = [
+        {"prompt": f"is {a} > {b}?", "answer": "yes" if a > b else "no", "difficulty": 2,
+         "steps": f"{a} - {b} = {a - b}"}
+        for a in range(12) for b in range(12)
+    ]  # fmt: skip
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.write_text(TINY)
+    asked = ("train", "nano", "--config", str(config), "--problems", str(problems))
+    done = invoke(*asked, "--out", str(out), "--evaluate", "3")
+    assert done.exit_code == 0, (done.output, done.exception)
+    record = json.loads((out / RECORD).read_text())
+    assert [cell["task"] for cell in record["evaluation"]["cells"]] == ["mine"]
+    assert "the problems of `mine.jsonl`" in (out / "README.md").read_text()
+    done = invoke(
+        "eval", "modes", "--model", str(out), "--problems-file", str(problems), "--problems", "4",
+        "--sampled", "0", "--max-tokens", "20",
+    )  # fmt: skip
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "mine" in done.output
+
+    rows[70]["steps"] = "x" * 300
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = invoke("train", "modes", "--model", str(out), "--problems", str(problems), "--out", "x")
+    assert "mine.jsonl:71: steps: 'x' is outside this model's alphabet" in str(done.exception)

@@ -28,6 +28,10 @@ def modes(
     tasks: Annotated[str, typer.Option(help="chain, arithmetic, logic.")] = "chain",
     difficulties: Annotated[str, typer.Option(help="Steps of the problems.")] = "1,2,3,4,5,6",
     problems: Annotated[int, typer.Option(help="Per task and difficulty.", min=1)] = 200,
+    problems_file: Annotated[
+        Path | None,
+        typer.Option(help="JSONL of your own problems, instead of tasks.", show_default=False),
+    ] = None,
     gamma: Annotated[float, typer.Option(help="Price of thinking, 0 to 2.")] = 0.5,
     max_tokens: Annotated[int, typer.Option(help="Longest response.", min=3)] = 48,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
@@ -55,7 +59,7 @@ def modes(
     from suffice.core.files import write_bytes, write_json, write_text
     from suffice.recipes.modes.train import evaluate_folder
     from suffice.training.modes.rewards import ModePrice
-    from suffice.training.modes.tasks import Mixture
+    from suffice.training.modes.tasks import Mixture, read_problems
 
     try:
         steps = tuple(int(n) for n in difficulties.split(","))
@@ -63,7 +67,10 @@ def modes(
         raise InputError(
             f"--difficulties wants whole numbers such as 1,2,3; got {difficulties!r}"
         ) from None
-    mixture = Mixture(tasks=tuple(t.strip() for t in tasks.split(",")), difficulties=steps)
+    given = read_problems(problems_file) if problems_file is not None else ()
+    mixture = Mixture(
+        tasks=tuple(t.strip() for t in tasks.split(",")), difficulties=steps, given=given
+    )
     result = evaluate_folder(
         model,
         mixture,

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 
     from suffice.recipes.modes.evaluate import ModesResult
 
+# Figures of a line of progress in the order shown, with their form; those that a phase lacks are
+# left out.
+_SHOWN = {
+    "reward": ".3f", "accuracy": ".3f", "tokens": ".1f", "think_share": ".2f",
+    "cut_share": ".2f", "groups_without_spread": ".2f", "gradient_norm": ".2g",
+    "choice_entropy": ".2f", "kl": ".3g", "clip_share": ".2f", "tokens_per_s": ".0f",
+}  # fmt: skip
+
 
 def progress(quiet: bool) -> Callable[[dict[str, Any]], None]:
     """Prints a line of progress; nothing if `quiet`."""
@@ -23,14 +31,17 @@ def progress(quiet: bool) -> Callable[[dict[str, Any]], None]:
             typer.echo(f"shape: {line['shape']}, {line['parameters']:,} parameters")
             return
         parts = [f"{line['phase']} step {line['step']}", f"loss {line['loss']:.4f}"]
-        for name, form in (("accuracy", ".3f"), ("tokens", ".1f"), ("think_share", ".2f")):
-            if name in line:
+        for name, form in _SHOWN.items():
+            if line.get(name) is not None:
                 parts.append(f"{name.replace('_', ' ')} {line[name]:{form}}")
         parts.append("p(think) " + _by_task(line["p_think"]))
         parts += [
             f"{mode} right {_by_task(found)}" for mode, found in line.get("right", {}).items()
         ]
-        parts.append(f"{line['elapsed_s']:.0f} s")
+        left = line.get("left_s")
+        parts.append(
+            f"{line['elapsed_s']:.0f} s" + ("" if left is None else f", {left:.0f} s left")
+        )
         typer.echo(" · ".join(parts))
 
     return tell
@@ -50,6 +61,12 @@ def print_result(result: ModesResult) -> None:
             f"{cell.p_think:.3f}", "think" if cell.optimum_thinks else "short",
         )  # fmt: skip
     console.print(cells)
+    cut = sum(cell.cut_share * 2 * cell.problems for cell in result.cells)
+    if cut:
+        asked = 2 * sum(cell.problems for cell in result.cells)
+        typer.echo(
+            f"{cut:.0f} of {asked} responses were cut at max_tokens and count as wrong: raise it"
+        )
     routers = Table("router", "accuracy", "tokens", "of always-think", "thinks", "reward")
     for router in result.routers:
         tokens, share = router.tokens, router.token_share

@@ -36,6 +36,13 @@ def nano(
     tasks: Annotated[
         str | None, typer.Option(help="chain, arithmetic, logic.", show_default=False)
     ] = None,
+    problems: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSONL of your own problems with prompt, answer and steps, instead of tasks.",
+            show_default=False,
+        ),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the warm-up.", show_default=False)
     ] = None,
@@ -45,12 +52,13 @@ def nano(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train suffice-nano from nothing: shape, both modes, the choice between them, its table.
+    """Train a small model from nothing: shape, both modes, the choice between them, its table.
 
-    Example: [bold]suffice train nano --seed 0 --out nano/[/bold]
+    Example: [bold]suffice train nano --seed 0 --out nano/[/bold], or of your own problems:
+    [bold]suffice train nano --problems mine.jsonl --out mine/[/bold]
     """
     from suffice.cli.modes_view import progress
-    from suffice.recipes.modes.train import NanoTraining, train_nano
+    from suffice.recipes.modes.train import NanoTraining, room_for, train_nano
     from suffice.training.modes.settings import from_toml
 
     _torch(threads)
@@ -62,6 +70,10 @@ def nano(
         changes["seed"] = seed
     if steps is not None:
         changes["warm_up"] = replace(asked.warm_up, steps=steps)
+    if problems is not None:
+        changes["problems"] = str(problems)
+        room = max(asked.routing.max_tokens, room_for(problems))
+        changes["routing"] = replace(asked.routing, max_tokens=room)
     result = train_nano(
         replace(asked, **changes), out,
         device=device, tell=progress(as_json), evaluated_per_cell=evaluate,
@@ -112,6 +124,9 @@ def modes(
     answer_worth: Annotated[
         float, typer.Option(help="What a right answer is worth, in short answers' cost.")
     ] = 20.0,
+    accept_weak: Annotated[
+        bool, typer.Option(help="Start from a model that solves the problems in neither mode.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(show_default=False)] = None,
     evaluate: Annotated[int, typer.Option(help="Held-out problems per task and difficulty.")] = 200,
     device: Device = "cpu",
@@ -144,6 +159,8 @@ def modes(
         changes["tasks"] = _names(tasks)
     if problems is not None:
         changes["problems"] = str(problems)
+    if accept_weak:
+        changes["accept_weak"] = True
     asked = replace(asked, **changes)
     if hardware is not None:
         if gamma is not None:

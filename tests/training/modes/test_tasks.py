@@ -58,8 +58,8 @@ def test_answers_and_steps_are_right(task: str) -> None:
         assert problem.steps is not None
         assert problem.steps.count(",") == problem.difficulty == difficulty
         assert problem.steps.endswith(problem.answer)
-        assert problem.is_right(problem.response(think=False))
-        assert problem.is_right(problem.response(think=True))
+        assert problem.is_right(problem.response(think=False), think=False)
+        assert problem.is_right(problem.response(think=True), think=True)
         Vocabulary.of(ALPHABET).encode(problem.prompt + problem.response(think=True))
 
 
@@ -71,11 +71,14 @@ def test_a_thought_chain_has_3n_plus_4_tokens() -> None:
 
 def test_wrong_answers_and_hidden_reasoning_are_wrong() -> None:
     problem = Problem(task="chain", difficulty=2, prompt="3bf", answer="4", steps=",b6,f4")
-    assert not problem.is_right("5")
-    assert not problem.is_right(",b6,f44")  # reasons in short mode
-    assert not problem.is_right("44")
-    assert not problem.is_right(",b6,f4</think>")
-    assert problem.is_right("nonsense</think>4")  # only the answer is judged
+    assert problem.is_right("4", think=False)
+    for short in ("5", "44", ",b6,f44", ",b6,f4</think>4", "</think>4", "a</think>b</think>4"):
+        assert not problem.is_right(short, think=False)
+    assert problem.is_right("nonsense</think>4", think=True)  # only the answer is judged
+    for thought in ("4", ",b6,f4</think>", "a</think>4</think>4", ",b6</think>44"):
+        assert not problem.is_right(thought, think=True)
+    assert not problem.is_right(",b6,f4</think>4", think=True, ended=False)
+    assert not problem.is_right("4", think=False, ended=False)
 
 
 def test_splits_never_share_a_problem() -> None:
@@ -171,6 +174,9 @@ def test_own_problems_from_a_file(tmp_path: Path) -> None:
         ({"answer": "3"}, "needs a `prompt`"),
         ({"prompt": "12", "answer": "3", "label": 1}, "unknown fields: label"),
         ({"prompt": "12", "answer": "3", "difficulty": 0}, "whole number from 1 up"),
+        ({"prompt": "12", "answer": "3", "steps": [1, 2]}, "steps must be one text"),
+        ({"prompt": "12", "answer": "3", "task": None}, "task must be a name"),
+        ({"prompt": "12", "answer": "4"}, r"answers '12' with '4', .*jsonl:1 with '3'"),
     ],
 )
 def test_bad_files_are_named_by_line(tmp_path: Path, row: object, message: str) -> None:

@@ -23,7 +23,7 @@ from suffice.core.errors import (  # noqa: E402
     TrainingDiverged,
 )
 from suffice.training.model import build_model  # noqa: E402
-from suffice.training.modes import policy_gradient, sequences  # noqa: E402
+from suffice.training.modes import policy_gradient, rollout, sequences  # noqa: E402
 from suffice.training.modes.gate import Gate, fold_loss, gate_loss, train_gate  # noqa: E402
 from suffice.training.modes.policy_gradient import train_policy  # noqa: E402
 from suffice.training.modes.probe import probe_answers, probe_choice  # noqa: E402
@@ -36,6 +36,7 @@ from suffice.training.modes.sequences import (  # noqa: E402
     Pairs,
     check_room,
     demonstrations,
+    drawn_logprobs,
     prompts,
     response_logits,
     think_logit,
@@ -61,6 +62,7 @@ SHAPE = Shape(
     num_key_value_heads=1, head_dim=16, vocab_size=len(VOCABULARY), tie_word_embeddings=False,
     config={"max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0},
 )  # fmt: skip
+SHORT_ID, THINK_ID = VOCABULARY.id("<short>"), VOCABULARY.id("<think>")
 SMALL = Routing(
     steps=4, problems=4, group=4, max_tokens=16, probe_every=2, checkpoint_every=2, fold_steps=2,
     reference_samples=2, gate_width=8,
@@ -300,7 +302,9 @@ def test_an_entropy_bonus_pulls_a_biased_choice_back() -> None:
     )  # fmt: skip
     drawn = replace(drawn, reward_B=torch.zeros_like(drawn.reward_B))  # nothing else to learn
     advantage = torch.zeros(len(drawn.reward_B))
-    (part,) = policy_gradient._minibatches(own.model, drawn, advantage, None, config=SMALL, step=0)
+    (part,) = policy_gradient._minibatches(
+        own.model, drawn, advantage, None, VOCABULARY, config=SMALL, step=0
+    )
     loss = policy_gradient.objective(own.model, part, VOCABULARY, replace(SMALL, entropy=0.1))
     head = own.model.get_submodule("lm_head").weight
     (gradient,) = torch.autograd.grad(loss, head)
@@ -321,7 +325,13 @@ def test_minibatches_cover_every_response_once() -> None:
     )  # fmt: skip
     advantage = torch.arange(16.0)
     parts = policy_gradient._minibatches(
-        own.model, drawn, advantage, None, config=replace(SMALL, minibatches=4), step=0
+        own.model,
+        drawn,
+        advantage,
+        None,
+        VOCABULARY,
+        config=replace(SMALL, minibatches=4),
+        step=0,
     )
     assert sorted(torch.cat([p.advantage_B for p in parts]).tolist()) == list(range(16))
     assert [len(p.advantage_B) for p in parts] == [4, 4, 4, 4]
@@ -463,7 +473,7 @@ def test_an_interrupted_run_ends_exactly_like_one_that_was_not(
 
 
 def test_an_interrupted_warm_up_goes_on_exactly(tmp_path: Path) -> None:
-    config = WarmUp(steps=6, pairs=4)
+    config = WarmUp(steps=6, pairs=4, checkpoint_every=2)
     whole, cut = learner(), learner()
     warm_up(whole, config, state(whole), seed=0)
 
@@ -476,7 +486,7 @@ def test_an_interrupted_warm_up_goes_on_exactly(tmp_path: Path) -> None:
         warm_up(
             cut, config,
             Dying(tmp_path / "w.pt", {}, {"model": cut.model}, {}),
-            seed=0, checkpoint_every=2,
+            seed=0,
         )  # fmt: skip
     fresh = learner()
     warm_up(fresh, config, state(fresh, tmp_path / "w.pt"), seed=0)
@@ -547,6 +557,82 @@ def test_settings_from_toml(tmp_path: Path) -> None:
         from_toml(Routing, tmp_path / "none.toml")
 
 
+def test_the_first_token_is_scored_as_it_was_drawn() -> None:
+    """Among two modes: no gradient on tokens that could not be drawn, for any advantages."""
+    generator = seeded(0, "scores")
+    response = torch.tensor([[SHORT_ID, 9, 1], [THINK_ID, 8, 1]])
+    logits = torch.randn(2, 3, len(VOCABULARY), generator=generator, requires_grad=True)
+    scored = drawn_logprobs(logits, response, VOCABULARY)
+    torch.testing.assert_close(scored[:, 1:], token_logprobs(logits, response)[:, 1:])
+    (gradient,) = torch.autograd.grad((scored[:, 0] * torch.tensor([1.0, -0.3])).sum(), logits)
+    others = [i for i in range(len(VOCABULARY)) if i not in (SHORT_ID, THINK_ID)]
+    assert bool((gradient[:, 0, others] == 0).all())
+    modes = logits.detach()[:, 0, [SHORT_ID, THINK_ID]]
+    expected = modes.log_softmax(dim=1).diagonal()
+    torch.testing.assert_close(scored[:, 0].detach(), expected)
+
+
+def test_a_cut_response_is_wrong() -> None:
+    own = learner()
+    (problem,) = MIXTURE.draw(1, seed=0, step=0, split="train")
+    shown = VOCABULARY.encode(f"<think>{problem.response(think=True)}<end>")
+    script = iter(shown * 2)
+
+    def scripted(logits: Any, *_: Any) -> Any:
+        return torch.full((len(logits),), next(script))
+
+    drawn = {}
+    for room in (len(shown) - 1, len(shown)):
+        script = iter(shown[1:])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rollout, "_pick", scripted)
+            drawn[room] = roll_out(
+                own.model, [problem, problem], VOCABULARY, REWARD, group=2, halves=True,
+                max_tokens=room, temperature=0.0, generator=seeded(0),
+            )  # fmt: skip
+    thinks = drawn[len(shown)].think_B
+    assert drawn[len(shown)].right_B[thinks].all()
+    assert not drawn[len(shown) - 1].right_B.any()
+    assert not drawn[len(shown) - 1].ended_B.any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (Routing, {"learning_rate": float("inf")}, "learning_rate must be a finite number"),
+        (Routing, {"entropy": float("nan")}, "entropy must be a finite number"),
+        (Routing, {"kl": float("nan")}, "kl must be a finite number"),
+        (Routing, {"epsilon": 5.0}, "epsilon must lie between 0 and 1"),
+        (Routing, {"steps": 2.5}, "steps must be a whole number, got 2.5"),
+        (Routing, {"rate_end": 2.0}, "rate_end must lie between 0 and 1"),
+        (WarmUp, {"learning_rate": float("nan")}, "learning_rate must be a finite number"),
+        (WarmUp, {"pairs": True}, "pairs must be a whole number"),
+    ],
+)
+def test_settings_that_no_run_can_use(kind: Any, values: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**values)
+
+
+def test_a_recipes_table_keeps_the_recipes_other_defaults() -> None:
+    from suffice.recipes.modes.train import NanoTraining
+
+    default = NanoTraining().routing
+    found = from_values(NanoTraining, {"routing": {"gamma": 0.3}}, source="t").routing
+    assert found == replace(default, gamma=0.3)
+    assert found.method == "gate"
+    assert from_values(Routing, {"gamma": 0.3}, source="t") == Routing(gamma=0.3)
+    with pytest.raises(ConfigError, match=r"routing.step: .*[Uu]nexpected"):
+        from_values(NanoTraining, {"routing": {"step": 3}}, source="t")
+
+
+def test_the_rate_rises_and_falls_as_asked() -> None:
+    flat = Routing(steps=5, learning_rate=1.0)
+    assert [flat.rate_at(i) for i in range(5)] == [1.0] * 5
+    shaped = Routing(steps=7, learning_rate=1.0, rate_warm_up=2, rate_end=0.2)
+    assert [shaped.rate_at(i) for i in range(7)] == pytest.approx([0.5, 1, 1, 0.8, 0.6, 0.4, 0.2])
+
+
 def test_progress_tells_what_the_issue_of_the_run_is() -> None:
     own = learner()
     lines: list[dict[str, Any]] = []
@@ -554,7 +640,16 @@ def test_progress_tells_what_the_issue_of_the_run_is() -> None:
     train_policy(own, SMALL, REWARD, state(own), tell=lines.append, clock=lambda: next(ticks))
     assert [line["step"] for line in lines] == [1, 2, 4]
     assert set(lines[0]["p_think"]) == {"chain/1", "chain/3"}
-    assert {"loss", "reward", "accuracy", "tokens", "think_share", "elapsed_s"} <= set(lines[0])
+    assert {
+        "loss", "reward", "accuracy", "tokens", "think_share", "elapsed_s", "gradient_norm",
+        "groups_without_spread", "cut_share", "choice_entropy", "clip_share",
+    } <= set(lines[0])  # fmt: skip
+    for line in lines:  # groups of equal rewards teach nothing
+        assert (line["gradient_norm"] > 0) == (line["groups_without_spread"] < 1)
+    # Two modes over the difficulties that were drawn; a quarter of a second a line.
+    assert set(lines[0]["right"]) == {"short", "think"}
+    assert [line["left_s"] for line in lines] == pytest.approx([0.75, 0.5, 0.0])
+    assert lines[0]["tokens_per_s"] == pytest.approx(lines[0]["tokens"] * 16 / 0.25)
     assert [line["elapsed_s"] for line in lines] == [0.25, 0.5, 0.75]
 
 

@@ -13,31 +13,46 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # TRL and what it imports warn as they load
     pytest.importorskip("trl")
 
+from suffice.backends.nano.backend import shipped_folder  # noqa: E402
 from suffice.backends.nano.vocabulary import Vocabulary  # noqa: E402
 from suffice.core.errors import ConfigError, InputError  # noqa: E402
 from suffice.training.modes import losses  # noqa: E402
+from suffice.training.modes.mode_tokens import Modes, mode_reward, modes_of  # noqa: E402
+from suffice.training.modes.probe import probe_choice  # noqa: E402
 from suffice.training.modes.rewards import ModePrice  # noqa: E402
-from suffice.training.modes.sequences import Batch, response_logits, token_logprobs  # noqa: E402
-from suffice.training.modes.tasks import ALPHABET  # noqa: E402
+from suffice.training.modes.sequences import (  # noqa: E402
+    Batch,
+    Learner,
+    response_logits,
+    token_logprobs,
+)
+from suffice.training.modes.tasks import ALPHABET, Mixture  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 VOCABULARY = Vocabulary.of(ALPHABET)
 LENGTHS = (3, 9, 4, 9, 3, 6)
 
 
+def tokenizer_of(vocabulary: Vocabulary) -> Any:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(vocabulary.to_json()),
+        eos_token="<end>", pad_token="<pad>", unk_token="<unk>",
+    )  # fmt: skip
+
+
 def trainer(
     folder: Path, norm: losses.Norm, *, alpha: float, reward: Any = None, **changes: Any
 ) -> Any:
     from datasets import Dataset
-    from tokenizers import Tokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    from suffice.training.modes.trl_trainer import DeGRPOTrainer, degrpo_arguments, mode_reward
+    from suffice.training.modes.trl_trainer import DeGRPOTrainer, degrpo_arguments
 
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(VOCABULARY.to_json()),
-        eos_token="<end>", pad_token="<pad>", unk_token="<unk>",
-    )  # fmt: skip
+    tokenizer = tokenizer_of(VOCABULARY)
+    modes = modes_of(tokenizer)
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
@@ -58,8 +73,7 @@ def trainer(
     )
     return DeGRPOTrainer(
         model=model, processing_class=tokenizer, train_dataset=data, alpha=alpha, norm=norm,
-        reward_funcs=reward
-        or mode_reward(ModePrice(), think_token_id=VOCABULARY.id("<think>")),
+        modes=modes, reward_funcs=reward or mode_reward(ModePrice(), modes),
         args=degrpo_arguments(norm, **arguments),
     )  # fmt: skip
 
@@ -136,7 +150,63 @@ def test_our_token_logprobs_are_trls(tmp_path: Path) -> None:
     assert torch.allclose(ours[drawn.mask_BT].double(), theirs[drawn.mask_BT].double(), atol=1e-5)
 
 
-def test_a_step_of_the_whole_trainer_changes_the_model(tmp_path: Path) -> None:
+def undecided_nano() -> Any:
+    """The shipped model with its choice taken out: both modes' tokens have one row."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(shipped_folder(), dtype="float32")
+    rows = [VOCABULARY.id("<short>"), VOCABULARY.id("<think>")]
+    with torch.no_grad():
+        head = model.get_submodule("lm_head").weight
+        head[rows] = head[rows].mean(dim=0)
+    return model
+
+
+def test_the_documented_call_moves_hard_problems_towards_thinking(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    from suffice.training.modes.trl_trainer import DeGRPOTrainer, degrpo_arguments
+
+    problems = Mixture(difficulties=(4, 5)).draw(64, seed=0, step=0, split="train")
+    model, tokenizer = undecided_nano(), tokenizer_of(VOCABULARY)
+    modes = modes_of(tokenizer)
+    data = Dataset.from_list(
+        [{"prompt": f"<user>{p.prompt}<assistant>", "answer": p.answer} for p in problems]
+    )
+    trl = DeGRPOTrainer(
+        model=model, processing_class=tokenizer, train_dataset=data, modes=modes, alpha=0.1,
+        norm="paper", reward_funcs=mode_reward(ModePrice(gamma=0.5), modes),
+        args=degrpo_arguments(
+            "paper", output_dir=str(tmp_path), num_generations=8, per_device_train_batch_size=64,
+            max_completion_length=32, max_steps=6, learning_rate=1e-3, temperature=1.0,
+            report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
+            logging_steps=1, save_strategy="no", disable_tqdm=True, seed=0,
+        ),
+    )  # fmt: skip
+    held = Learner(model, VOCABULARY, Mixture(difficulties=(4, 5)))
+    assert set(probe_choice(held, seed=0).values()) == {0.5}
+    trl.train()
+    # A short guess is right one time in ten, a thought always: S1's reward made this fall to .1.
+    assert min(probe_choice(held, seed=0).values()) > 0.6
+    told = [line for line in trl.state.log_history if "modes/think_share" in line]
+    assert told[0]["modes/first_is_mode"] > 0.9
+
+
+def test_a_model_without_modes_and_other_losses_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="completions begin with a mode token"):
+        trainer(tmp_path, "paper", alpha=0.1).train()
+    for options in ({"epsilon_high": 0.4}, {"importance_sampling_level": "sequence"}):
+        with pytest.raises(ConfigError, match="changes the loss"):
+            trainer(tmp_path, "paper", alpha=0.1, **options)
+
+
+def test_a_step_of_the_whole_trainer_changes_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suffice.training.modes import trl_trainer
+
+    monkeypatch.setattr(trl_trainer, "LEAST_MODE_SHARE", 0.0)  # a random model has no modes
+
     def odd_first_token(completion_ids: Any, **_: Any) -> list[float]:
         return [float(ids[0] % 2) for ids in completion_ids]  # a random model never answers
 
@@ -161,9 +231,7 @@ def test_a_step_of_the_whole_trainer_changes_the_model(tmp_path: Path) -> None:
 
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
-    from suffice.training.modes.trl_trainer import mode_reward
-
     with pytest.raises(ConfigError, match="steps_per_generation=1"):
         trainer(tmp_path, "released", alpha=0.1, gradient_accumulation_steps=2)
     with pytest.raises(InputError, match="column `answer`"):
-        mode_reward(ModePrice(), think_token_id=6)(["5"], [[5, 8]])
+        mode_reward(ModePrice(), Modes(short=5, think=6))(["5"], [[5, 8]])

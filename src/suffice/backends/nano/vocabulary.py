@@ -39,8 +39,11 @@ class Vocabulary:
 
     tokens: tuple[str, ...]
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
+    # Whether white space is text: it is dropped unless one of the tokens is white space.
+    keeps_spaces: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keeps_spaces", any(token.isspace() for token in self.tokens))
         object.__setattr__(self, "_ids", {token: i for i, token in enumerate(self.tokens)})
         if len(self._ids) != len(self.tokens):
             raise InputError("a vocabulary holds a token twice")
@@ -62,10 +65,17 @@ class Vocabulary:
         """Id of one token."""
         return self._ids[token]
 
+    def spells(self, character: str) -> bool:
+        """Whether `character` has an id of its own."""
+        return character in self._ids
+
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, white space left out; InputError names a character it cannot spell."""
+        """Ids of `text`; InputError names a character it cannot spell.
+
+        White space is left out unless the vocabulary `keeps_spaces`.
+        """
         ids = []
-        for piece in _PIECES.findall(text):
+        for piece in (_EVERY_PIECE if self.keeps_spaces else _PIECES).findall(text):
             if piece not in self._ids:
                 spelled = "".join(token for token in self.tokens if len(token) == 1)
                 raise InputError(
@@ -98,7 +108,9 @@ class Vocabulary:
                 "truncation": None,
                 "padding": None,
                 "added_tokens": added,
-                "normalizer": {"type": "Replace", "pattern": {"Regex": r"\s"}, "content": ""},
+                "normalizer": None if self.keeps_spaces else {
+                    "type": "Replace", "pattern": {"Regex": r"\s"}, "content": "",
+                },
                 "pre_tokenizer": {
                     "type": "Split", "pattern": {"Regex": r"[\s\S]"},
                     "behavior": "Isolated", "invert": False,
@@ -147,4 +159,6 @@ class Vocabulary:
         }
 
 
-_PIECES = re.compile("|".join(re.escape(t) for t in CONTROL_TOKENS) + r"|\S")
+_CONTROLS = "|".join(re.escape(t) for t in CONTROL_TOKENS)
+_PIECES = re.compile(_CONTROLS + r"|\S")
+_EVERY_PIECE = re.compile(_CONTROLS + r"|[\s\S]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from suffice.recipes.modes.evaluate import ModesResult
@@ -15,11 +16,34 @@ _TASKS = {
     "logic": "`1&0>1`: left to right over bits, `>` is implication",
 }
 
+_GENERATED = """\
+Difficulty is the number of steps; trained on {difficulties}. The
+data is generated: nothing was scraped. Problems of up to {table} steps are tables
+that it was shown in full and knows by heart, as a person knows the multiplication table: on those
+the figures below measure memory. Of the longer ones, those whose prompt's SHA-256 falls into a
+tenth were held out, and only those are measured."""
+_OWN = """\
+Problems of difficulty 1 were shown in full: on those the figures below measure memory. Of the
+others, those whose prompt's SHA-256 falls into a tenth were held out, and only those are
+measured."""
+
 
 def model_card(record: dict[str, Any], result: ModesResult, *, command: str) -> str:
     """README.md of a model folder."""
     config = record["config"]
-    tasks = "\n".join(f"- {_TASKS[name]}" for name in config["tasks"])
+    own = config.get("problems")
+    tasks = (
+        f"- the problems of `{Path(own).name}`"
+        if own
+        else "\n".join(f"- {_TASKS[name]}" for name in config["tasks"])
+    )
+    trained_on = (
+        _OWN
+        if own
+        else _GENERATED.format(
+            difficulties=", ".join(map(str, config["difficulties"])), table=config["table_steps"]
+        )
+    )
     return f"""---
 license: apache-2.0
 library_name: transformers
@@ -33,11 +57,7 @@ routing inside a model, not an assistant: it reads nothing but the puzzles below
 
 {tasks}
 
-Difficulty is the number of steps; trained on {", ".join(map(str, config["difficulties"]))}. The
-data is generated: nothing was scraped. Problems of up to {config["table_steps"]} steps are tables
-that it was shown in full and knows by heart, as a person knows the multiplication table: on those
-the figures below measure memory. Of the longer ones, those whose prompt's SHA-256 falls into a
-tenth were held out, and only those are measured.
+{trained_on}
 
 Made by `{command}` in {record["warm_up_s"] + record["routing_s"]:.0f} s ({record["device"]}, torch
 {record["versions"]["torch"]}). `record.json` holds the whole configuration and the weights' hash.

@@ -9,8 +9,9 @@ from suffice.hardware import load_hardware
 from suffice.throughput.analytic import predict
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
+from suffice.training.modes.data import alphabet_of
 from suffice.training.modes.rewards import gamma_of_costs
-from suffice.training.modes.tasks import ALPHABET, Mixture
+from suffice.training.modes.tasks import Mixture
 
 
 def cost_ratio(
@@ -33,8 +34,11 @@ def cost_ratio(
     return machine_s(think_tokens) / machine_s(short_tokens)
 
 
-def typical_lengths(mixture: Mixture) -> dict[str, int]:
-    """Mean tokens of prompt, short and thought response over problems of `mixture`, rounded."""
+def typical_lengths(mixture: Mixture, vocabulary: Vocabulary | None = None) -> dict[str, int]:
+    """Mean tokens of prompt, short and thought response over problems of `mixture`, rounded.
+
+    `vocabulary` is the model's; by default that of the problems themselves.
+    """
     cells = mixture.distinct(32, seed=0, split="train")
     problems = [p for cell in cells.values() for p in cell if p.steps is not None]
     if not problems:
@@ -42,7 +46,7 @@ def typical_lengths(mixture: Mixture) -> dict[str, int]:
             "the problems show no steps, so how long thinking is cannot be known before training: "
             "give --gamma instead"
         )
-    spelled = Vocabulary.of(ALPHABET)
+    spelled = vocabulary or Vocabulary.of(alphabet_of(mixture.given))
 
     def mean(texts: list[str], extra: int) -> int:
         return round(sum(len(spelled.encode(text)) for text in texts) / len(texts)) + extra

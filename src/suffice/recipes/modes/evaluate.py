@@ -37,6 +37,8 @@ class Answered:
     short_tokens: int
     think_right: bool
     think_tokens: int
+    short_ended: bool = True
+    think_ended: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class CellResult:
     think_tokens: float
     p_think: float
     optimum_thinks: bool
+    cut_share: float = 0.0  # of both modes' responses: reached max_tokens, which counts as wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,8 @@ def answer_both(
             drawn = greedy(model, [mode], max_tokens=max_tokens - 1, cache=cache.copy())
             ended = drawn[-1:] == [vocabulary.id(END)]
             text = vocabulary.decode(drawn[:-1] if ended else drawn)
-            sides.append((ended and problem.is_right(text), 1 + len(drawn)))
+            right = problem.is_right(text, think=mode == think, ended=ended)
+            sides.append((right, 1 + len(drawn), ended))
         found.append(
             Answered(
                 cell=(problem.task, problem.difficulty),
@@ -126,6 +130,8 @@ def answer_both(
                 short_tokens=sides[0][1],
                 think_right=sides[1][0],
                 think_tokens=sides[1][1],
+                short_ended=sides[0][2],
+                think_ended=sides[1][2],
             )
         )
     return found
@@ -167,6 +173,7 @@ class _Table:
     right: Values
     tokens: Values
     weight: Values  # one over the number of problems in the cell, over the number of cells
+    cut: Values  # share of a problem's two responses that were cut
 
     @classmethod
     def of(cls, answered: Sequence[Answered]) -> _Table:
@@ -180,6 +187,7 @@ class _Table:
             np.array([[a.short_right, a.think_right] for a in answered], dtype=float),
             np.array([[a.short_tokens, a.think_tokens] for a in answered], dtype=float),
             1.0 / counts[index] / len(cells),
+            np.array([1 - (a.short_ended + a.think_ended) / 2 for a in answered]),
         )
 
 
@@ -209,6 +217,7 @@ def _cell(table: _Table, cell: Cell, optimum: Values) -> CellResult:
         think_tokens=float(tokens[1]),
         p_think=float(_sigmoid(table.logit[rows]).mean()),
         optimum_thinks=bool(optimum[rows].mean() >= 0.5),
+        cut_share=float(table.cut[rows].mean()),
     )
 
 

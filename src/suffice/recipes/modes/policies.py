@@ -29,7 +29,7 @@ from suffice.recipes.calibrate.config import COMPLETIONS_ALONE, CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.frontier.measure import measure
 from suffice.recipes.modes.evaluate import Estimate, PolicyResult, resampled_weights
-from suffice.recipes.modes.items import item_of
+from suffice.recipes.modes.items import answer_format_of, item_of
 from suffice.recipes.record.run import RecordConfig, collect
 from suffice.recipes.replay.source import Source
 from suffice.training.modes.tasks import Problem
@@ -97,10 +97,15 @@ def policy_results(
     return (*found, _result(name, _played(name, policy, traces), think, weight, weights))
 
 
+def _items(problems: Sequence[Problem]) -> list[Item]:
+    answer_format = answer_format_of(problems)
+    return [item_of(problem, DATASET, answer_format) for problem in problems]
+
+
 async def _recorded(folder: Path, problems: Sequence[Problem], sampled: Sampled) -> TraceSet:
     """Free samples, short ones and a thought one of every problem."""
     backend = NanoBackend(folder, name=NAME)
-    items = [item_of(problem, DATASET) for problem in problems]
+    items = _items(problems)
     counts = {NAME: sampled.samples, SHORT_MODEL: 3, THINK_MODEL: 1}
     return set_of(
         [t for model, n in counts.items() for t in await _arm(backend, items, model, n, sampled)]
@@ -171,6 +176,6 @@ def _certified(folder: Path, problems: Sequence[Problem], sampled: Sampled) -> A
 
 async def _forced(folder: Path, problems: Sequence[Problem], sampled: Sampled) -> TraceSet:
     backend = NanoBackend(folder, name=NAME)
-    items = [item_of(problem, DATASET) for problem in problems]
+    items = _items(problems)
     models = (SHORT_MODEL, THINK_MODEL)
     return set_of([t for model in models for t in await _arm(backend, items, model, 1, sampled)])

@@ -27,7 +27,9 @@ class ShapeChoice:
     notes: tuple[str, ...]
 
 
-def nano_shape(vocab_size: int, *, parameters: float, layers: int) -> ShapeChoice:
+def nano_shape(
+    vocab_size: int, *, parameters: float, layers: int, positions: int = POSITIONS
+) -> ShapeChoice:
     """The fastest Llama shape of about `parameters` weights on a CPU, one request at a time.
 
     The published law is asked far below its range, which its notes say; of shapes whose speed ties
@@ -44,7 +46,8 @@ def nano_shape(vocab_size: int, *, parameters: float, layers: int) -> ShapeChoic
         vocab_size=vocab_size,
         tie_word_embeddings=False,
         config={
-            "max_position_embeddings": POSITIONS,
+            # In steps, so that a problem more changes nothing of the model.
+            "max_position_embeddings": max(POSITIONS, -(-positions // 128) * 128),
             "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0,
         },

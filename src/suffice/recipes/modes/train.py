@@ -15,15 +15,28 @@ from suffice.backends.nano.weights import RECORD
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_json, write_json, write_text
 from suffice.recipes.modes.card import model_card
-from suffice.recipes.modes.evaluate import ModesResult, answer_both, evaluate_modes, flatten
+from suffice.recipes.modes.evaluate import (
+    ModesResult,
+    answer_both,
+    evaluate_modes,
+    flatten,
+    wilson,
+)
 from suffice.recipes.modes.folder import load_routed, save_routed, versions
 from suffice.recipes.modes.shape import nano_shape
+from suffice.training.modes.data import (
+    alphabet_of,
+    check_data,
+    longest_prompt,
+    most_frequent_share,
+    response_tokens,
+)
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.settings import Routing, WarmUp, differences, plain
 from suffice.training.modes.tasks import (
-    ALPHABET,
     TABLE_STEPS,
     Mixture,
+    Problem,
     check_spelling,
     read_problems,
 )
@@ -32,17 +45,25 @@ Tell = Callable[[dict[str, Any]], None]
 NAME = "suffice-nano"
 WARMED_UP = "warm-up"
 EVALUATED_PER_CELL = 200
+# Problems that a model is asked before its choice is trained.
+STARTED_ON = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NanoTraining:
-    """Everything that decides suffice-nano. `routing.seed` is set from `seed`."""
+    """Everything that decides a model: suffice-nano, or one of the user's own `problems`.
+
+    `problems` is a JSONL file with prompt, answer, steps and optionally task and difficulty; it
+    replaces `tasks` and `difficulties`, and its characters are the model's alphabet.
+    `routing.seed` is set from `seed`.
+    """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     tasks: tuple[str, ...] = ("chain",)
     difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     table_steps: int = TABLE_STEPS
+    problems: str | None = None
     parameters: float = 2.2e5
     layers: int = 2
     warm_up: WarmUp = field(default_factory=WarmUp)
@@ -60,10 +81,8 @@ class NanoTraining:
 
     @property
     def mixture(self) -> Mixture:
-        """The problems."""
-        return Mixture(
-            tasks=self.tasks, difficulties=self.difficulties, table_steps=self.table_steps
-        )
+        """The problems, read from the file if there is one."""
+        return _mixture(self)
 
 
 def train_nano(
@@ -86,13 +105,19 @@ def train_nano(
     from suffice.training.optimiser import initialise  # noqa: PLC0415
     from suffice.training.rung import Recipe  # noqa: PLC0415
 
-    vocabulary, mixture = Vocabulary.of(ALPHABET), config.mixture
+    mixture = config.mixture
+    vocabulary = Vocabulary.of(alphabet_of(mixture.given))
+    check_data(mixture, vocabulary, max_tokens=config.routing.max_tokens, shown=True)
     if _is_finished(out, plain(config)):
         return _evaluate(out, mixture, config.routing, evaluated_per_cell)
-    chosen = nano_shape(len(vocabulary), parameters=config.parameters, layers=config.layers)
+    longest = longest_prompt(mixture, vocabulary)
+    chosen = nano_shape(
+        len(vocabulary), parameters=config.parameters, layers=config.layers,
+        positions=longest + config.routing.max_tokens,
+    )  # fmt: skip
     tell({"phase": "shape", "shape": str(chosen.shape), "parameters": chosen.parameters})
     model: Any = build_model(chosen.shape)
-    check_room(model.config, vocabulary, _longest(mixture, vocabulary), config.routing.max_tokens)
+    check_room(model.config, vocabulary, longest, config.routing.max_tokens)
     initialise(model, Recipe(), config.layers, config.seed)
     model.to(device)
     learner = Learner(model, vocabulary, mixture)
@@ -129,7 +154,10 @@ def train_nano(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModesTraining:
-    """Train the choice of a model that already answers in both modes."""
+    """Train the choice of a model that already answers in both modes.
+
+    It is refused where the model solves the problems in neither, unless `accept_weak`.
+    """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
@@ -138,16 +166,14 @@ class ModesTraining:
     difficulties: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     table_steps: int = TABLE_STEPS
     problems: str | None = None  # a JSONL file instead of tasks
+    # Start even if neither mode beats the likeliest single answer.
+    accept_weak: bool = False
     routing: Routing = field(default_factory=Routing)
 
     @property
     def mixture(self) -> Mixture:
         """The problems, read from the file if there is one."""
-        given = read_problems(Path(self.problems)) if self.problems else ()
-        return Mixture(
-            tasks=self.tasks, difficulties=self.difficulties, given=given,
-            table_steps=self.table_steps,
-        )  # fmt: skip
+        return _mixture(self)
 
 
 def train_modes(
@@ -168,9 +194,12 @@ def train_modes(
     if _is_finished(out, plain(config)):
         return _evaluate(out, mixture, config.routing, evaluated_per_cell)
     model, vocabulary = load_routed(source)
-    check_spelling(mixture.given, vocabulary)
-    check_room(model.config, vocabulary, _longest(mixture, vocabulary), config.routing.max_tokens)
+    check_data(mixture, vocabulary, max_tokens=config.routing.max_tokens, shown=False)
+    longest = longest_prompt(mixture, vocabulary)
+    check_room(model.config, vocabulary, longest, config.routing.max_tokens)
     learner = Learner(model.to(device), vocabulary, mixture)
+    if not config.accept_weak:
+        _require_solved(learner, config.routing)
     started = time.perf_counter()
     lines = route(learner, config.routing, out, tell=tell, about={"modes": plain(config)})
     earlier = source / RECORD
@@ -209,6 +238,7 @@ def evaluate_folder(
 ) -> ModesResult:
     """The table of a model folder, by the runtime without torch."""
     model = NanoModel(folder)
+    check_spelling(mixture.given, model.vocabulary)
     problems = flatten(mixture.distinct(per_cell, seed=seed, split="held_out"))
     answered = answer_both(model, problems, max_tokens=max_tokens)
     return evaluate_modes(answered, reward, seed=seed)
@@ -254,6 +284,41 @@ def _evaluate(out: Path, mixture: Mixture, routing: Routing, per_cell: int) -> M
     )  # fmt: skip
 
 
-def _longest(mixture: Mixture, vocabulary: Vocabulary) -> int:
-    sample = flatten(mixture.distinct(8, seed=0, split="train"))
-    return max(len(vocabulary.prompt(problem.prompt)) for problem in sample)
+def room_for(problems: Path) -> int:
+    """Tokens of the longest response that the problems of a file show, for `routing.max_tokens`."""
+    given = read_problems(problems)
+    vocabulary = Vocabulary.of(alphabet_of(given))
+    return max(response_tokens(problem, vocabulary) for problem in given)
+
+
+def _mixture(config: NanoTraining | ModesTraining) -> Mixture:
+    given = read_problems(Path(config.problems)) if config.problems else ()
+    return Mixture(
+        tasks=config.tasks, difficulties=config.difficulties, given=given,
+        table_steps=config.table_steps,
+    )  # fmt: skip
+
+
+def _require_solved(learner: Any, routing: Routing) -> None:
+    """Refuse a model that is surely worse, in both modes, than always giving one answer."""
+    from suffice.training.modes.rollout import roll_out  # noqa: PLC0415 - torch
+    from suffice.training.modes.run_state import seeded  # noqa: PLC0415
+
+    problems: list[Problem] = learner.mixture.draw(
+        STARTED_ON, seed=routing.seed, step=0, split="train"
+    )
+    learner.model.eval()
+    drawn = roll_out(
+        learner.model, problems, learner.vocabulary, routing.reward, group=2, halves=True,
+        max_tokens=routing.max_tokens, temperature=0.0, generator=seeded(routing.seed, "start"),
+    )  # fmt: skip
+    hits = drawn.by_problem(drawn.right_B).sum(dim=0).tolist()
+    short, think = (wilson(int(right), STARTED_ON) for right in hits)
+    guess = most_frequent_share(problems)
+    if max(short.high, think.high) < guess:
+        raise InputError(
+            f"this model does not solve these problems: right on {short.mean:.2f} at once and on "
+            f"{think.mean:.2f} after thinking, where one answer to all of them is right on "
+            f"{guess:.2f} ({STARTED_ON} problems). Train one that does with `suffice train nano "
+            "--problems`, or start anyway with --accept-weak"
+        )

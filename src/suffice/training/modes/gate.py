@@ -12,6 +12,7 @@ Maximising p R_t + (1 - p) R_s instead saturates: its gradient vanishes with p (
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +22,8 @@ from torch import nn
 from torch.nn import functional
 
 from suffice.backends.nano.vocabulary import SHORT, THINK, Vocabulary
-from suffice.training.modes.policy_gradient import progress_line
 from suffice.training.modes.probe import probe_choice
+from suffice.training.modes.progress import Pace, progress_line, right_by_mode
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.rollout import Rollouts, roll_out
 from suffice.training.modes.run_state import RunState, require_finite, seeded
@@ -102,8 +103,8 @@ def train_gate(
     state.modules = {**state.modules, "frozen": frozen, "gate": gate}
     state.optimisers = optimisers
     state.resume()
-    started = clock()
     total = config.steps + config.fold_steps
+    pace = Pace(clock, state.step, total)
     while state.step < total:
         step, folding = state.step, state.step >= config.steps
         problems = mixture.draw(config.problems, seed=config.seed, step=step, split="train")
@@ -112,6 +113,7 @@ def train_gate(
             max_tokens=config.max_tokens, temperature=config.temperature,
             generator=seeded(config.seed, "rollout", step),
         )  # fmt: skip
+        pace.generated(drawn)
         if folding:
             loss = fold_loss(model, frozen, gate, drawn, vocabulary)
         else:
@@ -128,17 +130,22 @@ def train_gate(
         value = require_finite(loss, step, "the gate" if not folding else "folding the gate in")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        if folding:
-            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        learned = model if folding else gate
+        clip = config.gradient_clip if folding else math.inf
+        norm = nn.utils.clip_grad_norm_(learned.parameters(), clip)
         optimiser.step()
         state.step += 1
         if state.step % config.probe_every == 0 or state.step in (1, config.steps, total):
             held = learner if folding else Learner(frozen, vocabulary, mixture)
             probed = probe_choice(held, seed=config.seed, gate=None if folding else gate)
             phase = "fold" if folding else "gate"
-            line = progress_line(
-                phase, state.step, value, drawn, p_think=probed, elapsed_s=clock() - started
-            )
+            line = {
+                **progress_line(phase, state.step, drawn, p_think=probed),
+                "right": right_by_mode(problems, drawn),
+                "loss": value,
+                "gradient_norm": float(norm),
+                **pace.figures(state.step),
+            }
             state.log(line)
             tell(line)
         if state.step % config.checkpoint_every == 0 and state.step < total:

@@ -19,15 +19,16 @@ from torch import nn
 from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.training.modes import losses
 from suffice.training.modes.probe import probe_choice
+from suffice.training.modes.progress import Pace, progress_line, right_by_mode
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.rollout import Rollouts, roll_out
 from suffice.training.modes.run_state import RunState, require_finite, seeded
 from suffice.training.modes.sequences import (
     Batch,
     Learner,
+    drawn_logprobs,
     response_logits,
     think_logit,
-    token_logprobs,
 )
 from suffice.training.modes.settings import Routing
 from suffice.training.modes.tasks import Problem
@@ -68,7 +69,7 @@ def train_policy(
     if reference is not None:
         state.modules = {**state.modules, "reference": reference}
     state.resume()
-    started = clock()
+    pace = Pace(clock, state.step, config.steps)
     while state.step < config.steps:
         step = state.step
         problems = mixture.draw(config.problems, seed=config.seed, step=step, split="train")
@@ -87,17 +88,27 @@ def train_policy(
             advantage_B = preferred + drawn.right_B.float() - baseline
         else:
             advantage_B = losses.group_advantage(drawn.by_problem(drawn.reward_B)).flatten()
+        pace.generated(drawn)
+        for entry in optimiser.param_groups:
+            entry["lr"] = config.rate_at(step)
         model.train()
         values = [
             _update(model, optimiser, part, vocabulary, config=config, step=step)
-            for part in _minibatches(model, drawn, advantage_B, reference, config=config, step=step)
+            for part in _minibatches(
+                model, drawn, advantage_B, reference, vocabulary, config=config, step=step
+            )
         ]
         state.step += 1
         if state.step % config.probe_every == 0 or state.step in (1, config.steps):
-            line = progress_line(
-                config.method, state.step, sum(values) / len(values), drawn,
-                p_think=probe_choice(learner, seed=config.seed), elapsed_s=clock() - started,
-            )  # fmt: skip
+            line = {
+                **progress_line(
+                    config.method, state.step, drawn,
+                    p_think=probe_choice(learner, seed=config.seed),
+                ),
+                "right": right_by_mode(problems, drawn),
+                **{name: sum(v[name] for v in values) / len(values) for name in values[0]},
+                **pace.figures(state.step),
+            }  # fmt: skip
             state.log(line)
             tell(line)
         if state.step % config.checkpoint_every == 0 and state.step < config.steps:
@@ -106,12 +117,17 @@ def train_policy(
 
 
 def objective(
-    model: nn.Module, part: _Minibatch, vocabulary: Vocabulary, config: Routing
+    model: nn.Module,
+    part: _Minibatch,
+    vocabulary: Vocabulary,
+    config: Routing,
+    figures: dict[str, float] | None = None,
 ) -> torch.Tensor:
-    """The loss that a step descends."""
+    """The loss that a step descends; what it is made of goes into `figures`."""
     batch = part.batch
     logits_BTV, _ = response_logits(model, batch)
-    logprob_BT = token_logprobs(logits_BTV / config.temperature, batch.response_BT)
+    scaled_BTV = logits_BTV / config.temperature
+    logprob_BT = drawn_logprobs(scaled_BTV, batch.response_BT, vocabulary)
     old_BT = logprob_BT.detach().clone() if part.old_BT is None else part.old_BT.clone()
     if config.halves:
         # The mode was forced: half of the responses each, whatever the model thinks.
@@ -132,33 +148,21 @@ def objective(
             loss = loss + config.kl * losses.kl_penalty(
                 logprob_BT, part.reference_BT, batch.mask_BT, norm
             )
+    entropy = losses.control_entropy(think_logit(logits_BTV[:, 0], vocabulary))
     if config.entropy:
-        choice = think_logit(logits_BTV[:, 0], vocabulary)
-        loss = loss - config.entropy * losses.control_entropy(choice)
+        loss = loss - config.entropy * entropy
+    if figures is not None:
+        ratio_BT = torch.exp(logprob_BT - old_BT).detach()
+        beyond_BT = ((ratio_BT - 1).abs() > config.epsilon) & batch.mask_BT
+        figures["loss"] = float(loss.detach())
+        figures["choice_entropy"] = float(entropy.detach())
+        figures["clip_share"] = float(beyond_BT.sum() / batch.mask_BT.sum())
+        if part.reference_BT is not None:
+            norm = "paper" if config.method == "grpo" else config.norm
+            figures["kl"] = float(
+                losses.kl_penalty(logprob_BT.detach(), part.reference_BT, batch.mask_BT, norm)
+            )
     return loss
-
-
-def progress_line(
-    phase: str,
-    step: int,
-    loss: float,
-    drawn: Rollouts,
-    *,
-    p_think: dict[str, float],
-    elapsed_s: float,
-) -> dict[str, Any]:
-    """One line of progress: what the responses of this step were like, and p(think)."""
-    return {
-        "phase": phase,
-        "step": step,
-        "loss": loss,
-        "reward": float(drawn.reward_B.mean()),
-        "accuracy": float(drawn.right_B.float().mean()),
-        "tokens": float(drawn.batch.lengths_B.float().mean()),
-        "think_share": float(drawn.think_B.float().mean()),
-        "p_think": p_think,
-        "elapsed_s": elapsed_s,
-    }
 
 
 def _update(
@@ -169,14 +173,15 @@ def _update(
     *,
     config: Routing,
     step: int,
-) -> float:
-    loss = objective(model, part, vocabulary, config)
-    value = require_finite(loss, step, config.method)
+) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    loss = objective(model, part, vocabulary, config, figures)
+    require_finite(loss, step, config.method)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
     optimiser.step()
-    return value
+    return {**figures, "gradient_norm": float(norm)}
 
 
 def _minibatches(
@@ -184,6 +189,7 @@ def _minibatches(
     drawn: Rollouts,
     advantage_B: torch.Tensor,
     reference: nn.Module | None,
+    vocabulary: Vocabulary,
     *,
     config: Routing,
     step: int,
@@ -191,7 +197,8 @@ def _minibatches(
     def logprobs(net: nn.Module) -> torch.Tensor:
         with torch.no_grad():
             logits_BTV, _ = response_logits(net, drawn.batch)
-        return token_logprobs(logits_BTV / config.temperature, drawn.batch.response_BT)
+        scaled_BTV = logits_BTV / config.temperature
+        return drawn_logprobs(scaled_BTV, drawn.batch.response_BT, vocabulary)
 
     old_BT = logprobs(model) if config.minibatches > 1 else None
     reference_BT = logprobs(reference) if config.kl > 0 and reference is not None else None

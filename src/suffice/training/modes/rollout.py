@@ -29,6 +29,7 @@ class Rollouts:
     right_B: torch.Tensor
     reward_B: torch.Tensor
     group: int
+    ended_B: torch.Tensor  # False where a response was cut at max_tokens, which makes it wrong
 
     def by_problem(self, values_B: torch.Tensor) -> torch.Tensor:
         """(problems, group)."""
@@ -116,22 +117,27 @@ def roll_out(
         max_tokens=max_tokens, temperature=temperature, generator=generator, control_B=control_B,
     )  # fmt: skip
     repeated = [problem for problem in problems for _ in range(group)]
-    right, rewards, thought = [], [], (response_BT[:, 0] == think).tolist()
-    for problem, text, thinks, tokens in zip(
-        repeated, texts(response_BT, mask_BT, vocabulary), thought,
-        mask_BT.sum(dim=1).tolist(), strict=True,
+    lengths_B = mask_BT.sum(dim=1)
+    last_B = response_BT.gather(1, lengths_B[:, None] - 1).squeeze(1)
+    ended_B = last_B == vocabulary.id(END)
+    think_B = response_BT[:, 0] == think
+    right, rewards = [], []
+    for problem, text, thinks, ended, tokens in zip(
+        repeated, texts(response_BT, mask_BT, vocabulary), think_B.tolist(), ended_B.tolist(),
+        lengths_B.tolist(), strict=True,
     ):  # fmt: skip
-        right.append(problem.is_right(text))
+        right.append(problem.is_right(text, think=thinks, ended=ended))
         rewards.append(reward(right=right[-1], think=thinks, tokens=tokens))
     return Rollouts(
         batch=Batch(
             prompt_BP=prompt_BP, prompt_mask_BP=prompt_mask_BP,
             response_BT=response_BT, mask_BT=mask_BT,
         ),
-        think_B=response_BT[:, 0] == think,
+        think_B=think_B,
         right_B=torch.tensor(right, device=device),
         reward_B=torch.tensor(rewards, dtype=torch.float32, device=device),
         group=group,
+        ended_B=ended_B,
     )  # fmt: skip
 
 
@@ -139,7 +145,7 @@ def _pick(logits_BV: torch.Tensor, temperature: float, generator: torch.Generato
     if not bool(torch.isfinite(logits_BV).all()):
         raise TrainingDiverged(
             "the model's outputs are not numbers: lower the learning rate, or check the weights "
-            "that training starts from; the last checkpoint is from before"
+            "that training starts from; no checkpoint holds them"
         )
     if temperature == 0:
         return logits_BV.argmax(dim=1)

@@ -101,6 +101,6 @@ def require_finite(loss: torch.Tensor, step: int, what: str) -> float:
     if not math.isfinite(value):
         raise TrainingDiverged(
             f"the loss of {what} is {value} at step {step}: lower the learning rate, or check the "
-            "weights that it starts from; the last checkpoint is from before"
+            "weights that it starts from; no checkpoint was written after it"
         )
     return value

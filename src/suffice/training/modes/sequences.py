@@ -256,6 +256,21 @@ def token_logprobs(logits_BTV: torch.Tensor, response_BT: torch.Tensor) -> torch
     return picked.gather(2, response_BT[..., None]).squeeze(2)
 
 
+def drawn_logprobs(
+    logits_BTV: torch.Tensor, response_BT: torch.Tensor, vocabulary: Vocabulary
+) -> torch.Tensor:
+    """`token_logprobs` of responses that `rollout.draw` drew: the first token among the two modes.
+
+    Scored over the whole vocabulary it would carry a gradient to tokens that could not be drawn.
+    """
+    logprob_BT = token_logprobs(logits_BTV, response_BT)
+    modes = list(control_ids(vocabulary))
+    of_modes_B2 = torch.log_softmax(logits_BTV[:, 0, modes].float(), dim=-1)
+    is_think_B = (response_BT[:, 0] == modes[1]).long()
+    first_B1 = of_modes_B2.gather(1, is_think_B[:, None])
+    return torch.cat([first_B1, logprob_BT[:, 1:]], dim=1)
+
+
 def think_logit(logits_BV: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
     """log p(think) - log p(short) at the choice, (B,)."""
     short, think = control_ids(vocabulary)

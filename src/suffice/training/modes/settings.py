@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -32,9 +33,11 @@ class WarmUp:
     learning_rate: float = 2e-3
     initial_p_think: float = 0.5
     control_weight: float = 0.1
+    checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
-        _positive(self, "steps", "pairs", "learning_rate")
+        _numbers(self)
+        _positive(self, "steps", "pairs", "learning_rate", "checkpoint_every")
         if not 0 < self.initial_p_think < 1:
             raise ConfigError(
                 f"initial_p_think must lie strictly between 0 and 1, got {self.initial_p_think}: "
@@ -52,8 +55,10 @@ class Routing:
     what tokens cost, as a share of what a right answer is worth.
     `alpha` and `norm` belong to degrpo; `entropy` is a bonus on the entropy of the control token;
     `delta` is adaptthink's preference for short answers, against `reference_samples` of the model
-    before training; `kl` holds grpo and degrpo to that model. `gate_width` and `fold_steps` belong
-    to the gate: an MLP on the frozen body, then folded into the body's own weights.
+    before training; `kl` holds grpo and degrpo to that model. Their learning rate rises over
+    `rate_warm_up` steps and falls linearly to `rate_end` of itself at the last. `gate_width` and
+    `fold_steps` belong to the gate: an MLP on the frozen body, then folded into the body's own
+    weights.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -68,6 +73,8 @@ class Routing:
     epsilon: float = 0.2
     minibatches: int = 1
     gradient_clip: float = 1.0
+    rate_warm_up: int = 0
+    rate_end: float = 1.0
     gamma: float = 0.5
     token_price: float | None = None
     alpha: float = 0.1
@@ -85,6 +92,7 @@ class Routing:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _numbers(self)
         if self.method not in METHODS:
             raise ConfigError(f"method {self.method!r} must be one of {', '.join(METHODS)}")
         if self.norm not in ("paper", "released"):
@@ -94,7 +102,14 @@ class Routing:
             "minibatches", "gradient_clip", "reference_samples", "gate_width",
             "gate_learning_rate", "fold_learning_rate", "probe_every", "checkpoint_every",
         )  # fmt: skip
-        for name in ("alpha", "entropy", "kl", "delta", "fold_steps"):
+        if not self.epsilon < 1:
+            raise ConfigError(
+                f"epsilon must lie between 0 and 1, got {self.epsilon}: ratios are clipped to 1 - "
+                "epsilon and 1 + epsilon"
+            )
+        if not 0 <= self.rate_end <= 1:
+            raise ConfigError(f"rate_end must lie between 0 and 1, got {self.rate_end}")
+        for name in ("alpha", "entropy", "kl", "delta", "fold_steps", "rate_warm_up", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
         _ = self.reward  # its own checks
@@ -117,6 +132,13 @@ class Routing:
             return TokenCost(cost_per_token=self.token_price, answer_value=1.0)
         return ModePrice(gamma=self.gamma)
 
+    def rate_at(self, step: int) -> float:
+        """Learning rate of grpo, degrpo and adaptthink at `step`, counted from 0."""
+        if step < self.rate_warm_up:
+            return self.learning_rate * (step + 1) / self.rate_warm_up
+        done = (step - self.rate_warm_up) / max(1, self.steps - 1 - self.rate_warm_up)
+        return self.learning_rate * (1 - done * (1 - self.rate_end))
+
     @property
     def halves(self) -> bool:
         """Whether half of each group is forced into either mode."""
@@ -137,11 +159,29 @@ def from_values(kind: type[T], values: dict[str, Any], *, source: str) -> T:
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - files only
 
     try:
-        return TypeAdapter(kind).validate_python(values)
+        return TypeAdapter(kind).validate_python(_over_defaults(kind, values))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"config {source!r}: {where or 'file'}: {first['msg']}") from None
+
+
+def _over_defaults(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with each nested table laid over the default that `kind` has for it.
+
+    A recipe's `[routing]` that names one setting keeps the recipe's other settings, not those of
+    `Routing` alone.
+    """
+    found = dict(values)
+    for entry in fields(kind):
+        table = values.get(entry.name)
+        if isinstance(table, dict) and entry.default_factory is not MISSING:
+            default = entry.default_factory()
+            if is_dataclass(default):
+                inner = _over_defaults(type(default), table)
+                known = {field.name: getattr(default, field.name) for field in fields(default)}
+                found[entry.name] = {**known, **inner}
+    return found
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], at: str = "") -> list[str]:
@@ -160,6 +200,16 @@ def plain(config: Any) -> dict[str, Any]:
     """A config as JSON values."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return values
+
+
+def _numbers(config: Any) -> None:
+    """Raise ConfigError unless each number is finite, and whole where it counts something."""
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if entry.type == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ConfigError(f"{entry.name} must be a whole number, got {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{entry.name} must be a finite number, got {value}")
 
 
 def _positive(config: Any, *names: str) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -57,6 +57,8 @@ class Problem:
     prompt: str
     answer: str
     steps: str | None = None
+    # File and line that it was read from; None where it was generated.
+    where: str | None = field(default=None, compare=False)
 
     @property
     def held_out(self) -> bool:
@@ -75,13 +77,19 @@ class Problem:
             )
         return f"{self.steps}{THINK_END}{self.answer}"
 
-    def is_right(self, response: str) -> bool:
-        """Whether `response`, without control token and end, answers the problem.
+    def is_right(self, response: str, *, think: bool, ended: bool = True) -> bool:
+        """Whether `response`, without control token and end, answers the problem in its mode.
 
-        All that stands after the think block must be the answer and nothing else: reasoning that
-        hides in short mode is wrong.
+        Short: the whole response is the answer; a think block that hides there is wrong. Think:
+        one think block, closed once, and after it the answer and nothing else. A response that was
+        cut before its end is wrong in either mode.
         """
-        return response.rpartition(THINK_END)[2] == self.answer
+        if not ended:
+            return False
+        if not think:
+            return response == self.answer
+        _, *after = response.split(THINK_END)
+        return after == [self.answer]
 
 
 Draw = Callable[[random.Random, int], Problem]
@@ -230,7 +238,19 @@ def read_problems(path: Path) -> tuple[Problem, ...]:
     )
     if not problems:
         raise InputError(f"problems {str(path)!r} is empty: one JSON object a line is needed")
+    _one_answer_each(problems)
     return problems
+
+
+def _one_answer_each(problems: Sequence[Problem]) -> None:
+    first: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        earlier = first.setdefault((problem.task, problem.prompt), problem)
+        if earlier.answer != problem.answer:
+            raise InputError(
+                f"{problem.where} answers {problem.prompt[:40]!r} with {problem.answer!r}, "
+                f"{earlier.where} with {earlier.answer!r}: a problem has one right answer, drop one"
+            )
 
 
 def _problem(line: str, where: str) -> Problem:
@@ -252,9 +272,18 @@ def _problem(line: str, where: str) -> Problem:
     difficulty = values.get("difficulty", 2)
     if isinstance(difficulty, bool) or not isinstance(difficulty, int) or difficulty < 1:
         raise InputError(f"{where}: difficulty must be a whole number from 1 up")
+    task = values.get("task", path_task(where))
+    if not isinstance(task, str) or not task.strip():
+        raise InputError(f"{where}: task must be a name, as text; leave it out to use the file's")
+    steps = values.get("steps")
+    if steps is not None and not isinstance(steps, str):
+        raise InputError(
+            f"{where}: steps must be one text, the reasoning as it is to be written, got "
+            f"{json.dumps(steps)[:40]}"
+        )
     return Problem(
-        task=str(values.get("task", path_task(where))), difficulty=difficulty,
-        prompt=values["prompt"], answer=answer, steps=values.get("steps"),
+        task=task, difficulty=difficulty, prompt=values["prompt"], answer=answer, steps=steps,
+        where=where,
     )  # fmt: skip
 
 
@@ -264,7 +293,18 @@ def path_task(where: str) -> str:
 
 
 def check_spelling(problems: Sequence[Problem], vocabulary: Vocabulary) -> None:
-    """Raise InputError unless `vocabulary` spells every given problem."""
+    """Raise InputError, with file and line, unless `vocabulary` spells every given problem."""
     for problem in problems:
-        for text in (problem.prompt, problem.answer, problem.steps or ""):
-            vocabulary.encode(text)
+        for name in ("prompt", "answer", "steps"):
+            text = getattr(problem, name) or ""
+            blank = next((c for c in text if c.isspace() and not vocabulary.spells(c)), None)
+            try:
+                vocabulary.encode(text)
+            except InputError as error:
+                raise InputError(f"{problem.where or problem.prompt}: {name}: {error}") from None
+            if blank is not None:
+                raise InputError(
+                    f"{problem.where or problem.prompt}: {name} holds white space ({blank!r}), "
+                    "which this model's tokenizer drops: take it out, or train a model of these "
+                    "problems with `suffice train nano --problems`, which spells spaces"
+                )

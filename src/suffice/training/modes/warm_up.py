@@ -45,7 +45,6 @@ def warm_up(
     seed: int,
     tell: Callable[[dict[str, Any]], None] = lambda _: None,
     log_every: int = 50,
-    checkpoint_every: int = 250,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Train `learner.model` in place; goes on from `state` where it was interrupted."""
@@ -56,7 +55,7 @@ def warm_up(
     state.resume()
     shares = schedule(recipe, config.steps)
     model.train()
-    started = clock()
+    started, begun = clock(), state.step
     while state.step < config.steps:
         problems = mixture.draw(config.pairs, seed=seed, step=state.step, split="train")
         answer, control = paired_loss(model, paired(problems, vocabulary), config.initial_p_think)
@@ -64,7 +63,7 @@ def warm_up(
         value = require_finite(loss, state.step, "the warm-up")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
         for group in optimiser.param_groups:
             group["lr"].fill_(group["peak"] * float(shares[state.step]))
         optimiser.step()
@@ -75,13 +74,15 @@ def warm_up(
                 "step": state.step,
                 "loss": value,
                 "answer_loss": float(answer.detach()),
+                "gradient_norm": float(norm),
                 "p_think": probe_choice(learner, seed=seed),
                 "right": probe_answers(learner, seed=seed),
-                "elapsed_s": clock() - started,
+                "elapsed_s": (elapsed_s := clock() - started),
+                "left_s": elapsed_s / (state.step - begun) * (config.steps - state.step),
             }
             state.log(line)
             tell(line)
-        if state.step % checkpoint_every == 0 and state.step < config.steps:
+        if state.step % config.checkpoint_every == 0 and state.step < config.steps:
             state.save()
     state.save()
 

@@ -39,7 +39,7 @@ class LatentTraining:
     supervision_steps: int = 4
     learning_rate: float = 2e-3
     warm_up_steps: int = 100
-    weight_decay: float = 0.1
+    weight_decay: float = 1.0
     gradient_clip: float = 1.0
     ema: float = 0.999
     beta: float | None = None

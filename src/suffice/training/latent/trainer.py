@@ -66,9 +66,10 @@ class Trainer:
         self.network.to(self.device)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
-            _decayed(self.network, config.weight_decay),
+            self.network.parameters(),
             lr=config.learning_rate,
             betas=(0.9, 0.95),
+            weight_decay=config.weight_decay,
             fused=True,
         )
         self._inputs = torch.from_numpy(puzzles.inputs)
@@ -215,16 +216,3 @@ class Trainer:
 
 def _passed(step: int, every: int, stride: int) -> bool:
     return step // every != (step - stride) // every
-
-
-def _decayed(network: LatentNetwork, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, positions and embeddings do not."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, weight in network.named_parameters():
-        small = weight.ndim < 2 or name in ("positions", "values.weight", "answers.weight")
-        (rest if small else matrices).append(weight)
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]

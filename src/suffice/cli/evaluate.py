@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from suffice.cli.latent import eval_latent
+
 if TYPE_CHECKING:
     from suffice.training.modes.tasks import Mixture, Problem
 
@@ -20,6 +22,9 @@ evaluate = typer.Typer(
 @evaluate.callback()
 def _group() -> None:
     """Measure what a model's choices are worth."""
+
+
+evaluate.command(name="latent")(eval_latent)
 
 
 @evaluate.command()

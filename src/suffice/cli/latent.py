@@ -119,3 +119,80 @@ def _progress(line: dict[str, Any]) -> str:
         f"{line['cross_entropy']:.4f} · KL {line['kl']:.3f} nats · right {line['right']:.3f} · "
         f"{line['cpu_s']:.0f} CPU s"
     )
+
+
+def eval_latent(
+    network: Annotated[Path, typer.Option(help="Folder made by `suffice train latent`.")],
+    widths: Annotated[str, typer.Option(help="Trajectories of a puzzle.")] = "1,2,5,10,20",
+    depths: Annotated[str, typer.Option(help="Steps of a trajectory.")] = "1,2,4,8",
+    depth: Annotated[int, typer.Option(help="Depth at which policies are compared.", min=1)] = 4,
+    sigma: Annotated[
+        float | None,
+        typer.Option(
+            help="Explore with Gaussian noise of this size (PTRM); by default by the learned prior,"
+            " or σ = .3 where there is none.",
+            show_default=False,
+        ),
+    ] = None,
+    puzzles: Annotated[
+        int | None, typer.Option(help="Held-out puzzles; all by default.", show_default=False)
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="Accuracy that a certified width may lose, as a share.")
+    ] = 0.02,
+    policies: Annotated[
+        bool, typer.Option(help="Compare policies that decide the width by request.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for table and pictures.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Accuracy, coverage and any@K against FLOPs and serial steps, for every width and depth.
+
+    Example: [bold]suffice eval latent --network gram/ --out report/[/bold]
+    """
+    import json
+    from dataclasses import asdict
+
+    from suffice.cli.latent_view import print_latent
+    from suffice.core.files import write_bytes, write_json, write_text
+    from suffice.training.extras import require_torch
+
+    require_torch()
+    from suffice.backends.latent.trajectories import Exploration
+    from suffice.recipes.latent.run import LatentEvaluation, evaluate_latent
+
+    asked = LatentEvaluation(
+        widths=_whole(widths, "--widths"), depths=_whole(depths, "--depths"), depth=depth,
+        exploration=None if sigma is None else Exploration(source="gaussian", sigma=sigma),
+        puzzles=puzzles, policies=policies, max_drop=max_drop, seed=seed,
+    )  # fmt: skip
+    result = evaluate_latent(
+        network, asked, device=device, tell=lambda line: typer.echo(line, err=True)
+    )
+    if out is not None:
+        from suffice.recipes.latent.plots import latent_figure
+        from suffice.report.style import to_png, to_svg
+
+        figure = latent_figure(result)
+        write_json(out / "latent.json", asdict(result))
+        write_text(out / "latent.svg", to_svg(figure))
+        write_bytes(out / "latent.png", to_png(figure))
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=2))
+        return
+    print_latent(result)
+    if out is not None:
+        typer.echo(f"written: {out}/latent.json, latent.svg, latent.png")
+
+
+def _whole(text: str, option: str) -> tuple[int, ...]:
+    from suffice.core.errors import InputError
+
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise InputError(f"{option} wants whole numbers such as 1,2,4; got {text!r}") from None

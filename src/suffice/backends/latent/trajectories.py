@@ -34,7 +34,7 @@ class Exploration:
     """
 
     source: Source = "none"
-    sigma: float = 0.4
+    sigma: float = 0.3
 
     def __post_init__(self) -> None:
         if self.source not in ("none", "prior", "gaussian"):

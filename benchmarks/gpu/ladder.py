@@ -26,8 +26,9 @@ from typing import Any
 
 import torch
 
+from suffice.recipes.ladder.events import Events
 from suffice.recipes.ladder.plan import Plan
-from suffice.recipes.ladder.run import Events, pooled, run_ladder
+from suffice.recipes.ladder.run import pooled, run_ladder
 from suffice.training.flops import training_flops
 from suffice.training.pool import PoolConfig, limit_threads
 from suffice.training.run_store import RunStore

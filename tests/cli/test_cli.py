@@ -147,6 +147,7 @@ def test_import_is_light() -> None:
 def test_every_verb_has_a_help_page() -> None:
     """Square brackets in a help text are markup unless escaped."""
     command = get_command(app)
+    command.load_all()
 
     def pages(at: object, words: list[str]) -> list[list[str]]:
         inner = getattr(at, "commands", {})

@@ -77,7 +77,9 @@ def help_texts() -> Iterator[tuple[str, str]]:
         for inner, sub in getattr(command, "commands", {}).items():
             yield from walk(f"{name} {inner}", sub)
 
-    yield from walk("suffice", typer.main.get_command(app))
+    command = typer.main.get_command(app)
+    command.load_all()
+    yield from walk("suffice", command)
 
 
 def messages() -> Iterator[tuple[str, str]]:

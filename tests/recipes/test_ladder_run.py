@@ -14,9 +14,9 @@ pytestmark = pytest.mark.torch
 from suffice.architecture.ladder_design import DesignSpace  # noqa: E402
 from suffice.core.errors import InputError  # noqa: E402
 from suffice.recipes.ladder.data import DataConfig, make_data  # noqa: E402
+from suffice.recipes.ladder.events import Events  # noqa: E402
 from suffice.recipes.ladder.plan import Plan, PlanConfig, make_plan  # noqa: E402
 from suffice.recipes.ladder.run import (  # noqa: E402
-    Events,
     best_factor,
     here,
     run_ladder,

@@ -7,12 +7,29 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from suffice.recipes.ablation.run import Point
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.measure import batch_sizes
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError, MeasurementError
+from suffice.core.files import write_bytes, write_text
+
+if not HELP_ONLY:
+    from suffice.hardware import load_hardware
+    from suffice.recipes.ablation.plan import LABELS, settings
+    from suffice.recipes.ablation.plots import ablation_figure
+    from suffice.recipes.ablation.run import Point, direction, measured_samples
+    from suffice.recipes.ablation.run import points as both
+    from suffice.report.style import to_png
+    from suffice.throughput.engines.choose import EngineOptions, make_engine
+    from suffice.throughput.measure import Measurement, begin_run
+    from suffice.throughput.records import ResultFile, read_samples
+
 
 _ENGINE = "Engine"
 
@@ -64,21 +81,12 @@ def ablate(
         str, typer.Option(help="median of repeats, or least disturbed step on a shared machine.")
     ] = "median",
     out: Annotated[Path | None, typer.Option(help="Folder for the table and the plot.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Vary one thing at fixed parameters: hidden size, MLP share, GQA, batch or context.
 
     Example: [bold]suffice ablate gqa --family 1b --predict-only --hardware h100 --out run/[/bold]
     """
-    from suffice.cli.measure import batch_sizes
-    from suffice.core.files import write_bytes, write_text
-    from suffice.hardware import load_hardware
-    from suffice.recipes.ablation.plan import settings
-    from suffice.recipes.ablation.plots import ablation_figure
-    from suffice.recipes.ablation.run import points as both
-    from suffice.report.style import to_png
-    from suffice.throughput.records import read_samples
-
     chosen = settings(
         axis, family, batches=batch_sizes(batch), contexts=batch_sizes(input_tokens),
         output_tokens=output_tokens, points=points, span=span, shrink=shrink,
@@ -116,11 +124,6 @@ def _measure(
     chosen: list[Any], engine: str, options: dict[str, Any], *, axis: str, repeat: int,
     prefill_repeats: int, together: int, results: Path,
 ) -> list[Any]:  # fmt: skip
-    from suffice.core.errors import InputError, MeasurementError
-    from suffice.recipes.ablation.run import measured_samples
-    from suffice.throughput.engines.choose import EngineOptions, make_engine
-    from suffice.throughput.measure import Measurement, begin_run
-    from suffice.throughput.records import ResultFile, read_samples
 
     if engine not in ("torch", "vllm"):
         raise InputError(f"an ablation builds its shapes: --engine torch or vllm, got {engine!r}")
@@ -171,12 +174,6 @@ def _csv(found: list[Point]) -> str:
 
 
 def _print(axis: str, found: list[Point], *, unpredicted: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.recipes.ablation.plan import LABELS
-    from suffice.recipes.ablation.run import direction
-
     console = Console(width=None if sys.stdout.isatty() else 120)
     for series in dict.fromkeys(point.setting.series for point in found):
         members = [point for point in found if point.setting.series == series]

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.console import Console
+from rich.live import Live
 
-from suffice.cli.prices import BaselineOption, PriceOption, prices_of
+from suffice.cli.ask_view import View, upstream_receipt
+from suffice.cli.embedded import embedded
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import BaselineOption, PriceOption, Scorer, prices_of
+from suffice.core.completions import Budget, Outcome
+from suffice.core.decisions import AnyPolicy
+from suffice.core.errors import InputError, LacksCapability, needs
+from suffice.core.prices import Prices
+from suffice.core.requests import Message, Request, Sampling
+from suffice.core.savings import Saving
 
-if TYPE_CHECKING:
-    from suffice.backends.pool import BackendPool
+if not HELP_ONLY:
+    import asyncio
+
     from suffice.backends.protocol import Backend
-    from suffice.core.completions import Outcome
-    from suffice.core.decisions import AnyPolicy
-    from suffice.core.prices import Prices
-    from suffice.core.requests import Request
-    from suffice.core.savings import Saving
+    from suffice.evals.equivalence import answer_extractor
+    from suffice.executors import live as executor
+    from suffice.executors.baseline import Baseline, Length, compare
     from suffice.executors.live import Score
+    from suffice.executors.scorer import load_scorer
+    from suffice.gateway.wire.receipt import receipt
+    from suffice.policies.certified import Certified
+    from suffice.policies.fixed import Single
+    from suffice.policies.models import models_of
+    from suffice.policies.policy_table import policy_table
+
+    with needs("serve", "suffice ask"):
+        from suffice.backends.openai import OpenAIBackend
+        from suffice.backends.pool import BackendPool
+    from suffice.policies.registry import build_policy, parse_policy
 
 
 def ask(
@@ -97,14 +121,7 @@ def ask(
             "--max-seconds", min=0.0, help="Answer with what there is by then.", show_default=False
         ),
     ] = None,
-    scorer: Annotated[
-        str | None,
-        typer.Option(
-            "--scorer",
-            help="Verifier or reward function for best_of_n, as module:function.",
-            show_default=False,
-        ),
-    ] = None,
+    scorer: Scorer = None,
     seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None,
     price: PriceOption = None,
     baseline: BaselineOption = None,
@@ -115,18 +132,6 @@ def ask(
     Example: [bold]suffice ask "What is 17 * 3?" --policy adaptive_consistency
     --answer-format number --upstream http://localhost:8000/v1[/bold]
     """  # fmt: skip
-    import asyncio
-
-    from suffice.backends.pool import BackendPool
-    from suffice.cli.serve import embedded
-    from suffice.core.completions import Budget
-    from suffice.core.errors import InputError, LacksCapability
-    from suffice.core.requests import Message, Request, Sampling
-    from suffice.evals.equivalence import answer_extractor
-    from suffice.executors.scorer import load_scorer
-    from suffice.policies.policy_table import policy_table
-    from suffice.policies.registry import build_policy, parse_policy
-
     # Mistakes are told before a model is loaded.
     path = Path(policy)
     in_file = path.suffix in (".toml", ".json")
@@ -170,11 +175,6 @@ class Compare(NamedTuple):
 
     def __call__(self, outcome: Outcome, request: Request) -> Saving | None:
         """What the outcome cost beside the baseline; None where that cannot be told."""
-        from suffice.executors.baseline import Baseline, Length, compare
-        from suffice.policies.certified import Certified
-        from suffice.policies.fixed import Single
-        from suffice.policies.models import models_of
-
         text, today = self.baseline or (f"single@{request.model}", Single())
         models = models_of(today)
         against = Baseline.of(text, today, models[0] if len(models) == 1 else request.model)
@@ -193,9 +193,6 @@ class Compare(NamedTuple):
 
 def comparison(policy: AnyPolicy, baseline: str | None, prices: Prices) -> Compare:
     """What `ask` compares with: as given, else a policy file's own baseline, else one call."""
-    from suffice.policies.certified import Certified
-    from suffice.policies.registry import parse_policy
-
     if baseline is not None:
         return Compare(policy, (baseline, parse_policy(baseline)), prices)
     if isinstance(policy, Certified) and policy.promise is not None:
@@ -204,12 +201,6 @@ def comparison(policy: AnyPolicy, baseline: str | None, prices: Prices) -> Compa
 
 
 def _upstreams(urls: list[str]) -> Sequence[Backend]:
-    from suffice.core.errors import MissingExtra
-
-    try:
-        from suffice.backends.openai import OpenAIBackend
-    except ImportError:
-        raise MissingExtra.of("httptools", "serve", "asking an upstream") from None
     return [OpenAIBackend(url) for url in urls]
 
 
@@ -223,16 +214,6 @@ async def _answer(
     live: bool,
     compare: Compare,
 ) -> Outcome:
-    from contextlib import aclosing
-    from dataclasses import replace
-
-    from rich.console import Console
-    from rich.live import Live
-
-    from suffice.cli.ask_view import View
-    from suffice.evals.equivalence import answer_extractor
-    from suffice.executors import live as executor
-
     console = Console()
     try:
         if not request.model:
@@ -266,11 +247,6 @@ async def _answer(
 
 
 def _print_json(outcome: Outcome) -> None:
-    import json
-
-    from suffice.cli.ask_view import upstream_receipt
-    from suffice.gateway.wire.receipt import receipt
-
     answer = {"answer": outcome.completion.text, "suffice": receipt([outcome])}
     behind = upstream_receipt(outcome)
     if behind is not None:

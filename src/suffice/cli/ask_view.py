@@ -12,18 +12,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from suffice.cli.lazy_group import HELP_ONLY
 from suffice.core.completions import Outcome, SampleRecord
 from suffice.core.quantities import counted, format_seconds
 from suffice.core.savings import saved_in_words
-from suffice.executors.live import (
-    Event,
-    Failed,
-    Finished,
-    Launched,
-    Settled,
-    Stopped,
-    Streamed,
-)
+
+if not HELP_ONLY:
+    from suffice.executors.live import Event, Failed, Finished, Launched, Settled, Stopped, Streamed
+
 
 MOST_ROWS = 20
 _BAR = 24

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from suffice.cli.prices import PriceOption, WeightOption, prices_of
+from suffice.cli.ceiling import show_ceiling
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import PriceOption, TraceFiles, WeightOption, prices_of
+from suffice.core.errors import InputError
+from suffice.core.quantities import parse_share
 
-if TYPE_CHECKING:
+if not HELP_ONLY:
+    from suffice.evals.traces.files import read_traces
     from suffice.policies.policy_file import PolicyFile
-    from suffice.recipes.calibrate.run import Survey
+    from suffice.recipes.calibrate.config import CalibrateConfig
+    from suffice.recipes.calibrate.earlier_calibrations import new_questions, noted
+    from suffice.recipes.calibrate.output import (
+        ONLY_THE_BOUND,
+        baseline_line,
+        group_rows,
+        limit_rows,
+        only_the_bound,
+        plain_rows,
+        write_calibration,
+    )
+    from suffice.recipes.calibrate.run import Survey, calibration_of, survey
 
 
 def calibrate(
-    traces: Annotated[
-        list[Path], typer.Argument(help="Trace files (Parquet).", show_default=False)
-    ],
+    traces: TraceFiles,
     max_drop: Annotated[
         str, typer.Option("--max-drop", help="Accuracy limit: largest loss, in points (2%).")
     ] = "1%",
@@ -131,13 +147,6 @@ def calibrate(
     --price large=1/2 traces.parquet --out policy.json[/bold], then
     [bold]suffice serve --policy policy.json[/bold].
     """
-    from suffice.core.quantities import parse_share
-    from suffice.evals.traces.files import read_traces
-    from suffice.recipes.calibrate.config import CalibrateConfig
-    from suffice.recipes.calibrate.earlier_calibrations import new_questions, noted
-    from suffice.recipes.calibrate.output import write_calibration
-    from suffice.recipes.calibrate.run import calibration_of, survey
-
     del weight  # refused, with what to write instead
     if scope == "cluster":
         scope = "group"
@@ -163,8 +172,6 @@ def calibrate(
     )
     recorded = read_traces(traces)
     if ceiling:
-        from suffice.cli.ceiling import show_ceiling
-
         show_ceiling(recorded, config, as_json=as_json)
         return
     if new:
@@ -185,17 +192,6 @@ def calibrate(
 
 def show_survey(found: Survey) -> None:
     """Print baseline, the table limit -> saved, and plain rules beside it."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.recipes.calibrate.output import (
-        ONLY_THE_BOUND,
-        baseline_line,
-        limit_rows,
-        only_the_bound,
-        plain_rows,
-    )
-
     console = Console()
     console.print(f"[bold]baseline[/bold] {baseline_line(found)}", highlight=False)
     for warning in found.warnings:
@@ -221,11 +217,6 @@ def show_survey(found: Survey) -> None:
 
 def show(file: PolicyFile) -> None:
     """Print a certificate."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.recipes.calibrate.output import group_rows
-
     console = Console()
     certificate, got = file.certificate, file.certificate.expected
     console.print(f"[bold]certificate {certificate.id}[/bold]  {file.option}, else {file.baseline}")
@@ -250,8 +241,6 @@ def show(file: PolicyFile) -> None:
 
 def one_of(option: str, text: str, known: tuple[str, ...]) -> str:
     """The text if it is one of the known words."""
-    from suffice.core.errors import InputError
-
     if text not in known:
         raise InputError(f"{option} must be {' or '.join(known)}, got {text!r}")
     return text

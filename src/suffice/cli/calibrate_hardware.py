@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from suffice.throughput.hardware_report import Calibration
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.files import write_text
+
+if not HELP_ONLY:
+    from suffice.throughput.hardware_report import Calibration, calibrate_files
 
 
 def calibrate_hardware(
@@ -26,16 +33,13 @@ def calibrate_hardware(
     statistic: Annotated[
         str, typer.Option(help="least disturbed step (shared machines) or median of repeats.")
     ] = "least",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fit how much of a machine's limits an engine reaches there, and say how well that predicts.
 
     Example: [bold]suffice calibrate-hardware results.jsonl --out my-cpu.toml[/bold], then
     [bold]suffice design --hardware my-cpu.toml ...[/bold]
     """
-    from suffice.core.files import write_text
-    from suffice.throughput.hardware_report import calibrate_files
-
     found = calibrate_files(
         results, base=base, name=name or out.stem, engine=engine, statistic=statistic
     )
@@ -49,8 +53,6 @@ def calibrate_hardware(
 
 def facts(found: Calibration) -> dict[str, Any]:
     """A calibration as JSON values."""
-    from dataclasses import asdict
-
     return {
         "hardware": found.hardware.name,
         "device": found.device,
@@ -63,9 +65,6 @@ def facts(found: Calibration) -> dict[str, Any]:
 
 
 def _print(found: Calibration) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console()
     table = Table(
         title=f"{found.engine} on {found.device}: {found.held_out.points} points of "

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
+from suffice.cli.lazy_group import HELP_ONLY
+
+if not HELP_ONLY:
     from suffice.evals.traces.trace_set import TraceSet
+    from suffice.recipes.calibrate.ceiling import ceiling_of
     from suffice.recipes.calibrate.config import CalibrateConfig
+
 
 ADVICE = {
     "gains": "a vote helps",
@@ -21,11 +26,6 @@ ADVICE = {
 
 def show_ceiling(traces: TraceSet, config: CalibrateConfig, *, as_json: bool) -> None:
     """Print the ceiling of a recording."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.recipes.calibrate.ceiling import ceiling_of
-
     found = ceiling_of(traces, config)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))

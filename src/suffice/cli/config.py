@@ -9,6 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.core.errors import InputError, needs
+from suffice.core.files import write_text
+from suffice.core.quantities import counted
+
+if not HELP_ONLY:
+    from suffice.gateway.config_errors import NotValid
+    from suffice.ledger.database import shown
+
+    with needs("serve", "suffice config"):
+        from suffice.gateway.config_check import checked_config
+        from suffice.gateway.config_init import template
+        from suffice.gateway.startup_check import check_served
+
+
 config = typer.Typer(name="config", help="The gateway's configuration file.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(help="TOML file of suffice serve --config.")]
 
@@ -21,11 +36,6 @@ def check(file: File) -> None:
 
     Example: [bold]suffice config check suffice.toml[/bold]
     """
-    from suffice.core.quantities import counted
-    from suffice.gateway.config_check import checked_config
-    from suffice.gateway.config_errors import NotValid
-    from suffice.gateway.startup_check import check_served
-
     try:
         found = checked_config(file)
         notes = check_served(found)
@@ -46,10 +56,6 @@ def init(
 
     Example: [bold]suffice config init[/bold]
     """
-    from suffice.core.errors import InputError
-    from suffice.core.files import write_text
-    from suffice.gateway.config_init import template
-
     if file.exists():
         raise InputError(f"{str(file)!r} exists; give another name")
     write_text(file, template())
@@ -62,9 +68,6 @@ def show(file: File) -> None:
 
     Example: [bold]suffice config show suffice.toml[/bold]
     """
-    from suffice.gateway.config_check import checked_config
-    from suffice.ledger.database import shown
-
     found = checked_config(file)
     settings = {name: _plain(getattr(found, name)) for name in found.__dataclass_fields__}
     for upstream in settings["upstreams"]:

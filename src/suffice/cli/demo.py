@@ -6,12 +6,22 @@ import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.core.errors import needs
+
+if not HELP_ONLY:
+    from suffice.demo.page import COLUMNS, rows_of, sentences, summary, write_demo
     from suffice.demo.result import Demo, Part
+
+    with needs("serve", "suffice demo"):
+        from suffice.demo.run import DemoConfig, run_demo
 
 
 def demo(
@@ -35,17 +45,6 @@ def demo(
 
     Example: [bold]suffice demo --out run/[/bold]
     """  # fmt: skip
-    from suffice.core.errors import MissingExtra
-
-    try:
-        import suffice.gateway.server  # noqa: F401 - told before anything is computed
-    except ImportError as error:
-        if isinstance(error, MissingExtra):
-            raise
-        raise MissingExtra.of(error.name or "uvicorn", "serve", "suffice demo") from None
-    from suffice.demo.page import sentences, summary, write_demo
-    from suffice.demo.run import DemoConfig, run_demo
-
     config = DemoConfig(calibrated=calibrated, asked=asked, limit=limit, seed=seed)
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # the steps' own words too
         found = run_demo(config, out, tell=typer.echo)
@@ -62,12 +61,6 @@ def demo(
 
 
 def _print(demo: Demo, part: Part) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.demo.page import COLUMNS, rows_of
-
     console = Console()
     console = console if console.width >= 100 else Console(width=100)
     state = "certified" if part.policy is not None else "refused"

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from suffice.recipes.design import DesignResult
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError
+from suffice.core.quantities import parse_count
+
+if not HELP_ONLY:
+    from suffice.recipes.design import DesignConfig, DesignResult
+    from suffice.recipes.design import design as run_design
+    from suffice.recipes.design.output import summary, write_run
+    from suffice.recipes.design.table import (
+        LEGEND,
+        SERVING_COLUMNS,
+        SHAPE_COLUMNS,
+        roles_by_note,
+        rows_of,
+        short_name,
+    )
+    from suffice.throughput.workload import load_workload
+
 
 _SEARCH = "Search space"
 _SERVING = "Serving"
@@ -110,19 +130,13 @@ def design(
         bool, typer.Option(help="Let the law and the ranges leave their evidence.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the shapes of a model's size that serve a workload best within its loss.
 
     Example: [bold]suffice design --like meta-llama/Llama-3.2-1B --tokens 100B
     --hardware a100-40gb --out run/[/bold]
     """  # fmt: skip
-    from suffice.core.quantities import parse_count
-    from suffice.recipes.design import DesignConfig
-    from suffice.recipes.design import design as run_design
-    from suffice.recipes.design.output import summary, write_run
-    from suffice.throughput.workload import load_workload
-
     options: Any = {
         "weight_dtype": weights,
         "kv_dtype": kv_cache,
@@ -167,8 +181,6 @@ def design(
 
 
 def _range(text: str | None, what: str) -> tuple[float, float] | None:
-    from suffice.core.errors import InputError
-
     if text is None:
         return None
     low, colon, high = text.partition(":")
@@ -179,8 +191,6 @@ def _range(text: str | None, what: str) -> tuple[float, float] | None:
 
 
 def _int_range(text: str | None, what: str) -> tuple[int, int] | None:
-    from suffice.core.errors import InputError
-
     parsed = _range(text, what)
     if parsed is None:
         return None
@@ -191,8 +201,6 @@ def _int_range(text: str | None, what: str) -> tuple[int, int] | None:
 
 
 def _depths(text: str | None) -> tuple[int, ...] | None:
-    from suffice.core.errors import InputError
-
     if text is None:
         return None
     try:
@@ -203,16 +211,6 @@ def _depths(text: str | None) -> tuple[int, ...] | None:
 
 def print_design(result: DesignResult, paths: dict[str, Path]) -> None:
     """The tables, what the prediction does not know, and where the files are."""
-    from rich.console import Console
-
-    from suffice.recipes.design.table import (
-        LEGEND,
-        SERVING_COLUMNS,
-        SHAPE_COLUMNS,
-        roles_by_note,
-        short_name,
-    )
-
     console = Console()
     console = console if console.width >= 100 else Console(width=100)
     config = result.config
@@ -249,11 +247,6 @@ def print_design(result: DesignResult, paths: dict[str, Path]) -> None:
 
 
 def _table(result: DesignResult, columns: tuple[str, ...]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    from suffice.recipes.design.table import rows_of
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="left" if column == "shape" else "right", no_wrap=True)

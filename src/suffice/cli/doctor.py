@@ -9,9 +9,19 @@ import os
 import platform
 import subprocess
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.extras import install_command
+from suffice.core.quantities import format_bytes
+
+if not HELP_ONLY:
+    from suffice import __version__
 
 # Extra -> (import name, distribution, what it buys).
 EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -50,7 +60,7 @@ CORE = ("numpy", "scipy", "pydantic", "matplotlib", "typer", "rich")
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show versions, hardware and extras, and how to get what is missing.
 
@@ -71,9 +81,6 @@ def _found(module: str) -> bool:
 
 
 def _facts() -> dict[str, Any]:
-    from suffice import __version__
-    from suffice.core.extras import install_command
-
     return {
         "suffice": __version__,
         "python": platform.python_version(),
@@ -139,11 +146,6 @@ def _gpus() -> list[dict[str, str]]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.core.quantities import format_bytes
-
     console = Console()
     cpu = facts["cpu"]
     memory = format_bytes(cpu["memory_bytes"]) if cpu["memory_bytes"] else "unknown memory"

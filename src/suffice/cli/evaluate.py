@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from suffice.cli.latent import eval_latent
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.modes_view import print_result
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError
+from suffice.core.files import write_bytes, write_json, write_text
 
-if TYPE_CHECKING:
-    from suffice.training.modes.tasks import Mixture, Problem
+if not HELP_ONLY:
+    from suffice.recipes.modes.plots import modes_figure
+    from suffice.recipes.modes.policies import Sampled, policy_results
+    from suffice.recipes.modes.train import evaluate_folder
+    from suffice.report.style import to_png, to_svg
+    from suffice.training.modes.rewards import ModePrice
+    from suffice.training.modes.tasks import Mixture, Problem, read_problems
+
 
 evaluate = typer.Typer(
     name="eval", help="Measure what a model's choices are worth.", no_args_is_help=True
@@ -52,20 +63,13 @@ def modes(
     out: Annotated[
         Path | None, typer.Option(help="Folder for table and pictures.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Accuracy and tokens of always-short, always-think, the learned choice, the optimum, and of
     the gateway's policies: votes, cascades, one that is calibrated on other problems.
 
     Needs no torch. Example: [bold]suffice eval modes --model nano/ --out report/[/bold]
     """  # fmt: skip
-    from suffice.cli.modes_view import print_result
-    from suffice.core.errors import InputError
-    from suffice.core.files import write_bytes, write_json, write_text
-    from suffice.recipes.modes.train import evaluate_folder
-    from suffice.training.modes.rewards import ModePrice
-    from suffice.training.modes.tasks import Mixture, read_problems
-
     try:
         steps = tuple(int(n) for n in difficulties.split(","))
     except ValueError:
@@ -85,15 +89,10 @@ def modes(
         seed=seed,
     )
     if sampled:
-        from suffice.recipes.modes.policies import Sampled, policy_results
-
         asked, others = _apart(mixture, sampled, seed)
         how = Sampled(samples=samples, max_tokens=max_tokens, seed=seed)
         result = replace(result, policies=policy_results(model, asked, others, how))
     if out is not None:
-        from suffice.recipes.modes.plots import modes_figure
-        from suffice.report.style import to_png, to_svg
-
         figure = modes_figure(result)
         write_json(out / "modes.json", asdict(result))
         write_text(out / "modes.svg", to_svg(figure))

@@ -4,49 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson, Seed, TraceFiles
+from suffice.core.errors import InputError
+from suffice.core.quantities import parse_count
+
+if not HELP_ONLY:
+    from suffice.evals.traces.files import read_traces
+    from suffice.recipes.exchange.output import HEADER, notes_of, rows_of, write_exchange
+    from suffice.recipes.exchange.run import Trained
+    from suffice.recipes.exchange.run import exchange as run
+
 
 # Columns of the two halves that a narrow terminal shows one below the other.
 VOTE, VERIFIER = (0, 1, 2, 3, 4, 5, 6), (0, 1, 7, 8, 9)
 
 
 def exchange(
-    traces: Annotated[
-        list[Path], typer.Argument(help="Trace files (Parquet).", show_default=False)
-    ],
+    traces: TraceFiles,
     small: Annotated[str, typer.Option("--small", help="MODEL=PARAMETERS/TRAINING_TOKENS.")],
     large: Annotated[str, typer.Option("--large", help="MODEL=PARAMETERS/TRAINING_TOKENS.")],
     ratio: Annotated[
         str, typer.Option("--ratio", help="Inference over training tokens, e.g. 0.1,1,10.")
     ] = "0.1,1,10",
     bins: Annotated[int, typer.Option("--bins", help="How many bins of difficulty.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of orders and resampling.")] = 0,
+    seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for page and picture.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Where a small model with more samples beats a large one at equal total FLOPs, by difficulty.
 
     Example: [bold]suffice exchange traces.parquet --small small=1.2B/9T --large large=8B/15T
     --ratio 0.1,1,10[/bold]
     """
-    from dataclasses import asdict
-
-    from rich.console import Console
-
-    from suffice.core.errors import InputError
-    from suffice.evals.traces.files import read_traces
-    from suffice.recipes.exchange.output import HEADER, notes_of, rows_of, write_exchange
-    from suffice.recipes.exchange.run import Trained
-    from suffice.recipes.exchange.run import exchange as run
-
     try:
         ratios = [float(part) for part in ratio.split(",")]
     except ValueError:
@@ -77,8 +77,6 @@ def exchange(
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], columns: Iterable[int]) -> Table:
-    from rich.table import Table
-
     chosen = list(columns)
     table = Table(*(header[i] for i in chosen), box=None, pad_edge=False)
     for row in rows:
@@ -88,9 +86,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], columns: Iterab
 
 def _trained(option: str, text: str) -> tuple[str, float, float]:
     """MODEL=PARAMETERS/TOKENS, both as 1.2B or 15T."""
-    from suffice.core.errors import InputError
-    from suffice.core.quantities import parse_count
-
     model, _, numbers = text.rpartition("=")
     parameters, slash, tokens = numbers.partition("/")
     if not model or not slash:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError
+
+if not HELP_ONLY:
+    import numpy as np
+
     from suffice.architecture.fitting import Evaluation, Fit, RankCorrelation
+    from suffice.architecture.fitting import fit as run_fit
+    from suffice.architecture.law_file import record_of, save_law
+    from suffice.architecture.laws import ConditionalLaw, load_family
+    from suffice.architecture.runs import NUMERIC, load_runs
 
 
 def fit(
@@ -50,18 +62,13 @@ def fit(
     name: Annotated[str | None, typer.Option(help="Name of the law.")] = None,
     out: Annotated[Path | None, typer.Option(help="Law file to write.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fit a law to runs: coefficients with intervals, errors, regret, and what the data cannot say.
 
     Example: [bold]suffice fit runs.csv --law morph --map loss=val_loss,N=params --holdout largest
     --out law.json[/bold]
     """
-    from suffice.architecture.fitting import fit as run_fit
-    from suffice.architecture.law_file import record_of, save_law
-    from suffice.architecture.laws import load_family
-    from suffice.architecture.runs import NUMERIC, load_runs
-
     table = load_runs(
         runs,
         columns=_pairs(columns, "--map"),
@@ -98,8 +105,6 @@ def fit(
 
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    from suffice.core.errors import InputError
-
     pairs: dict[str, str] = {}
     for text in ",".join(texts or []).split(","):
         if not text.strip():
@@ -112,9 +117,6 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
 
 
 def _print_fit(result: Fit) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console()
     law = result.law
     table = Table(
@@ -145,10 +147,6 @@ def _print_fit(result: Fit) -> None:
 
 
 def _optimum_rows(result: Fit) -> list[tuple[str, str, str]]:
-    import numpy as np
-
-    from suffice.architecture.laws import ConditionalLaw
-
     law = result.law
     if not isinstance(law, ConditionalLaw) or law.no_optimum_reason() is not None:
         return []
@@ -165,8 +163,6 @@ def _optimum_rows(result: Fit) -> list[tuple[str, str, str]]:
 
 
 def _evaluation_table(result: Fit) -> Any:
-    from rich.table import Table
-
     table = Table(
         title="How well it predicts",
         caption="regret: loss of the shape it would pick − best measured; ≤ .001 nats is a tie",

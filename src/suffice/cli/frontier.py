@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from suffice.cli.prices import BaselineOption, PriceOption, prices_of
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson, BaselineOption, PriceOption, Seed, TraceFiles, prices_of
+from suffice.core.completions import CostModel
+from suffice.core.errors import InputError, UnknownName
 
-if TYPE_CHECKING:
-    from suffice.core.completions import CostModel
+if not HELP_ONLY:
+    from suffice.architecture.catalog import load_model
+    from suffice.evals.traces.files import read_traces
     from suffice.evals.traces.trace_set import TraceSet
-    from suffice.throughput.pricing import OwnModel
+    from suffice.hardware import load_hardware
+    from suffice.recipes.frontier.compound import compound
+    from suffice.recipes.frontier.output import (
+        UNITS,
+        against,
+        buy_rows,
+        gain_rows,
+        policy_rows,
+        write_frontier,
+    )
+    from suffice.recipes.frontier.plots import short_name
+    from suffice.recipes.frontier.run import FrontierConfig
+    from suffice.recipes.frontier.run import frontier as run
+    from suffice.throughput.pricing import OwnModel, cost_model
+    from suffice.throughput.serving import Serving
 
 
 def frontier(
-    traces: Annotated[
-        list[Path], typer.Argument(help="Trace files (Parquet).", show_default=False)
-    ],
+    traces: TraceFiles,
     policies: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,24 +86,18 @@ def frontier(
             "--draws", "--shuffles", help="How often each question is asked, with other samples."
         ),
     ] = 4,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of orders and resampling.")] = 0,
+    seed: Seed = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for page, pictures and table.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Accuracy against tokens, FLOPs, GPU-seconds and money, with intervals, hull and oracle.
 
     Example: [bold]suffice frontier traces.parquet --shape meta-llama/Llama-3.2-1B --versus
     Surefire-1B --hardware h100 --out run/[/bold]
     """  # fmt: skip
-    from suffice.evals.traces.files import read_traces
-    from suffice.recipes.frontier.compound import compound
-    from suffice.recipes.frontier.output import write_frontier
-    from suffice.recipes.frontier.run import FrontierConfig
-    from suffice.recipes.frontier.run import frontier as run
-
     recorded = read_traces(traces)
     config = FrontierConfig(
         policies=tuple(policies or ()), shuffles=shuffles, seed=seed, axis=axis, baseline=baseline
@@ -107,8 +120,6 @@ def frontier(
 
 def as_table(found: Any) -> dict[str, Any]:
     """A frontier as JSON: what the table shows, by name."""
-    from dataclasses import asdict
-
     points = [
         {
             "policy": point.policy,
@@ -131,12 +142,6 @@ def as_table(found: Any) -> dict[str, Any]:
 
 def show(found: Any, shapes: Any) -> None:
     """Print the tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.recipes.frontier.output import UNITS, against, buy_rows, gain_rows, policy_rows
-    from suffice.recipes.frontier.plots import short_name
-
     console = Console()
     header, rows, strong = policy_rows(found)
     table = Table(header[0], box=None, pad_edge=False)
@@ -173,9 +178,6 @@ def costs_of(
     batch: int | None,
 ) -> tuple[CostModel, dict[str, OwnModel]]:  # fmt: skip
     """The cost model of prices and shapes, and the models that have a shape."""
-    from suffice.core.errors import InputError
-    from suffice.throughput.pricing import cost_model
-
     if bool(shapes) != (hardware is not None):
         raise InputError("FLOPs and GPU-seconds need both --shape and --hardware")
     given = prices_of(prices)
@@ -194,8 +196,6 @@ def costs_of(
 
 def known_model(model: str, traces: TraceSet) -> str:
     """The model, if it was recorded."""
-    from suffice.core.errors import UnknownName
-
     if model not in traces.models:
         raise UnknownName.of(
             "model", model, traces.models, f"(recorded: {', '.join(traces.models)})"
@@ -205,11 +205,6 @@ def known_model(model: str, traces: TraceSet) -> str:
 
 def own_model(shape: str, hardware: str, batch: int | None) -> OwnModel:
     """A shape served on a machine."""
-    from suffice.architecture.catalog import load_model
-    from suffice.hardware import load_hardware
-    from suffice.throughput.pricing import OwnModel
-    from suffice.throughput.serving import Serving
-
     serving = Serving(hardware=load_hardware(hardware))
     return OwnModel(shape=load_model(shape), serving=serving, batch=batch)
 
@@ -219,8 +214,6 @@ def two_shapes(
     batch: int | None,
 ) -> tuple[OwnModel, OwnModel]:  # fmt: skip
     """The shape of all models, and the one to compare it with."""
-    from suffice.core.errors import InputError
-
     if len(traces.models) != 1 or len(own) != 1:
         raise InputError(
             "--versus compares two shapes of one model: give one --shape, and traces of one model"

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.files import write_text
+
+if not HELP_ONLY:
+    from suffice.hardware import hardware_names, hardware_text, load_hardware
+    from suffice.hardware.cpu import measure_cpu_ceilings
+
 
 hardware = typer.Typer(
     help="The machines that predictions know, with the source of every number.",
     invoke_without_command=True,
 )
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @hardware.callback()
@@ -23,14 +34,11 @@ def list_hardware(context: typer.Context, as_json: AsJson = False) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from suffice.hardware import hardware_names, load_hardware
 
     machines = [load_hardware(name) for name in hardware_names()]
     if as_json:
         typer.echo(json.dumps([_facts(machine) for machine in machines], indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
 
     table = Table(title="Hardware", title_justify="left")
     for heading in ("name", "memory", "bandwidth", "bf16", "fp8", "$/hour"):
@@ -60,8 +68,6 @@ def show(
 
     Example: [bold]suffice hardware show a100-40gb --toml > mine.toml[/bold]
     """
-    from suffice.hardware import hardware_text, load_hardware
-
     machine = load_hardware(name)
     if toml:
         typer.echo(hardware_text(name), nl=False)
@@ -91,9 +97,6 @@ def measure_cpu(
 
     Example: [bold]suffice hardware measure-cpu --out this-cpu.toml[/bold]
     """
-    from suffice.core.files import write_text
-    from suffice.hardware.cpu import measure_cpu_ceilings
-
     text = measure_cpu_ceilings().to_toml()
     if out is None:
         typer.echo(text, nl=False)
@@ -103,8 +106,6 @@ def measure_cpu(
 
 
 def _facts(machine: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {
         "name": machine.name,
         "title": machine.title,

@@ -4,9 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.quantities import format_count, parse_duration, parse_integer
+
+if not HELP_ONLY:
+    from suffice.ledger.api_keys import (
+        BudgetWindow,
+        Limits,
+        add_key,
+        load_ring,
+        make_key,
+        revoke_key,
+        rotate_key,
+    )
+    from suffice.ledger.default_url import default_url
+    from suffice.ledger.quotas import Meter, shown
+    from suffice.ledger.store import Store, open_existing
 
 keys = typer.Typer(
     name="keys",
@@ -22,7 +42,6 @@ Ledger = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @keys.command("add")
@@ -76,13 +95,6 @@ def add(
 
     Example: [bold]suffice keys add alice --requests-per-minute 60 --budget-usd 20[/bold]
     """
-    from typing import cast
-
-    from suffice.core.quantities import parse_duration, parse_integer
-    from suffice.ledger.api_keys import BudgetWindow, Limits, add_key, load_ring, make_key
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.store import Store
-
     limits = Limits(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
@@ -125,11 +137,6 @@ def list_keys(ledger: Ledger = None, as_json: AsJson = False) -> None:
 
     Example: [bold]suffice keys list[/bold]
     """
-    from suffice.ledger.api_keys import load_ring
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.quotas import Meter, shown
-    from suffice.ledger.store import open_existing
-
     store = open_existing(ledger or default_url())
     try:
         found = load_ring(store).keys
@@ -145,11 +152,6 @@ def list_keys(ledger: Ledger = None, as_json: AsJson = False) -> None:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.core.quantities import format_count
-
     table = Table(
         "id", "name", "models", "made", "per minute", "budget", "used", box=None, pad_edge=False
     )
@@ -202,11 +204,6 @@ def rotate(
 
     Example: [bold]suffice keys rotate alice --grace 1d[/bold]
     """
-    from suffice.core.quantities import parse_duration
-    from suffice.ledger.api_keys import rotate_key
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.store import open_existing
-
     grace_s = parse_duration(grace, what="--grace")
     store = open_existing(ledger or default_url())
     try:
@@ -227,10 +224,6 @@ def revoke(
 
     Example: [bold]suffice keys revoke alice[/bold]
     """
-    from suffice.ledger.api_keys import revoke_key
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.store import open_existing
-
     store = open_existing(ledger or default_url())
     try:
         revoked = revoke_key(store, key)

@@ -10,13 +10,18 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, Time
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from suffice.cli.lazy_group import HELP_ONLY
 from suffice.core.quantities import format_count, format_seconds
 
-if TYPE_CHECKING:
+if not HELP_ONLY:
+    from suffice.recipes.ladder.events import Events
     from suffice.recipes.ladder.plan import Plan
-    from suffice.recipes.ladder.run import Events
+    from suffice.training.flops import training_flops
     from suffice.training.run_store import RunRecord
-    from suffice.training.rung import Recipe, Rung
+    from suffice.training.rung import Recipe, Rung, law_coordinates
+
+
+if TYPE_CHECKING:
     from suffice.training.trainer import Tick
 
 
@@ -50,8 +55,6 @@ def plan_table(plan: Plan, rungs: Sequence[Rung], *, every: bool) -> Table:
 
 
 def _rung_cells(plan: Plan, rung: Rung) -> list[str]:
-    from suffice.training.rung import law_coordinates
-
     shape, at = rung.shape, law_coordinates(rung.shape)
     return [
         format_count(rung.parameters), format_count(rung.tokens), str(shape.hidden_size),
@@ -76,8 +79,6 @@ class Progress:
         self._done = 0.0
 
     def __enter__(self) -> Events:
-        from suffice.recipes.ladder.run import Events
-
         self._bars.__enter__()
         return Events(say=self._say, stage=self._stage, record=self._record, tick=self._tick)
 
@@ -88,8 +89,6 @@ class Progress:
         self._bars.console.print(text, highlight=False)
 
     def _stage(self, rungs: Sequence[Rung], recipe: Recipe) -> None:
-        from suffice.training.flops import training_flops
-
         if self._task is not None:
             self._bars.remove_task(self._task)
         total = sum(training_flops(rung, recipe) for rung in rungs)

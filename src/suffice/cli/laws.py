@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from suffice.architecture.laws import Law
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError
+from suffice.core.quantities import format_count, parse_count
+
+if not HELP_ONLY:
+    from suffice.architecture.catalog import load_shape
+    from suffice.architecture.law_file import law_names, load_law, record_of
+    from suffice.architecture.laws import ConditionalLaw, Law
     from suffice.architecture.predict import Prediction
+    from suffice.architecture.predict import predict as ask
+
 
 # The source's first reference, for a list: up to a bracket, comma or semicolon.
 _FIRST_SOURCE = re.compile(r" \(|[,;]")
@@ -21,15 +35,12 @@ def laws(
         str | None, typer.Argument(help="`show` for one law in full; all laws if left out.")
     ] = None,
     name: Annotated[str | None, typer.Argument(help="A law's name or a law file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the embedded laws, or show one: coefficients, range, optimum, errata.
 
     Example: [bold]suffice laws show bian2025-1b[/bold]
     """
-    from suffice.architecture.law_file import law_names, load_law, record_of
-    from suffice.core.errors import InputError
-
     if action is not None and action != "show":
         raise InputError(
             f"unknown action {action!r}: write `suffice laws` or `suffice laws show NAME`"
@@ -67,19 +78,13 @@ def predict(
         float, typer.Option(help="Confidence of each one-sided bound, .5 to 1.")
     ] = 0.9,
     extrapolate: Annotated[bool, typer.Option(help="Answer outside the law's evidence.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Predict a shape's loss by a law, alone or against another shape.
 
     Example: [bold]suffice predict --like bian2025/panda-1b --law bian2025-1b --tokens 100B
     --versus meta-llama/Llama-3.2-1B --versus-loss 2.803[/bold]
     """
-    from suffice.architecture.catalog import load_shape
-    from suffice.architecture.law_file import load_law
-    from suffice.architecture.predict import predict as ask
-    from suffice.core.errors import InputError
-    from suffice.core.quantities import parse_count
-
     if not like:
         raise InputError("no shape given: add --like NAME or --shape config.json")
     loaded = load_law(law)
@@ -105,16 +110,10 @@ def predict(
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return asdict(value)
 
 
 def _print_laws(loaded: list[Any]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(
         title="Embedded laws",
         box=SIMPLE_HEAD,
@@ -143,10 +142,6 @@ def _print_laws(loaded: list[Any]) -> None:
 
 
 def _print_law(law: Law) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     console = Console()
     table = Table(title=law.name, show_header=False, show_lines=True)
     table.add_column(style="bold", no_wrap=True)
@@ -190,12 +185,6 @@ def _print_law(law: Law) -> None:
 
 
 def _print_predictions(law: Law, predictions: list[Prediction]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.core.quantities import format_count
-
     versus = predictions[0].versus
     console = Console()
     over = "" if versus is None else f", over {versus}"
@@ -236,8 +225,6 @@ def _print_sentences(console: Any, title: str, sentences: tuple[str, ...]) -> No
 
 
 def _range(law: Law, variable: str) -> str:
-    from suffice.core.quantities import format_count
-
     interval = law.domain.interval(variable)
     if interval is None:
         return "–"
@@ -245,8 +232,6 @@ def _range(law: Law, variable: str) -> str:
 
 
 def _optimum(law: Law) -> str:
-    from suffice.architecture.laws import ConditionalLaw
-
     if not isinstance(law, ConditionalLaw):
         return "–"
     reason = law.no_optimum_reason()

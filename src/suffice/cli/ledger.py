@@ -9,8 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from suffice.cli.keys import AsJson, Ledger
+from suffice.cli.keys import Ledger
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.quantities import counted, format_count, format_seconds, parse_duration
+from suffice.core.savings import saved_in_words
+
+if not HELP_ONLY:
+    from suffice.ledger import audits as kept
+    from suffice.ledger import queries
+    from suffice.ledger.default_url import default_url
+    from suffice.ledger.export import export_file, records, write_jsonl
+    from suffice.ledger.store import open_existing
 
 ledger = typer.Typer(
     name="ledger", help="Requests, samples and judgements on record.", no_args_is_help=True
@@ -32,10 +45,6 @@ def stats(since: Since = None, ledger: Ledger = None, as_json: AsJson = False) -
 
     Example: [bold]suffice ledger stats --since 24h[/bold]
     """
-    from suffice.ledger import queries
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.store import open_existing
-
     store = open_existing(ledger or default_url())
     try:
         began_s = _began_s(since)
@@ -57,17 +66,10 @@ def stats(since: Since = None, ledger: Ledger = None, as_json: AsJson = False) -
 
 
 def _began_s(since: str | None) -> float:
-    from suffice.core.quantities import parse_duration
-
     return 0.0 if since is None else time.time() - parse_duration(since, what="--since")
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.core.quantities import format_count, format_seconds
-
     console = Console()
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", overflow="fold")
@@ -106,8 +108,6 @@ def _print(found: dict[str, Any]) -> None:
 
 def _saved(saved: float | None, estimated: float, compared: float) -> str:
     """`22%`, or in red `costs 4.8x`; ~ where the baseline was mostly estimated."""
-    from suffice.core.savings import saved_in_words
-
     if saved is None:
         return "-"
     text = ("~" if estimated * 2 > compared else "") + saved_in_words(saved).removesuffix(" saved")
@@ -116,9 +116,6 @@ def _saved(saved: float | None, estimated: float, compared: float) -> str:
 
 def _certificate(one: dict[str, Any]) -> str:
     """What a certificate has saved, beside what its file promised."""
-    from suffice.core.quantities import counted
-    from suffice.core.savings import saved_in_words
-
     seen, promised = one["seen"], one["promised"]
     text = f"certificate {one['certificate']}: "
     if seen is None or seen["saved"] is None:
@@ -151,11 +148,6 @@ def export(
 
     Example: [bold]suffice ledger export --out requests.parquet --since 7d[/bold]
     """
-    from suffice.core.quantities import counted
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.export import export_file, records, write_jsonl
-    from suffice.ledger.store import open_existing
-
     store = open_existing(ledger or default_url())
     try:
         found = records(store, since_s=_began_s(since))
@@ -182,10 +174,6 @@ def audits(
 
     Example: [bold]suffice ledger audits --waiting[/bold]
     """
-    from suffice.ledger import audits as kept
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.store import open_existing
-
     store = open_existing(ledger or default_url())
     try:
         began_s = _began_s(since)
@@ -207,11 +195,6 @@ def _utc(at_s: float) -> str:
 
 
 def _print_audits(found: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.core.quantities import format_count
-
     table = Table(box=None, pad_edge=False)
     counts = ("compared", "differ", "waiting", "judged", "harmed", "helped", "failed")
     table.add_column("certificate", overflow="fold")
@@ -236,10 +219,6 @@ def prune(
 
     Example: [bold]suffice ledger prune --older-than 90d[/bold]
     """
-    from suffice.core.quantities import counted, parse_duration
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.store import open_existing
-
     before_s = time.time() - parse_duration(older_than, what="--older-than")
     store = open_existing(ledger or default_url())
     try:

@@ -8,44 +8,59 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.ablate import ablate
-from suffice.cli.ask import ask
-from suffice.cli.calibrate import calibrate
-from suffice.cli.calibrate_hardware import calibrate_hardware
-from suffice.cli.config import config
-from suffice.cli.demo import demo
-from suffice.cli.design import design
-from suffice.cli.doctor import doctor
-from suffice.cli.evaluate import evaluate
-from suffice.cli.exchange import exchange
-from suffice.cli.fit import fit
-from suffice.cli.frontier import frontier
-from suffice.cli.hardware import hardware
-from suffice.cli.keys import keys
-from suffice.cli.ladder import ladder
-from suffice.cli.laws import laws, predict
-from suffice.cli.ledger import ledger
-from suffice.cli.measure import measure
-from suffice.cli.policies import policies
-from suffice.cli.quickstart import quickstart
-from suffice.cli.record import record
-from suffice.cli.replay import replay
-from suffice.cli.serve import serve
-from suffice.cli.shapes import shapes
-from suffice.cli.size import size
-from suffice.cli.traces import traces
-from suffice.cli.train import train
+from suffice.cli.lazy_group import lazy_app
 from suffice.core.errors import SufficeError
 from suffice.core.version import __version__
 
-app = typer.Typer(
+# A verb is a line here: its module and object in suffice.cli, and what `suffice --help` says.
+VERBS = {
+    "quickstart": (
+        "quickstart:quickstart",
+        "Record your models, certify a cheaper policy, write settings.",
+    ),
+    "demo": ("demo:demo", "Small models in front of a large one: certified, and refused."),
+    "record": ("record:record", "Record every sample of a server whole, right or wrong."),
+    "traces": ("traces:traces", "Recorded samples: import, show, join, grade again."),
+    "calibrate": (
+        "calibrate:calibrate",
+        "The cheapest rule that is shown to lose no more than a limit.",
+    ),
+    "frontier": ("frontier:frontier", "Accuracy against cost of every policy, with intervals."),
+    "replay": ("replay:replay", "Play recorded samples through policies."),
+    "exchange": (
+        "exchange:exchange",
+        "Small model with many samples against a large one, by FLOPs.",
+    ),
+    "policies": ("policies:policies", "List the policies, or the options of one."),
+    "serve": ("serve:serve", "Serve OpenAI's API, spending just enough per request."),
+    "ask": ("ask:ask", "Ask a question and watch the policy decide what is enough."),
+    "config": ("config:config", "The gateway's configuration file."),
+    "keys": ("keys:keys", "Keys of the gateway's clients, with budgets and rate limits."),
+    "ledger": ("ledger:ledger", "Requests, samples and judgements on record."),
+    "size": ("size:size", "How fast a model is on a machine, and how many GPUs a rate takes."),
+    "design": ("design:design", "The shapes that serve a workload best within a model's loss."),
+    "shapes": ("shapes:shapes", "List embedded models, or count one: parameters, FLOPs, bytes."),
+    "laws": ("laws:laws", "List the embedded laws, or show one."),
+    "predict": ("laws:predict", "A shape's loss by a law, alone or against another shape."),
+    "fit": ("fit:fit", "Fit a law to runs: coefficients with intervals, errors, regret."),
+    "hardware": ("hardware:hardware", "The machines that predictions know, with sources."),
+    "measure": ("measure:measure", "Measure prefill and decode of shapes with random weights."),
+    "calibrate-hardware": (
+        "calibrate_hardware:calibrate_hardware",
+        "How near a machine's limits an engine gets.",
+    ),
+    "ablate": ("ablate:ablate", "Vary one thing of a shape at fixed parameters."),
+    "ladder": ("ladder:ladder", "Train small shapes, and fit a law of your own to them."),
+    "train": ("train:train", "Train the small model that ships, or when a model thinks."),
+    "eval": ("evaluate:evaluate", "Measure what a model's choices are worth."),
+    "doctor": ("doctor:doctor", "Versions, hardware and extras, and how to get what is missing."),
+}
+
+app = lazy_app(
+    VERBS,
     name="suffice",
     help="Just enough compute: shape, serve and train language models by what they cost to run.",
-    no_args_is_help=True,
     add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -65,36 +80,6 @@ def _root(
     ] = False,
 ) -> None:
     """Just enough compute."""
-
-
-app.command()(quickstart)
-app.command()(demo)
-app.command()(design)
-app.command()(shapes)
-app.command()(size)
-app.command()(laws)
-app.command()(predict)
-app.command()(fit)
-app.add_typer(hardware, name="hardware")
-app.add_typer(ladder, name="ladder")
-app.add_typer(train, name="train")
-app.add_typer(evaluate, name="eval")
-app.command()(measure)
-app.command()(ablate)
-app.command()(calibrate_hardware)
-app.command()(calibrate)
-app.command()(frontier)
-app.command()(exchange)
-app.command()(policies)
-app.command()(serve)
-app.command()(ask)
-app.add_typer(keys, name="keys")
-app.add_typer(ledger, name="ledger")
-app.add_typer(config, name="config")
-app.command()(record)
-app.command()(replay)
-app.add_typer(traces, name="traces")
-app.command()(doctor)
 
 
 def main() -> None:

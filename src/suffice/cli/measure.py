@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from suffice.throughput.measure import Summary
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError, MeasurementError
+
+if not HELP_ONLY:
+    from suffice.architecture.catalog import load_shape
+    from suffice.recipes.ablation.scaling import shrunk
+    from suffice.throughput.engines.choose import EngineOptions, make_engine
+    from suffice.throughput.engines.protocol import Lengths
+    from suffice.throughput.measure import (
+        Measurement,
+        MeasurePlan,
+        Summary,
+        begin_run,
+        paired_ratios,
+        summarise,
+    )
+    from suffice.throughput.records import ResultFile, read_samples
+
 
 _ENGINE = "Engine"
 
@@ -80,25 +100,13 @@ def measure(
         str | None,
         typer.Option(help="openai: tokenizer folder for the prompts.", rich_help_panel=_ENGINE),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure prefill and decode of shapes with random weights; nothing is downloaded.
 
     Example: [bold]suffice measure --like llama-3.2-1b --like surefire-1b --engine vllm
     --input-tokens 1024 --output-tokens 128 --batch 1,16 --out results.jsonl[/bold]
     """  # fmt: skip
-    from suffice.core.errors import InputError, MeasurementError
-    from suffice.recipes.ablation.scaling import shrunk
-    from suffice.throughput.engines.choose import EngineOptions, make_engine
-    from suffice.throughput.engines.protocol import Lengths
-    from suffice.throughput.measure import (
-        Measurement,
-        MeasurePlan,
-        begin_run,
-        summarise,
-    )
-    from suffice.throughput.records import ResultFile, read_samples
-
     shapes = tuple(shrunk(found, shrink) for found in _shapes(like or [], shape or []))
     options: Any = {"dtype": dtype, "device": device, "kernels": kernels, "clock": clock}
     plan = MeasurePlan(
@@ -139,11 +147,6 @@ def measure(
 
 
 def _shapes(like: list[str], paths: list[str]) -> list[Any]:
-    from dataclasses import replace
-
-    from suffice.architecture.catalog import load_shape
-    from suffice.core.errors import InputError
-
     found = [load_shape(name) for name in like]
     for path in paths:
         read = load_shape(path)
@@ -159,8 +162,6 @@ def _shapes(like: list[str], paths: list[str]) -> list[Any]:
 
 def batch_sizes(text: str) -> tuple[int, ...]:
     """Positive whole numbers between commas."""
-    from suffice.core.errors import InputError
-
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -171,8 +172,6 @@ def batch_sizes(text: str) -> tuple[int, ...]:
 
 
 def _tags(pairs: list[str]) -> dict[str, str]:
-    from suffice.core.errors import InputError
-
     for pair in pairs:
         if "=" not in pair:
             raise InputError(f"--tag takes NAME=VALUE, got {pair!r}")
@@ -181,8 +180,6 @@ def _tags(pairs: list[str]) -> dict[str, str]:
 
 def facts(summary: Summary) -> dict[str, Any]:
     """A summary as JSON values."""
-    from dataclasses import asdict
-
     record = asdict(summary)
     record["shape"] = summary.shape.name
     return record
@@ -190,11 +187,6 @@ def facts(summary: Summary) -> dict[str, Any]:
 
 def print_summaries(summaries: list[Summary], samples: list[Any]) -> None:
     """Medians with their spread; the ratio is to the first shape, repeat by repeat."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.throughput.measure import paired_ratios
-
     first = summaries[0]
     table = Table(
         title=f"{first.engine} on {first.device}, {first.lengths.input_tokens} in / "

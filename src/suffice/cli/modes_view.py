@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from suffice.cli.lazy_group import HELP_ONLY
 
+if not HELP_ONLY:
     from suffice.recipes.modes.evaluate import ModesResult
 
 # Figures of a line of progress in the order shown, with their form; those that a phase lacks are
@@ -49,9 +51,6 @@ def progress(quiet: bool) -> Callable[[dict[str, Any]], None]:
 
 def print_result(result: ModesResult) -> None:
     """Both tables."""
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console(width=max(110, Console().width))  # intervals need the room
     cells = Table("task", "steps", "n", "short right", "think right", "tokens", "p(think)", "best")
     for cell in result.cells:
@@ -87,8 +86,6 @@ def print_result(result: ModesResult) -> None:
 
 
 def _print_policies(result: ModesResult, console: Console) -> None:
-    from rich.table import Table
-
     table = Table("gateway's policy", "accuracy", "tokens", "of always-think", "samples")
     for row in result.policies:
         if row.accuracy is None or row.tokens is None or row.token_share is None:

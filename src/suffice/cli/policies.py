@@ -7,13 +7,21 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+
+if not HELP_ONLY:
+    from suffice.policies.registry import PolicyInfo, describe, describe_all
 
 
 def policies(
     name: Annotated[
         str | None, typer.Argument(help="Show the options of this policy only.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the policies, or the options of one.
 
@@ -21,11 +29,6 @@ def policies(
     [bold]suffice ask "…" --policy adaptive_consistency:threshold=.9,max_samples=16[/bold].
     A cascade is written [bold]adaptive_consistency:accept=.9@small > single@large[/bold].
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.policies.registry import PolicyInfo, describe, describe_all
-
     found: tuple[PolicyInfo, ...] = describe_all() if name is None else (describe(name),)
     if as_json:
         shown = [asdict(info) for info in found]

@@ -8,12 +8,20 @@ from typing import Annotated
 
 import typer
 
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import Upstreams
+from suffice.core.errors import InputError, needs
+from suffice.core.prices import Prices
+
+if not HELP_ONLY:
+    from suffice.quickstart.config import QuickstartConfig
+
+    with needs("serve", "suffice quickstart"):
+        from suffice.quickstart.run import quickstart as run
+
 
 def quickstart(
-    upstream: Annotated[
-        list[str],
-        typer.Option("--upstream", help="An OpenAI-compatible server; may be repeated."),
-    ],
+    upstream: Upstreams,
     questions: Annotated[
         Path,
         typer.Option("--questions", help="Your questions with answers: JSONL or CSV."),
@@ -55,10 +63,6 @@ def quickstart(
     Example: [bold]suffice quickstart --upstream http://localhost:8001/v1
     --upstream http://localhost:8002/v1 --questions mine.jsonl[/bold]
     """
-    from suffice.core.errors import InputError
-    from suffice.core.prices import Prices
-    from suffice.quickstart.config import QuickstartConfig
-    from suffice.quickstart.run import quickstart as run
 
     def ask(question: str, proposal: str) -> str:
         if yes:

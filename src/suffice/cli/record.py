@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
 
-if TYPE_CHECKING:
-    from suffice.evals.datasets import Item
-    from suffice.recipes.record.run import Progress, RecordConfig, Recorded
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import Upstreams
+from suffice.core.errors import needs
+from suffice.core.quantities import parse_rate
+from suffice.core.requests import Sampling
+
+if not HELP_ONLY:
+    from suffice.evals.datasets import Item, open_dataset
+    from suffice.evals.traces.columns import arrow
+    from suffice.recipes.record.run import Progress, RecordConfig, Recorded, mode_of
+    from suffice.recipes.record.several import record_all
+    from suffice.recipes.record.stopping import Terminated, run_until_stopped
     from suffice.recipes.record.trial import Trial
+
+    with needs("serve", "suffice record"):
+        from suffice.backends.openai import OpenAIBackend, Timeouts
 
 
 def record(
@@ -23,10 +45,7 @@ def record(
             "math500:PATH, choices:PATH, bfcl:PATH, reasoning-gym:TASK,size=100.",
         ),
     ],
-    upstream: Annotated[
-        list[str],
-        typer.Option("--upstream", help="An OpenAI-compatible server; may be repeated."),
-    ],
+    upstream: Upstreams,
     out: Annotated[
         Path, typer.Option("--out", help="Recording to write; an existing file is continued.")
     ],
@@ -112,13 +131,6 @@ def record(
     Example: [bold]suffice record --dataset questions.jsonl --upstream http://localhost:8000
     --samples 32 --out traces.parquet[/bold]
     """  # fmt: skip
-    import json
-
-    from suffice.core.requests import Sampling
-    from suffice.evals.datasets import open_dataset
-    from suffice.evals.traces.columns import arrow
-    from suffice.recipes.record.run import RecordConfig, mode_of
-
     arrow()  # before anything is drawn
     config = RecordConfig(
         samples=samples,
@@ -133,7 +145,7 @@ def record(
         ),
         completions=completions,
         concurrency=concurrency,
-        rate_per_s=None if rate is None else per_s(rate),
+        rate_per_s=None if rate is None else parse_rate(rate),
         description=description,
         licence=licence,
         source=f"recorded from {dataset}",
@@ -212,21 +224,6 @@ def _duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def per_s(text: str) -> float:
-    """A rate such as 5/s or 90/min, per second."""
-    from suffice.core.errors import InputError
-
-    units = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
-    number, _, unit = text.partition("/")
-    try:
-        value = float(number) / units[unit]
-    except (ValueError, KeyError):
-        raise InputError(f"rate {text!r}: write a number per s, min or h, such as 5/s") from None
-    if not value > 0:
-        raise InputError(f"rate {text!r} must be positive")
-    return value
-
-
 def _run(
     items: list[Item],
     upstreams: list[str],
@@ -237,25 +234,6 @@ def _run(
     *,
     quiet: bool,
 ) -> dict[str, Recorded]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bar
-
-    from suffice.core.errors import MissingExtra
-
-    try:
-        from suffice.backends.openai import OpenAIBackend, Timeouts
-    except ImportError:
-        raise MissingExtra.of("httptools", "serve", "suffice record") from None
-    from suffice.recipes.record.several import record_all
-    from suffice.recipes.record.stopping import Terminated, run_until_stopped
-
     columns: list[Any] = [
         TextColumn("{task.description}"),
         BarColumn(),

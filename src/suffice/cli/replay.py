@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from suffice.cli.prices import BaselineOption, PriceOption, prices_of
-from suffice.core.savings import saved_in_words
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson, BaselineOption, PriceOption, prices_of
+from suffice.core.completions import Budget
+from suffice.core.decisions import AnyPolicy
+from suffice.core.errors import InputError
+from suffice.core.prices import Prices
+from suffice.core.quantities import parse_rate
+from suffice.core.savings import Saving, saved_in_words
 
-if TYPE_CHECKING:
-    from suffice.core.decisions import AnyPolicy
-    from suffice.core.prices import Prices
-    from suffice.core.savings import Saving
+if not HELP_ONLY:
+    import numpy as np
+
+    from suffice.architecture.catalog import load_model
     from suffice.evals.statistics.binomial import Interval
+    from suffice.evals.traces.files import read_traces
     from suffice.evals.traces.trace_set import TraceSet
+    from suffice.hardware import load_hardware
+    from suffice.policies.auto import Auto
+    from suffice.policies.registry import parse_policy
+    from suffice.recipes.replay.needs import score_source
     from suffice.recipes.replay.queueing import Timeline
-    from suffice.recipes.replay.run import ReplayConfig, Replayed
-    from suffice.recipes.replay.serve import LoadConfig
+    from suffice.recipes.replay.run import ReplayConfig, Replayed, replay_traces
+    from suffice.recipes.replay.serve import LoadConfig, replay_under_load, speed_of
+    from suffice.throughput.serving import Serving
 
 
 def replay(
@@ -78,7 +93,7 @@ def replay(
     ] = None,
     price: PriceOption = None,
     baseline: BaselineOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Play recorded samples through policies, as if a model drew them now.
 
@@ -87,17 +102,6 @@ def replay(
     Example: [bold]suffice replay data/traces/stepwise.parquet --policy self_consistency:samples=8
     --policy adaptive_consistency:max_samples=16[/bold]
     """  # fmt: skip
-    import json
-
-    from suffice.cli.record import per_s
-    from suffice.core.completions import Budget
-    from suffice.core.errors import InputError
-    from suffice.evals.traces.files import read_traces
-    from suffice.policies.registry import parse_policy
-    from suffice.recipes.replay.needs import score_source
-    from suffice.recipes.replay.run import ReplayConfig, replay_traces
-    from suffice.recipes.replay.serve import LoadConfig
-
     timed = (rate, hardware, shape)
     if any(timed) and not all(timed):
         raise InputError("a replay in time needs --rate, --hardware and --shape together")
@@ -137,7 +141,7 @@ def replay(
         if not all(played.counts_tokens for _, played, _ in rows):
             raise InputError("a replay in time needs token counts, which this recording lacks")
         load = LoadConfig(
-            rate_per_s=per_s(rate),
+            rate_per_s=parse_rate(rate),
             requests=requests,
             replicas=replicas,
             spend=spend,
@@ -170,15 +174,6 @@ def _timelines(
     shape: str,
 ) -> list[tuple[str, Timeline]]:
     """Each policy in time; the price of `auto` alone follows a target of spend."""
-    from dataclasses import replace
-
-    from suffice.architecture.catalog import load_model
-    from suffice.core.errors import InputError
-    from suffice.hardware import load_hardware
-    from suffice.policies.auto import Auto
-    from suffice.recipes.replay.serve import replay_under_load, speed_of
-    from suffice.throughput.serving import Serving
-
     means = [_mean_tokens(found.prompt_tokens), _mean_tokens(found.completion_tokens)]
     speed = speed_of(load_model(shape), Serving(hardware=load_hardware(hardware)), *means)
     if load.spend is not None and not any(isinstance(each, Auto) for _, each in parsed):
@@ -236,8 +231,6 @@ PERFECT = "(*)"
 
 
 def _mean_tokens(column: Any) -> float:
-    import numpy as np
-
     return 1.0 if np.isnan(column).all() else float(np.nanmean(column))
 
 
@@ -262,8 +255,6 @@ def _row(text: str, found: Replayed, saving: Saving | None) -> dict[str, Any]:
 
 
 def _time_row(text: str, found: Timeline) -> dict[str, Any]:
-    import numpy as np
-
     prices = [each.price for each in found.served if each.price is not None]
     right = [each.answered.correct for each in found.served]
     names = ("p50", "p90", "p99")
@@ -280,9 +271,6 @@ def _time_row(text: str, found: Timeline) -> dict[str, Any]:
 
 
 def _print(rows: list[_Row], timelines: list[Any], against: str, perfect: set[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     def said(each: Interval | None, scale: float = 1.0, digits: int = 1) -> str:
         if each is None:
             return "–"

@@ -8,15 +8,33 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from suffice.cli.prices import BaselineOption, PriceOption, prices_of
+from suffice.cli.embedded import embedded
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import BaselineOption, PriceOption, Scorer, prices_of
+from suffice.core.errors import InputError, needs
+from suffice.core.quantities import parse_share
 
-if TYPE_CHECKING:
+if not HELP_ONLY:
     from suffice.backends.protocol import Backend
-    from suffice.gateway.config import GatewayConfig
+    from suffice.gateway.config_sections import NO_LEDGER
+    from suffice.ledger.api_keys import load_ring
+    from suffice.ledger.database import shown
+    from suffice.ledger.default_url import default_url, writable
+    from suffice.ledger.store import Store
+    from suffice.policies.policy_table import is_policy_file, policy_table
+
+    with needs("serve", "suffice serve"):
+        from suffice.gateway.baselines import Baselines, baseline_in_words, price_notes
+        from suffice.gateway.config import GatewayConfig, UpstreamConfig
+        from suffice.gateway.config_check import checked_config
+        from suffice.gateway.observe.serving_hooks import serving_hooks
+        from suffice.gateway.policy_router import PolicyRouter
+        from suffice.gateway.server import run
+        from suffice.gateway.startup_check import check_served
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -63,14 +81,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    scorer: Annotated[
-        str | None,
-        typer.Option(
-            "--scorer",
-            help="Verifier or reward function for best_of_n, as module:function.",
-            show_default=False,
-        ),
-    ] = None,
+    scorer: Scorer = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -110,19 +121,6 @@ def serve(
     Example: [bold]suffice serve --upstream http://localhost:8000/v1 --policy
     adaptive_consistency --answer-format number[/bold]
     """  # fmt: skip
-    from suffice.core.errors import InputError, MissingExtra
-    from suffice.core.quantities import parse_share
-
-    try:
-        from suffice.gateway.baselines import Baselines
-        from suffice.gateway.observe.serving_hooks import serving_hooks
-        from suffice.gateway.policy_router import PolicyRouter
-        from suffice.gateway.server import run
-        from suffice.gateway.startup_check import check_served
-    except ImportError as error:
-        if isinstance(error, MissingExtra):
-            raise
-        raise MissingExtra.of(error.name or "uvicorn", "serve", "suffice serve") from None
     read = partial(
         settings_of, config, upstream=upstream, policy=policy, model=model,
         answer_format=answer_format, scorer=scorer, host=host, port=port, workers=workers,
@@ -147,17 +145,11 @@ def serve(
 
 def settings_of(config: Path | None, **options: Any) -> GatewayConfig:
     """The file's settings, and options in place of its own; read again at SIGHUP."""
-    from suffice.gateway.config import GatewayConfig
-    from suffice.gateway.config_check import checked_config
-
     return overridden(GatewayConfig() if config is None else checked_config(config), **options)
 
 
 def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
     """Settings with every option that was given in place of the file's."""
-    from suffice.gateway.config import UpstreamConfig
-    from suffice.policies.policy_table import is_policy_file, policy_table
-
     given = {name: value for name, value in options.items() if value is not None}
     url = given.pop("ledger", None) or settings.ledger.url or _usual_ledger()
     given["ledger"] = replace(settings.ledger, url=url)
@@ -176,18 +168,12 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
 
 def _usual_ledger() -> str:
     """The user's own ledger, or none where they have no place to write."""
-    from suffice.ledger.default_url import default_url, writable
-
     url = default_url()
     return url if writable(url) else "none"
 
 
 def open_ledger(settings: GatewayConfig) -> bool:
     """Bring the ledger up to date before any process needs it; whether it holds keys."""
-    from suffice.gateway.config_sections import NO_LEDGER
-    from suffice.ledger.api_keys import load_ring
-    from suffice.ledger.store import Store
-
     if settings.ledger.url in (None, NO_LEDGER):
         return False
     store = Store(str(settings.ledger.url))
@@ -197,44 +183,7 @@ def open_ledger(settings: GatewayConfig) -> bool:
         store.close()
 
 
-def embedded(tell: Any, which: str | None = None) -> Sequence[Backend]:
-    """A model in this process: nano, a folder of `suffice train`, or smollm2."""
-    from suffice.backends.nano.backend import NanoBackend
-    from suffice.core.errors import InputError
-
-    if which == "smollm2":
-        return _smollm2(tell)
-    folder = None if which in (None, "nano") else Path(str(which))
-    if folder is not None and not folder.is_dir():
-        raise InputError(
-            f"--embedded {which!r} is no folder: write nano, smollm2, or a model folder"
-        )
-    model = NanoBackend(folder, name="suffice-nano" if folder is None else folder.resolve().name)
-    asked = "no upstream: " if which is None else ""
-    tell(
-        f"{asked}{model.name} ({model.parameters:,} weights, NumPy) answers in this process; it "
-        'knows puzzles such as "3fb" and nothing else (--upstream URL, --embedded smollm2)'
-    )
-    return [model]
-
-
-def _smollm2(tell: Any) -> Sequence[Backend]:
-    from suffice.core.errors import MissingExtra
-    from suffice.core.extras import install_command
-
-    try:
-        from suffice.backends.embedded import load_embedded
-    except MissingExtra:
-        raise MissingExtra(
-            f"smollm2 runs on torch: {install_command('embedded')}, or leave --embedded out"
-        ) from None
-    return [load_embedded(tell)]
-
-
 def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None, *, keyed: bool) -> None:
-    from suffice.gateway.baselines import baseline_in_words, price_notes
-    from suffice.ledger.database import shown
-
     names = [u.name or u.url for u in settings.upstreams] or [b.name for b in backends or ()]
     asked = keyed if settings.keys.required is None else settings.keys.required
     ledger = shown(settings.ledger.url or "none")

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from suffice.architecture.model import Model
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.errors import UnsupportedModel
+from suffice.core.quantities import format_bytes, format_count, parse_integer
+
+if not HELP_ONLY:
+    from suffice.architecture import counts, model_counts
+    from suffice.architecture import model_counts as of_model
+    from suffice.architecture.catalog import catalog, load_model, load_shape, served
+    from suffice.architecture.families import BUILDERS
+    from suffice.architecture.hf_config import config_from_shape
+    from suffice.architecture.model import Model, describe_layers
     from suffice.architecture.shape import Shape
+    from suffice.architecture.weight_format import uniform_format
+
 
 NEEDED_WIDTH = 128
 _COLUMNS = (
@@ -28,7 +42,7 @@ def shapes(
     context: Annotated[
         str, typer.Option(help="KV length for FLOPs and KV bytes, tokens.")
     ] = "4096",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
     config: Annotated[
         bool, typer.Option("--config", help="Print the loadable config.json.")
     ] = False,
@@ -40,11 +54,6 @@ def shapes(
 
     Example: [bold]suffice shapes Llama-3.2-1B[/bold]
     """
-    from suffice.architecture.catalog import load_model, load_shape
-    from suffice.architecture.families import BUILDERS
-    from suffice.architecture.hf_config import config_from_shape
-    from suffice.core.quantities import parse_integer
-
     if families:
         typer.echo("\n".join(sorted(BUILDERS)))
         return
@@ -63,9 +72,6 @@ def shapes(
 
 
 def _shape_or_none(source: str) -> Shape | None:
-    from suffice.architecture.catalog import load_shape
-    from suffice.core.errors import UnsupportedModel
-
     try:
         return load_shape(source)
     except UnsupportedModel:
@@ -73,11 +79,6 @@ def _shape_or_none(source: str) -> Shape | None:
 
 
 def _facts(model: Model, shape: Shape | None, context: int) -> dict[str, Any]:
-    from suffice.architecture import counts
-    from suffice.architecture import model_counts as of_model
-    from suffice.architecture.model import describe_layers
-    from suffice.architecture.weight_format import uniform_format
-
     parts = of_model.parameters(model)
     facts: dict[str, Any] = {
         "name": model.name,
@@ -155,13 +156,6 @@ def _facts(model: Model, shape: Shape | None, context: int) -> dict[str, Any]:
 
 
 def _print_catalogue(as_json: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.architecture import counts
-    from suffice.architecture.catalog import catalog, load_model, load_shape, served
-    from suffice.core.quantities import format_bytes, format_count
-
     loaded = {name: load_shape(name) for name in catalog()}
     others = {name: load_model(name) for name in served()}
     if as_json:
@@ -197,12 +191,6 @@ def _print_catalogue(as_json: bool) -> None:
 
 
 def _print_served(console: Any, others: dict[str, Model]) -> None:
-    from rich.table import Table
-
-    from suffice.architecture import model_counts
-    from suffice.architecture.model import describe_layers
-    from suffice.core.quantities import format_bytes, format_count
-
     wide = console.width >= NEEDED_WIDTH
     table = Table(title="Further models: for `suffice shapes NAME` and `suffice size`")
     columns = ("model", "total", "active", "KV at 4K") + (("layers",) if wide else ())
@@ -223,11 +211,6 @@ def _print_served(console: Any, others: dict[str, Model]) -> None:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.core.quantities import format_bytes, format_count
-
     title = f"{facts['name'] or facts['model_type']}: {facts['layers']}"
     table = Table(title=title, show_header=False)
     table.add_column()

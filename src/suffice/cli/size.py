@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from suffice.recipes.size.traffic import Traffic
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.cli.size_view import print_size
+from suffice.core.errors import InputError
+from suffice.core.quantities import parse_duration, parse_integer, parse_rate, parse_share
+
+if not HELP_ONLY:
+    from suffice.ledger.default_url import default_url
+    from suffice.recipes.size import SizeConfig
+    from suffice.recipes.size import size as run_size
+    from suffice.recipes.size.cross_check import peer_estimate
+    from suffice.recipes.size.output import summary
+    from suffice.recipes.size.traffic import Traffic, is_ledger, ledger_traffic
+    from suffice.throughput.workload import load_workload
+
 
 _LOAD = "Load"
 _LIMITS = "Limits"
@@ -176,21 +190,15 @@ def size(
         bool,
         typer.Option("--cross-check", help="Also ask aiconfigurator, where it is installed."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """How fast a model is on a machine, how many requests fit, and how many GPUs a rate takes.
 
     Example: [bold]suffice size --model DeepSeek-V3 --hardware h200 --rate 5/s
     --input-tokens 4096 --output-tokens 1024 --max-ttft 2s --max-tpot 50ms[/bold]
     """  # fmt: skip
-    from suffice.cli.record import per_s
-    from suffice.core.quantities import parse_duration, parse_integer, parse_share
-    from suffice.recipes.size import SizeConfig
-    from suffice.recipes.size import size as run_size
-    from suffice.recipes.size.output import summary
-
     traffic = _traffic(workload, since, of_model)
-    rate_per_s = per_s(rate) if rate is not None else traffic.peak_per_s if traffic else None
+    rate_per_s = parse_rate(rate) if rate is not None else traffic.peak_per_s if traffic else None
     options: Any = {"weight_dtype": weights, "kv_dtype": kv_cache, "engine": engine}
     config = SizeConfig(
         model=model,
@@ -224,18 +232,12 @@ def size(
             told["cross_check"] = {"estimate": peer, "why_not": why}
         typer.echo(json.dumps(told, indent=2))
         return
-    from suffice.cli.size_view import print_size
 
     print_size(result, traffic, peer, why)
 
 
 def _traffic(workload: str | None, since: str | None, of_model: str | None) -> Traffic | None:
     """Traffic of a ledger; None where the workload is a file or not given."""
-    from suffice.core.errors import InputError
-    from suffice.core.quantities import parse_duration
-    from suffice.ledger.default_url import default_url
-    from suffice.recipes.size.traffic import is_ledger, ledger_traffic
-
     source = default_url() if workload == "ledger" else workload
     if workload != "ledger" and (source is None or not is_ledger(source)):
         if since is not None or of_model is not None:
@@ -246,17 +248,10 @@ def _traffic(workload: str | None, since: str | None, of_model: str | None) -> T
 
 
 def _lengths(workload: str | None) -> Any:
-    from suffice.throughput.workload import load_workload
-
     return load_workload(workload) if workload else None
 
 
 def _peer(result: Any) -> tuple[dict[str, float] | None, str | None]:
-    from dataclasses import asdict
-
-    from suffice.core.errors import InputError
-    from suffice.recipes.size.cross_check import peer_estimate
-
     best, config = result.best, result.config
     try:
         found = peer_estimate(

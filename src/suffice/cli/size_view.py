@@ -7,12 +7,16 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from suffice.architecture.model_counts import parameters
+from suffice.cli.lazy_group import HELP_ONLY
 from suffice.core.quantities import format_bytes, format_count
-from suffice.recipes.size.config import SizeConfig
-from suffice.recipes.size.output import layout_in_short, layout_in_words
-from suffice.recipes.size.result import Sized, SizeResult
-from suffice.recipes.size.traffic import Traffic
+
+if not HELP_ONLY:
+    from suffice.architecture.model_counts import parameters
+    from suffice.recipes.size.config import SizeConfig
+    from suffice.recipes.size.output import layout_in_short, layout_in_words
+    from suffice.recipes.size.result import Sized, SizeResult
+    from suffice.recipes.size.traffic import Traffic
+
 
 SHOWN_NOTES = 6
 

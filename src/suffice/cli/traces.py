@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError, UnknownName
+from suffice.core.quantities import counted, parse_duration
+
+if not HELP_ONLY:
+    from suffice.evals.datasets import open_dataset
+    from suffice.evals.importers import IMPORTERS, importer
+    from suffice.evals.imports.columns import parse_columns
+    from suffice.evals.imports.detect import import_files
+    from suffice.evals.imports.found import ImportOptions
+    from suffice.evals.traces.files import read_traces, write_traces
+    from suffice.evals.traces.summary import summarise
     from suffice.evals.traces.trace_set import TraceSet
+    from suffice.ledger.default_url import default_url
+    from suffice.ledger.export import records
+    from suffice.ledger.store import open_existing
+    from suffice.recipes.record.from_ledger import traces_of
+    from suffice.recipes.record.rejudge import rejudge as judge_again
+
 
 traces = typer.Typer(
     help="Recorded samples: import your own or published ones, show, join, grade again.",
@@ -75,13 +97,6 @@ def import_(
 
     Example: [bold]suffice traces import answers.csv --out traces.parquet[/bold]
     """  # fmt: skip
-    from suffice.core.errors import UnknownName
-    from suffice.evals.importers import IMPORTERS
-    from suffice.evals.imports.columns import parse_columns
-    from suffice.evals.imports.detect import import_files
-    from suffice.evals.imports.found import ImportOptions
-    from suffice.evals.traces.files import write_traces
-
     if sources[0] in IMPORTERS and not Path(sources[0]).exists():
         _import_published(sources, out)
         return
@@ -104,10 +119,6 @@ def import_(
 
 
 def _import_published(sources: list[str], out: Path) -> None:
-    from suffice.core.errors import InputError
-    from suffice.evals.importers import importer
-    from suffice.evals.traces.files import write_traces
-
     name = sources[0]
     if len(sources) != 2:
         raise InputError(f"{name} is a published set: give its folder, and nothing else, behind it")
@@ -125,9 +136,6 @@ def _import_published(sources: list[str], out: Path) -> None:
 
 def _came_to(out: Path) -> str:
     """What a written file holds, in a line."""
-    from suffice.core.quantities import counted
-    from suffice.evals.traces.files import read_traces
-
     found = read_traces(out)
     samples, questions = counted(len(found), "sample"), counted(len(found.questions), "question")
     return f"{samples} of {questions} in {out}"
@@ -139,11 +147,6 @@ def sets() -> None:
 
     Example: [bold]suffice traces sets[/bold]
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.evals.importers import IMPORTERS
-
     table = Table("name", "samples", "source", "licence", box=None)
     for name, each in IMPORTERS.items():
         table.add_row(name, each.summary, each.information.source, each.information.licence)
@@ -153,7 +156,7 @@ def sets() -> None:
 @traces.command()
 def show(
     files: Annotated[list[Path], typer.Argument(help="Trace files, taken as one set.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what is in a trace file: counts, accuracy with intervals, tokens, by dataset and arm.
 
@@ -162,14 +165,6 @@ def show(
 
     Example: [bold]suffice traces show data/traces/stepwise.parquet[/bold]
     """
-    import json
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from suffice.evals.traces.files import read_traces
-    from suffice.evals.traces.summary import summarise
-
     found = read_traces(files)
     rows = summarise(found)
     if as_json:
@@ -207,8 +202,6 @@ def show(
 
 
 def _heading(found: TraceSet) -> str:
-    from suffice.core.quantities import counted
-
     told: dict[str, Any] = found.information.model_dump()
     samples, questions = counted(len(found), "sample"), counted(len(found.questions), "question")
     lines = [f"{samples} of {questions}, models and modes: {len(found.arms)}"]
@@ -227,8 +220,6 @@ def join(
 
     Example: [bold]suffice traces join small.parquet large.parquet --out both.parquet[/bold]
     """
-    from suffice.evals.traces.files import read_traces, write_traces
-
     found = read_traces(files)
     write_traces(out, found)
     typer.echo(f"{len(found)} samples of {len(found.questions)} questions in {out}")
@@ -256,10 +247,6 @@ def rejudge(
 
     Example: [bold]suffice traces rejudge traces.parquet --checker number[/bold]
     """  # fmt: skip
-    from suffice.core.quantities import counted
-    from suffice.evals.datasets import open_dataset
-    from suffice.recipes.record.rejudge import rejudge as judge_again
-
     items = []
     if dataset is not None:
         found = open_dataset(dataset, checker=checker)
@@ -306,15 +293,6 @@ def from_ledger(
 
     Example: [bold]suffice traces from-ledger --since 7d --judged --out traffic.parquet[/bold]
     """
-    import time
-
-    from suffice.core.quantities import parse_duration
-    from suffice.evals.traces.files import write_traces
-    from suffice.ledger.default_url import default_url
-    from suffice.ledger.export import records
-    from suffice.ledger.store import open_existing
-    from suffice.recipes.record.from_ledger import traces_of
-
     began_s = 0.0 if since is None else time.time() - parse_duration(since, what="--since")
     store = open_existing(ledger or default_url())
     try:

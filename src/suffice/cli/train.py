@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from suffice.cli.latent import train_latent
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.modes_view import print_result, progress
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError
 
-if TYPE_CHECKING:
+if not HELP_ONLY:
+    from suffice.architecture.catalog import load_shape
+    from suffice.recipes.modes.costs import cost_ratio, gamma_from_machine, typical_lengths
     from suffice.recipes.modes.evaluate import ModesResult
+    from suffice.recipes.modes.train import ModesTraining, NanoTraining, room_for, train_modes, train_nano
+    from suffice.training.extras import require_torch
+    from suffice.training.modes.settings import from_toml
+
 
 train = typer.Typer(
     help="Train the small model that ships, when a model thinks, or a latent reasoner.",
@@ -26,7 +36,6 @@ Config = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @train.command()
@@ -57,10 +66,6 @@ def nano(
     Example: [bold]suffice train nano --seed 0 --out nano/[/bold], or of your own problems:
     [bold]suffice train nano --problems mine.jsonl --out mine/[/bold]
     """
-    from suffice.cli.modes_view import progress
-    from suffice.recipes.modes.train import NanoTraining, room_for, train_nano
-    from suffice.training.modes.settings import from_toml
-
     _torch(threads)
     asked = from_toml(NanoTraining, config) if config else NanoTraining()
     changes: dict[str, Any] = {}
@@ -138,11 +143,6 @@ def modes(
     Example: [bold]suffice train modes --model nano/ --method degrpo --tasks chain
     --out routed/[/bold]
     """
-    from suffice.cli.modes_view import progress
-    from suffice.core.errors import InputError
-    from suffice.recipes.modes.train import ModesTraining, train_modes
-    from suffice.training.modes.settings import from_toml
-
     _torch(threads)
     if model is None and config is None:
         raise InputError("name the model to start from with --model, or in the TOML of --config")
@@ -173,9 +173,6 @@ def modes(
 
 
 def _priced(asked: Any, hardware: str, answer_worth: float, *, quiet: bool) -> Any:
-    from suffice.architecture.catalog import load_shape
-    from suffice.recipes.modes.costs import cost_ratio, gamma_from_machine, typical_lengths
-
     lengths = typical_lengths(asked.mixture)
     ratio = cost_ratio(load_shape(asked.model), hardware, **lengths)
     gamma = gamma_from_machine(ratio, answer_worth)
@@ -188,11 +185,9 @@ def _priced(asked: Any, hardware: str, answer_worth: float, *, quiet: bool) -> A
 
 
 def _torch(threads: int | None) -> None:
-    from suffice.training.extras import require_torch
-
     require_torch()
     if threads is not None:
-        import torch
+        import torch  # noqa: PLC0415 - an extra
 
         torch.set_num_threads(threads)
 
@@ -202,8 +197,6 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _finish(result: ModesResult, out: Path, as_json: bool) -> None:
-    from suffice.cli.modes_view import print_result
-
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=2))
         return

@@ -31,7 +31,8 @@ A message says what was given, what is allowed and what to do, on one line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -170,6 +171,18 @@ class MissingExtra(SufficeError, ImportError):
         """Build the error for a missing `package` that `extra` would install."""
         how = install_command(extra, fallback=package)
         return cls(f"{purpose} needs {package}: {how} (the extra {extra})")
+
+
+@contextmanager
+def needs(extra: str, purpose: str) -> Iterator[None]:
+    """Around imports that `extra` brings: where a package is missing, MissingExtra names it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or extra).partition(".")[0]
+        if package == "suffice":
+            raise
+        raise MissingExtra.of(package, extra, purpose) from None
 
 
 def without_frames(error: E) -> E:

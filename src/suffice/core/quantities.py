@@ -54,6 +54,19 @@ def parse_duration(text: str, *, what: str = "duration") -> float:
     return float(match[1].replace("_", "").replace(",", "")) * _DURATION_S.get(unit, 1.0)
 
 
+def parse_rate(text: str) -> float:
+    """A rate such as 5/s or 90/min, per second."""
+    units = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
+    number, _, unit = text.partition("/")
+    try:
+        value = float(number) / units[unit]
+    except (ValueError, KeyError):
+        raise InputError(f"rate {text!r}: write a number per s, min or h, such as 5/s") from None
+    if not value > 0:
+        raise InputError(f"rate {text!r} must be positive")
+    return value
+
+
 def format_count(value: float, digits: int = 3) -> str:
     """`973.1M`, `100B`: `value` to `digits` significant digits with a decimal suffix."""
     if value == 0:

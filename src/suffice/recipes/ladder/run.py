@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from suffice.core.errors import InputError
+from suffice.recipes.ladder.events import Events
 from suffice.recipes.ladder.plan import Plan
 from suffice.training.distributed import run_distributed
 from suffice.training.pool import PoolConfig, limit_threads, run_pool
@@ -18,19 +19,9 @@ from suffice.training.ray_runner import RayConfig, run_on_ray
 from suffice.training.run_store import RunRecord, RunStore
 from suffice.training.rung import Recipe, Rung
 from suffice.training.shards import read_manifest
-from suffice.training.trainer import Machine, Tick, load_training_data, train_rung
+from suffice.training.trainer import Machine, load_training_data, train_rung
 
 TUNE = "tune"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Events:
-    """What a caller may want to hear; each is called in the process that runs the ladder."""
-
-    say: Callable[[str], None] = lambda _: None
-    stage: Callable[[Sequence[Rung], Recipe], None] = lambda _rungs, _recipe: None
-    record: Callable[[RunRecord], None] = lambda _: None
-    tick: Callable[[Tick], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from suffice.core.errors import InputError
+from suffice.recipes.ladder.events import Events
 from suffice.recipes.ladder.plan import Plan
-from suffice.recipes.ladder.run import Events, Runner, here, on_cluster, pooled
+from suffice.recipes.ladder.run import Runner, here, on_cluster, pooled
 from suffice.training.pool import PoolConfig
 from suffice.training.ray_runner import RayConfig
 from suffice.training.trainer import Machine

@@ -1,16 +1,32 @@
-"""`--price`, the same for every verb, and a plain word for who still writes `--weight`."""
+"""Options that several verbs share: one definition each."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from suffice.core.errors import InputError
+from suffice.core.prices import Prices
 
-    from suffice.core.prices import Prices
-
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+TraceFiles = Annotated[
+    list[Path], typer.Argument(help="Trace files (Parquet).", show_default=False)
+]
+Upstreams = Annotated[
+    list[str], typer.Option("--upstream", help="An OpenAI-compatible server; may be repeated.")
+]
+Scorer = Annotated[
+    str | None,
+    typer.Option(
+        "--scorer",
+        help="Verifier or reward function for best_of_n, as module:function.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed of orders and resampling.")]
 PriceOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -20,8 +36,6 @@ PriceOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 BaselineOption = Annotated[
     str | None,
     typer.Option(
@@ -35,8 +49,6 @@ BaselineOption = Annotated[
 
 def _refuse_weight(given: list[str] | None) -> None:
     """What replaces `--weight`."""
-    from suffice.core.errors import InputError
-
     if given:
         model, _, number = given[0].rpartition("=")
         raise InputError(
@@ -53,6 +65,4 @@ WeightOption = Annotated[
 
 def prices_of(texts: Sequence[str] | None) -> Prices:
     """The prices that `--price` gave."""
-    from suffice.core.prices import Prices
-
     return Prices.parse(texts or ())

@@ -1,0 +1,247 @@
+"""`suffice ladder data` and `plan`: text to shards, and which small shapes to train."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from suffice.cli.ladder_view import console as make_console
+from suffice.cli.ladder_view import plan_table
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError
+from suffice.core.quantities import (
+    format_count,
+    format_seconds,
+    parse_count,
+    parse_duration,
+    parse_integer,
+)
+
+if not HELP_ONLY:
+    from suffice.architecture.ladder_design import DesignSpace, candidates
+    from suffice.recipes.ladder.cost import measured_flops_per_s, named_flops_per_s
+    from suffice.recipes.ladder.data import DataConfig, make_data
+    from suffice.recipes.ladder.plan import Plan, PlanConfig, add_to_plan, make_plan
+    from suffice.training.run_store import RunStore
+    from suffice.training.rung import Recipe, Rung, ladder_shape
+    from suffice.training.shards import read_manifest
+
+
+_SPACE = "What may vary"
+_RECIPE = "How rungs are trained"
+_WHERE = "Where it runs"
+DataFolder = Annotated[Path, typer.Option("--data", help="Folder made by `suffice ladder data`.")]
+
+
+def data(
+    text: Annotated[
+        list[str],
+        typer.Option(help="Text file, JSONL (.gz, .zst), folder of these, or hf:NAME[:SPLIT]."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for shards and tokenizer.")],
+    tokenizer: Annotated[
+        str, typer.Option(help="`bpe` trains one, `bytes` needs none, or a tokenizer.json.")
+    ] = "bpe",
+    vocab_size: Annotated[int, typer.Option(help="Ids of a trained tokenizer.")] = 2048,
+    validation_share: Annotated[float, typer.Option(help="Share of documents held out.")] = 0.01,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Stop after so much text, e.g. 200M.")
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = "text",
+    as_json: AsJson = False,
+) -> None:
+    """Turn text into packed, hashed token shards with a held-out split by document.
+
+    Example: [bold]suffice ladder data --text docs.jsonl.zst --vocab-size 2048 --out data/[/bold]
+    """
+    config = DataConfig(
+        sources=tuple(text),
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        validation_share=validation_share,
+        max_bytes=None if max_bytes is None else parse_integer(max_bytes, what="--max-bytes"),
+        text_field=text_field,
+    )
+    manifest = make_data(config, out, say=_quiet if as_json else _say)
+    if as_json:
+        typer.echo(json.dumps({**asdict(manifest), "fingerprint": manifest.fingerprint}, indent=2))
+        return
+    for name, split in (("train", manifest.train), ("validation", manifest.validation)):
+        typer.echo(
+            f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, "
+            f"{len(split.shards)} shards"
+        )
+    typer.echo(
+        f"{manifest.vocab_size} ids, {manifest.bytes_per_token:.2f} bytes per token; dropped "
+        f"{manifest.repeated_documents} repeated documents and {manifest.repeated_paragraphs} "
+        f"paragraphs; fingerprint {manifest.fingerprint}"
+    )
+
+
+def plan(
+    sizes: Annotated[str, typer.Option(help="Non-embedding parameters, e.g. 1M,2M,4M.")],
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Plan file to write, or to extend with --add.")],
+    tokens_per_param: Annotated[
+        str, typer.Option(help="Training tokens per parameter, e.g. 20,100.")
+    ] = "20",
+    runs: Annotated[int, typer.Option(help="Designed runs; repeats and checks come on top.")] = 40,
+    counts: Annotated[
+        str | None, typer.Option(help="Designed runs by size instead, e.g. 24,12,4.")
+    ] = None,
+    held_out: Annotated[
+        int, typer.Option(help="Runs of the largest size, drawn at random to test the law.")
+    ] = 0,
+    budget: Annotated[str | None, typer.Option(help="Limit of the total time, e.g. 2h.")] = None,
+    hardware: Annotated[
+        str,
+        typer.Option(help="`here` measures; or a name (see `suffice hardware`), or FLOP/s: 2e10."),
+    ] = "here",
+    repeat: Annotated[int, typer.Option(help="Shapes to repeat with other seeds.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Seeds of a repeated shape.")] = 3,
+    tune: Annotated[bool, typer.Option(help="Find the learning rate first.")] = True,
+    check: Annotated[bool, typer.Option(help="Check that it carries over to other widths.")] = True,
+    x: Annotated[str, typer.Option(help="Range of x.", rich_help_panel=_SPACE)] = "0.05:0.2",
+    r: Annotated[str, typer.Option(help="Range of r.", rich_help_panel=_SPACE)] = "0.5:5",
+    layers: Annotated[str, typer.Option(help="Depths.", rich_help_panel=_SPACE)] = "3:12",
+    kv_shares: Annotated[
+        str, typer.Option(help="KV heads over query heads.", rich_help_panel=_SPACE)
+    ] = "1,0.5,0.25,0.125",
+    head_dim: Annotated[int, typer.Option(help="Head size.", rich_help_panel=_SPACE)] = 32,
+    multiple: Annotated[
+        int, typer.Option(help="Step of hidden and MLP width.", rich_help_panel=_SPACE)
+    ] = 32,
+    max_tokens: Annotated[
+        str | None, typer.Option(help="Longest run, e.g. 100M.", rich_help_panel=_SPACE)
+    ] = None,
+    sequence_length: Annotated[
+        int, typer.Option(help="Tokens per sequence.", rich_help_panel=_RECIPE)
+    ] = 256,
+    schedule: Annotated[str, typer.Option(help="cosine or wsd.", rich_help_panel=_RECIPE)] = (
+        "cosine"
+    ),
+    learning_rate: Annotated[
+        float, typer.Option(help="Peak at fan-in 256.", rich_help_panel=_RECIPE)
+    ] = 4e-3,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=_RECIPE)] = "fp32",
+    add: Annotated[
+        int | None, typer.Option(help="Propose so many more runs from what --store holds.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Runs measured so far.")] = None,
+    device: Annotated[str, typer.Option(help="Device that --hardware here means.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Choose shapes that tell most about the law's coefficients, and say what they cost.
+
+    Example: [bold]suffice ladder plan --sizes 1M,2M,4M --tokens-per-param 20,100 --budget 2h
+    --data data/ --out plan.json[/bold]
+    """
+    manifest = read_manifest(data)
+    measured = RunStore(store).read() if store else []
+    space = DesignSpace(
+        sizes=tuple(sorted(parse_count(s, what="--sizes") for s in sizes.split(","))),
+        tokens_per_parameter=_numbers(tokens_per_param, "--tokens-per-param"),
+        head_dim=head_dim,
+        multiple=multiple,
+        x=_range(x, "--x"),
+        r=_range(r, "--r"),
+        kv_shares=_numbers(kv_shares, "--kv-shares"),
+        layers=_integers(layers, "--layers"),
+        attention_per_hidden=(0.5, 3.0),
+        max_tokens=float("inf") if max_tokens is None else parse_count(max_tokens),
+    )
+    recipe = Recipe(
+        sequence_length=sequence_length,
+        schedule=schedule,  # type: ignore[arg-type]
+        peak_learning_rate=learning_rate,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    config = PlanConfig(
+        space=space,
+        recipe=recipe,
+        vocab_size=manifest.vocab_size,
+        runs=runs,
+        counts=None if counts is None else tuple(int(v) for v in _numbers(counts, "--counts")),
+        held_out_runs=held_out,
+        repeated_shapes=repeat,
+        seeds=seeds,
+        tune=tune,
+        check=check,
+        flops_per_s=_speed(hardware, space, recipe, data, manifest.vocab_size, device),
+        budget_s=None if budget is None else parse_duration(budget, what="--budget"),
+        seed=seed,
+    )
+    if add is None:
+        result, new = make_plan(config, measured), None
+    else:
+        old = Plan.load(out)
+        new = add_to_plan(old, replace(config, recipe=old.recipe), measured, add)
+        result = replace(old, rungs=(*old.rungs, *new), flops_per_s=config.flops_per_s)
+    result.save(out)
+    if as_json:
+        typer.echo(out.read_text())
+        return
+    _print_plan(result, new_from=None if new is None else len(result.rungs) - len(new))
+    typer.echo(f"plan: {out}")
+
+
+def _speed(
+    hardware: str, space: DesignSpace, recipe: Recipe, data: Path, vocab_size: int, device: str
+) -> float:
+    if hardware != "here":
+        try:
+            return float(hardware)
+        except ValueError:
+            return named_flops_per_s(hardware)
+    points = candidates(space, partial(ladder_shape, vocab_size=vocab_size))
+    rungs = [Rung(shape=p.shape, tokens=p.tokens) for p in points[:: max(1, len(points) // 50)]]
+    return measured_flops_per_s(rungs, recipe, data, device, threads=1)
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    return tuple(parse_count(part, what=option) for part in text.split(","))
+
+
+def _range(text: str, option: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    values = (parse_count(low, what=option), parse_count(high or low, what=option))
+    if not colon or values[0] > values[1]:
+        raise InputError(f"{option} {text!r}: write it as low:high")
+    return values
+
+
+def _integers(text: str, option: str) -> tuple[int, int]:
+    low, high = _range(text, option)
+    return int(low), int(high)
+
+
+def _print_plan(plan: Plan, *, new_from: int | None) -> None:
+    console = make_console()
+    rungs = plan.rungs if new_from is None else plan.rungs[new_from:]
+    console.print(plan_table(plan, rungs, every=new_from is not None))
+    total = sum(plan.cost_s(rung) for rung in rungs)
+    console.print(
+        f"{len(rungs)} runs, {format_count(sum(r.tokens for r in rungs))} tokens, about "
+        f"{format_seconds(total) if total < 60 else f'{total / 60:,.0f} min'} at "
+        f"{plan.flops_per_s:.2g} FLOP/s; nothing has run yet"
+    )
+    if plan.efficiency is not None and new_from is None:
+        console.print(
+            f"D-efficiency {plan.efficiency:.2f} relative to the best of 200 random designs of "
+            "the same size"
+        )
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _quiet(_: str) -> None:
+    return None

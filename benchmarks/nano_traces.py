@@ -20,7 +20,7 @@ from suffice.evals.datasets import Item
 from suffice.evals.grading import check_of
 from suffice.evals.traces.trace_set import Question, messages_json
 from suffice.recipes.record.run import RecordConfig, record
-from suffice.training.modes.tasks import Mixture, Problem
+from suffice.tasks.puzzles import Mixture, Problem
 
 PER_STEP = 20
 ANSWER_FORMAT = r"regex:^\d$"

@@ -44,9 +44,9 @@ from suffice.recipes.modes.items import item_of
 from suffice.recipes.modes.train import NanoTraining, train_nano
 from suffice.recipes.record.run import RecordConfig, record
 from suffice.recipes.replay.run import ReplayConfig, Replayed, replay_traces
+from suffice.tasks.puzzles import Mixture
 from suffice.throughput.pricing import cost_model
 from suffice.training.modes.settings import Routing, WarmUp
-from suffice.training.modes.tasks import Mixture
 
 TASKS = ("chain", "logic", "arithmetic")
 STEPS = (4, 5, 6)

@@ -24,12 +24,12 @@ QUESTIONS = {
     "throughput": "what does it cost?",
     "executors": "carry it out",
     "policies": "how much now?",
+    "tasks": "problems made by rule",
     "backends": "who makes tokens?",
     "architecture": "what should it be?",
     "report": "plots and pages",
     "ledger": "what happened",
     "hardware": "what machines can do",
-    "tasks": "puzzles with an answer",
     "core": "shared nouns and errors",
 }
 

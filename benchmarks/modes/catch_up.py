@@ -26,7 +26,7 @@ from suffice.backends.nano.runtime import NanoModel, greedy
 from suffice.backends.nano.vocabulary import END, SHORT, THINK
 from suffice.core.files import read_json, write_bytes, write_json
 from suffice.report.style import AMBER, BLUE, GREEN, house_style, new_figure, to_png
-from suffice.training.modes.tasks import Mixture, Problem
+from suffice.tasks.puzzles import Mixture, Problem
 
 SAMPLES = (1, 4, 16, 64, 256)
 DRAWS = 200  # of K answers each, per problem

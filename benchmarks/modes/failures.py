@@ -31,14 +31,14 @@ from torch.nn import functional
 
 from suffice.core.files import write_text
 from suffice.recipes.modes.folder import load_routed
-from suffice.training.modes import tasks
+from suffice.tasks import puzzles
+from suffice.tasks.puzzles import PERMUTATIONS, Mixture, Problem
 from suffice.training.modes.policy_gradient import train_policy
 from suffice.training.modes.probe import probe_answers, probe_choice
 from suffice.training.modes.rollout import roll_out
 from suffice.training.modes.run_state import RunState, seeded
 from suffice.training.modes.sequences import Learner, response_logits, think_logit
 from suffice.training.modes.settings import Routing, WarmUp, plain
-from suffice.training.modes.tasks import PERMUTATIONS, Mixture, Problem
 from suffice.training.modes.warm_up import warm_up
 
 RECITAL = "recital"
@@ -165,14 +165,14 @@ def root_step(learner: Learner, optimiser: torch.optim.Optimizer, *, seed: int, 
 
 def recited(rng: random.Random, difficulty: int) -> Problem:
     """A chain whose thought recites six permutations, and three again, before it starts."""
-    problem = tasks.chain(rng, difficulty)
+    problem = puzzles.chain(rng, difficulty)
     rows = [name + row for name, row in PERMUTATIONS.items()]
     return replace(problem, steps=f"+{''.join(rows)}-{''.join(rows[:3])}{problem.steps}")
 
 
 def long_traces(asked: argparse.Namespace) -> None:
     """GRPO and DeGRPO where every thought has more than a hundred tokens."""
-    tasks.TASKS = {**tasks.TASKS, RECITAL: recited}
+    puzzles.TASKS = {**puzzles.TASKS, RECITAL: recited}
     book = Book(asked.out / "long.jsonl")
     mixture = Mixture(tasks=(RECITAL,), difficulties=tuple(asked.difficulties))
     base = Routing(

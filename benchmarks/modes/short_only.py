@@ -21,6 +21,7 @@ from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.recipes.modes.folder import save_routed, versions
 from suffice.recipes.modes.shape import nano_shape
 from suffice.recipes.modes.train import NanoTraining
+from suffice.tasks.puzzles import ALPHABET
 from suffice.training.model import build_model
 from suffice.training.modes.run_state import RunState, require_finite
 from suffice.training.modes.sequences import (
@@ -29,7 +30,6 @@ from suffice.training.modes.sequences import (
     response_logits,
     token_logprobs,
 )
-from suffice.training.modes.tasks import ALPHABET
 from suffice.training.optimiser import build_optimiser, initialise, schedule
 from suffice.training.rung import Recipe
 

@@ -10,7 +10,7 @@ from suffice.backends.nano.backend import NAME, shipped_folder
 from suffice.backends.nano.runtime import NanoModel, greedy
 from suffice.backends.nano.vocabulary import SHORT, THINK
 from suffice.backends.nano.weights import weights_sha256
-from suffice.training.modes.tasks import Mixture
+from suffice.tasks.puzzles import Mixture
 
 FOLDER = shipped_folder()
 RECORD = json.loads((FOLDER / "record.json").read_text())

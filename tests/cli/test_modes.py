@@ -14,7 +14,7 @@ from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.backends.nano.weights import RECORD, WEIGHTS, expected_shapes, read_config
 from suffice.cli.main import app
 from suffice.core.errors import ConfigError, CorruptData, InputError, UnknownName
-from suffice.training.modes.tasks import ALPHABET
+from suffice.tasks.puzzles import ALPHABET
 
 RUNNER = CliRunner()
 VOCABULARY = Vocabulary.of(ALPHABET)

@@ -13,8 +13,8 @@ from suffice.core.errors import InputError
 from suffice.recipes.modes.costs import cost_ratio, gamma_from_machine, typical_lengths
 from suffice.recipes.modes.evaluate import Answered, evaluate_modes, wilson
 from suffice.recipes.modes.shape import nano_shape
+from suffice.tasks.puzzles import Mixture
 from suffice.training.modes.rewards import ModePrice, TokenCost
-from suffice.training.modes.tasks import Mixture
 
 EASY, HARD = ("chain", 1), ("chain", 5)
 

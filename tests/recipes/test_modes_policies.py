@@ -14,8 +14,8 @@ from suffice.core.errors import InputError
 from suffice.recipes.modes.evaluate import resampled_weights
 from suffice.recipes.modes.policies import Sampled, policy_results
 from suffice.recipes.modes.train import evaluate_folder
+from suffice.tasks.puzzles import Mixture
 from suffice.training.modes.rewards import ModePrice
-from suffice.training.modes.tasks import Mixture
 
 SMALL = Sampled(samples=4, seed=2)
 

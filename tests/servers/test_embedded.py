@@ -12,8 +12,8 @@ import pytest
 from suffice.backends.nano.backend import NAME, NanoBackend
 from suffice.core.thinking import ModeTokens
 from suffice.gateway.config import GatewayConfig
+from suffice.tasks.puzzles import Mixture
 from suffice.testing.fake_engine import FakeEngine, Talents
-from suffice.training.modes.tasks import Mixture
 from tests.servers.conftest import config_for, serving
 from tests.servers.test_gateway import votes
 

@@ -23,7 +23,7 @@ from suffice.backends.nano.vocabulary import SHORT, THINK
 from suffice.core.files import write_json
 from suffice.core.thinking import EFFORT_BIAS_NATS
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
-from suffice.training.modes.tasks import Mixture, Problem
+from suffice.tasks.puzzles import Mixture, Problem
 from tests.servers.conftest import serving
 from tests.servers.vllm_server import vllm_server
 

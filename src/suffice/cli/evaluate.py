@@ -21,8 +21,8 @@ if not HELP_ONLY:
     from suffice.recipes.modes.policies import Sampled, policy_results
     from suffice.recipes.modes.train import evaluate_folder
     from suffice.report.style import to_png, to_svg
+    from suffice.tasks.puzzles import Mixture, Problem, read_problems
     from suffice.training.modes.rewards import ModePrice
-    from suffice.training.modes.tasks import Mixture, Problem, read_problems
 
 
 evaluate = typer.Typer(

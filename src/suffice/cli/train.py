@@ -19,7 +19,13 @@ if not HELP_ONLY:
     from suffice.architecture.catalog import load_shape
     from suffice.recipes.modes.costs import cost_ratio, gamma_from_machine, typical_lengths
     from suffice.recipes.modes.evaluate import ModesResult
-    from suffice.recipes.modes.train import ModesTraining, NanoTraining, room_for, train_modes, train_nano
+    from suffice.recipes.modes.train import (
+        ModesTraining,
+        NanoTraining,
+        room_for,
+        train_modes,
+        train_nano,
+    )
     from suffice.training.extras import require_torch
     from suffice.training.modes.settings import from_toml
 

@@ -12,13 +12,13 @@ from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.core.errors import InputError
 from suffice.recipes.modes.items import answer_format_of
 from suffice.recipes.modes.train import room_for
+from suffice.tasks.puzzles import ALPHABET, Mixture, Problem, read_problems
 from suffice.training.modes.data import (
     alphabet_of,
     check_data,
     longest_prompt,
     most_frequent_share,
 )
-from suffice.training.modes.tasks import ALPHABET, Mixture, Problem, read_problems
 
 
 def rows(count: int, **changes: Any) -> list[dict[str, Any]]:

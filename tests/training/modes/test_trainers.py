@@ -22,6 +22,7 @@ from suffice.core.errors import (  # noqa: E402
     InputError,
     TrainingDiverged,
 )
+from suffice.tasks.puzzles import ALPHABET, Mixture  # noqa: E402
 from suffice.training.model import build_model  # noqa: E402
 from suffice.training.modes import policy_gradient, rollout, sequences  # noqa: E402
 from suffice.training.modes.gate import Gate, fold_loss, gate_loss, train_gate  # noqa: E402
@@ -49,7 +50,6 @@ from suffice.training.modes.settings import (  # noqa: E402
     from_values,
     plain,
 )
-from suffice.training.modes.tasks import ALPHABET, Mixture  # noqa: E402
 from suffice.training.modes.warm_up import paired, paired_loss, warm_up  # noqa: E402
 from suffice.training.optimiser import initialise  # noqa: E402
 from suffice.training.rung import Recipe  # noqa: E402

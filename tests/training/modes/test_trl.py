@@ -16,6 +16,7 @@ with warnings.catch_warnings():
 from suffice.backends.nano.backend import shipped_folder  # noqa: E402
 from suffice.backends.nano.vocabulary import Vocabulary  # noqa: E402
 from suffice.core.errors import ConfigError, InputError  # noqa: E402
+from suffice.tasks.puzzles import ALPHABET, Mixture  # noqa: E402
 from suffice.training.modes import losses  # noqa: E402
 from suffice.training.modes.mode_tokens import Modes, mode_reward, modes_of  # noqa: E402
 from suffice.training.modes.probe import probe_choice  # noqa: E402
@@ -26,7 +27,6 @@ from suffice.training.modes.sequences import (  # noqa: E402
     response_logits,
     token_logprobs,
 )
-from suffice.training.modes.tasks import ALPHABET, Mixture  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 VOCABULARY = Vocabulary.of(ALPHABET)

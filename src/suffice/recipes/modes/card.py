@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from suffice.recipes.modes.evaluate import ModesResult
-from suffice.training.modes.tasks import PERMUTATIONS
+from suffice.tasks.puzzles import PERMUTATIONS
 
 _TASKS = {
     "chain": "`3fb`: a digit sent through permutations of the digits, left to right ("

@@ -6,12 +6,12 @@ from suffice.architecture.shape import Shape
 from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.core.errors import InputError
 from suffice.hardware import load_hardware
+from suffice.tasks.puzzles import Mixture
 from suffice.throughput.analytic import predict
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 from suffice.training.modes.data import alphabet_of
 from suffice.training.modes.rewards import gamma_of_costs
-from suffice.training.modes.tasks import Mixture
 
 
 def cost_ratio(

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from suffice.backends.nano.runtime import NanoModel, greedy
 from suffice.backends.nano.vocabulary import END, SHORT, THINK
 from suffice.core.errors import InputError
+from suffice.tasks.puzzles import Problem
 from suffice.training.modes.rewards import Reward
-from suffice.training.modes.tasks import Problem
 
 Cell = tuple[str, int]
 Values = NDArray[np.float64]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from suffice.evals.datasets import Item
 from suffice.evals.grading import check_of
 from suffice.evals.traces.trace_set import Question, messages_json
-from suffice.training.modes.tasks import Problem
+from suffice.tasks.puzzles import Problem
 
 # The whole answer is one digit: steps written in short mode are wrong.
 ONE_DIGIT = r"regex:^\d$"

@@ -32,7 +32,7 @@ from suffice.recipes.modes.evaluate import Estimate, PolicyResult, resampled_wei
 from suffice.recipes.modes.items import answer_format_of, item_of
 from suffice.recipes.record.run import RecordConfig, collect
 from suffice.recipes.replay.source import Source
-from suffice.training.modes.tasks import Problem
+from suffice.tasks.puzzles import Problem
 
 Values = NDArray[np.float64]
 SHORT_MODEL, THINK_MODEL = f"{NAME}-short", f"{NAME}-think"

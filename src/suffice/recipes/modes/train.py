@@ -24,6 +24,13 @@ from suffice.recipes.modes.evaluate import (
 )
 from suffice.recipes.modes.folder import load_routed, save_routed, versions
 from suffice.recipes.modes.shape import nano_shape
+from suffice.tasks.puzzles import (
+    TABLE_STEPS,
+    Mixture,
+    Problem,
+    check_spelling,
+    read_problems,
+)
 from suffice.training.modes.data import (
     alphabet_of,
     check_data,
@@ -33,13 +40,6 @@ from suffice.training.modes.data import (
 )
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.settings import Routing, WarmUp, differences, plain
-from suffice.training.modes.tasks import (
-    TABLE_STEPS,
-    Mixture,
-    Problem,
-    check_spelling,
-    read_problems,
-)
 
 Tell = Callable[[dict[str, Any]], None]
 NAME = "suffice-nano"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from suffice.backends.nano.vocabulary import CONTROL_TOKENS, Vocabulary
 from suffice.core.errors import InputError
-from suffice.training.modes.tasks import (
+from suffice.tasks.puzzles import (
     ALPHABET,
     HELD_OUT_SHARE,
     Mixture,

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from suffice.backends.nano.vocabulary import Vocabulary
+from suffice.tasks.puzzles import Problem
 from suffice.training.modes import losses
 from suffice.training.modes.probe import probe_choice
 from suffice.training.modes.progress import Pace, progress_line, right_by_mode
@@ -31,7 +32,6 @@ from suffice.training.modes.sequences import (
     think_logit,
 )
 from suffice.training.modes.settings import Routing
-from suffice.training.modes.tasks import Problem
 
 Tell = Callable[[dict[str, Any]], None]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from suffice.tasks.puzzles import Problem
 from suffice.training.modes.rollout import Rollouts
-from suffice.training.modes.tasks import Problem
 
 
 class Pace:

@@ -15,9 +15,9 @@ from torch import nn
 from suffice.backends.kv_cache import forward
 from suffice.backends.nano.vocabulary import END, PAD, Vocabulary
 from suffice.core.errors import TrainingDiverged
+from suffice.tasks.puzzles import Problem
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.sequences import Batch, control_ids, prompts, texts
-from suffice.training.modes.tasks import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from torch import nn
 
 from suffice.backends.nano.vocabulary import END, PAD, SHORT, THINK, Vocabulary
 from suffice.core.errors import InputError
-from suffice.training.modes.tasks import Mixture, Problem
+from suffice.tasks.puzzles import Mixture, Problem
 
 # Sequences of one forward pass in training: more in one would pad more, fewer cost more overhead.
 PART = 64

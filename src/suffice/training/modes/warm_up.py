@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from suffice.backends.nano.vocabulary import Vocabulary
+from suffice.tasks.puzzles import Problem
 from suffice.training.modes.probe import probe_answers, probe_choice
 from suffice.training.modes.run_state import RunState, require_finite
 from suffice.training.modes.sequences import (
@@ -29,7 +30,6 @@ from suffice.training.modes.sequences import (
     token_logprobs,
 )
 from suffice.training.modes.settings import WarmUp
-from suffice.training.modes.tasks import Problem
 from suffice.training.optimiser import build_optimiser, schedule
 from suffice.training.rung import Recipe
 

@@ -10,8 +10,7 @@ import pytest
 
 from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.core.errors import InputError, UnknownName
-from suffice.training.modes.rewards import ModePrice, TokenCost, gamma_of_costs
-from suffice.training.modes.tasks import (
+from suffice.tasks.puzzles import (
     ALPHABET,
     PERMUTATIONS,
     TASKS,
@@ -21,6 +20,7 @@ from suffice.training.modes.tasks import (
     check_spelling,
     read_problems,
 )
+from suffice.training.modes.rewards import ModePrice, TokenCost, gamma_of_costs
 
 
 def test_the_permutations_are_permutations_and_do_not_commute() -> None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
+from suffice.core.errors import InputError
+
+if not HELP_ONLY:
+    from suffice.training.extras import require_torch
+    from suffice.training.latent.settings import LatentTraining, published
+    from suffice.training.modes.settings import from_toml, from_values, plain
 
 
 def train_latent(
@@ -48,23 +58,16 @@ def train_latent(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a network that reasons by iterating a hidden state: TRM, or GRAM with sampled states.
 
     Example: [bold]suffice train latent --task queens-7 --method gram --out gram/[/bold]
     """
-    import json
-
-    from suffice.core.errors import InputError
-    from suffice.training.extras import require_torch
-
     require_torch()
-    import torch
+    import torch  # noqa: PLC0415 - an extra
 
-    from suffice.recipes.latent.train import train_latent as train
-    from suffice.training.latent.settings import LatentTraining, published
-    from suffice.training.modes.settings import from_toml, from_values, plain
+    from suffice.recipes.latent.train import train_latent as train  # noqa: PLC0415 - torch
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -99,8 +102,6 @@ def train_latent(
 
     result = train(asked, out, device=device, until=until, tell=tell)
     if as_json:
-        from dataclasses import asdict
-
         typer.echo(json.dumps(asdict(result), indent=2))
         return
     typer.echo(

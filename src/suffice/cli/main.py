@@ -51,7 +51,7 @@ VERBS = {
     ),
     "ablate": ("ablate:ablate", "Vary one thing of a shape at fixed parameters."),
     "ladder": ("ladder:ladder", "Train small shapes, and fit a law of your own to them."),
-    "train": ("train:train", "Train the small model that ships, or when a model thinks."),
+    "train": ("train:train", "Train suffice-nano, a choice of mode, or a latent reasoner."),
     "eval": ("evaluate:evaluate", "Measure what a model's choices are worth."),
     "doctor": ("doctor:doctor", "Versions, hardware and extras, and how to get what is missing."),
 }

@@ -9,6 +9,9 @@ from typing import Literal, get_args
 
 from suffice.core.errors import InputError
 
+# The end of the think block, as Qwen3, DeepSeek-R1 and suffice-nano write it.
+THINK_END = "</think>"
+
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 

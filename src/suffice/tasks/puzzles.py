@@ -17,10 +17,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
-from suffice.backends.nano.vocabulary import THINK_END, Vocabulary
 from suffice.core.errors import InputError, UnknownName
+from suffice.core.thinking import THINK_END
 
 Split = Literal["train", "held_out"]
 HELD_OUT_SHARE = 0.1
@@ -292,7 +292,17 @@ def path_task(where: str) -> str:
     return Path(where.rpartition(":")[0]).stem
 
 
-def check_spelling(problems: Sequence[Problem], vocabulary: Vocabulary) -> None:
+class Spelling(Protocol):
+    """What is asked of a vocabulary."""
+
+    def spells(self, character: str) -> bool:
+        """Whether `character` has an id of its own."""
+
+    def encode(self, text: str) -> object:
+        """Ids of the text. Raises InputError."""
+
+
+def check_spelling(problems: Sequence[Problem], vocabulary: Spelling) -> None:
     """Raise InputError, with file and line, unless `vocabulary` spells every given problem."""
     for problem in problems:
         for name in ("prompt", "answer", "steps"):

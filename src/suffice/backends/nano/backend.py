@@ -17,7 +17,7 @@ import numpy as np
 from suffice.backends.detokenize import TextStream
 from suffice.backends.nano.runtime import Cache, NanoModel
 from suffice.backends.nano.sampling import Drawer
-from suffice.backends.nano.vocabulary import END, SHORT, THINK, THINK_END
+from suffice.backends.nano.vocabulary import END, SHORT, THINK
 from suffice.backends.nano.weights import Array
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.reached import tell_reached
@@ -25,7 +25,7 @@ from suffice.core.completions import FinishReason, Usage
 from suffice.core.draw import Draw
 from suffice.core.errors import InputError, LacksCapability, UpstreamRejected
 from suffice.core.requests import Request
-from suffice.core.thinking import ModeTokens, Thinking, mode_bias
+from suffice.core.thinking import THINK_END, ModeTokens, Thinking, mode_bias
 
 NAME = "suffice-nano"
 MAX_TOP_LOGPROBS = 20

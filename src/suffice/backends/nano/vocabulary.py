@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from suffice.core.errors import CorruptData, InputError
+from suffice.core.thinking import THINK_END
 
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
 USER, ASSISTANT = "<user>", "<assistant>"
-SHORT, THINK, THINK_END = "<short>", "<think>", "</think>"
+SHORT, THINK = "<short>", "<think>"
 # In this order they are ids 0, 1, 2, ... The think block's ends are no special tokens: a server's
 # reasoning parser has to see them in the text.
 CONTROL_TOKENS = (PAD, END, UNKNOWN, USER, ASSISTANT, SHORT, THINK, THINK_END)

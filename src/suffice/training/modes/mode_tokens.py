@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from suffice.backends.nano.vocabulary import SHORT, THINK, THINK_END
+from suffice.backends.nano.vocabulary import SHORT, THINK
 from suffice.core.errors import ConfigError, InputError
+from suffice.core.thinking import THINK_END
 from suffice.training.modes.rewards import Reward
 
 # Thought completions after which an answer that is never found is an error.

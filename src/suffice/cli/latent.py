@@ -9,11 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from suffice.cli.latent_view import print_latent
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
 from suffice.core.errors import InputError
+from suffice.core.files import write_bytes, write_json, write_text
 
 if not HELP_ONLY:
+    from suffice.report.style import to_png, to_svg
     from suffice.training.extras import require_torch
     from suffice.training.latent.settings import LatentTraining, published
     from suffice.training.modes.settings import from_toml, from_values, plain
@@ -149,22 +152,15 @@ def eval_latent(
         Path | None, typer.Option(help="Folder for table and pictures.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Accuracy, coverage and any@K against FLOPs and serial steps, for every width and depth.
 
     Example: [bold]suffice eval latent --network gram/ --out report/[/bold]
     """
-    import json
-    from dataclasses import asdict
-
-    from suffice.cli.latent_view import print_latent
-    from suffice.core.files import write_bytes, write_json, write_text
-    from suffice.training.extras import require_torch
-
     require_torch()
-    from suffice.backends.latent.trajectories import Exploration
-    from suffice.recipes.latent.run import LatentEvaluation, evaluate_latent
+    from suffice.backends.latent.trajectories import Exploration  # noqa: PLC0415 - torch
+    from suffice.recipes.latent.run import LatentEvaluation, evaluate_latent  # noqa: PLC0415
 
     asked = LatentEvaluation(
         widths=_whole(widths, "--widths"), depths=_whole(depths, "--depths"), depth=depth,
@@ -175,8 +171,7 @@ def eval_latent(
         network, asked, device=device, tell=lambda line: typer.echo(line, err=True)
     )
     if out is not None:
-        from suffice.recipes.latent.plots import latent_figure
-        from suffice.report.style import to_png, to_svg
+        from suffice.recipes.latent.plots import latent_figure  # noqa: PLC0415 - torch
 
         figure = latent_figure(result)
         write_json(out / "latent.json", asdict(result))
@@ -191,8 +186,6 @@ def eval_latent(
 
 
 def _whole(text: str, option: str) -> tuple[int, ...]:
-    from suffice.core.errors import InputError
-
     try:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+from rich.console import Console
+from rich.table import Table
+
+from suffice.cli.lazy_group import HELP_ONLY
+
+if not HELP_ONLY:
     from suffice.evals.statistics.binomial import Interval
+
+if TYPE_CHECKING:
     from suffice.recipes.latent.run import LatentResult
 
 
 def print_latent(result: LatentResult) -> None:
     """Points, contests, diagnosis and policies."""
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console(width=max(120, Console().width))
     console.print(
         f"{result.task}: {result.parameters:,} parameters, {result.steps_trained:,} steps, "

@@ -34,6 +34,7 @@ from suffice.policies.tool_plan.plan import (
     step_problems,
 )
 from suffice.policies.tool_plan.prompts import (
+    continued_messages,
     planner_messages,
     repair_messages,
     replan_messages,
@@ -71,6 +72,9 @@ class PlanFirst(BasePolicy):
     notation: Notation = option("rewoo", "how plans are written: rewoo, numbered or python")
     plan_tokens: int | None = option(None, "completion tokens of a plan; the request's by default")
     max_steps: int = option(MOST_STEPS, "steps of one plan at most")
+    continued: bool = option(
+        False, "answer in the planner's own conversation: a prefix cache then holds all but results"
+    )
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     streams: ClassVar[bool] = False  # whether calls start while the plan is being written
@@ -230,7 +234,11 @@ class PlanFirst(BasePolicy):
         return False
 
     def _solve(self, state: Planning) -> tuple[Planning, Actions]:
-        messages = solver_messages(state.request, state.run, self.notation)
+        if self.continued and state.plan_text:
+            plan, run = state.plan_text, state.run
+            messages = continued_messages(state.asked, plan, run, self.notation)
+        else:
+            messages = solver_messages(state.request, state.run, self.notation)
         own = messages is state.request.messages
         state = replace(state, phase="solving", sample=state.sample + 1)
         return state, (

@@ -20,11 +20,12 @@ from suffice.core.quantities import parse_share
 
 if not HELP_ONLY:
     from suffice.backends.protocol import Backend
-    from suffice.gateway.config_sections import NO_LEDGER
+    from suffice.gateway.config_sections import NO_LEDGER, LiveConfig
     from suffice.ledger.api_keys import load_ring
     from suffice.ledger.database import shown
     from suffice.ledger.default_url import default_url, writable
     from suffice.ledger.store import Store
+    from suffice.policies.live.state import LiveRule
     from suffice.policies.policy_table import is_policy_file, policy_table
 
     with needs("serve", "suffice serve"):
@@ -113,6 +114,45 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    cheap: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cheap",
+            help="What may take the place of --safe once traffic has shown that it answers the "
+            "same: a policy with its model or effort; repeat from cautious to cheap.",
+            show_default=False,
+        ),
+    ] = None,
+    safe: Annotated[
+        str | None,
+        typer.Option(
+            "--safe",
+            help="What answers until then, and is compared with in the background.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="Share of requests that may be answered differently: 5%.",
+            show_default=False,
+        ),
+    ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            "--share",
+            help="Share of requests that both answer while nothing is certified: 25%.",
+            show_default=False,
+        ),
+    ] = None,
+    shadow_only: Annotated[
+        bool,
+        typer.Option(
+            "--shadow-only", help="Compare and report; --safe answers everything, as today."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
     """Serve OpenAI's API, spending just enough per request. Without an upstream it serves
@@ -126,6 +166,10 @@ def serve(
         answer_format=answer_format, scorer=scorer, host=host, port=port, workers=workers,
         ledger=ledger, price=price, baseline=baseline,
         audit_share=None if audit_share is None else parse_share(audit_share, what="--audit-share"),
+        cheap=tuple(cheap) if cheap else None, safe=safe,
+        target=None if target is None else parse_share(target, what="--target"),
+        share=None if share is None else parse_share(share, what="--share"),
+        shadow_only=shadow_only or None,
     )  # fmt: skip
     settings = read()
     PolicyRouter(settings)  # what options got wrong is said before anything is opened
@@ -155,6 +199,13 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
     given["ledger"] = replace(settings.ledger, url=url)
     prices = prices_of(given.pop("price", None))
     given["prices"] = prices.over(settings.prices)
+    live = {
+        name: given.pop(name)
+        for name in ("cheap", "safe", "target", "share", "shadow_only")
+        if name in given
+    }
+    if live:
+        given["live"] = checked_live(replace(settings.live, **live))
     urls = given.pop("upstream", None)
     if urls:
         given["upstreams"] = tuple(UpstreamConfig(url=url) for url in urls)
@@ -164,6 +215,14 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
         given["policy"] = name
         given["policies"] = {**settings.policies, name: policy_table(Path(chosen))}
     return replace(settings, **given)
+
+
+def checked_live(live: LiveConfig) -> LiveConfig:
+    """The settings; raises InputError on a target or a share that makes no sense."""
+    share_after = min(live.share, live.share_after)
+    LiveRule(target=live.target, confidence=live.confidence, share=live.share,
+             share_after=share_after)  # fmt: skip
+    return live
 
 
 def _usual_ledger() -> str:
@@ -190,7 +249,11 @@ def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None, *, keyed
     texts = settings.ledger.texts
     what = "no prompts, no outputs" if texts == "none" else f"keeps {texts}, redacted"
     typer.echo(f"upstreams: {', '.join(names)}")
-    typer.echo(f"policy: {settings.policy or 'none (passed through); suffice/<policy> as model'}")
+    live = "live" if settings.live.safe is not None else None
+    policy = settings.policy or live or "none (passed through); suffice/<policy> as model"
+    typer.echo(f"policy: {policy}")
+    if settings.live.safe is not None:
+        typer.echo(f"live: {_live_in_words(settings)}")
     typer.echo(f"saved is against: {baseline_in_words(settings)}")
     for note in price_notes(settings):
         typer.echo(note)
@@ -201,3 +264,18 @@ def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None, *, keyed
     typer.echo(f"keys: {'asked for' if asked else 'none asked for (suffice keys add NAME)'}")
     if settings.host not in LOOPBACK and not asked:
         typer.echo("warning: anyone who reaches this address can use it; it asks for no key")
+
+
+def _live_in_words(settings: GatewayConfig) -> str:
+    live = settings.live
+    cheap = ", then ".join(live.cheap)
+    what = (
+        f"{live.safe} answers; {100 * live.share:g} % of requests are also answered by {cheap}, "
+        "after the client has its answer"
+    )
+    if live.shadow_only:
+        return f"{what}; nothing is switched on"
+    return (
+        f"{what}; it takes over once at most {100 * live.target:g} % differ, at "
+        f"{100 * live.confidence:g} % confidence"
+    )

@@ -27,7 +27,8 @@ Note = Literal["free_form", "greedy", "nothing_comparable", "all_different"]
 # Votes that were paid for and decided nothing.
 FUTILE: frozenset[Note] = frozenset({"nothing_comparable", "all_different"})
 
-CertificateStatus = Literal["valid", "switched off", "not covered"]
+# shadowing: a live certificate is not there (yet, or any more): the safe policy answers
+CertificateStatus = Literal["valid", "switched off", "not covered", "shadowing"]
 
 # What a request can differ in from those that a certificate is about; `cascade`: the certified
 # policy was one step of another.
@@ -64,9 +65,16 @@ class Coverage:
     valid         it covers the answer
     switched off  a monitor raised the alarm: the baseline answers
     not covered   it is not about requests like this one: the baseline answers
+    shadowing     a live certificate that has not been earned: the safe policy answers
     """
 
     id: str
     status: CertificateStatus
     not_covered: NotCovered | None = None  # what the request differs in
     reason: str = ""  # for people: what the alarm was, or why the request is not covered
+    # Of a live certificate: the largest loss, its confidence, shadowed requests so far, and the
+    # candidate that answers (1 is the first; 0: the safe policy).
+    target: float | None = None
+    confidence: float | None = None
+    shadowed: int | None = None
+    candidate: int | None = None

@@ -161,6 +161,7 @@ class Gateway:
     async def aclose(self) -> None:
         """Break off audits, close every upstream, end every process that compares."""
         await self.completions.auditor.aclose()
+        await self.completions.shadower.aclose()
         await self._comparisons.aclose()
         for task in tuple(self._closing):
             task.cancel()

@@ -35,10 +35,11 @@ class Baselines:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._own: AnyPolicy | None = None
-        self._text = config.baseline or ""
-        if config.baseline is not None:
+        # Of a live certificate what is saved is against its safe policy.
+        text = self._text = config.baseline or config.live.safe or ""
+        if text:
             try:
-                self._own = parse_policy(config.baseline)
+                self._own = parse_policy(text)
             except SufficeError as error:
                 raise BadSetting("baseline", error) from None
         self._models = () if self._own is None else models_of(self._own)
@@ -163,7 +164,11 @@ def promise_of(policy: AnyPolicy, outcome: Outcome) -> Promise | None:
 def baseline_in_words(config: GatewayConfig) -> str:
     """What answers are compared with, on one line."""
     unit = "USD" if config.prices else "tokens"
-    text = config.baseline or "one call of the model asked for (of a policy file: its baseline)"
+    text = (
+        config.baseline
+        or config.live.safe
+        or "one call of the model asked for (of a policy file: its baseline)"
+    )
     return f"{text}; costs in {unit}"
 
 

@@ -8,6 +8,7 @@ A hook sees a call in this order; whatever it raises (a `SufficeError`) becomes 
     began       the first byte of the answer left         latency
     ended       always, exactly once, whatever happened   ledger, metrics, logs
     audited     later: the baseline has answered it too   ledger, metrics
+    shadowed    later: it was answered the other way too  ledger, metrics
 
 `happened`, `began` and `ended` are called on the response path and must not block or raise.
 """
@@ -28,8 +29,10 @@ from suffice.gateway.endpoints import Endpoint
 from suffice.gateway.observe.live_samples import LiveSamples
 from suffice.ledger.api_keys import Key
 from suffice.ledger.records import AuditRow
+from suffice.ledger.shadows import ShadowRow
 
 if TYPE_CHECKING:
+    from suffice.gateway.certificates.live_control import LiveControl
     from suffice.gateway.certificates.monitors import Monitors
     from suffice.gateway.config import GatewayConfig
     from suffice.gateway.wire.openapi import Described
@@ -92,6 +95,7 @@ class Call:
     rates: Mapping[str, str] = field(default_factory=dict)  # x-ratelimit-*, of the client's key
     first_byte_s: float | None = None
     ended_s: float | None = None
+    afterwards: Callable[[], None] | None = None  # done once its client is served
     # Of the hooks that control access and record.
     admitted: bool = False
     key: Key | None = None
@@ -177,6 +181,12 @@ class Hook:
         """
         del row
         return False
+
+    async def shadowed(self, control: LiveControl, spent: AuditRow, row: ShadowRow | None) -> None:
+        """A shadow run is over: keep what it took, and what it showed (None: nothing).
+
+        Raises LedgerError if it cannot be kept; it then counts for nothing.
+        """
 
     def ended(self, call: Call) -> None:
         """The call is over: answered, failed, refused or left by its client."""

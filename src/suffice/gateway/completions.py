@@ -33,7 +33,9 @@ from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_p
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.audits import Audit, Auditor
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy, is_switched_off
+from suffice.gateway.certificates.live_policy import LivePolicy
 from suffice.gateway.certificates.monitors import Monitors
+from suffice.gateway.certificates.shadow_runs import Shadower
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.connection.cancellation import Ending, left_at_once, stopping
 from suffice.gateway.connection.client import EVENT_STREAM, JSON, Client, ours
@@ -130,6 +132,7 @@ class Completions:
     def __init__(self, service: Service, hooks: Sequence[Hook], ending: Ending) -> None:
         self.service = service
         self.auditor = Auditor(hooks)
+        self.shadower = Shadower(hooks, waiting=lambda: self.service.places.waiting)
         self._hooks = tuple(hooks)
         self._ending = ending
 
@@ -184,6 +187,8 @@ class Completions:
             call.ended_s = call.elapsed_s()
             for hook in self._hooks:
                 hook.ended(call)
+            if call.afterwards is not None:
+                call.afterwards()
 
     async def _serve(self, call: Call, client: Client, scope: Scope) -> None:
         if self._ending.draining:
@@ -341,6 +346,7 @@ class Completions:
         hooks, policy = self._hooks, arm.policy or service.arms.plain
         costs = service.cost_model()
         guard = policy if isinstance(policy, GuardedPolicy) else None
+        live = isinstance(policy, LivePolicy)
         if guard is not None:
             # The policy file is enough: what neither request nor operator says, it does.
             question = guard.filled(question)
@@ -350,6 +356,10 @@ class Completions:
         def happened(choice: int, event: Event) -> None:
             for hook in hooks:
                 hook.happened(call, choice, event)
+            if shadow is not None:
+                shadow.see(event)
+                if isinstance(event, Settled):
+                    shadow.outcome = event.outcome
             if guard is not None and choice == 0:  # choices answer one question: it counts once
                 self._seen(service, guard, audit, call, event)
 
@@ -362,13 +372,18 @@ class Completions:
             score=service.arms.score,
             cost_model=costs,
             choices=ask.n,
-            happened=happened if hooks or guard else None,
+            happened=happened if hooks or guard or live else None,
             reached=call.reached,
             compare=service.comparison(arm, question, costs),
             audited=None if guard is None else partial(service.lengths.audited, guard),
             unstreamed_tokens=config.unstreamed_tokens,
         )
         audit = self.auditor.chosen(job, config.audit_share)
+        shadow = self.shadower.chosen(job)
+        if shadow is not None:
+            call.afterwards = partial(
+                self.shadower.begin, shadow, call, service.pool, config.budget
+            )
         return job
 
     def _seen(

@@ -37,6 +37,7 @@ from suffice.gateway.config_sections import (
     KeysConfig,
     LedgerConfig,
     LedgerTable,
+    LiveConfig,
     LogConfig,
     TracesConfig,
 )
@@ -279,6 +280,7 @@ class SharedSettings:
     traces: TracesConfig = field(default_factory=TracesConfig)
     auto: AutoConfig = field(default_factory=AutoConfig)
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
+    live: LiveConfig = field(default_factory=LiveConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

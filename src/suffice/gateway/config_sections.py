@@ -1,11 +1,11 @@
-"""Settings of what watches the traffic: ledger, keys, log, traces, the price of `auto`."""
+"""Settings of what watches the traffic: ledger, keys, log, traces, `auto`, live certificates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator
 
 from suffice.core.settings import STRICT, About
@@ -147,6 +147,50 @@ class AutoConfig:
     ] = None
     price: Annotated[float, Ge(0), About("its price of a sample to begin with")] = 0.005
     rate: Annotated[float, Gt(0), About("how fast the price moves")] = 0.0005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveConfig:
+    """`[live]`: a certificate that is earned on traffic; off while `safe` is not given."""
+
+    __pydantic_config__ = STRICT
+    safe: Annotated[
+        str | None,
+        About("what answers until a cheaper way is certified", example="single@Qwen/Qwen3-32B"),
+    ] = None
+    cheap: Annotated[
+        tuple[str, ...],
+        About(
+            "what may take its place, from the most cautious to the cheapest",
+            example=["single@Qwen/Qwen3-8B"],
+        ),
+    ] = ()
+    target: Annotated[
+        float, Gt(0), Lt(0.5), About("share of requests that may be answered differently at most")
+    ] = 0.05
+    confidence: Annotated[float, Ge(0.5), Lt(1), About("of each certificate")] = 0.95
+    share: Annotated[
+        float, Gt(0), Le(1), About("of requests to shadow while a certificate is sought or doubted")
+    ] = 0.25
+    share_after: Annotated[float, Gt(0), Le(1), About("and once it is there")] = 0.05
+    run_length: Annotated[
+        int, Ge(100), About("least mean number of shadowed requests between two false alarms")
+    ] = 2000
+    window: Annotated[
+        int,
+        Ge(100),
+        About("shadowed requests after which evidence begins anew if it is too little"),
+    ] = 4000
+    tokens_per_day: Annotated[
+        int | None, Ge(0), About("what shadowing may take at most (UTC days)", example=5_000_000)
+    ] = None
+    shadow_only: Annotated[
+        bool, About("compare and report, and let the safe policy answer everything")
+    ] = False
+    tools: Annotated[
+        bool,
+        About("shadow requests with function tools too: your engine must not run tools by itself"),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, SufficeError, UnknownName
 from suffice.executors.scorer import load_scorer
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy
+from suffice.gateway.certificates.live_control import LIVE, Ways
+from suffice.gateway.certificates.live_policy import LivePolicy
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.config_errors import BadSetting
@@ -69,9 +71,15 @@ class PolicyRouter:
             name: GuardedPolicy.over(_checked(f"policies.{name}", build_policy, table), monitors)
             for name, table in config.policies.items()
         }
+        ways = Ways.of(config)
+        if ways is not None:
+            if LIVE in self._tables:
+                raise BadSetting(f"policies.{LIVE}", InputError(
+                    "the policy of [live] has this name: give the table another"))  # fmt: skip
+            self._tables[LIVE] = LivePolicy(control=monitors.live_of(config, ways))
         if config.answer_format is not None:
             _checked("answer_format", check_answer_format, config.answer_format)
-        default = config.policy
+        default = config.policy or (LIVE if ways is not None else None)
         self._default = None
         if default is not None and default != BYPASS:
             self._default = _checked("policy", self._named, default)
@@ -138,6 +146,8 @@ class PolicyRouter:
         Raises InputError for one that the request itself names.
         """
         allows = self._config.models.allows
+        if isinstance(policy, LivePolicy) and asked in models_of(policy.control.ways.safe):
+            return policy  # the operator named what may take its place
         others = [model for model in models_of(policy) if not allows(model, asked)]
         if not others:
             return policy

@@ -165,6 +165,17 @@ _REQUEST_IDS = (
     "CREATE INDEX requests_request_id ON requests (request_id)",
 )
 
+# Live certificates: what every shadowed request showed, numbered in the order of commits, so that
+# all processes fold the same rows in the same order.
+_SHADOWS = (
+    """CREATE TABLE shadow_heads (certificate {text} PRIMARY KEY, n {int} NOT NULL)""",
+    """CREATE TABLE shadows (
+        certificate {text} NOT NULL, number {int} NOT NULL, request_id {text} NOT NULL,
+        at_s {real} NOT NULL, share {real} NOT NULL, differs {text} NOT NULL,
+        PRIMARY KEY (certificate, number))""",
+    "CREATE UNIQUE INDEX shadows_request ON shadows (certificate, request_id)",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _WATCHES,
@@ -174,5 +185,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _AUDITS,
     _KEYS,
     _REQUEST_IDS,
+    _SHADOWS,
 )
 VERSION = len(MIGRATIONS)

@@ -60,17 +60,15 @@ def is_harmless(request: Request) -> bool:
     return not request.tools and not acting
 
 
-@dataclass(slots=True)
-class Audit:
-    """One request that the coin has chosen, and the samples that its answer has drawn."""
+@dataclass(slots=True, kw_only=True)
+class DrawnSamples:
+    """The samples that an answer has drawn."""
 
-    guard: GuardedPolicy
-    job: Job
     launched: dict[int, live.Launched] = field(default_factory=dict)
     finished: dict[int, Completion] = field(default_factory=dict)
 
     def see(self, event: live.Event) -> None:
-        """Keep whole samples: the baseline goes on from them."""
+        """Keep whole samples: whoever answers next goes on from them."""
         if isinstance(event, live.Launched):
             self.launched[event.launch.sample] = event
         elif isinstance(event, live.Finished):
@@ -86,6 +84,14 @@ class Audit:
                 drawn = (launch.draw.sampling.top_logprobs, self.finished[sample])
                 found.setdefault(way, deque()).append(drawn)
         return found
+
+
+@dataclass(slots=True, kw_only=True)
+class Audit(DrawnSamples):
+    """One request that the coin has chosen, and what its answer has drawn."""
+
+    guard: GuardedPolicy
+    job: Job
 
 
 def _way(draw: Draw) -> Draw:
@@ -162,7 +168,7 @@ class Auditor:
             return None
         if self.ending or job.choices != 1 or not is_harmless(job.request):
             return None
-        return Audit(policy, job)
+        return Audit(guard=policy, job=job)
 
     def begin(
         self, audit: Audit, call: Call, outcome: Outcome, backend: Backend, budget: Budget

@@ -17,6 +17,8 @@ import numpy as np
 
 from suffice.core.completions import Outcome
 from suffice.core.series import FloatArray
+from suffice.gateway.certificates.live_control import LiveControl, Ways
+from suffice.gateway.config import GatewayConfig
 from suffice.ledger.records import Totals
 from suffice.policies.certified import Certified
 from suffice.policies.monitor import FRACTIONS, Answered, Monitoring, Observation, Wealth
@@ -126,6 +128,7 @@ class Monitors:
 
     def __init__(self) -> None:
         self._by_id: dict[str, SharedMonitor] = {}
+        self.live: dict[str, LiveControl] = {}  # live certificates
 
     def __iter__(self) -> Iterator[SharedMonitor]:
         return iter(list(self._by_id.values()))  # the ledger's thread reads it too
@@ -133,6 +136,13 @@ class Monitors:
     def of(self, policy: Certified) -> SharedMonitor:
         """The monitor of a certified policy."""
         return self._by_id.setdefault(policy.guarantee.id, SharedMonitor(policy))
+
+    def live_of(self, config: GatewayConfig, ways: Ways) -> LiveControl:
+        """The live certificate of these settings; one that is known goes on as it was."""
+        fresh = LiveControl(config, ways)
+        found = self.live.setdefault(fresh.certificate, fresh)
+        found.apply(config)
+        return found
 
     def named(self, certificate: str) -> SharedMonitor | None:
         """The monitor of the certificate with this id, if it is in service."""

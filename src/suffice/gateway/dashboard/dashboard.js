@@ -260,8 +260,47 @@ function certificateCard(one) {
       el("dt", {}, "monitor"), el("dd", {}, watched.length ? watched.join("; ") : "nothing observed yet")));
 }
 
+// Evidence over shadowed requests: nothing at the solid line, certified at the dashed one.
+function evidenceCurve(one) {
+  const at = one.curve, wide = 420, high = 90;
+  const drawn = svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", class: "evidence" });
+  drawn.append(svg("title", {}, `log evidence after ${count(one.shadowed)} shadowed requests; ${one.reach.toFixed(2)} certifies`));
+  const logs = at.map((p) => Math.min(Math.max(p.log_wealth, -one.reach), 2 * one.reach));
+  const most = Math.max(one.shadowed, 1), low = Math.min(0, ...logs), top = Math.max(1.15 * one.reach, ...logs);
+  const y = (value) => high - 4 - ((high - 8) * (value - low)) / (top - low);
+  drawn.append(svg("line", { x1: 0, x2: wide, y1: y(one.reach), y2: y(one.reach), class: "reach" }));
+  drawn.append(svg("line", { x1: 0, x2: wide, y1: y(0), y2: y(0), class: "base" }));
+  for (const event of one.events) {
+    if (event.happened === "restarted") continue;
+    const x = (wide * event.number) / most;
+    drawn.append(svg("line", { x1: x, x2: x, y1: 0, y2: high, class: event.happened }));
+  }
+  const path = at.map((p, i) => `${i ? "L" : "M"}${((wide * p.n) / most).toFixed(1)} ${y(logs[i]).toFixed(1)}`).join("");
+  if (path) drawn.append(svg("path", { d: path, fill: "none", class: "curve" }));
+  return drawn;
+}
+
+function liveCard(one) {
+  const on = one.answering !== null && one.answering !== undefined;
+  const word = one.shadow_only ? "shadow only" : on ? (one.doubted ? "in force, doubted" : "in force") : "shadowing";
+  const spent = one.spent ? `${count(one.spent.prompt_tokens + one.spent.completion_tokens)} tokens in this span` : "nothing spent in this span";
+  const rows = one.candidates.map((c) => {
+    const seen = c.n ? `${percent(c.differ, 1)} of ${count(c.n)} differ` : "nothing compared yet";
+    const state = c.on ? "certified" : `evidence ${Math.max(0, (100 * c.log_wealth) / one.reach).toFixed(0)} %`;
+    return [el("dt", {}, c.policy), el("dd", {}, `${seen}; ${state}`)];
+  });
+  const last = one.events.length ? one.events[one.events.length - 1].said : "";
+  return el("div", { class: "panel certificate" },
+    el("div", { class: "head" }, el("span", { class: on ? "pill" : "pill wait" }, word),
+      el("b", {}, `at most ${points(one.target)} % answered differently, ${percent(one.confidence)} sure`), el("code", {}, one.id)),
+    evidenceCurve(one),
+    el("dl", {}, el("dt", {}, "answers now"), el("dd", {}, on ? one.candidates[one.answering - 1].policy : one.safe), ...rows.flat(),
+      el("dt", {}, "shadowed"), el("dd", {}, `${count(one.shadowed)}, now ${percent(one.share)} of requests; ${spent}`)),
+    last ? el("p", {}, last) : "");
+}
+
 function drawCertificates(state) {
-  put("certificates", ...(state.certificates || []).map(certificateCard));
+  put("certificates", ...(state.live_certificates || []).map(liveCard), ...(state.certificates || []).map(certificateCard));
 }
 
 function drawModels(state) {

@@ -179,7 +179,15 @@ class Administration(Hook):
                 for each in self._totals.monitors
                 if each.promise is not None
             }
+            | self._live_gauges()
         )
+
+    def _live_gauges(self) -> dict[Any, float]:
+        found: dict[Any, float] = {}
+        for live in self._totals.monitors.live.values():
+            for name, value in live.gauges().items():
+                found[name, "certificate", live.certificate] = value
+        return found
 
     async def _caught_up(self) -> None:
         """Wait until the calls that ended here are counted; not long where they cannot be."""
@@ -255,6 +263,10 @@ class Administration(Hook):
             | seen.get(monitor.certificate, {})
             | {"audits": audited.get(monitor.certificate)}
             for monitor in self._totals.monitors
+        ]
+        shown["live_certificates"] = [
+            live.shown() | {"spent": audited.get(live.certificate)}
+            for live in self._totals.monitors.live.values()
         ]
         return JSONResponse(shown, headers={"cache-control": "no-store"})
 

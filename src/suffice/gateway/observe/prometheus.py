@@ -54,8 +54,14 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "suffice_audits", ("result",),
         "Certified answers that the baseline gave too: same, differ, or failed.",
     ),
-    "audit_tokens": ("suffice_audit_tokens", ("kind",), "Tokens drawn for audits alone."),
-    "audit_usd": ("suffice_audit_cost_usd", (), "Money for audits alone, where prices are known."),
+    "shadows": (
+        "suffice_shadows", ("result",),
+        "Shadowed requests: the other way gave the same answer, another one, or failed.",
+    ),
+    "audit_tokens": (
+        "suffice_audit_tokens", ("kind",), "Tokens drawn for audits and shadow runs alone.",
+    ),
+    "audit_usd": ("suffice_audit_cost_usd", (), "Money for them, where prices are known."),
     "feedback": ("suffice_feedback", ("verdict",), "Judgements received."),
 }  # fmt: skip
 _PHASES = "Seconds by phase of answered requests: queue, first_byte, total; overhead is a policy's."
@@ -65,6 +71,12 @@ _GAUGES = {
     "waiting": "Requests that wait for a place.",
     "upstream_up": "Whether an upstream answered its last health check.",
     "certificate_switched_off": "Whether a monitor has raised the alarm: the baseline answers.",
+    "live_candidate": "Candidate of a live certificate that answers; 0: the safe policy.",
+    "live_shadowed": "Shadowed requests of a live certificate.",
+    "live_share": "Share of requests that is shadowed now.",
+    "live_differ": "Share of shadowed requests that differed, of the candidate next in turn.",
+    "live_evidence": "Log wealth of that candidate over what certifies; 1 or more: certified.",
+    "live_doubt": "Change detector over its alarm, the largest of what is switched on.",
     "promised_saved": "Share of the baseline's cost that a policy file promises to save.",
     "processes": "Processes of this gateway that are counted here.",
     "ledger_up": "Whether the ledger could be written last time.",

@@ -16,6 +16,7 @@ from typing import Any
 from suffice.core.completions import Cost, Usage, total_usage
 from suffice.executors.live import Event
 from suffice.gateway.calls import Call, Hook
+from suffice.gateway.certificates.live_control import LiveControl
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.observe.call_cost import CallCosts
@@ -33,9 +34,10 @@ from suffice.gateway.observe.records import (
 from suffice.gateway.observe.shared_totals import SharedTotals
 from suffice.gateway.observe.tracing import Spans, new_trace_id, parse_parent
 from suffice.gateway.spend_control import LambdaPrice
-from suffice.ledger import audits
+from suffice.ledger import audits, shadows
 from suffice.ledger.quotas import Meter
 from suffice.ledger.records import AuditRow, Entry, TextRow, UsageSource
+from suffice.ledger.shadows import ShadowRow
 from suffice.ledger.store import Store
 from suffice.ledger.writer import Writer
 
@@ -144,13 +146,26 @@ class Recorder(Hook):
 
     async def audited(self, row: AuditRow) -> bool:
         """Keep an audit, with its cost; no key pays for it."""
+        self._count_audit("audits", row)
+        return await asyncio.to_thread(audits.compare, self._reader, row)
+
+    async def shadowed(self, control: LiveControl, spent: AuditRow, row: ShadowRow | None) -> None:
+        """Keep a shadow run, with its cost, and take in what all processes have seen."""
+        self._count_audit("shadows", spent)
+
+        def keep() -> None:
+            shadows.record(self._reader, spent, row)
+            control.pull(self._reader)
+
+        await asyncio.to_thread(keep)
+
+    def _count_audit(self, name: str, row: AuditRow) -> None:
         result = "failed" if row.differs is None else "differ" if row.differs else "same"
-        self._counters.add(("audits", "result", result))
+        self._counters.add((name, "result", result))
         self._counters.add(("audit_tokens", "kind", "prompt"), row.prompt_tokens)
         self._counters.add(("audit_tokens", "kind", "completion"), row.completion_tokens)
         if row.usd:
             self._counters.add(("audit_usd",), row.usd)
-        return await asyncio.to_thread(audits.compare, self._reader, row)
 
     def ended(self, call: Call) -> None:
         """Settle with the key and queue the rows."""

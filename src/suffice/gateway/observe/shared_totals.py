@@ -89,6 +89,8 @@ class SharedTotals:
         self._meter.confirm(totals.used)
         self._numbers.confirm(totals.shared)
         self.monitors.confirm(totals)
+        for live in list(self.monitors.live.values()):
+            live.pull(self._store)
         if totals.keys_version != self._keys_version:
             self._authenticator.ring = load_ring(self._store)
             self._keys_version = totals.keys_version

@@ -1,0 +1,248 @@
+"""A live certificate in service: its state, folded from the ledger's rows by every process alike.
+
+Whatever a process shadows goes to the ledger first; every process, the one that wrote included,
+takes rows from there, in their one order, and steps the state machine of policies.live with them.
+All come to the same decision at the same row, after a restart too, and no row counts twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from suffice.core.decisions import AnyPolicy
+from suffice.core.errors import InputError, SufficeError
+from suffice.gateway.config import GatewayConfig
+from suffice.gateway.config_errors import BadSetting
+from suffice.ledger import shadows
+from suffice.ledger.shadows import DIFFERENT, NOT_RUN, ShadowRow
+from suffice.ledger.store import Store
+from suffice.policies.certified import Certified
+from suffice.policies.live.state import LiveEvent, LiveRule, LiveState, ShadowSeen, after
+from suffice.policies.registry import parse_policy
+
+logger = logging.getLogger("suffice.gateway")
+
+# The policy's name: suffice/live as a model.
+LIVE = "live"
+# Points of the curve that is shown; older ones are thinned out.
+CURVE = 400
+EVENTS = 50
+DAY_S = 86400
+ROWS = 5000  # of the ledger at a time
+
+_SAYS = {
+    "promoted": "switched on: at most {target:g} % of requests are answered differently, certified "
+    "at {confidence:g} % after {n} shadowed requests ({mean:.1%} differed)",
+    "demoted": "switched off: differences have risen; the evidence begins anew after {n} shadowed "
+    "requests ({mean:.1%} differed)",
+    "restarted": "not certified within {n} shadowed requests ({mean:.1%} differed): the evidence "
+    "begins anew",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """The safe policy and the candidates in front of it, as written and built."""
+
+    safe_text: str
+    cheap_texts: tuple[str, ...]
+    safe: AnyPolicy
+    cheap: tuple[AnyPolicy, ...]
+
+    @classmethod
+    def of(cls, config: GatewayConfig) -> Ways | None:
+        """Of `[live]`; None where there is none. Raises BadSetting."""
+        live = config.live
+        if live.safe is None:
+            if live.cheap or live.shadow_only:
+                raise BadSetting("live", InputError(
+                    "live: cheap has no meaning without safe: say what answers until a cheaper "
+                    "way is certified (--safe single@MODEL)"))  # fmt: skip
+            return None
+        if not live.cheap:
+            raise BadSetting("live", InputError(
+                "live: safe without cheap saves nothing: say what may take its place "
+                "(--cheap single@SMALL or --cheap single:effort=none)"))  # fmt: skip
+        if config.answer_format in (None, "text"):
+            raise BadSetting("live", InputError(
+                "live: answers are compared, so say how: --answer-format number, choice, boxed, "
+                "json, tool or regex:… (free text is not judged, and passes to the safe policy)"
+            ))  # fmt: skip
+        texts = (live.safe, *live.cheap)
+        built = tuple(_built(text) for text in texts)
+        if len(set(built)) < len(built):
+            raise BadSetting("live", InputError(
+                f"live: the policies must differ, got {', '.join(texts)}"))  # fmt: skip
+        return cls(safe_text=live.safe, cheap_texts=live.cheap, safe=built[0], cheap=built[1:])
+
+
+def _built(text: str) -> AnyPolicy:
+    try:
+        policy = parse_policy(text)
+    except SufficeError as error:
+        raise BadSetting("live", error) from None
+    if isinstance(policy, Certified):
+        raise BadSetting("live", InputError("live: a certified policy has its own certificate"))
+    return policy
+
+
+def rule_of(config: GatewayConfig) -> LiveRule:
+    """The rule that `[live]` states."""
+    live = config.live
+    return LiveRule(
+        target=live.target, confidence=live.confidence, candidates=len(live.cheap),
+        run_length=live.run_length, window=live.window, share=live.share,
+        share_after=min(live.share, live.share_after),
+    )  # fmt: skip
+
+
+def certificate_id(config: GatewayConfig) -> str:
+    """Names the promise: another rule, policy or answer format is another certificate."""
+    told = asdict(rule_of(config)) | {
+        "safe": config.live.safe, "cheap": config.live.cheap, "model": config.model,
+        "answer_format": config.answer_format, "tools": config.live.tools,
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return f"live-{digest[:12]}"
+
+
+def uniform(certificate: str, request_id: str) -> float:
+    """A number in [0, 1) that nobody knows before the request, and everybody after it."""
+    digest = hashlib.sha256(f"{certificate}/{request_id}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2.0**64
+
+
+class LiveControl:
+    """What one process knows of a live certificate."""
+
+    def __init__(self, config: GatewayConfig, ways: Ways) -> None:
+        self.certificate = certificate_id(config)
+        self.ways = ways
+        self.rule = rule_of(config)
+        self.shadow_only = config.live.shadow_only
+        self.tools = config.live.tools
+        self.tokens_per_day = config.live.tokens_per_day
+        self._lock = threading.Lock()
+        self.state = LiveState.of(self.rule)
+        self._loaded = False
+        self.events: deque[tuple[float, LiveEvent]] = deque(maxlen=EVENTS)  # with their time
+        self._curve: list[tuple[float, int, float, float]] = []
+        self._step = 1
+        self._tokens_today = (0, 0)  # the day, and what shadowing took
+
+    @property
+    def answering(self) -> int | None:
+        """The candidate that answers clients; None: the safe policy."""
+        return None if self.shadow_only else self.state.answering
+
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """Candidates that a shadowed request runs: the one that is on, and the next."""
+        on, following = self.state.answering, self.state.next
+        return tuple(each for each in (on, following) if each is not None)
+
+    def share(self, now_s: float | None = None) -> float:
+        """The share of requests to shadow now; 0 while the day's tokens are spent."""
+        if self.tokens_per_day is not None:
+            day, tokens = self._tokens_today
+            today = int((time.time() if now_s is None else now_s) // DAY_S)
+            if day == today and tokens >= self.tokens_per_day:
+                return 0.0
+        return self.state.share(self.rule)
+
+    def pull(self, store: Store) -> None:
+        """Fold what the ledger has beyond what is known here."""
+        with self._lock:
+            while rows := shadows.since(store, self.certificate, self.state.n, ROWS):
+                for row in rows:
+                    self._fold(row)
+            self._loaded = True
+            if self.tokens_per_day is not None:
+                day = int(time.time() // DAY_S)
+                spent = shadows.tokens_since(store, self.certificate, day * DAY_S)
+                self._tokens_today = (day, spent)
+
+    def _fold(self, row: ShadowRow) -> None:
+        differs = tuple(None if each == NOT_RUN else each == DIFFERENT for each in row.differs)
+        u = uniform(self.certificate, row.request_id)
+        seen = ShadowSeen(differs=differs, share=row.share, u=u)
+        self.state, events = after(self.state, seen, self.rule)
+        for event in events:
+            self.events.append((row.at_s, event))
+            if self._loaded:  # what a restart reads again was said before
+                logger.warning("live certificate %s: %s", self.certificate, self.said(event))
+        if self.state.n % self._step == 0 or events:
+            self._point(row.at_s)
+
+    def _point(self, at_s: float) -> None:
+        state = self.state
+        arm = state.arms[min(state.on, len(state.arms) - 1)]
+        mean = arm.evidence.mean
+        self._curve.append((at_s, state.n, arm.evidence.log, 0.0 if mean is None else mean))
+        if len(self._curve) > CURVE:
+            self._curve = self._curve[::2]
+            self._step *= 2
+
+    def said(self, event: LiveEvent) -> str:
+        """An event for people."""
+        text = _SAYS[event.happened].format(
+            target=100 * self.rule.target, confidence=100 * self.rule.confidence, n=event.n,
+            mean=event.mean,
+        )  # fmt: skip
+        return f"{self.ways.cheap_texts[event.candidate]} {text}"
+
+    def gauges(self) -> dict[str, float]:
+        """What metrics show of it."""
+        state, rule, answering = self.state, self.rule, self.answering
+        arm = state.arms[min(state.on, len(state.arms) - 1)]
+        doubts = [each.detector.value / rule.alarm for each in state.arms[: state.on]]
+        return {
+            "live_candidate": 0.0 if answering is None else answering + 1.0,
+            "live_shadowed": float(state.n),
+            "live_share": self.share(),
+            "live_differ": arm.evidence.mean or 0.0,
+            "live_evidence": arm.evidence.log / rule.reach,
+            "live_doubt": max(doubts, default=0.0),
+        }
+
+    def shown(self) -> dict[str, Any]:
+        """How the certificate stands, as a JSON value."""
+        with self._lock:
+            state, curve, events = self.state, list(self._curve), list(self.events)
+        rule = self.rule
+        return {
+            "id": self.certificate, "safe": self.ways.safe_text, "target": rule.target,
+            "confidence": rule.confidence, "run_length": rule.run_length,
+            "shadow_only": self.shadow_only, "shadowed": state.n, "share": self.share(),
+            "answering": None if self.answering is None else self.answering + 1,
+            "doubted": state.suspects(rule), "reach": rule.reach,
+            "candidates": [
+                {
+                    "policy": text, "on": number < state.on, "n": arm.evidence.n,
+                    "differ": arm.evidence.mean, "log_wealth": arm.evidence.log,
+                    "log_alarm": arm.detector.value / rule.alarm,
+                }
+                for number, (text, arm) in enumerate(
+                    zip(self.ways.cheap_texts, state.arms, strict=True)
+                )
+            ],
+            "curve": [
+                {"at_s": at_s, "n": n, "log_wealth": log, "differ": mean}
+                for at_s, n, log, mean in curve
+            ],
+            "events": [
+                {"at_s": at_s, **asdict(event), "said": self.said(event)} for at_s, event in events
+            ],
+        }  # fmt: skip
+
+    def apply(self, config: GatewayConfig) -> None:
+        """Take over what does not change the promise."""
+        self.shadow_only = config.live.shadow_only
+        self.tokens_per_day = config.live.tokens_per_day

@@ -1,0 +1,223 @@
+"""Shadow runs: a share of requests is answered the other way too, once their clients are served.
+
+The client's own answer stands in for the policy that gave it; the safe policy and the candidates
+that are watched run in the background, going on from the samples that the answer has drawn, and
+the answers are compared. What the run drew is booked as an audit: no key pays for it.
+
+Never shadowed: requests whose answers cannot be compared, requests for several choices, requests
+that make an engine act, requests with tools (unless the operator says that they are only
+functions, which the engine does not run), and anything while the process is ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from suffice.backends.protocol import Backend
+from suffice.core.completions import Budget, Cost, Outcome, Usage
+from suffice.core.errors import SufficeError, UpstreamRejected
+from suffice.core.requests import Request
+from suffice.executors import live
+from suffice.gateway.calls import Call, Hook
+from suffice.gateway.certificates.audits import (
+    AT_ONCE,
+    KEEP_S,
+    MOST_WAITING,
+    Continued,
+    DrawnSamples,
+    answer_in,
+    is_harmless,
+)
+from suffice.gateway.certificates.live_control import LiveControl
+from suffice.gateway.certificates.live_policy import LivePolicy, part_that_answered
+from suffice.gateway.run_policy import Job
+from suffice.gateway.wire.errors import describe
+from suffice.ledger.database import LedgerError
+from suffice.ledger.records import AuditRow
+from suffice.ledger.shadows import DIFFERENT, NOT_RUN, SAME, ShadowRow
+
+logger = logging.getLogger("suffice.gateway")
+
+# While clients wait for a place, shadow runs do too; they look again after this.
+YIELD_S = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class Shadow(DrawnSamples):
+    """One request that the coin has chosen; its chance then, and how it was answered."""
+
+    job: Job
+    control: LiveControl
+    share: float
+    outcome: Outcome | None = None
+
+
+class Shadower:
+    """Chooses requests, runs them the other way in the background, and tells what it found."""
+
+    def __init__(
+        self,
+        hooks: Sequence[Hook] = (),
+        *,
+        waiting: Callable[[], int] = lambda: 0,
+        coin: Callable[[], float] = random.random,
+    ) -> None:
+        """`waiting`: clients that wait for a place; `coin` gives numbers in [0, 1), each alike."""
+        self._hooks = tuple(hooks)
+        self._waiting = waiting
+        self._coin = coin
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ending = False
+
+    def chosen(self, job: Job) -> Shadow | None:
+        """Whether this request is shadowed."""
+        policy = job.policy
+        if not isinstance(policy, LivePolicy) or self.ending or job.choices != 1:
+            return None
+        control, request = policy.control, job.request
+        if request.answer_format is None or not _may_repeat(request, control):
+            return None
+        if len(self._tasks) >= MOST_WAITING:
+            return None
+        share = control.share()
+        if self._coin() >= share:
+            return None
+        return Shadow(job=job, control=control, share=share)
+
+    def begin(self, shadow: Shadow, call: Call, backend: Backend, budget: Budget) -> None:
+        """Run it, if the client got an answer; `backend` and `budget`: the operator's."""
+        outcome = shadow.outcome
+        if outcome is None or part_that_answered(outcome) is None or self.ending:
+            return
+        task = asyncio.create_task(self._run(shadow, call.id, backend, budget))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def settled(self) -> None:
+        """Wait until every shadow run that has begun is over."""
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    async def aclose(self) -> None:
+        """Break off what is running: its cost is booked, and it counts for nothing else."""
+        self.ending = True
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, shadow: Shadow, call_id: str, backend: Backend, budget: Budget) -> None:
+        began_s = time.perf_counter()
+        runs: list[Continued] = []
+        row = AuditRow(
+            request_id=call_id, at_s=time.time(), certificate=shadow.control.certificate, zeros=0
+        )
+        found: str | None = None
+        try:
+            async with self._places:
+                while self._waiting():
+                    await asyncio.sleep(YIELD_S)
+                found = await self._compared(shadow, runs, backend, budget)
+        except asyncio.CancelledError:  # the process ends: what was drawn is booked all the same
+            row = replace(row, error_code="shutting_down")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_S):
+                    await self._keep(shadow, _booked(row, runs, shadow.job, began_s), None)
+            raise
+        except SufficeError as error:  # an upstream's fault: there is nothing to compare
+            _, envelope = describe(error)
+            row = replace(row, error_code=envelope["error"]["code"])
+        except Exception:  # a bug of ours: the log has its trace, the run is left out
+            logger.exception("the shadow run of %s failed", row.request_id)
+            row = replace(row, error_code="internal_error")
+        else:
+            row = replace(row, differs=int(DIFFERENT in found))
+        await self._keep(shadow, _booked(row, runs, shadow.job, began_s), found)
+
+    async def _compared(
+        self, shadow: Shadow, runs: list[Continued], backend: Backend, budget: Budget
+    ) -> str:
+        """A letter for each candidate. Raises SufficeError where the safe policy fails."""
+        control, job, outcome = shadow.control, shadow.job, shadow.outcome
+        assert outcome is not None
+        answered, kept = part_that_answered(outcome), shadow.kept()
+
+        async def answer(part: int, *, fails: bool) -> tuple[bool, str | None]:
+            """(Whether there is an answer, the answer) of a part."""
+            if part == answered:
+                return True, answer_in(outcome)
+            policy = control.ways.safe if part == 0 else control.ways.cheap[part - 1]
+            continued = Continued(backend, {way: deque(drawn) for way, drawn in kept.items()})
+            runs.append(continued)
+            run = DrawnSamples()
+            try:
+                said = await live.run(
+                    policy, job.request, continued, budget=budget, extract=job.extract,
+                    score=job.score, cost_model=job.cost_model,
+                    happened=run.see,
+                )  # fmt: skip
+            except UpstreamRejected:
+                if fails:
+                    raise
+                return False, None  # its client would have had an error: a loss
+            for way, drawn in run.kept().items():  # the next part goes on from these too
+                if len(drawn) > len(kept.get(way, ())):
+                    kept[way] = drawn
+            return True, answer_in(said)
+
+        watched = control.watched
+        _, safe = await answer(0, fails=True)
+        letters = []
+        for candidate in range(len(control.ways.cheap)):
+            if candidate not in watched and candidate + 1 != answered:
+                letters.append(NOT_RUN)
+                continue
+            there, said = await answer(candidate + 1, fails=False)
+            letters.append(SAME if there and said == safe else DIFFERENT)
+        return "".join(letters)
+
+    async def _keep(self, shadow: Shadow, spent: AuditRow, found: str | None) -> None:
+        """Write the run down; one that cannot be written counts for nothing."""
+        row = None
+        if found is not None:
+            row = ShadowRow(
+                certificate=spent.certificate, request_id=spent.request_id, at_s=spent.at_s,
+                share=shadow.share, differs=found,
+            )  # fmt: skip
+        try:
+            for hook in self._hooks:
+                await hook.shadowed(shadow.control, spent, row)
+        except LedgerError as error:
+            logger.warning("a shadow run is not counted, the ledger cannot be written: %s", error)
+
+
+def _may_repeat(request: Request, control: LiveControl) -> bool:
+    """Whether answering the request again can have no effect but its cost."""
+    if is_harmless(request):
+        return True
+    functions = bool(request.tools) and all(tool.name for tool in request.tools)
+    return control.tools and functions and is_harmless(replace(request, tools=()))
+
+
+def _booked(row: AuditRow, runs: Sequence[Continued], job: Job, began_s: float) -> AuditRow:
+    """The row with what was drawn for it."""
+    drawn: list[tuple[str, Usage]] = [each for run in runs for each in run.drawn]
+    cost = sum((job.cost_model(model, usage) for model, usage in drawn), Cost())
+    usage = sum((usage for _, usage in drawn), Usage())
+    return replace(
+        row,
+        samples=len(drawn),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        usd=cost.usd,
+        elapsed_s=time.perf_counter() - began_s,
+    )

@@ -1,0 +1,210 @@
+"""A certificate earned on traffic, through a gateway on real sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from suffice.core.errors import InputError
+from suffice.gateway.certificates.live_control import LiveControl
+from suffice.gateway.config import GatewayConfig
+from suffice.gateway.config_sections import LedgerConfig, LiveConfig
+from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
+from suffice.gateway.policy_router import PolicyRouter
+from suffice.ledger import shadows
+from suffice.ledger.records import AuditRow
+from suffice.ledger.shadows import ShadowRow
+from suffice.ledger.store import Store
+from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+
+LIVE = LiveConfig(
+    safe="single@large", cheap=("single@small",), target=0.2, share=1.0, share_after=1.0
+)
+
+
+class Stack:
+    def __init__(self, url: str, engine: FakeEngine, opened: ServingHooks, path: str) -> None:
+        self.url, self.engine, self.opened, self.path = url, engine, opened, path
+
+    def ask(self, text: str = "what is 2+2", **more: Any) -> dict[str, Any]:
+        body = {"model": "large", "messages": [{"role": "user", "content": text}], **more}
+        answer = httpx2.post(f"{self.url}/v1/chat/completions", json=body, timeout=20)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    @property
+    def control(self) -> LiveControl:
+        (found,) = self.opened.totals.monitors.live.values()
+        return found
+
+    def settled(self, count: int, timeout_s: float = 10.0) -> None:
+        """Wait until so many requests are shadowed and folded."""
+        until = time.monotonic() + timeout_s
+        while self.control.state.n < count:
+            assert time.monotonic() < until, f"{self.control.state.n} of {count} shadowed"
+            time.sleep(0.02)
+
+    def asked(self, model: str) -> int:
+        return sum(body["model"] == model for body in self.engine.seen.bodies)
+
+
+@contextmanager
+def stack(
+    tools: Any, path: Path, script: Any, live: LiveConfig = LIVE, **more: Any
+) -> Iterator[Stack]:
+    with FakeEngine(script, talents=Talents(models=("small", "large"))) as engine:
+        url = str(path / "ledger.db")
+        settings = {"answer_format": "number", **more}
+        config = tools.config_for(
+            engine.url, ledger=LedgerConfig(url=url, flush_s=0.05), live=live, patience_s=5.0,
+            **settings,
+        )  # fmt: skip
+        opened = open_hooks(config)
+        with tools.serving(config, hooks=opened.in_order) as served:
+            yield Stack(served, engine, opened, url)
+
+
+def saying(small: str, large: str) -> Any:
+    said = {"small": small, "large": large}
+    return lambda number, body: Reply.saying(f"it is {said[body['model']]}")
+
+
+def test_shadows_then_certifies_then_saves_and_survives_a_restart(
+    tools: Any, tmp_path: Path
+) -> None:
+    with stack(tools, tmp_path, saying("4", "4")) as s:
+        first = s.ask()
+        assert first["model"] == "large"
+        assert first["suffice"]["certificate"]["status"] == "shadowing"
+        while s.control.answering is None:
+            before = s.control.state.n
+            s.ask()
+            s.settled(before + 1)
+            assert before < 60
+        certified = s.control.state.n
+        cheap = s.ask()
+        assert cheap["model"] == "small"
+        standing = cheap["suffice"]["certificate"]
+        assert (standing["status"], standing["candidate"], standing["target"]) == ("valid", 1, 0.2)
+        assert standing["shadowed"] == certified and cheap["suffice"]["exit"] == "accepted"
+        s.settled(certified + 1)  # now it is the safe policy that runs in the background
+        assert s.asked("large") == s.asked("small") == certified + 1
+        state = httpx2.get(f"{s.url}/admin/state").json()["live_certificates"][0]
+        assert state["answering"] == 1 and state["events"][0]["happened"] == "promoted"
+        metrics = httpx2.get(f"{s.url}/metrics").text
+        assert f'suffice_live_candidate{{certificate="{s.control.certificate}"}} 1.0' in metrics
+        assert "suffice_shadows_total" in metrics
+        kept = s.control.state
+    with stack(tools, tmp_path, saying("4", "4")) as s:
+        assert s.control.state == kept
+        assert s.ask()["model"] == "small"
+
+
+def test_what_differs_is_never_switched_on_and_loses_its_place(tools: Any, tmp_path: Path) -> None:
+    with stack(tools, tmp_path, saying("5", "4")) as s:
+        for number in range(40):
+            assert s.ask()["model"] == "large"
+            s.settled(number + 1)
+        assert s.control.state.arms[0].evidence.mean == 1.0
+
+
+def test_shadow_only_changes_no_answer(tools: Any, tmp_path: Path) -> None:
+    only = LiveConfig(
+        safe="single@large", cheap=("single@small",), target=0.2, share=1.0, share_after=1.0,
+        shadow_only=True,
+    )  # fmt: skip
+    with stack(tools, tmp_path, saying("4", "4"), only) as s:
+        for number in range(40):
+            assert s.ask()["model"] == "large"
+            s.settled(number + 1)
+        shown = s.control.shown()
+        assert shown["candidates"][0]["on"] and shown["answering"] is None
+
+
+def test_a_cascade_goes_on_from_the_clients_own_sample(tools: Any, tmp_path: Path) -> None:
+    cascade = LiveConfig(
+        safe="single@large", cheap=("agreement:models=small+other > single@large",), share=1.0
+    )
+    said = {"small": "1", "other": "2", "large": "3"}
+    script = lambda number, body: Reply.saying(said[body["model"]])  # noqa: E731
+    with FakeEngine(script, talents=Talents(models=tuple(said))) as engine:
+        config = tools.config_for(
+            engine.url, ledger=LedgerConfig(url=str(tmp_path / "l.db"), flush_s=0.05),
+            live=cascade, answer_format="number",
+        )  # fmt: skip
+        opened = open_hooks(config)
+        with tools.serving(config, hooks=opened.in_order) as url:
+            s = Stack(url, engine, opened, "")
+            s.ask()
+            s.settled(1)
+            # The two disagree, so its last step is the client's own answer: not drawn again.
+            assert (s.asked("large"), s.asked("small"), s.asked("other")) == (1, 1, 1)
+            assert s.control.state.arms[0].evidence.total == 0.0
+
+
+def test_what_is_not_shadowed(tools: Any, tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    with stack(tools, tmp_path, saying("4", "4")) as s:
+        s.ask(tools=[tool])
+        s.ask(n=2)
+        s.ask(suffice={"answer_format": "text"})
+        s.ask(web_search_options={})
+        s.ask()
+        s.settled(1)
+        assert s.asked("small") == 1
+
+
+def test_the_books_hold_every_token_and_a_limit_ends_shadowing(tools: Any, tmp_path: Path) -> None:
+    limited = LiveConfig(safe="single@large", cheap=("single@small",), share=1.0, tokens_per_day=30)
+    with stack(tools, tmp_path, saying("4", "4"), limited) as s:
+        for _ in range(8):
+            s.ask()
+            time.sleep(0.1)
+        store = Store(s.path)
+        tools.wait_for(lambda: store.database.execute("SELECT COUNT(*) FROM requests")[0][0] == 8)
+        sums = "SELECT SUM(prompt_tokens), SUM(completion_tokens) FROM"
+        asked = store.database.execute(f"{sums} requests")[0]
+        shadowed = store.database.execute(f"{sums} audits")[0]
+        store.close()
+        took = s.engine.seen.took()
+        assert asked[0] + shadowed[0] == took.prompt_tokens
+        assert asked[1] + shadowed[1] == took.completion_tokens
+        assert s.asked("small") < 8 and sum(shadowed) >= 30
+        assert s.control.share() == 0.0
+
+
+def test_a_request_counts_once_whoever_writes_it(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "l.db"))
+    spent = AuditRow(request_id="a", at_s=1.0, certificate="live-x", zeros=0)
+    row = ShadowRow(certificate="live-x", request_id="a", at_s=1.0, share=0.5, differs="d")
+    shadows.record(store, spent, row)
+    shadows.record(store, spent, row)
+    other = AuditRow(request_id="b", at_s=2.0, certificate="live-x", zeros=0)
+    shadows.record(store, other, ShadowRow(
+        certificate="live-x", request_id="b", at_s=2.0, share=0.5, differs="s"))  # fmt: skip
+    found = shadows.since(store, "live-x", 0)
+    store.close()
+    assert [(each.number, each.request_id) for each in found] == [(0, "a"), (1, "b")]
+
+
+@pytest.mark.parametrize(
+    ("live", "answer_format", "said"),
+    [
+        ({"safe": "single@large"}, "number", "safe without cheap"),
+        ({"cheap": ("single@small",)}, "number", "cheap has no meaning without safe"),
+        ({"safe": "single@a", "cheap": ("single@b",)}, None, "free text is not judged"),
+        ({"safe": "single@a", "cheap": ("single@a",)}, "number", "must differ"),
+        ({"safe": "single@a", "cheap": ("sngle@b",)}, "number", "sngle"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    live: dict[str, Any], answer_format: str | None, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        PolicyRouter(GatewayConfig(live=LiveConfig(**live), answer_format=answer_format))

@@ -57,7 +57,7 @@ claims: $(VENV)/.dev ## hold the figures of README and docs against what their c
 	$(BIN)/python scripts/check_claims.py
 
 bench: $(VENV)/.dev ## measure search, fit and start-up speed
-	$(BIN)/python benchmarks/search_speed.py
+	$(BIN)/python benchmarks/design/search_speed.py
 
 image: ## carry out the Dockerfile's steps in an empty folder, and run what they give
 	$(PYTHON) scripts/check_dockerfile.py

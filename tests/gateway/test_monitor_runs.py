@@ -1,4 +1,7 @@
-"""Unchanged traffic raises no alarm, whatever the baseline is (benchmarks/monitoring.py: more)."""
+"""Unchanged traffic raises no alarm, whatever the baseline is.
+
+`benchmarks/certify/monitoring.py` plays more of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All 16,400 HumanEval programs of CodeT's set, as run by benchmarks/humaneval.py."""
+"""All 16,400 HumanEval programs of CodeT's set, as run by benchmarks/certify/humaneval.py."""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ def test_right_and_wrong_are_as_the_checks_say(traces):
 
 
 def test_its_questions_are_generated(traces, tmp_path):
-    spec = importlib.util.spec_from_file_location("own", ROOT / "benchmarks" / "own_traces.py")
+    spec = importlib.util.spec_from_file_location(
+        "own", ROOT / "benchmarks" / "runtime" / "own_traces.py"
+    )
     assert spec is not None and spec.loader is not None
     own = importlib.util.module_from_spec(spec)
     import sys

@@ -1,6 +1,6 @@
 """Power on recorded votes: on halves of shipped traces, what loses nothing is certified.
 
-`benchmarks/certify.py splits` does the same on 200 halves of seven sets.
+`benchmarks/certify/certify.py splits` does the same on 200 halves of seven sets.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ SOUND = ["on the edge, copies", "on the edge, 8 samples of each", "votes of 12, 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_false_certificates_stay_within_what_is_allowed(name) -> None:
-    """The whole of calibrate; benchmarks/certificate_validity.py does 500 of every shape."""
+    """The whole of calibrate; certificate_validity.py of benchmarks does 500 of every shape."""
     population = POPULATIONS[name]
     found = false_certificates(population, Truth(population, questions=1500), range(16), seed=1)
     assert found.p_value > 0.01, found

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulate import METHODS, simulate, tasks
 
 from suffice.evals.statistics.sequence import (
     bonferroni,
@@ -15,7 +16,6 @@ from suffice.evals.statistics.sequence import (
     holm,
     largest_shown,
 )
-from suffice.recipes.calibrate.simulate import METHODS, simulate, tasks
 
 TASKS = {task.name: task for task in tasks()}
 NAIVE = [name for name in METHODS if name.startswith("naive")]

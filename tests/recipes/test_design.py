@@ -273,7 +273,7 @@ def test_the_promise_holds_over_synthetic_truths(
 
 def test_the_promise_holds_where_depth_may_change() -> None:
     """The same with depth: no law sees it, so no other depth is certified; a blind rule does."""
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "certified_truths.py"
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "design" / "certified_truths.py"
     spec = importlib.util.spec_from_file_location("certified_truths", path)
     assert spec is not None and spec.loader is not None
     truths = importlib.util.module_from_spec(spec)

@@ -205,7 +205,7 @@ def test_no_gpu_is_one_clear_line() -> None:
 
 INTERPRETED = """
 import torch
-from suffice.throughput.engines.self_check import AttentionCase, AttentionChoice, check_kernels
+from suffice.testing.kernel_check import AttentionCase, AttentionChoice, check_kernels
 from suffice.throughput.engines.triton_ops import TritonOps
 case = AttentionCase(kv_heads=3, gqa=3, head_dim=16, batch=2, context=75,
                      choice=AttentionChoice(splits=1, block_t=32))
@@ -234,7 +234,7 @@ def test_triton_kernels_equal_plain_torch_on_a_gpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     pytest.importorskip("triton")
-    from suffice.throughput.engines.self_check import (
+    from suffice.testing.kernel_check import (
         AttentionCase,
         AttentionChoice,
         check_kernels,

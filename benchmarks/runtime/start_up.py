@@ -1,6 +1,6 @@
 """How long each verb takes to start: CPU time of `suffice VERB --help` and of cheap real runs.
 
-    python benchmarks/start_up.py [--against OTHER/TREE] [--rounds 5] [--out results/start_up.json]
+    python benchmarks/runtime/start_up.py [--against OTHER/TREE] [--rounds 5] [--out results/start_up.json]
 
 With `--against` the same commands run from another checkout in turn (this one, that one, this one,
 …), so that a loaded machine slows both. CPU time, user and system, of the whole process; the least
@@ -21,7 +21,7 @@ import typer
 
 from suffice.cli.main import app
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[2]
 # Real runs that end in a moment: what they do costs little beside the start.
 RUNS = (
     "policies", "laws", "hardware", "shapes Llama-3.2-1B", "predict --law bian2025-80m-297m",

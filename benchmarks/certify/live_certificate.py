@@ -1,6 +1,6 @@
 """Live certificates: are they ever false, how soon are they there, how soon are they taken back?
 
-    python benchmarks/live_certificate.py validity changes speed --out results/live/certificate.json
+    python benchmarks/certify/live_certificate.py validity changes speed --out results/live/certificate.json
 
 validity  2,000 streams of every world of tests/recipes/live/worlds.py, one window of evidence each:
           certificates that were false, against δ by the exact binomial
@@ -33,7 +33,7 @@ from suffice.evals.statistics.binomial import at_least_p_value, at_most_p_value,
 from suffice.policies.live.state import LiveRule
 from suffice.recipes.live.streams import Streams
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.recipes.live.worlds import WORLDS, try_world
 
 Rows = list[dict[str, Any]]
@@ -273,7 +273,7 @@ def main() -> None:
     for part in options.parts:
         run = {"validity": validity, "changes": changes}.get(part)
         rows = speed(options.data, options.streams) if run is None else run(options.streams)
-        command = f"benchmarks/live_certificate.py {part} --streams {options.streams}"
+        command = f"benchmarks/certify/live_certificate.py {part} --streams {options.streams}"
         held[part] = {"command": command, "rows": list(rows)}
         if options.out is not None:
             write_json(options.out, held)

@@ -1,6 +1,6 @@
 """How fast shapes are evaluated, designs run and the package imports, on one core.
 
-    python benchmarks/search_speed.py
+    python benchmarks/design/search_speed.py
 
 Prints one line per quantity: median of repeats, and the goal it is held against. The evaluation is
 loss (law, size, uncertainty) and cost (the whole roofline with continuous batching) together.

@@ -1,6 +1,6 @@
 """Time of `predict_grid` per shape on one core, and of `predict` for one shape.
 
-    python benchmarks/predict.py [--shapes 1000000]
+    python benchmarks/design/predict.py [--shapes 1000000]
 
 Prints one line of JSON.
 """

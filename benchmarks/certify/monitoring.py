@@ -1,7 +1,7 @@
 """Monitors of certificates: false alarms over unchanged traffic, and how soon a loss is found.
 
-    python benchmarks/monitoring.py unchanged --out results/certify/monitoring-unchanged.json
-    python benchmarks/monitoring.py loss --out results/certify/monitoring-loss.json
+    python benchmarks/certify/monitoring.py unchanged --out results/certify/monitoring-unchanged.json
+    python benchmarks/certify/monitoring.py loss --out results/certify/monitoring-loss.json
 
 unchanged  for every shape of baseline: calibrations of 800 questions that certify a drop of at most
            2 points, each followed by 2,000 unchanged requests, every answer that is not the
@@ -26,7 +26,7 @@ import numpy as np
 from suffice.core.files import write_json
 from suffice.evals.statistics.binomial import clopper_pearson, upper_bound
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.gateway.monitor_runs import (
     LIMIT,
     QUESTIONS,
@@ -117,7 +117,7 @@ def main() -> None:
     rows: Rows = []
     if options.out is not None and options.out.exists() and not options.fresh:
         rows = json.loads(options.out.read_text())["rows"]
-    command = f"benchmarks/monitoring.py {options.part} --repetitions {options.repetitions}"
+    command = f"benchmarks/certify/monitoring.py {options.part} --repetitions {options.repetitions}"
     for row in (unchanged if options.part == "unchanged" else loss)(options.repetitions, rows[:]):
         rows.append(row)
         if options.out is not None:

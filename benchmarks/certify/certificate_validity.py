@@ -1,6 +1,6 @@
 """How often is a certificate false? Methods on hard tasks, whole calibrations of recordings.
 
-    python benchmarks/certificate_validity.py methods whole --out results/certify/validity.json
+    python benchmarks/certify/certificate_validity.py methods whole --out results/certify/validity.json
 
 methods  every test, 2,000 repetitions of every task of simulate.py; copies of a question counted as
          rows stand beside as the contrast that fails
@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from simulate import METHODS, simulate, tasks
 
 from suffice.core.files import write_json
 from suffice.evals.statistics.binomial import at_least_p_value, clopper_pearson
 from suffice.policies import prompt_features
 from suffice.recipes.calibrate import fit_predictor as fit
-from suffice.recipes.calibrate.simulate import METHODS, simulate, tasks
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.recipes.populations import (
     CONTRASTS,
     Counted,
@@ -152,7 +152,7 @@ def main() -> None:
             same = [tuple(each[name] for name in key) == tuple(row[name] for name in key)
                     for each in rows]  # fmt: skip
             rows = [each for each, is_same in zip(rows, same, strict=True) if not is_same] + [row]
-            command = f"benchmarks/certificate_validity.py {part} --repetitions {count}"
+            command = f"benchmarks/certify/certificate_validity.py {part} --repetitions {count}"
             held[part] = {"command": command, "rows": rows}
             if options.out is not None:
                 write_json(options.out, held)

@@ -1,6 +1,6 @@
 """Does "90 % certain" hold? Shapes that `suffice design` calls certified, under 500 made-up truths.
 
-    python benchmarks/certified_truths.py [--truths 500]
+    python benchmarks/design/certified_truths.py [--truths 500]
 
 A truth draws the law's own error and what the loss does for each doubling of the query heads per
 KV head (from the published comparisons and their spread) and of the number of layers at equal size.

@@ -1,7 +1,7 @@
 """Certificates on recorded public outcomes: cascades, harder sets, random splits, savings to beat.
 
-    python benchmarks/certify.py cascades splits pools --out results/certify
-    python benchmarks/certify.py splits --splits 200 --set votes-gsm
+    python benchmarks/certify/certify.py cascades splits pools --out results/certify
+    python benchmarks/certify/certify.py splits --splits 200 --set votes-gsm
 
 cascades  agreement of two small models in front of a large one, uncalibrated
 splits    calibrate on one half, test on the other, 200 random splits: violations, power, saving,
@@ -187,7 +187,7 @@ def main() -> None:
                 continue
             print(f"{command}: {time.process_time() - began:.0f} CPU s", flush=True)
             write_json(options.out / f"{name}.json",
-                       {"command": f"benchmarks/certify.py {command}", "rows": rows})  # fmt: skip
+                       {"command": f"benchmarks/certify/certify.py {command}", "rows": rows})  # fmt: skip
 
 
 def _work(part: str, options: argparse.Namespace) -> list[tuple[str, str, Callable[[], list]]]:

@@ -1,9 +1,9 @@
 """Votes of a small model, a large one behind it, with the confidence of every token: all stopping
 rules on the same traces in one run.
 
-    python benchmarks/two_arms.py train --out arms              # about 10 minutes, one core
-    python benchmarks/two_arms.py record --arms arms --out data/traces/two-arms.parquet   # about 20
-    python benchmarks/two_arms.py compare --out results/certify/two-arms.json   # about 20
+    python benchmarks/certify/two_arms.py train --out arms              # about 10 minutes, one core
+    python benchmarks/certify/two_arms.py record --arms arms --out data/traces/two-arms.parquet   # about 20
+    python benchmarks/certify/two_arms.py compare --out results/certify/two-arms.json   # about 20
 
 train    two models of the mode tasks from nothing: 0.1M parameters, stopped while it still errs at
          arithmetic, and 1.2M, which errs nowhere; both think
@@ -308,7 +308,7 @@ def main() -> None:
         traces = read_traces(options.traces)
         ratio = options.ratio or parameter_ratio(traces)
         rows = compare(traces, options.sets, ratio, options.draws, options.splits, show)
-        write_json(options.out, {"command": "benchmarks/two_arms.py compare", "ratio": ratio,
+        write_json(options.out, {"command": "benchmarks/certify/two_arms.py compare", "ratio": ratio,
                                  "draws": options.draws, "sets": rows})  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """How long a vote takes on a saturated server: all samples at once, or by waves that stop early.
 
-    python benchmarks/vote_latency.py --upstream http://127.0.0.1:8000 [--in-flight 64] [--out FILE]
+    python benchmarks/runtime/vote_latency.py --upstream http://127.0.0.1:8000 [--in-flight 64] [--out FILE]
 
-The one-digit sums of benchmarks/live_saving.py, with so many questions in flight. Each policy has
+The one-digit sums of benchmarks/runtime/live_saving.py, with so many questions in flight. Each policy has
 the server to itself first (what an operator has who runs it), then they share it half and half, the
 question's policy alternating. Prints the table of docs/live-saving.md.
 """

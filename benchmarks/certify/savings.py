@@ -1,7 +1,7 @@
 """Savings at equal accuracy, all rules on the same votes in one run, a large model behind some.
 
-    python benchmarks/savings.py pools --out results/certify/savings.json
-    python benchmarks/savings.py own --out results/certify/savings-own.json
+    python benchmarks/certify/savings.py pools --out results/certify/savings.json
+    python benchmarks/certify/savings.py own --out results/certify/savings-own.json
 
 pools  greedy answers of 40 models as 40 samples of one (ZeroEval, Apache-2.0); the large model is
        kept out of the pool, and one sample of it costs --price pool samples. Random halves
@@ -153,7 +153,7 @@ def main() -> None:
         rows = own(options.traces, options.draws)
     print(f"{time.process_time() - began:.0f} CPU s")
     if options.out is not None:
-        command = f"benchmarks/savings.py {options.part} --splits {options.splits}"
+        command = f"benchmarks/certify/savings.py {options.part} --splits {options.splits}"
         write_json(options.out, {"command": command, "rows": rows})
 
 

@@ -1,6 +1,6 @@
 """How much memory it takes to read and show a large trace file, and to replay it.
 
-    python benchmarks/trace_memory.py [--rows 200000] [--characters 1000] [--out FOLDER]
+    python benchmarks/runtime/trace_memory.py [--rows 200000] [--characters 1000] [--out FOLDER]
 
 Writes a file of made-up samples, then reads it in fresh processes: the peak of each is the
 operating system's (ru_maxrss). Bytes a row are those of the arrays that a set keeps.

@@ -1,6 +1,6 @@
 """The best certified gains of `suffice design`: joint search of width, MLP share and KV heads.
 
-    python benchmarks/certified_gains.py [--out results/design/certified_gains.json]
+    python benchmarks/design/certified_gains.py [--out results/design/certified_gains.json]
 
 For each reference, machine and workload: the recommended shape's tokens per second over the
 reference's, with KV heads kept and free, and the one-sided bound of its loss. `if known` asks what
@@ -43,7 +43,9 @@ def main() -> None:
     for row in rows:
         print(line(row))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.out, {"command": "python benchmarks/certified_gains.py", "rows": rows})
+    write_json(
+        arguments.out, {"command": "python benchmarks/design/certified_gains.py", "rows": rows}
+    )
 
 
 def row_of(reference: str, machine: str, workload: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`suffice size` beside published figures of well-known deployments: memory, room, speed.
 
-python benchmarks/size_published.py            print the table (seconds)
-python benchmarks/size_published.py --write    also write it into docs/size.md
+python benchmarks/design/size_published.py            print the table (seconds)
+python benchmarks/design/size_published.py --write    also write it into docs/size.md
 
 No constant was fitted to a row that is marked "unfitted": engines' start-up logs, LLMServingSim's
 three machines (under an open load), and columns of TensorRT-LLM's tables on the sides "test" and
@@ -30,7 +30,7 @@ from suffice.throughput.load_curve import load_curve
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import RequestClass, Workload
 
-DOCS = Path(__file__).parent.parent / "docs/size.md"
+DOCS = Path(__file__).parents[2] / "docs/size.md"
 BEGIN, END = "<!-- published: begin -->", "<!-- published: end -->"
 GIB = 2**30
 FP8 = Storage("fp8")

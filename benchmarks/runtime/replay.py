@@ -1,7 +1,7 @@
 """How fast recorded samples play on one core: requests/s for votes, tokens/s for token rules.
 
-    $ python benchmarks/replay.py                     made-up samples, same for the same seed
-    $ python benchmarks/replay.py --traces FILE       a recorded set, vote policies
+    $ python benchmarks/runtime/replay.py                     made-up samples, same for the same seed
+    $ python benchmarks/runtime/replay.py --traces FILE       a recorded set, vote policies
 
 CPU time of one thread, the best of several rounds, reading of files not included. Requests are
 played whole: session, budget books, policy steps, outcome with its records.

@@ -1,6 +1,6 @@
 """16,400 recorded HumanEval programs run against the tests; pass@k, and best-of-n that stops early.
 
-    python benchmarks/humaneval.py --out results/certify/humaneval.json
+    python benchmarks/certify/humaneval.py --out results/certify/humaneval.json
 
 Programs: CodeGen-16B at temperature .8, 100 for each of 164 problems (microsoft/CodeT @ 35f54d60,
 MIT; 2207.10397). They run in `suffice.evals.code_sandbox.Runner`, one after the other: limits, no
@@ -101,7 +101,7 @@ def main() -> None:
         flags = "".join("1" if value else "0" for value in checked.correct[rows])
         bits[question.name] = f"{int(flags, 2):025x}"
     write_json(options.out, {
-        "command": "benchmarks/humaneval.py", "source": "microsoft/CodeT @ 35f54d60 (2207.10397)",
+        "command": "benchmarks/certify/humaneval.py", "source": "microsoft/CodeT @ 35f54d60 (2207.10397)",
         "limit_s": options.limit_s, "wall_s": round(spent_s, 1), "programs": len(traces),
         "canonical_failures": wrong,
         "pass_at_k": {str(k): mean_pass_at_k(right, np.full(len(right), SAMPLES), k)

@@ -1,6 +1,6 @@
 """APGR and CPT of prompt-only routers on RouteLLM's recorded outcomes, 5-fold cross-validation.
 
-python benchmarks/routing.py --out results/certify/routing.json
+python benchmarks/certify/routing.py --out results/certify/routing.json
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from recorded import needed
+from routers import cross_validated, length_scores
 
 from suffice.core.files import write_json
 from suffice.evals.router_metrics import RoutingCurve
-from suffice.recipes.calibrate.routers import cross_validated, length_scores
 
 WEAK, STRONG = "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
 # RouteLLM's own baselines by our earlier measurement: length, words (ridge), neighbours, oracle.

@@ -1,6 +1,6 @@
 """How much of the machine's matrix rate training a rung uses (model FLOPs utilisation).
 
-    python benchmarks/training.py [--device cpu|cuda] [--sizes 200K,350K,1M] [--seconds 4]
+    python benchmarks/design/training.py [--device cpu|cuda] [--sizes 200K,350K,1M] [--seconds 4]
 
 For each size one shape is trained for a few seconds on random ids, after a warm-up, by the same
 step as `suffice ladder run` (on a GPU: bf16, compiled layers, a CUDA graph). Model FLOPs are

@@ -1,7 +1,7 @@
 """Accuracy and tokens of six policies against a live server, on tasks that a small model can do.
 
-    suffice-env$ python benchmarks/live_saving.py run --upstream http://127.0.0.1:8000
-    suffice-env$ python benchmarks/live_saving.py report
+    suffice-env$ python benchmarks/runtime/live_saving.py run --upstream http://127.0.0.1:8000
+    suffice-env$ python benchmarks/runtime/live_saving.py report
 
 `run` appends one line per (task, prompt, policy) to the results file and skips what is there, so an
 interrupted run goes on. `report` writes the table and the plot that docs/live-saving.md shows.
@@ -37,10 +37,13 @@ from suffice.policies.registry import parse_policy
 
 matplotlib.use("Agg")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results" / "live_saving.jsonl"
 PAGE = ROOT / "docs" / "live-saving.md"
-MARKS = ("<!-- table: made by benchmarks/live_saving.py report -->\n", "<!-- end of table -->")
+MARKS = (
+    "<!-- table: made by benchmarks/runtime/live_saving.py report -->\n",
+    "<!-- end of table -->",
+)
 PICTURE = ROOT / "docs" / "images" / "live_saving.png"
 CHOICES = ROOT.parent / "shared" / "data" / "tasks" / "llm_foundry_eval" / "commonsense_qa.jsonl"
 

@@ -1,6 +1,6 @@
 """Record suffice-nano as a trace set with the confidence of every token.
 
-    python benchmarks/nano_traces.py data/traces/nano.parquet
+    python benchmarks/runtime/nano_traces.py data/traces/nano.parquet
 
 120 puzzles of one to six steps; sixteen samples each: eight as the model chooses, four in either
 forced mode (models suffice-nano, suffice-nano-short, suffice-nano-think), temperature 1, seeded.

@@ -1,7 +1,7 @@
 """Accuracy of predicted TPOT, TTFT and throughput on measured serving points no constant saw.
 
-python benchmarks/silicon_accuracy.py            print the tables (seconds)
-python benchmarks/silicon_accuracy.py --write    first fit to the rows of side "fit", and write the
+python benchmarks/design/silicon_accuracy.py            print the tables (seconds)
+python benchmarks/design/silicon_accuracy.py --write    first fit to the rows of side "fit", and write the
                                                  shipped coefficients and the tables of
                                                  docs/throughput.md (about a minute)
 
@@ -36,7 +36,7 @@ from suffice.throughput.calibrate import (
 )
 from suffice.throughput.silicon import Point, full_loads, model_of, silicon_points
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 UTILISATION = ROOT / "src/suffice/hardware/data/utilisation.json"
 ENGINE_FILE = ROOT / "src/suffice/throughput/data/engines.json"
 DOCS = ROOT / "docs/throughput.md"

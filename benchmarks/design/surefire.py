@@ -1,6 +1,6 @@
 """Predicted tokens per second of Surefire over LLaMA-3.2 on an H200, by batch.
 
-    python benchmarks/surefire.py
+    python benchmarks/design/surefire.py
 
 arXiv:2510.18245 publishes 8,608.57 and 12,645.55 tokens/s at 1B (1.469x), 4,183.09 and 4,877.16 at
 3B (1.166x), SGLang, 4,096 tokens in and 1,024 out; it does not state the batch.

@@ -1,6 +1,6 @@
 """How long a law fit with 1,000 bootstrap resamples takes, and how many shapes a law rates.
 
-    python benchmarks/fit.py [--draws 1000] [--repeat 5]
+    python benchmarks/design/fit.py [--draws 1000] [--repeat 5]
 
 Prints one JSON line per case: seconds (median, lowest, highest), the objective reached, and how
 many resamples failed. The Chinchilla case is a synthetic table of 240 runs with the spread of the

@@ -1,6 +1,6 @@
 """What giving up on scattered answers costs: adaptive_consistency with scatter=16 and without.
 
-    python benchmarks/scatter.py --data FOLDER --out results/certify/scatter.json
+    python benchmarks/certify/scatter.py --data FOLDER --out results/certify/scatter.json
 
 Answers of 40 models as samples of one (the public set that docs/data.md names), five shuffles of
 each question, and 40 samples of our small puzzle model.
@@ -19,7 +19,7 @@ from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.registry import parse_policy
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
 
-OWN = Path(__file__).resolve().parent.parent / "data" / "traces" / "two-arms.parquet"
+OWN = Path(__file__).resolve().parents[2] / "data" / "traces" / "two-arms.parquet"
 SETS = {"gsm": "GSM8K", "crux": "CRUX", "math-l5": "MATH level 5"}
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     for task, name in SETS.items():
         pool = as_pool(*zeroeval(options.data / "zeroeval_matrix", [task]), 40, 0)
         rows.append(row(name, pool, "pool", options.draws))
-    write_json(options.out, {"command": "benchmarks/scatter.py", "rows": rows})
+    write_json(options.out, {"command": "benchmarks/certify/scatter.py", "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Speed and memory of the NumPy runtime on one thread: CPU seconds a token, start-up, resident set.
 
-    python benchmarks/nano_runtime.py [MODEL_FOLDER]
+    python benchmarks/runtime/nano_runtime.py [MODEL_FOLDER]
 
 Without a folder it is the model that ships. Times are the least of
 several repeats of CPU time, which other work on the machine disturbs least.

@@ -1,8 +1,8 @@
 """Questions for the trace set that ships with the project, and what the set says about confidence.
 
-    $ python benchmarks/own_traces.py questions --out DIR       three JSONL datasets, by --seed
+    $ python benchmarks/runtime/own_traces.py questions --out DIR       three JSONL datasets, by --seed
     $ suffice record --dataset DIR/sums.jsonl --completions …   see docs/traces.md
-    $ python benchmarks/own_traces.py signals FILE              AUC and votes by confidence signal
+    $ python benchmarks/runtime/own_traces.py signals FILE              AUC and votes by confidence signal
 
 The questions are generated here from nothing but random numbers and the templates below, each asked
 after four worked examples whose answers go step by step.

@@ -3,7 +3,7 @@
     python benchmarks/certify/humaneval.py --out results/certify/humaneval.json
 
 Programs: CodeGen-16B at temperature .8, 100 for each of 164 problems (microsoft/CodeT @ 35f54d60,
-MIT; 2207.10397). They run in `suffice.evals.code_sandbox.Runner`, one after the other: limits, no
+MIT; 2207.10397). They run in `suffice.tools.code_sandbox.Runner`, one after the other: limits, no
 sandbox. Equal programs run once. `verdicts` holds 100 bits per problem as hexadecimal digits, the
 first sample highest.
 """
@@ -20,12 +20,12 @@ import numpy as np
 from recorded import needed
 
 from suffice.core.files import write_json
-from suffice.evals.code_sandbox import Runner, humaneval_program
 from suffice.evals.importers import importer
 from suffice.evals.statistics.ranking import mean_pass_at_k, pass_at_k
 from suffice.evals.traces.files import trace_set
 from suffice.policies.fixed import BestOfN
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
+from suffice.tools.code_sandbox import Runner, humaneval_program
 
 SET = "codet_humaneval_100samples"
 SAMPLES = 100

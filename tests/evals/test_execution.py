@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.evals.code_sandbox import Runner, humaneval_program
+from suffice.tools.code_sandbox import Runner, humaneval_program
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from suffice.evals.code_sandbox import Runner, humaneval_program
 from suffice.evals.importers import importer
 from suffice.evals.statistics.ranking import mean_pass_at_k
 from suffice.evals.traces.files import of_questions, subset, trace_set
@@ -26,6 +25,7 @@ from suffice.evals.traces.summary import summarise
 from suffice.policies.fixed import BestOfN
 from suffice.policies.registry import parse_policy
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
+from suffice.tools.code_sandbox import Runner, humaneval_program
 
 DATA = Path(os.environ.get("SUFFICE_SHARED_DATA", "../shared/data")) / "runtime"
 pytestmark = [

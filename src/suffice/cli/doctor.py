@@ -39,6 +39,7 @@ EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {
     "tasks": (("reasoning_gym", "reasoning-gym"), ("zstandard", "zstandard")),
     "trl": (("trl", "trl"),),
     "aiconfigurator": (("aiconfigurator", "aiconfigurator"),),
+    "tools": (("mcp", "mcp"),),
 }
 PURPOSE = {
     "parquet": "runs tables and run stores in Parquet",
@@ -51,6 +52,7 @@ PURPOSE = {
     "guidellm": "measure any OpenAI-compatible endpoint",
     "postgres": "the gateway's ledger in PostgreSQL, for several machines",
     "otel": "the gateway's traces",
+    "tools": "tools of MCP servers",
     "math": "compare answers by their mathematical value",
     "tasks": "record generated tasks, compressed files",
     "trl": "train when to think with TRL",

@@ -78,6 +78,10 @@ class FunctionTools:
         """One per function."""
         return self._tools
 
+    def function(self, tool: str) -> Callable[..., Any]:
+        """The function behind a tool."""
+        return self._functions[tool]
+
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         """One call; the result as text, a structure as JSON."""
         function = self._functions[tool]

@@ -1,0 +1,1 @@
+"""Tools that ship: a calculator, a bounded Python, and a search over one's own documents."""

@@ -93,11 +93,12 @@ def _value(node: ast.expr) -> Number:  # noqa: PLR0911 - one way for each kind o
     )
 
 
-def _called(name: str, values: list[Number]) -> Number:
+def _called(name: str, values: list[Any]) -> Number:
     if name == "factorial" and any(value > MOST_DIGITS for value in values):
         raise InputError(f"factorial is limited to {MOST_DIGITS}")
     if name == "round" and len(values) > 1:
-        return round(values[0], int(values[1]))
+        rounded: Number = round(values[0], int(values[1]))
+        return rounded
     if name in ("abs", "max", "min", "round", "floor", "ceil"):
         return _bounded(_FUNCTIONS[name](*values))
     if name == "factorial":

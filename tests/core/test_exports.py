@@ -19,7 +19,9 @@ PUBLIC = {
     "suffice.policies": (
         "AdaptiveConsistency", "Agreement", "AnswerStability", "Auto", "BasePolicy", "BestOfN",
         "BudgetForcing",
-        "Cascade", "Certified", "DeepConfOffline", "DeepConfOnline", "EarlyStopping", "NoThinking",
+        "Cascade", "Certified", "CrossModal", "DeepConfOffline", "DeepConfOnline",
+        "DraftAgreement", "EarlyStopping", "HesitationStop", "MarginStop", "ModeCertificate",
+        "NoThinking",
         "POLICIES", "PolicyFile", "ReviseOnce", "Rung", "SelfConsistency", "SequentialRevision",
         "ShortMAtK", "Single", "TwoSided", "VoteTable", "WholeSamples", "build_policy",
         "parse_policy",

@@ -11,7 +11,8 @@ from suffice.evals.extract import number
 from suffice.policies.answer_stability import AnswerStability
 from suffice.policies.fixed import SelfConsistency, Single
 from suffice.policies.sequential_revision import ASK, ReviseOnce, SequentialRevision
-from suffice.policies.thinking import BudgetForcing, NoThinking, Overrides
+from suffice.policies.think_block import BudgetForcing, HesitationStop
+from suffice.policies.thinking import NoThinking, Overrides
 from suffice.testing.reference_replay import replay
 from tests.policies.scripted import FREE_FORM, REQUEST, Said, play
 
@@ -209,3 +210,36 @@ def test_a_failed_probe_for_lack_of_budget_ends_probing():
     )
     state, _ = policy.step(state, SampleFailed(sample=1, reason="budget"))
     assert state.silent
+
+
+def hesitating(words):
+    def said(launch):
+        return Said("7", reasoning=words) if launch.sample == 0 else Said("9")
+
+    return said
+
+
+def test_hesitations_close_the_block_and_the_answer_is_asked_for():
+    words = ("It ", "is 7. ", "Wa", "it, ", "no. ", "Hmm", ", ", "await ", "or ", "WAIT ", "so ")
+    result = play(HesitationStop(most=3, answer_tokens=9), hesitating((*words, *["so "] * 50)))
+    first, second = result.outcome.records
+    assert first.status == "cancelled"
+    assert first.usage.completion_tokens == 10  # with the space after the third
+    assert result.launches[1].preface.endswith("</think>\n\n")
+    assert result.launches[1].sampling.max_tokens == 9
+    assert (result.answer, result.outcome.exit) == ("9", "hopeless")
+    assert second.status == "finished"
+
+
+def test_too_few_hesitations_leave_the_block_alone():
+    words = ("Wait ", "hmm ", "so ")
+    result = play(HesitationStop(most=3), hesitating(words))
+    assert (result.answer, result.outcome.exit, result.drawn) == ("7", "safe", 1)
+    early = play(HesitationStop(most=1, least=20), hesitating((*words, *["so "] * 9)))
+    assert early.drawn == 1
+
+
+@pytest.mark.parametrize("options", [{"words": ()}, {"words": ("hold on",)}, {"most": 0}])
+def test_hesitations_are_single_words(options):
+    with pytest.raises(InputError):
+        HesitationStop(**options)

@@ -8,6 +8,8 @@ extractor: it is never voted on.
                    3/4 = 0.75, 50% = 0.5; where the question speaks of percent, 50% = 50
     math           the last box, else the number, as text (suffice.evals.equivalence makes answers
                    of equal value one)
+    program        what a short program of arithmetic in the text comes to (fenced, or with a line
+                   `answer = …`), else the number
     choice         the choice letters that the text commits to: B, or several in order: AC
     json           the last JSON object or array, keys sorted, numbers by value
     tool           the tool calls, order and spelling of their JSON arguments aside
@@ -31,6 +33,7 @@ from suffice.evals.answers.boxes import last_boxed
 from suffice.evals.answers.choices import choice_answer
 from suffice.evals.answers.numbers import PERCENT_WORDS, Answer, number_answer, written_in_percent
 from suffice.evals.answers.numerals import canonical, whole
+from suffice.evals.answers.programs import program_value
 from suffice.evals.answers.units import MONEY, NONE
 
 Extractor = Callable[[Completion], str | None]
@@ -106,6 +109,15 @@ def _spelled(found: Answer) -> str | None:
 def math_answer(completion: Completion) -> str | None:
     """The last box, else the number that the text answers with."""
     return last_boxed(completion.text) or number(completion)
+
+
+def program(completion: Completion) -> str | None:
+    """What a program of arithmetic in the text comes to, else the number: words and programs agree.
+
+    The program is read and not run (suffice.evals.answers.programs).
+    """
+    found = program_value(completion.text)
+    return number(completion) if found is None else canonical(found)
 
 
 def canonical_number(text: str, *, percent: bool = False) -> str | None:
@@ -211,6 +223,7 @@ EXTRACTORS: dict[str, Extractor] = {
     "boxed": boxed,
     "number": number,
     "math": math_answer,
+    "program": program,
     "choice": choice,
     "json": json_answer,
     "tool": tool,

@@ -77,7 +77,7 @@ def due_answer(answer_format: str, reference: str, *, asked: str | None = None) 
     """
     shown = repr(reference if len(reference) <= 80 else reference[:77] + "…")
     inside = last_boxed(reference) or reference
-    if answer_format == "number":
+    if answer_format in ("number", "program"):
         percent = asked is not None and speaks_of_percent(asked)
         found = canonical_number(inside, percent=percent)
         remedy = "write the number alone, or use checker math (values, units) or text"

@@ -69,9 +69,7 @@ class AnswerStability(BasePolicy):
         at_least("probe_tokens", self.probe_tokens, 1)
 
     def start(self, request: Request) -> tuple[Probing, Actions]:
-        boxed = request.answer_format == "boxed"
-        asked = "\n\nFinal answer: " + ("\\boxed{" if boxed else "")
-        state = Probing(prompt=self.probe or asked, next_tokens=self.chunk)
+        state = Probing(prompt=self.probe or asked_for_answer(request), next_tokens=self.chunk)
         if request.answer_format is None:
             pool, actions = one_sample("free_form")
             return replace(state, alone=pool), actions
@@ -112,19 +110,13 @@ class AnswerStability(BasePolicy):
         state = replace(state, next_tokens=due, launched=number + 1, probe=number)
         action = Sample(
             samples=(number,),
-            preface=self._so_far(state),
+            preface=spoken(state.reasoning, state.text, self.think_open, self.think_close),
             prefill=state.prompt,
             max_tokens=self.probe_tokens,
             temperature=0.0,
             purpose="probe",
         )
         return state, (action,)
-
-    def _so_far(self, state: Probing) -> str:
-        """What the sample has said, with its think block closed."""
-        if not state.reasoning:
-            return state.text
-        return self.think_open + state.reasoning + self.think_close + state.text
 
     def _hear(self, state: Probing, probe: SampleFinished) -> tuple[Probing, Actions]:
         said = probe.completion.text[len(probe.completion.prefill) :]
@@ -137,3 +129,13 @@ class AnswerStability(BasePolicy):
         why = f"{self.k} probes in a row gave the same answer after {state.tokens} tokens"
         shown = state.text + state.prompt + said
         return state, (Answer(sample=probe.sample, why=why, text=shown.strip()),)
+
+
+def asked_for_answer(request: Request) -> str:
+    """What a probe ends with, so that the answer follows in the request's own format."""
+    return "\n\nFinal answer: " + ("\\boxed{" if request.answer_format == "boxed" else "")
+
+
+def spoken(reasoning: str, text: str, think_open: str, think_close: str) -> str:
+    """What a sample has said so far, with its think block closed."""
+    return think_open + reasoning + think_close + text if reasoning else text

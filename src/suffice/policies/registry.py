@@ -23,13 +23,18 @@ from suffice.policies.answer_stability import AnswerStability
 from suffice.policies.auto import Auto
 from suffice.policies.cascade import MOST_RUNGS, Cascade, Rung, too_many_rungs
 from suffice.policies.certified import Certified
+from suffice.policies.cross_modal import CrossModal
+from suffice.policies.dart import DraftAgreement
 from suffice.policies.deepconf import DeepConfOffline, DeepConfOnline
 from suffice.policies.fixed import BestOfN, SelfConsistency, Single
+from suffice.policies.mars import MarginStop
+from suffice.policies.mode_certificate import ModeCertificate
 from suffice.policies.options import convert, shown, type_name
 from suffice.policies.policy_file import certified_policy, policy_file_of
 from suffice.policies.sequential_revision import ReviseOnce, SequentialRevision
 from suffice.policies.short_m_at_k import ShortMAtK
-from suffice.policies.thinking import BudgetForcing, NoThinking, Overrides
+from suffice.policies.think_block import BudgetForcing, HesitationStop
+from suffice.policies.thinking import NoThinking, Overrides
 from suffice.policies.tool_plan.planned import Dag, Rewoo
 from suffice.policies.tool_plan.react import React
 from suffice.policies.two_sided import TwoSided
@@ -42,8 +47,11 @@ _CLASSES: tuple[type[Any], ...] = (
     TwoSided,
     VoteTable,
     EarlyStopping,
+    ModeCertificate,
+    CrossModal,
     DeepConfOnline,
     DeepConfOffline,
+    MarginStop,
     BestOfN,
     ShortMAtK,
     AnswerStability,
@@ -51,6 +59,8 @@ _CLASSES: tuple[type[Any], ...] = (
     SequentialRevision,
     NoThinking,
     BudgetForcing,
+    HesitationStop,
+    DraftAgreement,
     DifficultyBinned,
     Agreement,
     React,

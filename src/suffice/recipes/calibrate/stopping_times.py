@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from suffice.core.errors import InputError
 from suffice.evals.traces.trace_set import MISSING, TraceSet
-from suffice.policies.agreement import SCATTER
-from suffice.policies.sampling_state import PATIENCE
+from suffice.policies.sampling_state import PATIENCE, SCATTER
 from suffice.policies.votes import beta_agreement, votes_needed
 from suffice.recipes.calibrate.spending import Spent
 

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from suffice.training.modes.tasks import Mixture
 
 from suffice.backends.nano.backend import NanoBackend
 from suffice.backends.nano.weights import RECORD, WEIGHTS, weights_sha256
@@ -26,7 +27,6 @@ from suffice.core.requests import Sampling
 from suffice.evals.datasets import Item
 from suffice.recipes.modes.items import item_of
 from suffice.recipes.record.run import RecordConfig, record
-from suffice.training.modes.tasks import Mixture
 
 TASKS = ("chain", "logic", "arithmetic")
 PER_CELL = 40

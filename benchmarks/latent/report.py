@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,19 @@ from suffice.backends.latent.folder import read_record
 from suffice.backends.latent.trajectories import Exploration
 from suffice.core.files import write_bytes, write_json, write_text
 from suffice.recipes.latent.evaluate import Point
+from suffice.recipes.latent.explore import Explored
 from suffice.recipes.latent.plots import latent_figure
-from suffice.recipes.latent.run import LatentEvaluation, LatentResult, evaluate_latent
+from suffice.recipes.latent.run import (
+    LatentEvaluation,
+    LatentResult,
+    deterministic,
+    evaluate_latent,
+)
 from suffice.report.style import to_png, to_svg
 
 SIGMAS = (0.1, 0.2, 0.3, 0.4)
 WIDTHS, DEPTHS, DEPTH, WIDTH = (1, 5, 20), (1, 2, 4), 4, 20
+LEAST_ROWS = 5
 DIAGNOSES = ("local_stability", "guide_alignment", "cloud_entropy")
 
 
@@ -46,14 +54,22 @@ class Row:
         return self.name if self.sigma is None else f"{self.name} sigma {self.sigma:g}"
 
 
+def _asked(exploration: Exploration | None) -> LatentEvaluation:
+    return LatentEvaluation(
+        widths=WIDTHS, depths=DEPTHS, depth=DEPTH, exploration=exploration, policies=False
+    )
+
+
+@lru_cache(maxsize=1)
+def _deep(folder: Path) -> Explored:
+    return deterministic(folder, _asked(None))
+
+
 def evaluated(folder: Path, row: Row) -> LatentResult:
     exploration = None
     if row.sigma is not None:
         exploration = Exploration(source="gaussian", sigma=row.sigma)
-    asked = LatentEvaluation(
-        widths=WIDTHS, depths=DEPTHS, depth=DEPTH, exploration=exploration, policies=False
-    )
-    return evaluate_latent(folder / row.name, asked)
+    return evaluate_latent(folder / row.name, _asked(exploration), deep=_deep(folder / row.name))
 
 
 def _interval(found: Any) -> list[float] | None:
@@ -104,6 +120,8 @@ def correlations(rows: list[dict[str, Any]]) -> dict[str, Any]:
         ],
     }
     found: dict[str, Any] = {"rows": len(rows)}
+    if len(rows) < LEAST_ROWS:
+        return found
     for diagnosis in DIAGNOSES:
         values = np.array([r["diagnosis"][diagnosis] for r in rows], dtype=float)
         known = np.isfinite(values)

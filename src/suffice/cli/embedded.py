@@ -12,6 +12,7 @@ from suffice.core.extras import install_command
 if not HELP_ONLY:
     from suffice.backends.nano.backend import NanoBackend
     from suffice.backends.protocol import Backend
+    from suffice.training.extras import require_torch
 
 
 def embedded(tell: Callable[[str], None], which: str | None = None) -> Sequence[Backend]:
@@ -23,6 +24,8 @@ def embedded(tell: Callable[[str], None], which: str | None = None) -> Sequence[
         raise InputError(
             f"--embedded {which!r} is no folder: write nano, smollm2, or a model folder"
         )
+    if folder is not None and (folder / "latent.json").is_file():
+        return [_latent(folder, tell)]
     model = NanoBackend(folder, name="suffice-nano" if folder is None else folder.resolve().name)
     asked = "no upstream: " if which is None else ""
     tell(
@@ -30,6 +33,15 @@ def embedded(tell: Callable[[str], None], which: str | None = None) -> Sequence[
         'knows puzzles such as "3fb" and nothing else (--upstream URL, --embedded smollm2)'
     )
     return [model]
+
+
+def _latent(folder: Path, tell: Callable[[str], None]) -> Backend:
+    require_torch()
+    from suffice.backends.latent.backend import LatentBackend  # noqa: PLC0415 - torch
+
+    model = LatentBackend.of_folder(folder)
+    tell(f"{model.name} answers in this process: puzzles of {model.task}, a trajectory a sample")
+    return model
 
 
 def _smollm2(tell: Callable[[str], None]) -> Sequence[Backend]:

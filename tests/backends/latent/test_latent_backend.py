@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -258,3 +259,18 @@ def test_flops_are_the_multiply_adds_of_the_matrices() -> None:
     blocks = made.shape.transitions * (made.shape.inner_updates + 1)
     expected = step_flops(made.shape, TASK.shape)
     assert counted.get_total_flops() in (expected, expected - blocks * attention)
+
+
+def test_a_folder_is_asked_like_any_other_model(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from suffice.cli.main import app
+
+    save_latent(network(), TASK, tmp_path / "gram", {"steps": 0})
+    asked = ["ask", PROMPT, "--embedded", str(tmp_path / "gram"), "--policy",
+             "self_consistency:samples=3", "--answer-format", FORMAT, "--json"]  # fmt: skip
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert len(told["answer"]) == 5
+    assert told["suffice"]["usage"]["completion_tokens"] == 3 * 4

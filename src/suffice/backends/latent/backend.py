@@ -110,6 +110,11 @@ class LatentBackend:
         """The name it was given, which is also its model's."""
         return self._name
 
+    @property
+    def task(self) -> str:
+        """Name of the task whose puzzles it answers."""
+        return self._task.name
+
     async def capabilities(self, model: str | None = None) -> Capabilities:
         """Log-probabilities of being right; no tools, no thinking switch."""
         return Capabilities(models=(self._name,), logprobs=True, max_top_logprobs=1, tools=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from suffice.recipes.latent.adaptive import MAX_DROP, Played, adaptive_results
 from suffice.recipes.latent.diagnose import Diagnosis, diagnose
 from suffice.recipes.latent.evaluate import Contest, Point, contest, point
 from suffice.recipes.latent.explore import Explored, explore
+from suffice.tasks.grids.puzzles import GridTask, Puzzles
 
 Tell = Callable[[str], None]
 
@@ -43,6 +45,11 @@ class LatentEvaluation:
         if self.depth not in self.depths:
             raise InputError(f"depth {self.depth} must be one of the depths {self.depths}")
 
+    @property
+    def longest(self) -> int:
+        """Steps that one trajectory can take for the cost of the widest."""
+        return max(self.depth * max(self.widths), *self.depths)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentResult:
@@ -64,15 +71,17 @@ class LatentResult:
 
 
 def evaluate_latent(
-    folder: Path, config: LatentEvaluation, *, device: str = "cpu", tell: Tell = lambda _: None
-) -> LatentResult:
-    """Everything about one folder of `suffice train latent`, on its held-out puzzles."""
+    folder: Path, config: LatentEvaluation, *, device: str = "cpu", deep: Explored | None = None,
+    tell: Tell = lambda _: None,
+) -> LatentResult:  # fmt: skip
+    """Everything about one folder of `suffice train latent`, on its held-out puzzles.
+
+    `deep` is what `deterministic` gave for the same folder and config, where it is known already:
+    it depends on no noise.
+    """
     network, task = load_latent(folder, device=device)
     record = read_record(folder)
-    asked = record["config"]
-    test = task.splits(asked["split_seed"]).test
-    if config.puzzles is not None:
-        test = test.take(np.arange(min(config.puzzles, len(test))))
+    test = _held_out(task, record, config)
     learned = network.shape.noise != "none"
     exploration = config.exploration or Exploration(source="prior" if learned else "gaussian")
     width, depth = max(config.widths), max(config.depths)
@@ -82,11 +91,10 @@ def evaluate_latent(
         network, task, test, width=width + config.extra, steps=depth, exploration=exploration,
         seed=config.seed,
     )  # fmt: skip
-    longest = config.depth * width
-    tell(f"one deterministic trajectory of {longest} steps")
-    deep = explore(
-        network, task, test, width=1, steps=longest, exploration=Exploration(), seed=config.seed
-    )
+    longest = config.longest
+    if deep is None:
+        tell(f"one deterministic trajectory of {longest} steps")
+        deep = explore(network, task, test, width=1, steps=longest, exploration=Exploration())
     shown = narrowed(wide, width)
     points = tuple(
         point(shown, width=w, depth=d, flops_of_step=flops)
@@ -132,6 +140,20 @@ def evaluate_latent(
         diagnosis=diagnosis,
         policies=policies,
     )
+
+
+def deterministic(folder: Path, config: LatentEvaluation, *, device: str = "cpu") -> Explored:
+    """One trajectory without noise, as deep as the widest costs."""
+    network, task = load_latent(folder, device=device)
+    test = _held_out(task, read_record(folder), config)
+    return explore(network, task, test, width=1, steps=config.longest, exploration=Exploration())
+
+
+def _held_out(task: GridTask, record: dict[str, Any], config: LatentEvaluation) -> Puzzles:
+    test = task.splits(record["config"]["split_seed"]).test
+    if config.puzzles is None:
+        return test
+    return test.take(np.arange(min(config.puzzles, len(test))))
 
 
 def narrowed(explored: Explored, width: int) -> Explored:

@@ -25,6 +25,9 @@ if not HELP_ONLY:
     from suffice.training.modes.rewards import ModePrice
 
 
+TASKS_HELP = (
+    "Kinds of problems: chain, arithmetic, logic, addition, comparison, gcd, countdown, sorting."
+)
 evaluate = typer.Typer(
     name="eval", help="Measure what a model's choices are worth.", no_args_is_help=True
 )
@@ -41,7 +44,10 @@ evaluate.command(name="latent")(eval_latent)
 @evaluate.command()
 def modes(
     model: Annotated[Path, typer.Option(help="Model folder made by `suffice train`.")],
-    tasks: Annotated[str, typer.Option(help="chain, arithmetic, logic.")] = "chain",
+    tasks: Annotated[
+        str,
+        typer.Option(help=TASKS_HELP),
+    ] = "chain",
     difficulties: Annotated[str, typer.Option(help="Steps of the problems.")] = "1,2,3,4,5,6",
     problems: Annotated[int, typer.Option(help="Per task and difficulty.", min=1)] = 200,
     problems_file: Annotated[

@@ -76,6 +76,11 @@ def print_result(result: ModesResult) -> None:
             f"{router.think_share:.1%}", str(router.reward),
         )  # fmt: skip
     console.print(routers)
+    if result.auroc_at_equal_length is not None:
+        typer.echo(
+            "p(think) tells wrong short answers from right ones at equal prompt length: AUROC "
+            f"{result.auroc_at_equal_length}"
+        )
     if result.policies:
         _print_policies(result, console)
     for easy, saving, lost in result.saving_by_easy_share:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from suffice.cli.evaluate import TASKS_HELP
 from suffice.cli.latent import train_latent
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.modes_view import print_result, progress
@@ -31,7 +32,7 @@ if not HELP_ONLY:
 
 
 train = typer.Typer(
-    help="Train the small model that ships, when a model thinks, or a latent reasoner.",
+    help="Train a small model, when a model thinks, or a latent reasoner.",
     no_args_is_help=True,
 )
 
@@ -49,7 +50,11 @@ def nano(
     out: Annotated[Path, typer.Option(help="Folder for the model; resumed if interrupted.")],
     config: Config = None,
     tasks: Annotated[
-        str | None, typer.Option(help="chain, arithmetic, logic.", show_default=False)
+        str | None,
+        typer.Option(
+            help=TASKS_HELP,
+            show_default=False,
+        ),
     ] = None,
     problems: Annotated[
         Path | None,
@@ -103,7 +108,11 @@ def modes(
         str | None, typer.Option(help="grpo, degrpo, adaptthink or gate.", show_default=False)
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(help="chain, arithmetic, logic.", show_default=False)
+        str | None,
+        typer.Option(
+            help=TASKS_HELP,
+            show_default=False,
+        ),
     ] = None,
     problems: Annotated[
         Path | None,

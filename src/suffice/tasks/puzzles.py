@@ -4,9 +4,13 @@
     arithmetic  3+4*7      left to right, modulo 10
     logic       1&0>1      left to right over the bits; > is "implies"
 
-Each step needs the result of the one before, and the chain's permutations do not commute, so no
-shortcut replaces carrying the state. Arithmetic factors are units modulo 10, which loses nothing;
-two thirds of the logic steps either keep the state or set it, so that thinking pays less there.
+Beside them addition, comparison, gcd, countdown and sorting: see `suffice.tasks.same_length`, where
+prompts of a kind are equally long at every difficulty.
+
+In the first three each step needs the result of the one before, and the chain's permutations do not
+commute, so no shortcut replaces carrying the state. Arithmetic factors are units modulo 10, which
+loses nothing; two thirds of the logic steps either keep the state or set it, so that thinking pays
+less there.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Literal, Protocol
 
 from suffice.core.errors import InputError, UnknownName
 from suffice.core.thinking import THINK_END
+from suffice.tasks import same_length
 
 Split = Literal["train", "held_out"]
 HELD_OUT_SHARE = 0.1
@@ -140,7 +145,22 @@ def logic(rng: random.Random, difficulty: int) -> Problem:
     )  # fmt: skip
 
 
-TASKS: Mapping[str, Draw] = {"chain": chain, "arithmetic": arithmetic, "logic": logic}
+def _same_length(kind: str) -> Draw:
+    def drawn(rng: random.Random, difficulty: int) -> Problem:
+        puzzle = same_length.draw(kind, rng, difficulty)
+        return Problem(
+            task=kind, difficulty=difficulty, prompt=puzzle.prompt, steps=puzzle.steps,
+            answer=puzzle.answer,
+        )  # fmt: skip
+
+    return drawn
+
+
+# Tasks whose difficulty is a number of steps, and whose short problems are a table.
+BY_STEPS: Mapping[str, Draw] = {"chain": chain, "arithmetic": arithmetic, "logic": logic}
+TASKS: Mapping[str, Draw] = {
+    **BY_STEPS, **{kind: _same_length(kind) for kind in same_length.KINDS}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +170,8 @@ class Mixture:
     Problems of up to `table_steps` steps are in both splits, as a person knows the multiplication
     table by heart: a single step *is* the table of the operation, which cannot be inferred from
     other problems, and a small model that saw nine tenths of the two-step problems does not infer
-    the rest either. Longer ones are held out by the hash of their prompt; of a file's problems, all
-    but single steps.
+    the rest either. Tasks that are not made of steps have no table. Other problems are held out by
+    the hash of their prompt; of a file's, all but those of difficulty 1.
     """
 
     tasks: tuple[str, ...] = ("chain",)
@@ -162,7 +182,11 @@ class Mixture:
     def __post_init__(self) -> None:
         for name in self.tasks:
             if name not in TASKS:
-                raise UnknownName.of("task", name, TASKS, "choose chain, arithmetic or logic")
+                raise UnknownName.of("task", name, TASKS, "choose " + ", ".join(TASKS))
+            if name not in BY_STEPS and not set(self.difficulties) <= {*same_length.DIFFICULTIES}:
+                raise InputError(
+                    f"{name} has difficulties 1, 2 and 3, got {self.difficulties}: name those"
+                )
         if not self.given and not (self.tasks and self.difficulties):
             raise InputError("a mixture needs at least one task and one difficulty")
         if any(n < 1 for n in self.difficulties):
@@ -175,7 +199,10 @@ class Mixture:
 
     def in_split(self, problem: Problem, split: Split) -> bool:
         """Whether the problem may be drawn for `split`; tables are in both."""
-        known = problem.difficulty <= (1 if self.given else self.table_steps)
+        if self.given:
+            known = problem.difficulty <= 1
+        else:
+            known = problem.task in BY_STEPS and problem.difficulty <= self.table_steps
         return known or problem.held_out == (split == "held_out")
 
     def draw(self, count: int, *, seed: int, step: int, split: Split) -> list[Problem]:

@@ -32,7 +32,7 @@ def checked(path: Path, given: list[dict[str, Any]], *, own: bool = True, **opti
     file = path / "mine.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in given))
     mixture = Mixture(given=read_problems(file))
-    words = Vocabulary.of(alphabet_of(mixture.given) if own else ALPHABET)
+    words = Vocabulary.of(alphabet_of(mixture) if own else ALPHABET)
     check_data(mixture, words, **{"max_tokens": 48, "shown": True, **options})
 
 
@@ -106,7 +106,7 @@ def test_room_and_prompts_are_those_of_every_problem(tmp_path: Path) -> None:
     file.write_text("\n".join(json.dumps(row) for row in given))
     assert room_for(file) == 70 + 1 + 1 + 2  # steps, close, answer, mode and end
     problems = read_problems(file)
-    words = Vocabulary.of(alphabet_of(problems))
+    words = Vocabulary.of(alphabet_of(Mixture(given=problems)))
     assert longest_prompt(Mixture(given=problems), words) == 101
 
 
@@ -122,3 +122,23 @@ def test_the_answer_format_is_that_of_the_problems() -> None:
 
 def test_the_likeliest_single_answer() -> None:
     assert most_frequent_share(answers("1", "1", "0", "1")) == 0.75
+
+
+def test_generated_tasks_have_an_alphabet_that_spells_them() -> None:
+    assert alphabet_of(Mixture()) == ALPHABET  # the shipped model's
+    mixed = Mixture(tasks=("chain", "addition", "countdown", "gcd", "comparison", "sorting"),
+                    difficulties=(1, 2, 3))  # fmt: skip
+    words = Vocabulary.of(alphabet_of(mixed))
+    check_data(mixed, words, max_tokens=128, shown=True)
+    with pytest.raises(InputError, match="raise it to"):
+        check_data(mixed, words, max_tokens=48, shown=True)
+
+
+def test_tasks_of_equal_length_have_no_table() -> None:
+    mixture = Mixture(tasks=("addition",), difficulties=(1, 2, 3))
+    held = {p.prompt for p in mixture.draw(200, seed=0, step=0, split="held_out")}
+    train = {p.prompt for p in mixture.draw(600, seed=0, step=1, split="train")}
+    assert held and not held & train
+    assert len({len(prompt) for prompt in held | train}) == 1
+    with pytest.raises(InputError, match="gcd has difficulties 1, 2 and 3"):
+        Mixture(tasks=("gcd",))

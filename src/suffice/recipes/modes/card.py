@@ -14,6 +14,11 @@ _TASKS = {
     + ": entry i is where i goes)",
     "arithmetic": "`3+4*7`: left to right, modulo 10",
     "logic": "`1&0>1`: left to right over bits, `>` is implication",
+    "addition": "`347+258`: a sum of three-digit numbers, four digits",
+    "comparison": "`4821?4837`: < or >",
+    "gcd": "`g84,36`: greatest common divisor, two digits",
+    "countdown": "`c3,5,2:013`: the two signs that bring the digits to the target, from the left",
+    "sorting": "`s47139`: the digits in order",
 }
 
 _GENERATED = """\

@@ -46,7 +46,7 @@ def typical_lengths(mixture: Mixture, vocabulary: Vocabulary | None = None) -> d
             "the problems show no steps, so how long thinking is cannot be known before training: "
             "give --gamma instead"
         )
-    spelled = vocabulary or Vocabulary.of(alphabet_of(mixture.given))
+    spelled = vocabulary or Vocabulary.of(alphabet_of(mixture))
 
     def mean(texts: list[str], extra: int) -> int:
         return round(sum(len(spelled.encode(text)) for text in texts) / len(texts)) + extra

@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 from suffice.backends.nano.runtime import NanoModel, greedy
 from suffice.backends.nano.vocabulary import END, SHORT, THINK
 from suffice.core.errors import InputError
+from suffice.recipes.modes.simple_routers import (
+    auroc_at_equal_length,
+    halves,
+    length_rule,
+    regression,
+)
 from suffice.tasks.puzzles import Problem
 from suffice.training.modes.rewards import Reward
 
@@ -25,6 +31,7 @@ Cell = tuple[str, int]
 Values = NDArray[np.float64]
 BIASES = tuple(float(b) for b in np.arange(-12.0, 12.5, 1.0))
 _RESAMPLES = 2000
+_AUROC_RESAMPLES = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +46,7 @@ class Answered:
     think_tokens: int
     short_ended: bool = True
     think_ended: bool = True
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +111,8 @@ class ModesResult:
     bias_curve: tuple[tuple[float, float, float], ...]  # logit bias, tokens, accuracy
     saving_by_easy_share: tuple[tuple[float, float, float], ...]  # share, saving, accuracy lost
     policies: tuple[PolicyResult, ...] = ()
+    # Of p(think) for "short is wrong", over pairs of one task and equally long prompts.
+    auroc_at_equal_length: Estimate | None = None
 
 
 def answer_both(
@@ -132,6 +142,7 @@ def answer_both(
                 think_tokens=sides[1][1],
                 short_ended=sides[0][2],
                 think_ended=sides[1][2],
+                prompt=problem.prompt,
             )
         )
     return found
@@ -150,6 +161,10 @@ def evaluate_modes(answered: Sequence[Answered], reward: Reward, *, seed: int = 
         "learned, sampled": _sigmoid(table.logit),
         "analytic optimum": optimum,
     }
+    rewards, prompts = _rewards(table, reward), [a.prompt for a in answered]
+    gain, half = rewards[:, 1] - rewards[:, 0], halves(table.cell)
+    rules["prompt-length rule"] = length_rule(prompts, gain, table.weight, half)
+    rules["regression on the prompt"] = regression(prompts, gain, table.weight, half)
     weights = resampled_weights(table.cell, np.random.default_rng(seed))
     return ModesResult(
         cells=tuple(_cell(table, cell, optimum) for cell in table.cells),
@@ -160,6 +175,7 @@ def evaluate_modes(answered: Sequence[Answered], reward: Reward, *, seed: int = 
             for p in [(table.logit + bias > 0).astype(float)]
         ),
         saving_by_easy_share=_by_easy_share(table, optimum),
+        auroc_at_equal_length=_auroc(answered, table, weights[:_AUROC_RESAMPLES]),
     )
 
 
@@ -241,6 +257,17 @@ def _router(
         think_share=_mean(table, p_think),
         reward=estimate(lambda w: w @ worth),
     )
+
+
+def _auroc(answered: Sequence[Answered], table: _Table, weights: Values) -> Estimate | None:
+    asked = [a.prompt for a in answered], [a.cell[0] for a in answered]
+    wrong = 1 - table.right[:, 0]
+    found = auroc_at_equal_length(*asked, table.logit, wrong, weights)
+    mean = auroc_at_equal_length(*asked, table.logit, wrong, table.weight[None])
+    if found is None or mean is None:
+        return None
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Estimate(mean=float(mean[0]), low=float(low), high=float(high))
 
 
 def _rewards(table: _Table, reward: Reward) -> Values:

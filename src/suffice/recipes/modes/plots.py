@@ -27,6 +27,8 @@ _COLOURS = {
     "learned": GREEN,
     "learned, sampled": VIOLET,
     "analytic optimum": RED,
+    "prompt-length rule": INK,
+    "regression on the prompt": MUTED,
 }
 
 

@@ -60,6 +60,10 @@ class Sampled:
         return {
             f"self-consistency@{k}": f"self_consistency:samples={k}@{NAME}",
             f"adaptive-consistency@{k}": f"adaptive_consistency:max_samples={k}@{NAME}",
+            # DART's first stage (arXiv:2606.23181): two drafts, a thought where they differ.
+            "two short drafts agree": (
+                f"self_consistency:samples=2,accept=1@{SHORT_MODEL} > single@{THINK_MODEL}"
+            ),
             "cascade, low confidence": f"single:accept=.9@{SHORT_MODEL} > single@{THINK_MODEL}",
             "cascade, disagreement": (
                 f"adaptive_consistency:max_samples=3,threshold=.9,accept=.9@{SHORT_MODEL}"

@@ -106,7 +106,7 @@ def train_nano(
     from suffice.training.rung import Recipe  # noqa: PLC0415
 
     mixture = config.mixture
-    vocabulary = Vocabulary.of(alphabet_of(mixture.given))
+    vocabulary = Vocabulary.of(alphabet_of(mixture))
     check_data(mixture, vocabulary, max_tokens=config.routing.max_tokens, shown=True)
     if _is_finished(out, plain(config)):
         return _evaluate(out, mixture, config.routing, evaluated_per_cell)
@@ -287,7 +287,7 @@ def _evaluate(out: Path, mixture: Mixture, routing: Routing, per_cell: int) -> M
 def room_for(problems: Path) -> int:
     """Tokens of the longest response that the problems of a file show, for `routing.max_tokens`."""
     given = read_problems(problems)
-    vocabulary = Vocabulary.of(alphabet_of(given))
+    vocabulary = Vocabulary.of(alphabet_of(Mixture(given=given)))
     return max(response_tokens(problem, vocabulary) for problem in given)
 
 

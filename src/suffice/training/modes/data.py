@@ -12,21 +12,26 @@ from suffice.backends.nano.vocabulary import CONTROL_TOKENS, Vocabulary
 from suffice.core.errors import InputError
 from suffice.tasks.puzzles import (
     ALPHABET,
+    BY_STEPS,
     HELD_OUT_SHARE,
     Mixture,
     Problem,
     Split,
     check_spelling,
 )
+from suffice.tasks.same_length import CHARACTERS
 
 # Generated problems that are looked at, per task and difficulty.
-LOOKED_AT = 8
+LOOKED_AT = 64
 
 
-def alphabet_of(problems: Sequence[Problem]) -> str:
-    """The characters that `problems` need, those of the generated tasks if there are none."""
-    if not problems:
-        return ALPHABET
+def alphabet_of(mixture: Mixture) -> str:
+    """The characters that the problems need: a file's own, or those of the generated tasks."""
+    if not mixture.given:
+        others = not set(mixture.tasks) <= set(BY_STEPS)
+        extra = "".join(c for c in CHARACTERS if c not in ALPHABET)
+        return ALPHABET + extra if others else ALPHABET
+    problems = mixture.given
     texts = "".join(p.prompt + p.answer + (p.steps or "") for p in problems)
     return "".join(sorted(set(texts)))
 

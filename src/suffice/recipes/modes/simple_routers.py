@@ -1,0 +1,96 @@
+"""Routers that a learned choice has to beat: rules that read the prompt's text and nothing else.
+
+Each is fitted on one half of the problems and used on the other. The gain of a problem is what its
+thought answer earns over its short one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+RIDGE = 1.0
+
+
+def halves(cell: NDArray[np.intp]) -> Values:
+    """0 or 1 for every problem, in turn within each cell."""
+    half = np.zeros(len(cell))
+    for index in np.unique(cell):
+        rows = np.flatnonzero(cell == index)
+        half[rows] = np.arange(len(rows)) % 2
+    return half
+
+
+def length_rule(prompts: Sequence[str], gain: Values, weight: Values, half: Values) -> Values:
+    """Think iff the prompt has more characters than the best threshold of the other half."""
+    length = np.array([len(prompt) for prompt in prompts], dtype=float)
+    chosen = np.zeros(len(length))
+    for mine in (0.0, 1.0):
+        seen = half != mine if (half != mine).any() else half == mine
+        # From the largest down: of thresholds that earn the same, the one that thinks least.
+        thresholds = sorted({-1.0, *length}, reverse=True)
+        earned = [float((weight * gain)[seen & (length > t)].sum()) for t in thresholds]
+        best = thresholds[int(np.argmax(earned))]
+        rows = half == mine
+        chosen[rows] = length[rows] > best
+    return chosen
+
+
+def regression(prompts: Sequence[str], gain: Values, weight: Values, half: Values) -> Values:
+    """Think iff a ridge regression of the gain on the prompt's characters says it pays.
+
+    Features: how often each character occurs, which one stands at each place, and the length.
+    """
+    features = _features(prompts)
+    chosen = np.zeros(len(prompts))
+    for mine in (0.0, 1.0):
+        seen = half != mine if (half != mine).any() else half == mine
+        scaled = features[seen] * np.sqrt(weight[seen] / weight[seen].mean())[:, None]
+        wanted = gain[seen] * np.sqrt(weight[seen] / weight[seen].mean())
+        penalty = RIDGE * np.eye(features.shape[1])
+        penalty[0, 0] = 0.0  # the constant
+        fitted = np.linalg.lstsq(scaled.T @ scaled + penalty, scaled.T @ wanted, rcond=None)[0]
+        rows = half == mine
+        chosen[rows] = features[rows] @ fitted > 0
+    return chosen
+
+
+def auroc_at_equal_length(
+    prompts: Sequence[str], tasks: Sequence[str], logit: Values, wrong: Values, weights: Values
+) -> Values | None:
+    """P(log odds of thinking are larger where short is wrong than where it is right).
+
+    Over pairs of problems of one task and equally long prompts, ties count half; one value for each
+    row of `weights` (resamples, problems). None if there is no such pair.
+    """
+    strata: dict[tuple[str, int], list[int]] = {}
+    for row, (task, prompt) in enumerate(zip(tasks, prompts, strict=True)):
+        strata.setdefault((task, len(prompt)), []).append(row)
+    won, total = np.zeros(len(weights)), np.zeros(len(weights))
+    for rows in strata.values():
+        places = np.array(rows)
+        bad, good = places[wrong[places] > 0.5], places[wrong[places] <= 0.5]
+        if not (len(bad) and len(good)):
+            continue
+        above = (logit[bad][:, None] > logit[good]) + 0.5 * (logit[bad][:, None] == logit[good])
+        won += np.einsum("ri,ij,rj->r", weights[:, bad], above, weights[:, good], optimize=True)
+        total += weights[:, bad].sum(axis=1) * weights[:, good].sum(axis=1)
+    known = total > 0
+    return won[known] / total[known] if known.any() else None
+
+
+def _features(prompts: Sequence[str]) -> Values:
+    characters = sorted({c for prompt in prompts for c in prompt})
+    longest = max(len(prompt) for prompt in prompts)
+    place = {c: n for n, c in enumerate(characters)}
+    counts = np.zeros((len(prompts), len(characters)))
+    at = np.zeros((len(prompts), longest, len(characters)))
+    for row, prompt in enumerate(prompts):
+        for n, character in enumerate(prompt):
+            counts[row, place[character]] += 1
+            at[row, n, place[character]] = 1
+    length = np.array([[1.0, len(prompt)] for prompt in prompts])
+    return np.hstack([length, counts, at.reshape(len(prompts), -1)])

@@ -1,12 +1,20 @@
 """Monitors of certificates: false alarms over unchanged traffic, and how soon a loss is found.
 
     python benchmarks/certify/monitoring.py unchanged --out results/certify/monitoring-unchanged.json
+    python benchmarks/certify/monitoring.py limit --out results/certify/monitoring-limit.json
     python benchmarks/certify/monitoring.py loss --out results/certify/monitoring-loss.json
+    python benchmarks/certify/monitoring.py watch --out results/certify/monitoring-watch.json
 
 unchanged  for every shape of baseline: calibrations of 800 questions that certify a drop of at most
            2 points, each followed by 2,000 unchanged requests, every answer that is not the
            baseline's audited and judged; alarms, with the exact bound of their rate
-loss       answers audited and judged until a drop of 6 points is found where 1 is certified
+limit      how often the monitor of the drop raises an alarm within 2,000 answers while the true
+           drop is exactly the limit of 1 point, three quarters of it, half of it; computed exactly
+loss       answers audited and judged until the monitor of the drop alone finds one of 6 points
+           where 1 is certified; beside, computed exactly: the monitor, the best single bet, and the
+           most that any test as seldom wrong could find
+watch      the same with all monitors of a calibration that certified 1 point, by what the rule did
+           before; which monitor raised the alarm
 
 Rows that OUT holds already are kept.
 """
@@ -17,6 +25,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,11 +41,16 @@ from tests.gateway.monitor_runs import (
     QUESTIONS,
     REQUESTS,
     SHAPES,
+    Rates,
     audited_until_alarm,
+    changed_until_alarm,
     population,
     runs,
     traces,
 )
+from tests.policies.exact_monitor import alarm_rate, best_bet, one_look
+
+from suffice.policies.monitor import LOSS_ALPHA
 
 POPULATION = 3000  # recorded questions behind each shape
 ALLOWED = 0.01
@@ -48,7 +62,18 @@ LOSSES = (
     (0.10, 0.04, 1.0), (0.10, 0.04, 0.5), (0.10, 0.04, 0.2),
 )  # fmt: skip
 AUDITED = 500
-
+CERTIFIED = 0.01
+# What the rule did while it was calibrated (harmed, helped), and does now: it harms more often, it
+# helps no more, it differs far more often.
+CHANGES = (
+    ((0.00, 0.00), (0.06, 0.00)), ((0.01, 0.01), (0.07, 0.01)),
+    ((0.02, 0.02), (0.08, 0.02)), ((0.04, 0.04), (0.10, 0.04)),
+    ((0.01, 0.01), (0.08, 0.02)), ((0.01, 0.01), (0.10, 0.04)),
+    ((0.06, 0.06), (0.06, 0.00)), ((0.07, 0.07), (0.07, 0.01)),
+    ((0.08, 0.08), (0.08, 0.02)), ((0.10, 0.10), (0.10, 0.04)),
+)  # fmt: skip
+ANSWERS = 2000
+HELPED = (0.0, 0.01, 0.02, 0.05, 0.10)
 
 Rows = list[dict[str, Any]]
 
@@ -84,6 +109,23 @@ def unchanged(repetitions: int, known: Rows) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
+def limit(repetitions: int, known: Rows) -> Iterator[dict[str, Any]]:
+    del repetitions
+    print(f"true drop, of the limit: alarms within {ANSWERS} answers, by how many are helped")
+    for share in (1.0, 0.75, 0.5, 0.0):
+        if any(row["share_of_limit"] == share for row in known):
+            continue
+        rates = {
+            helped: alarm_rate(helped + share * CERTIFIED, helped, ANSWERS, limit=CERTIFIED)
+            for helped in HELPED
+        }
+        print(f"{share:5.2f}   " + "  ".join(f"{h:.0%}: {r:.4f}" for h, r in rates.items()))
+        yield {
+            "share_of_limit": share, "limit": CERTIFIED, "answers": ANSWERS, "alpha": LOSS_ALPHA,
+            "alarms": {f"{helped:g}": rate for helped, rate in rates.items()},
+        }  # fmt: skip
+
+
 def loss(repetitions: int, known: Rows) -> Iterator[dict[str, Any]]:
     print(f"harmed helped not the baseline's   found within {AUDITED}            median")
     for number, (harmed, helped, early) in enumerate(LOSSES):
@@ -92,24 +134,70 @@ def loss(repetitions: int, known: Rows) -> Iterator[dict[str, Any]]:
             continue
         rng = np.random.default_rng(number)
         needed = [audited_until_alarm(harmed, helped, early, rng) for _ in range(repetitions)]
-        times = [each for each in needed if each is not None]
-        rate = clopper_pearson(len(times), repetitions, 0.95)
-        median = float(np.median([each or np.inf for each in needed]))
-        print(
-            f"{harmed:6.2f} {helped:6.2f} {early:12.1f}   {rate.estimate:.3f} "
-            f"[{rate.low:.3f}, {rate.high:.3f}]   {median:g}",
-            flush=True,
-        )
-        yield of | {
-            "certified": 0.01, "audited": AUDITED, "runs": repetitions, "found": len(times),
-            "rate": [rate.estimate, rate.low, rate.high],
-            "median": None if np.isinf(median) else median,
-        }  # fmt: skip
+        found = _found(of, [each is not None for each in needed], needed)
+        if early == 1.0:
+            exact = {"limit": CERTIFIED, "alpha": LOSS_ALPHA}
+            found |= {
+                "exact": alarm_rate(harmed, helped, AUDITED, **exact),
+                "best_bet": best_bet(harmed, helped, AUDITED, **exact),
+                "any_test": one_look(harmed, helped, AUDITED, **exact),
+                "any_test_at_1": one_look(harmed, helped, AUDITED, limit=CERTIFIED, alpha=0.01),
+            }
+            print({k: round(found[k], 4) for k in ("exact", "best_bet", "any_test")})
+        yield found
+
+
+def _found(of: dict[str, Any], found: list[bool], needed: list[int | None]) -> dict[str, Any]:
+    rate = clopper_pearson(sum(found), len(found), 0.95)
+    median = float(np.median([each or np.inf for each in needed]))
+    print(
+        "  ".join(f"{value:4.2f}" for value in of.values() if isinstance(value, float))
+        + f"   {rate.estimate:.3f} [{rate.low:.3f}, {rate.high:.3f}]   {median:g}",
+        flush=True,
+    )
+    return of | {
+        "certified": CERTIFIED, "audited": AUDITED, "runs": len(found), "found": sum(found),
+        "rate": [rate.estimate, rate.low, rate.high],
+        "median": None if np.isinf(median) else median,
+    }  # fmt: skip
+
+
+def watch(repetitions: int, known: Rows) -> Iterator[dict[str, Any]]:
+    print(f"before, now, not the baseline's   found within {AUDITED}   median")
+    for number, (was, now) in enumerate(CHANGES):
+        for early in (1.0, 0.5):
+            of = {
+                "before_harmed": was[0], "before_helped": was[1], "harmed": now[0],
+                "helped": now[1], "not_the_baselines": early,
+            }  # fmt: skip
+            if any(of.items() <= row.items() for row in known):
+                continue
+            rng = np.random.default_rng([number, int(10 * early)])
+            before, after = (
+                Rates(harmed=harmed, helped=helped, early=early) for harmed, helped in (was, now)
+            )
+            # As many questions as certify the limit about every other time, a loss of 0 being true.
+            differ = max(0.02, before.differ)
+            questions = round(1.645**2 * differ / CERTIFIED**2 / 100) * 100
+            tried, runs_ = 0, []
+            while len(runs_) < repetitions:
+                tried += 1
+                if (one := changed_until_alarm(before, after, questions, rng)) is not None:
+                    runs_.append(one)
+            raised = Counter(alarm.quantity for alarm, _ in runs_ if alarm is not None)
+            needed = [count if alarm is not None else None for alarm, count in runs_]
+            print(f"{questions} questions, {len(runs_) / tried:.2f} certified, by {dict(raised)}")
+            yield _found(of, [each is not None for each in needed], needed) | {
+                "questions": questions, "calibrations": tried, "by": dict(raised),
+            }  # fmt: skip
+
+
+PARTS = {"unchanged": unchanged, "limit": limit, "loss": loss, "watch": watch}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("part", choices=("unchanged", "loss"))
+    parser.add_argument("part", choices=tuple(PARTS))
     parser.add_argument("--repetitions", type=int, default=1000)
     parser.add_argument("--fresh", action="store_true", help="keep nothing of what OUT holds")
     parser.add_argument("--out", type=Path)
@@ -118,7 +206,7 @@ def main() -> None:
     if options.out is not None and options.out.exists() and not options.fresh:
         rows = json.loads(options.out.read_text())["rows"]
     command = f"benchmarks/certify/monitoring.py {options.part} --repetitions {options.repetitions}"
-    for row in (unchanged if options.part == "unchanged" else loss)(options.repetitions, rows[:]):
+    for row in PARTS[options.part](options.repetitions, rows[:]):
         rows.append(row)
         if options.out is not None:
             write_json(options.out, {"command": command, "rows": rows})

@@ -244,7 +244,9 @@ def may_alarm(monitors_: tuple[Monitor, ...], found: Population, index: NDArray[
             sides_of.append((1.0 - x, 1.0 - monitor.low, 0.0))
         for seen, limit, least in sides_of:
             known, code = np.unique(seen, return_inverse=True)
-            gains = [Wealth().after(v, limit, least=least).logs for v in known.tolist()]
+            gains = [
+                Wealth().after(v, limit, monitor.bets, least=least).logs for v in known.tolist()
+            ]
             if known.size and np.cumsum(np.array(gains)[code], axis=0).max() >= reach:
                 return True
     return False
@@ -287,3 +289,59 @@ def audited_until_alarm(
         if state.alarm is not None:
             return number
     return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What a rule does, as rates of all covered answers: the two answers differ in these alone."""
+
+    harmed: float
+    helped: float
+    early: float  # not the baseline's
+
+    def drawn(self, n: int, rng: np.random.Generator) -> Step:
+        """A calibration on `n` questions."""
+        u = rng.random(n)
+        columns = {
+            "harmed": u < self.harmed, "helped": (u >= self.harmed) & (u < self.differ),
+            "differs": u < self.differ, "stopped": u < self.early,
+        }  # fmt: skip
+        nothing = np.zeros((n, 1))
+        return Step(
+            **{name: column[:, None] for name, column in columns.items()},
+            baseline_right=columns["harmed"][:, None], cost=nothing, baseline_cost=nothing,
+        )  # fmt: skip
+
+    @property
+    def differ(self) -> float:
+        """How often the answers differ."""
+        return self.harmed + self.helped
+
+
+def changed_until_alarm(
+    before: Rates, after: Rates, questions: int, rng: np.random.Generator, *,
+    limit: float = 0.01, most: int = 500,
+) -> tuple[Alarm | None, int] | None:  # fmt: skip
+    """All monitors of a calibration over traffic of other rates: (alarm, audited answers).
+
+    None where the calibration certifies nothing.
+    """
+    step, test = before.drawn(questions, rng), Test.of("drop", means=False)
+    if drop_p_value(step.pairs, limit) > 0.05:
+        return None
+    tables = monitors(step, None, RULES, test, limit, answers=True)
+    state = Monitoring(
+        monitors=tuple(Monitor(quantity=t.quantity, low=t.low, high=t.high) for t in tables)
+    )
+    for number in range(1, most + 1):
+        zeros = int(rng.geometric(after.early)) - 1
+        for early in (False,) * zeros + (True,):
+            state = state.after(Answered(early=early))
+        u = rng.random() * after.early
+        state = state.after(Compared(differs=u < after.differ, zeros=zeros))
+        if u < after.differ:
+            lost = u < after.harmed
+            state = state.after(Judged(harmed=lost, helped=not lost, compared=True))
+        if (alarm := state.alarm) is not None:
+            return alarm, number
+    return None, most

@@ -281,8 +281,13 @@ def test_a_process_of_an_earlier_version_can_go_on_writing(url: str) -> None:
         f"INSERT INTO traffic (bucket_s, arm, {sums}) VALUES (0, 'vote', 1, 0, 0, 9, 5, 200, 5, "
         "1, 0, 0, 0.5)"
     )
+    # Logs of bets of other sizes: they are no part of this version's sums.
+    execute("INSERT INTO monitors (certificate, cell, value) VALUES ('c', 0, 7.0)")
     new = (2, 0, 0, 20, 10, 2, 0, 0.1, 0.2, 1, 0, 0.04, 0.01, 0.0, 0.0)
-    store.write(Batch(id="a", at_s=2.0, traffic={(0, "vote"): new}))
+    told = store.write(
+        Batch(id="a", at_s=2.0, traffic={(0, "vote"): new}, monitors={"c": {0: 0.25}})
+    )
+    assert told.monitors == {"c": {0: 0.25}}
     (arm,) = queries.arms_since(store, 0)
     assert (arm["requests"], arm["completion_tokens"]) == (3, 15)
     assert arm["saved"] == pytest.approx(-3.0)  # of the new one's alone: 200 is no baseline

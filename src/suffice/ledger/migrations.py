@@ -129,8 +129,7 @@ _PROMISES = (
 _AUDITS = (
     "DROP TABLE watches",
     "DROP TABLE voided",
-    # Sums of a certificate's monitors by cell (certificates.monitors); whoever changes what a
-    # cell means empties this table in the same migration.
+    # Sums of a certificate's monitors by cell (certificates.monitors).
     """CREATE TABLE monitors (
         certificate {text} NOT NULL, cell {int} NOT NULL, value {real} NOT NULL,
         PRIMARY KEY (certificate, cell))""",
@@ -176,6 +175,15 @@ _SHADOWS = (
     "CREATE UNIQUE INDEX shadows_request ON shadows (certificate, request_id)",
 )
 
+# Monitors bet other sizes than before, so what was summed in `monitors` means something else: it
+# stays for processes of an earlier version, and nothing reads it. Whoever changes what a cell means
+# takes another table again.
+_BETS = (
+    """CREATE TABLE monitor_sums (
+        certificate {text} NOT NULL, cell {int} NOT NULL, value {real} NOT NULL,
+        PRIMARY KEY (certificate, cell))""",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _WATCHES,
@@ -186,5 +194,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _KEYS,
     _REQUEST_IDS,
     _SHADOWS,
+    _BETS,
 )
 VERSION = len(MIGRATIONS)

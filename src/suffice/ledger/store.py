@@ -58,8 +58,8 @@ _SHARED = (
     "CASE WHEN shared.value + ? > 0 THEN shared.value + ? ELSE 0 END RETURNING value"
 )
 _MONITORS = (
-    "INSERT INTO monitors (certificate, cell, value) VALUES (?, ?, ?) "
-    "ON CONFLICT (certificate, cell) DO UPDATE SET value = monitors.value + excluded.value"
+    "INSERT INTO monitor_sums (certificate, cell, value) VALUES (?, ?, ?) "
+    "ON CONFLICT (certificate, cell) DO UPDATE SET value = monitor_sums.value + excluded.value"
 )
 _ALARM = "INSERT INTO alarms (certificate, at_s, why) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _PROMISE = (
@@ -166,7 +166,7 @@ class Store:
         monitors = {
             name: dict(
                 self.database.execute(
-                    "SELECT cell, value FROM monitors WHERE certificate = ?", (name,)
+                    "SELECT cell, value FROM monitor_sums WHERE certificate = ?", (name,)
                 )
             )
             for name in batch.monitors

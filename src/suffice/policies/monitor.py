@@ -6,10 +6,15 @@ open. While the mean is where it may be, the wealth of a bettor against it,
 
     W = Π (1 + ν (x_i - limit)),      0 <= ν < 1 / (limit - least x),
 
-is a non-negative supermartingale from 1, and so is the mean over several ν. It ever reaches 1 / α
-with probability at most α (Ville's inequality), however often it is read. Reference: 2010.09686
-(Waudby-Smith and Ramdas), §4 and theorem 3; departs from it by fixed ν, so that the wealth does not
-depend on the order of the answers and several processes can add up its logarithms.
+is a non-negative supermartingale from 1, and so is a weighted mean over several ν. It ever reaches
+1 / α with probability at most α (Ville's inequality), however often it is read. Reference:
+2010.09686 (Waudby-Smith and Ramdas), §4 and theorem 3; departs from it by fixed ν, so that the
+wealth does not depend on the order of the answers and several processes can add up its logarithms.
+
+No other statistic of harmed and helped does better than such a factor: whatever f with a mean of at
+most 1 under every distribution on {-1, 0, 1} whose mean is at most the limit, some 1 + ν (x -
+limit) is nowhere below it. (f need only be fair where two of the three values are taken, which are
+the corners of those distributions.) What can be chosen is which ν, with which weights, and α.
 
 Quantities of an answer that the certificate covers; against the baseline's answer to the question:
 
@@ -42,12 +47,30 @@ from typing import Literal, assert_never
 from suffice.core.errors import InputError
 from suffice.core.serial import stored
 
-# Bets as fractions of the largest, mixed in equal parts: from slow changes to a sudden break.
-FRACTIONS = (0.02, 0.05, 0.12, 0.3, 0.6, 0.95)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bets:
+    """Sizes of bets as fractions of the largest that cannot be ruined, and their weights."""
+
+    fractions: tuple[float, ...]
+    weights: tuple[float, ...]  # the wealth that each begins with; their sum is 1
+
+
+# Of a share: from slow changes to a sudden break. The best fraction against a true share p is
+# (p - limit) / (1 - limit).
+SHARE_BETS = Bets(fractions=(0.02, 0.05, 0.12, 0.3, 0.6, 0.95), weights=(1 / 6,) * 6)
+# Of harmed minus helped: most is put where a loss of some points more than the limit is found
+# soonest, whether 1 or 10 points of answers were helped; little on slower changes and on breaks
+# (benchmarks/monitoring.py exact: what each choice finds).
+DROP_BETS = Bets(
+    fractions=(0.03, 0.1, 0.2, 0.4, 0.6, 0.95), weights=(0.02, 0.04, 0.06, 0.8, 0.04, 0.04)
+)
+BETTORS = 6  # of each side of a monitor
 
 # Chance of an alarm, ever, while what the monitor allows is true: for the loss that is certified,
-# and for all sides of all the others together.
-LOSS_ALPHA = 0.005
+# reached only where the true loss is exactly the limit; and for all sides of all the others
+# together.
+LOSS_ALPHA = 0.05
 SHAPE_ALPHA = 0.0025
 
 Quantity = Literal["drop", "harm", "differ", "stopped", "confidence"]
@@ -74,6 +97,11 @@ class Monitor:
     def least(self) -> float:
         """The least value of one answer."""
         return -1.0 if self.quantity == "drop" else 0.0
+
+    @property
+    def bets(self) -> Bets:
+        """How its bettors bet, on both sides."""
+        return DROP_BETS if self.quantity == "drop" else SHARE_BETS
 
 
 @stored
@@ -166,18 +194,18 @@ def _unjudged(quantity: Quantity) -> float:
 class Wealth:
     """Log wealth of the bettors on one side of a monitor; all fields are sums over answers."""
 
-    logs: tuple[float, ...] = (0.0,) * len(FRACTIONS)
+    logs: tuple[float, ...] = (0.0,) * BETTORS  # of each bettor, from 1, whatever its weight
     n: int = 0
     total: float = 0.0
 
-    @property
-    def log(self) -> float:
-        """Log of the mean wealth."""
+    def log(self, bets: Bets) -> float:
+        """Log of the bettors' mean wealth, by weight."""
         most = max(self.logs)
-        return most + math.log(sum(math.exp(each - most) for each in self.logs) / len(self.logs))
+        pairs = zip(bets.weights, self.logs, strict=True)
+        return most + math.log(sum(weight * math.exp(each - most) for weight, each in pairs))
 
     def after(
-        self, x: float, limit: float, *, least: float = 0.0, count: int = 1,
+        self, x: float, limit: float, bets: Bets, *, least: float = 0.0, count: int = 1,
         instead: float | None = None,
     ) -> Wealth:  # fmt: skip
         """After `count` values of `x`, betting that the mean exceeds `limit`."""
@@ -190,18 +218,18 @@ class Wealth:
             room = 1e-6
         if limit >= 1.0:
             return replace(self, n=n, total=total)
-        gains = _gains(x, limit, room)
+        gains = _gains(x, limit, room, bets.fractions)
         if instead is not None:
-            back = _gains(instead, limit, room)
+            back = _gains(instead, limit, room, bets.fractions)
             gains = tuple(gain - taken for gain, taken in zip(gains, back, strict=True))
         logs = tuple(log + count * gain for log, gain in zip(self.logs, gains, strict=True))
         return Wealth(logs=logs, n=n, total=total)
 
 
 @lru_cache(maxsize=1024)
-def _gains(x: float, limit: float, room: float) -> tuple[float, ...]:
+def _gains(x: float, limit: float, room: float, fractions: tuple[float, ...]) -> tuple[float, ...]:
     """What one answer of value `x` adds to the log wealth of every bettor."""
-    return tuple(math.log1p(fraction / room * (x - limit)) for fraction in FRACTIONS)
+    return tuple(math.log1p(fraction / room * (x - limit)) for fraction in fractions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,13 +288,16 @@ class Monitoring:
         """After one more observation."""
         above, below = list(self.above), list(self.below)
         for i, monitor in enumerate(self.monitors):
+            bets = monitor.bets
             for move in _moves(monitor.quantity, seen):
                 above[i] = above[i].after(
-                    move.x, monitor.high, least=monitor.least, count=move.count,
+                    move.x, monitor.high, bets, least=monitor.least, count=move.count,
                     instead=move.instead,
                 )  # fmt: skip
                 if monitor.low > monitor.least:
-                    below[i] = below[i].after(1.0 - move.x, 1.0 - monitor.low, count=move.count)
+                    below[i] = below[i].after(
+                        1.0 - move.x, 1.0 - monitor.low, bets, count=move.count
+                    )
         return Monitoring(monitors=self.monitors, above=tuple(above), below=tuple(below))
 
     @property
@@ -279,7 +310,7 @@ class Monitoring:
             # The mean of wealths is at most the largest: cheap to see that it does not reach.
             if max(*above.logs, *below.logs) < reach:
                 continue
-            if max(above.log, below.log) >= reach:
+            if max(above.log(monitor.bets), below.log(monitor.bets)) >= reach:
                 return Alarm(
                     quantity=monitor.quantity, mean=above.total / above.n, n=above.n,
                     low=monitor.low, high=monitor.high,

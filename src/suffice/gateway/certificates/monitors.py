@@ -21,12 +21,12 @@ from suffice.gateway.certificates.live_control import LiveControl, Ways
 from suffice.gateway.config import GatewayConfig
 from suffice.ledger.records import Totals
 from suffice.policies.certified import Certified
-from suffice.policies.monitor import FRACTIONS, Answered, Monitoring, Observation, Wealth
+from suffice.policies.monitor import BETTORS, Answered, Monitoring, Observation, Wealth
 
 logger = logging.getLogger("suffice.gateway")
 
 # A wealth's numbers: the bettors' logs, then how many values were seen and their sum.
-_SIZE = len(FRACTIONS) + 2
+_SIZE = BETTORS + 2
 
 
 class SharedMonitor:

@@ -1,7 +1,7 @@
 """What to do: why nothing is certified, how many questions it would take, the cheapest remedy.
 
 The remedies are worked out from what was seen; whoever follows one and calibrates again does so on
-new questions, or pays for a second look (see tries.py).
+new questions, or pays for a second look (see earlier_calibrations.py).
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _remedies(
             Remedy(
                 lever="limit",
                 said=f"A limit of {points(round(up, 4))} is shown by these questions "
-                f"(--max-drop {100 * up:.4g}%); name it before you look at others.",
+                f"(--max-drop {100 * up:.4g}%); that is another try, so name it for new ones.",
             )
         )
     if test.loss == "drop":

@@ -34,7 +34,8 @@ IntArray = NDArray[np.int64]
 TestKind = Literal["paired", "binomial", "means", "crc"]
 
 # Chance that a monitor's range misses the truth, all monitors and path steps together. With what
-# the bets may spend (suffice.policies.monitor) an alarm without a reason stays below 1 %.
+# the bets against these ranges may spend (suffice.policies.monitor), an alarm of theirs without a
+# reason stays below 0.5 %; `drop` and `harm` are held against the limit and have no range to miss.
 MONITOR_ALPHA = 0.0025
 # Questions beyond which nobody is told to record more.
 MOST_QUESTIONS = 1_000_000

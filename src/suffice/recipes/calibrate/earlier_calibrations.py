@@ -1,11 +1,18 @@
 """Every look at the same questions counts: calibrations that were made are kept beside the file.
 
 `calibrations.json`, in the folder of the policy file, lists what was tested on which questions. The
-same test again is free: another accuracy limit on the same paths, or other prices. Another test of
-questions that were tested before (another seed, baseline, option, loss, …) is one more chance to be
-lucky: it is refused, unless so many tries were declared before the first, which then share the
-error probability (Bonferroni). A calibration that had too few questions for any test has looked at
-nothing and is not listed.
+same test again is free, also at other prices. Another test of questions that were tested before
+(another limit, seed, baseline, option, loss, …) is one more chance to be lucky: it is refused,
+unless so many tries were declared before the first, which then share the error probability
+(Bonferroni). A calibration that had too few questions for any test has looked at nothing and is not
+listed.
+
+Another limit counts although limits are nested (a loss above 2 points is one above 1). For one rule
+that would be enough: its p-value falls as the limit grows, so all limits that it is shown at lie
+above one upper bound of its loss, which is too low with probability α. But a path has another first
+false rule at every limit. Of two rules that lose barely more than 1 and 2 points, the first is
+wrongly shown at 1 point with probability α; else, at 2 points, it is right, and the second is
+wrongly shown with probability α again. Whoever tries 1 and then 2 is wrong up to twice as often.
 """
 
 from __future__ import annotations
@@ -40,6 +47,7 @@ class Tried(_Strict):
     test: str  # fingerprint of paths, shares, test and seed
     said: str  # for people: what was compared
     seed: int
+    max_drop: float | None = None  # the limit; None: of an earlier version, whatever it was
     tries: int = Field(ge=1)  # as declared
     certified: bool
     questions: tuple[str, ...]  # keys of those that certified, shortened
@@ -74,11 +82,19 @@ def noted(out: Path, found: Survey) -> None:
     mine = _tried(found)
     keys = set(mine.questions)
     before = [each for each in known.calibrations if keys & set(each.questions)]
-    if any(each.test == mine.test and set(each.questions) == keys for each in before):
+    if any(_is_same(each, mine) for each in before):
         return
     _check(before, mine, out)
     kept = TriesFile(calibrations=(*known.calibrations, mine))
     write_json(out.parent / NAME, kept.model_dump(mode="json"))
+
+
+def _is_same(one: Tried, other: Tried) -> bool:
+    return (
+        one.test == other.test
+        and set(one.questions) == set(other.questions)
+        and (one.max_drop is None or one.max_drop == other.max_drop)
+    )
 
 
 def _check(before: Sequence[Tried], mine: Tried, out: Path) -> None:
@@ -88,6 +104,7 @@ def _check(before: Sequence[Tried], mine: Tried, out: Path) -> None:
     if len(before) < declared and mine.tries == declared:
         return
     last = before[-1]
+    limit = "" if last.max_drop is None else f"limit {100 * last.max_drop:g}%, "
     shared = len(set(mine.questions) & set(last.questions))
     if declared > 1 and mine.tries != declared and len(before) < declared:
         raise InputError(
@@ -95,11 +112,11 @@ def _check(before: Sequence[Tried], mine: Tried, out: Path) -> None:
             "that this one is tested at its share"
         )
     raise InputError(
-        f"{shared} of these {len(mine.questions)} questions were tested before ({last.said}, seed "
-        f"{last.seed}; {out.parent / NAME}): another test of them is another chance to be lucky, "
-        f"and {declared} {'was' if declared == 1 else 'were'} declared. Record new questions and "
-        "leave these out (--new-questions); or declare all tries before the first (--tries 3), "
-        "which then share the error probability"
+        f"{shared} of these {len(mine.questions)} questions were tested before ({last.said}, "
+        f"{limit}seed {last.seed}; {out.parent / NAME}): another test of them is another chance to "
+        f"be lucky, and {declared} {'was' if declared == 1 else 'were'} declared. Record new "
+        "questions and leave these out (--new-questions); or declare all tries before the first "
+        "(--tries 3), which then share the error probability"
     )
 
 
@@ -120,6 +137,7 @@ def _tried(found: Survey) -> Tried:
         test=hashlib.sha256(json.dumps(told).encode()).hexdigest()[:KEY_CHARACTERS],
         said=said,
         seed=config.seed,
+        max_drop=config.max_drop,
         tries=config.tries,
         certified=found.file is not None,
         questions=tuple(ground.questions.keys[n][:KEY_CHARACTERS] for n in index.tolist()),

@@ -29,6 +29,7 @@ from suffice.policies.certified import Certified, Exits, Gate, Guarantee
 from suffice.policies.monitor import Judged, Monitor
 from suffice.policies.registry import POLICIES, parse_policy
 from suffice.policies.thinking import Overrides
+from suffice.policies.tool_plan.choose import Choose
 from suffice.policies.wrapper import Choice, Composed, InOrder, Weighed, Wrapper
 from suffice.recipes.calibrate.evaluate_options import Ends
 from suffice.testing.policy_conformance import (
@@ -88,6 +89,7 @@ REGISTERED = [
     "react:max_turns=3",
     "rewoo",
     "dag",
+    "choose",
     "auto",
     "agreement:models=a+b,accept=.9 > adaptive_consistency:max_samples=6,accept=.9@b > single@c",
     "single:accept=.9 > deepconf:max_samples=8,warmup=3,parallel=2,keep=.4@b",
@@ -184,6 +186,7 @@ def wrapped(name: str) -> dict[str, Any]:
 
 
 WRAPPED = {f"{w} of {n}": policy for n in INSIDE for w, policy in wrapped(n).items()}
+WRAPPED["Choose"] = Choose()
 
 
 class TestRegistered(PolicyConformance):

@@ -34,6 +34,7 @@ VERBS = {
     "policies": ("policies:policies", "List the policies, or the options of one."),
     "serve": ("serve:serve", "Serve OpenAI's API, spending just enough per request."),
     "ask": ("ask:ask", "Ask a question and watch the policy decide what is enough."),
+    "agent": ("agent:agent", "Ask a question that takes tools, and watch the calls run."),
     "config": ("config:config", "The gateway's configuration file."),
     "keys": ("keys:keys", "Keys of the gateway's clients, with budgets and rate limits."),
     "ledger": ("ledger:ledger", "Requests, samples and judgements on record."),

@@ -250,7 +250,9 @@ class Session:
         completion = self._book.ended[chosen].completion()
         if decision.text is not None:
             # What the server said besides was about its own text.
-            completion = replace(completion, text=decision.text, finish_reason="stop", extras=None)
+            completion = replace(
+                completion, text=decision.text, finish_reason="stop", tool_calls=(), extras=None
+            )
         if isinstance(decision, Answer) and decision.tool_calls:
             completion = replace(
                 completion, tool_calls=decision.tool_calls, finish_reason="tool_calls", extras=None

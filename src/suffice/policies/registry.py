@@ -35,6 +35,7 @@ from suffice.policies.sequential_revision import ReviseOnce, SequentialRevision
 from suffice.policies.short_m_at_k import ShortMAtK
 from suffice.policies.think_block import BudgetForcing, HesitationStop
 from suffice.policies.thinking import NoThinking, Overrides
+from suffice.policies.tool_plan.choose import Choose
 from suffice.policies.tool_plan.planned import Dag, Rewoo
 from suffice.policies.tool_plan.react import React
 from suffice.policies.two_sided import TwoSided
@@ -66,6 +67,7 @@ _CLASSES: tuple[type[Any], ...] = (
     React,
     Rewoo,
     Dag,
+    Choose,
     Auto,
     Cascade,
     Certified,

@@ -32,6 +32,11 @@ def receipt(outcomes: Sequence[Outcome], *, first: int = 0) -> dict[str, Any]:
             for number, outcome in enumerate(outcomes)
             for record in outcome.records
         ],
+        "tools": [
+            {"choice": first + number, **(fields_of(record) or {})}
+            for number, outcome in enumerate(outcomes)
+            for record in outcome.tool_records
+        ],
         "usage": usage_json(summed(outcomes)),
         "accepted_usage": usage_json(total_usage(outcome.accepted_usage for outcome in outcomes)),
         "cost": fields_of(total_cost(outcome.cost for outcome in outcomes)),

@@ -112,7 +112,9 @@ class PlanFirst(BasePolicy):
             case SampleFinished() if evidence.sample == state.sample:
                 if state.phase == "planning":
                     return self._planned(state, evidence.completion.text)
-                return state, (Answer(sample=evidence.sample, why=self._why(state)),)
+                # It was shown no tools: calls that it asks for all the same are not handed on.
+                text = evidence.completion.text if evidence.completion.tool_calls else None
+                return state, (Answer(sample=evidence.sample, why=self._why(state), text=text),)
             case SampleFailed() if evidence.sample == state.sample:
                 what = "plan" if state.phase == "planning" else "answer"
                 why = f"the {what} failed: {evidence.message or evidence.reason}"

@@ -1,10 +1,9 @@
 """Policies of 2026 on the same traces: against the budget sweep, fixed tiers and shuffled controls.
 
-    python benchmarks/policies/compare.py --out results/policies/compared.json      # 6 minutes
+    python benchmarks/policies/compare.py --out results/policies/compared.json      # 8 minutes
 
-efforts    one small model at both efforts, in full and in four-bit precision, 694 puzzles
-two-arms   40 votes of a small model on 2,106 puzzles
-programs   SmolLM2-135M in words and by one-line programs, 225 questions
+efforts    one small model at both efforts, in full and in four-bit precision, 696 puzzles
+programs   SmolLM2-135M in words and by one-line programs, 75 questions
 live       MARS and DeepConf, whose probes no recording can play, on the model of `efforts` itself
 
 Tokens are completion tokens of everything drawn, probes included. *sweep*: accuracy above what
@@ -60,12 +59,6 @@ EFFORTS = {
     "Adaptive-Consistency, .95": f"adaptive_consistency:max_samples=24,scatter=none@{THINK}",
     "ESC, window 5": f"esc:max_samples=24@{THINK}",
     "DeepConf online, keep .9": f"deepconf:max_samples=24,warmup=8@{THINK}",
-}
-TWO_ARMS = {
-    "CITE, level .05": "cite:max_samples=40@small-think",
-    "CITE, level .2": "cite:max_samples=40,level=.2@small-think",
-    "Adaptive-Consistency, .95": "adaptive_consistency:max_samples=40,scatter=none@small-think",
-    "ESC, window 5": "esc:max_samples=40@small-think",
 }
 WORDS, PROGRAM = "SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct-program"
 PROGRAMS = {
@@ -319,7 +312,7 @@ def points(triple: Sequence[float]) -> str:
     return f"{value} [{low}, {high}]"
 
 
-PARTS = ("efforts", "two-arms", "programs", "live")
+PARTS = ("efforts", "programs", "live")
 
 
 def played(part: str, folder: Path, model: Path, limit: int) -> dict[str, Any]:
@@ -327,10 +320,10 @@ def played(part: str, folder: Path, model: Path, limit: int) -> dict[str, Any]:
     if part == "programs":
         programs = with_programs(folder)
         return replayed(part, programs, PROGRAMS) | {"agreements": agreements(programs)}
-    traces = read_traces(folder / f"{'efforts' if part == 'live' else part}.parquet")
+    traces = read_traces(folder / "efforts.parquet")
     if part == "live":
         return asyncio.run(live(model, traces, limit))
-    return replayed(part, traces, EFFORTS if part == "efforts" else TWO_ARMS)
+    return replayed(part, traces, EFFORTS)
 
 
 def main() -> None:

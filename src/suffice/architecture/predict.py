@@ -19,7 +19,9 @@ from suffice.core.errors import InputError
 class Prediction:
     """What a law says of one shape; losses in nats.
 
-    `loss` is None for a conditional law without a known loss to hang on. `relative_loss` is over
+    `loss` is None for a conditional law without a known loss to hang on. `loss_low` and
+    `loss_high` are one-sided bounds of an absolute law's, None where it carries neither draws nor
+    noise. `x` and `r` are None where no shape was given. `relative_loss` is over
     the law's optimum at the same N and D, None for absolute laws. `versus_ratio` with its
     one-sided bounds is over the loss of the shape compared with. `notes` belong to every output.
     """
@@ -27,9 +29,11 @@ class Prediction:
     shape: str
     parameters: int
     tokens: float | None
-    x: float
-    r: float
+    x: float | None
+    r: float | None
     loss: float | None
+    loss_low: float | None
+    loss_high: float | None
     relative_loss: float | None
     versus: str | None
     versus_ratio: float | None
@@ -96,6 +100,10 @@ def predict(
         else _conditional(law, values, versus, versus_loss, confidence)
     )
     loss, relative, comparison = answer
+    bounds = None
+    if isinstance(law, AbsoluteLaw):
+        bounds = law.loss_bounds(confidence=confidence, **_variables(law, values))
+        notes += _bound_notes(law)
     if versus is not None and law.family.conditional:
         notes += _size_notes(values["N"], _values(law, versus, tokens)["N"])
     return Prediction(
@@ -105,6 +113,8 @@ def predict(
         x=values["x"],
         r=values["r"],
         loss=loss,
+        loss_low=None if bounds is None else bounds[0],
+        loss_high=None if bounds is None else bounds[1],
         relative_loss=relative,
         versus=None if versus is None else versus.name or str(versus),
         versus_ratio=None if comparison is None else float(comparison.ratio[0]),
@@ -114,6 +124,55 @@ def predict(
         notes=tuple(notes),
         not_modelled=law.not_modelled,
     )
+
+
+def predict_size(
+    law: AbsoluteLaw | ConditionalLaw,
+    *,
+    N: float,
+    D: float,
+    confidence: float = 0.9,
+    extrapolate: bool = False,
+) -> Prediction:
+    """The loss of a law in N and D alone, without a shape; `N` counts what the law's N counts.
+
+    Raises:
+        InputError: the law needs a shape.
+        OutsideValidity: N or D is outside the law's evidence.
+    """
+    if not isinstance(law, AbsoluteLaw) or set(law.family.variables) != {"N", "D"}:
+        needs = ", ".join(law.family.variables)
+        raise InputError(
+            f"law {law.name!r} is in {needs}: it needs a shape (--like NAME or --shape config.json)"
+        )
+    notes = [*law.check(extrapolate=extrapolate, N=N, D=D), *_bound_notes(law)]
+    bounds = law.loss_bounds(confidence=confidence, N=N, D=D)
+    return Prediction(
+        shape="any",
+        parameters=int(N),
+        tokens=D,
+        x=None,
+        r=None,
+        loss=float(law.evaluate(N=N, D=D)),
+        loss_low=None if bounds is None else bounds[0],
+        loss_high=None if bounds is None else bounds[1],
+        relative_loss=None,
+        versus=None,
+        versus_ratio=None,
+        versus_low=None,
+        versus_high=None,
+        confidence=confidence,
+        notes=tuple(notes),
+        not_modelled=law.not_modelled,
+    )
+
+
+def _bound_notes(law: AbsoluteLaw) -> list[str]:
+    if law.draws is not None:
+        return []
+    if law.noise is not None:
+        return ["the bounds hold the law's scatter alone: its coefficients came without draws"]
+    return ["no bounds: the law carries neither bootstrap draws nor a scatter"]
 
 
 def _values(

@@ -3,6 +3,7 @@
 loss  nats   N  parameters   D  tokens   x = d / sqrt(N)   r = MLP / attention parameters
 width_per_layer = hidden_size / num_hidden_layers   weight  how much a run counts
 loss_opt  best loss at the run's N and D, nats   scale, shape  labels of groups of runs
+C training FLOPs   flops_per_token  of training; 6 N where it is not given
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ Row = Mapping[str, Any]
 NUMERIC = (
     "loss", "N", "D", "C", "x", "r", "width_per_layer", "tokens_per_parameter", "weight",
     "loss_opt", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "head_dim", "gqa",
+    "num_key_value_heads", "head_dim", "gqa", "flops_per_token",
 )  # fmt: skip
 LABELS = ("scale", "shape", "seed")
 
@@ -59,6 +60,8 @@ class RunsTable:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = "memory"
     sha256: str = ""
+    row_numbers: tuple[int, ...] = ()  # in the file, from 1; empty: counted from 1 here
+    notes: tuple[str, ...] = ()  # what was done to the rows: belongs to every output
 
     def __len__(self) -> int:
         return int(self.numbers["loss"].shape[0])
@@ -87,6 +90,42 @@ class RunsTable:
             labels={n: tuple(column[i] for i in positions) for n, column in self.labels.items()},
             source=self.source,
             sha256=self.sha256,
+            row_numbers=tuple(self.row(i) for i in positions),
+            notes=self.notes,
+        )
+
+    def row(self, position: int) -> int:
+        """The number of a run's row in the file, from 1."""
+        return self.row_numbers[position] if self.row_numbers else int(position) + 1
+
+    def best_per(self, names: Sequence[str]) -> RunsTable:
+        """The run with the lowest loss of each combination of columns; a note says so.
+
+        For sweeps of learning rate, batch size or seed, of which a law wants the best.
+        """
+        keys = np.stack([self.column(name) for name in names], axis=1)
+        _, group = np.unique(keys, axis=0, return_inverse=True)
+        loss = self.column("loss")
+        best: dict[int, int] = {}
+        for position, number in enumerate(group.reshape(-1).tolist()):
+            if number not in best or loss[position] < loss[best[number]]:
+                best[number] = position
+        kept = self.take(np.array(sorted(best.values()), dtype=np.intp))
+        note = f"kept the best run of each {', '.join(names)}: {len(kept)} of {len(self)} rows"
+        return replace(kept, notes=(*self.notes, note))
+
+    def with_flops_per_token(self, per_parameter: float) -> RunsTable:
+        """The table with FLOPs per token = `per_parameter` N, which D = C / that follows from."""
+        if not np.isfinite(per_parameter) or per_parameter <= 0:
+            raise TableError(f"FLOPs per token and parameter must be positive, got {per_parameter}")
+        numbers = dict(self.numbers) | {"flops_per_token": per_parameter * self.column("N")}
+        return replace(self, numbers=numbers)
+
+    @property
+    def assumed_tokens(self) -> bool:
+        """Whether D was made up as C / (6 N)."""
+        return not ({"D", "tokens_per_parameter", "flops_per_token"} & self.numbers.keys()) and (
+            self.has("D")
         )
 
     @classmethod
@@ -130,7 +169,8 @@ class RunsTable:
             if ours in LABELS
         }
         _check(numbers, kept, names, source)
-        return cls(numbers=numbers, labels=labels, source=source, sha256=sha256)
+        rows_ = tuple(index for index, _ in kept)
+        return cls(numbers=numbers, labels=labels, source=source, sha256=sha256, row_numbers=rows_)
 
 
 def load_runs(
@@ -199,6 +239,7 @@ _HEADS = ("num_attention_heads", "num_key_value_heads")
 _DERIVED: Mapping[str, tuple[tuple[tuple[str, ...], Callable[..., FloatArray]], ...]] = {
     "D": (
         (("N", "tokens_per_parameter"), lambda n, ratio: n * ratio),
+        (("flops_per_token", "C"), lambda per_token, c: c / per_token),
         (("N", "C"), lambda n, c: c / (6.0 * n)),
     ),
     "x": ((("hidden_size", "N"), lambda d, n: d / np.sqrt(n)),),

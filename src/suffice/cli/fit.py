@@ -59,6 +59,15 @@ def fit(
     parameter_count: Annotated[
         str | None, typer.Option(help="What N means: non-embedding or total.")
     ] = None,
+    best_per: Annotated[
+        str | None,
+        typer.Option(help="Keep the best run of each, e.g. N,D: for sweeps of rates or seeds."),
+    ] = None,
+    flops_per_token: Annotated[
+        float | None,
+        typer.Option(help="D = C / (this N) where the table has C alone; 6 leaves out attention."),
+    ] = None,
+    scales: Annotated[bool, typer.Option(help="List every scale's rank and regret.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the law.")] = None,
     out: Annotated[Path | None, typer.Option(help="Law file to write.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
@@ -75,6 +84,10 @@ def fit(
         where=_pairs(where, "--where"),
         extra=[name for name in load_family(law).variables if name not in NUMERIC],
     )
+    if flops_per_token is not None:
+        table = table.with_flops_per_token(flops_per_token)
+    if best_per is not None:
+        table = table.best_per([each.strip() for each in best_per.split(",") if each.strip()])
     choices: dict[str, Any] = {
         "method": method.replace("-", "_"),
         "cluster": cluster,
@@ -95,11 +108,9 @@ def fit(
     if out is not None:
         save_law(out, result.law)
     if as_json:
-        record = record_of(result.law)
-        record["draws"] = None
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(record_of(result.law), indent=2, ensure_ascii=False))
         return
-    _print_fit(result)
+    _print_fit(result, scales=scales)
     if out is not None:
         typer.echo(f"law file: {out}")
 
@@ -116,12 +127,18 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     return pairs
 
 
-def _print_fit(result: Fit) -> None:
+def _print_fit(result: Fit, *, scales: bool) -> None:
     console = Console()
     law = result.law
+    if result.warnings:
+        console.print("Warnings", style="bold yellow")
+        for warning in result.warnings:
+            console.print(f"  • {warning}", markup=False, highlight=False)
+        console.print()
     table = Table(
         title=f"{law.formula}",
-        caption=f"{law.provenance.method}; {len(result.runs)} runs of {result.runs.source}"
+        caption=f"{law.provenance.method}; {len(result.runs)} runs of {result.runs.source}; "
+        f"objective {result.objective:.6g}"
         + (
             f"; {result.bootstrap} bootstrap fits over {result.cluster}s"
             if result.bootstrap
@@ -133,17 +150,19 @@ def _print_fit(result: Fit) -> None:
     table.add_column(f"{100 * result.confidence:.0f} % interval", justify="right")
     for c in result.coefficients:
         interval = "held" if c.name in law.family.fixed else "–"
-        if c.low is not None and c.high is not None:
+        if c.name in result.pinned:
+            interval = "pinned"
+        elif c.unidentified:
+            interval = "not identified"
+        elif c.low is not None and c.high is not None:
             interval = f"{c.low:.6g} … {c.high:.6g}"
         table.add_row(c.name, f"{c.value:.6g}", interval)
     for label, value, interval in _optimum_rows(result):
         table.add_row(label, value, interval, style="bold")
     console.print(table)
-    console.print(_evaluation_table(result))
-    if result.warnings:
-        console.print("\nWarnings", style="bold yellow")
-        for warning in result.warnings:
-            console.print(f"  • {warning}", markup=False, highlight=False)
+    console.print(_evaluation_table(result, scales=scales))
+    missed = ", ".join(f"row {each.row} {100 * each.log_residual:+.1f} %" for each in result.worst)
+    console.print(f"missed by most: {missed}", markup=False, highlight=False)
 
 
 def _optimum_rows(result: Fit) -> list[tuple[str, str, str]]:
@@ -162,14 +181,15 @@ def _optimum_rows(result: Fit) -> list[tuple[str, str, str]]:
     return [("x*", f"{best.x:.4g}", intervals[0]), ("r*", f"{best.r:.4g}", intervals[1])]
 
 
-def _evaluation_table(result: Fit) -> Any:
+def _evaluation_table(result: Fit, *, scales: bool) -> Any:
     table = Table(
         title="How well it predicts",
-        caption="regret: loss of the shape it would pick − best measured; ≤ .001 nats is a tie",
+        caption="regret: loss of the shape it would pick − best measured; ≤ .001 nats is a tie"
+        + ("" if scales or not result.evaluation.scales else "; --scales lists every scale"),
     )
     for column in ("runs", "n", "MSE", "log-RMSE", "R²", "Spearman (p)", "regret, nats"):
         table.add_column(column, justify="left" if column == "runs" else "right")
-    _add_evaluation(table, "in sample", result.evaluation)
+    _add_evaluation(table, "in sample", result.evaluation, by_scale=scales)
     if result.holdout is not None:
         _add_evaluation(
             table, f"held out: {result.holdout.scale}", result.holdout.evaluation, by_scale=False
@@ -177,7 +197,7 @@ def _evaluation_table(result: Fit) -> Any:
     return table
 
 
-def _add_evaluation(table: Any, label: str, value: Evaluation, *, by_scale: bool = True) -> None:
+def _add_evaluation(table: Any, label: str, value: Evaluation, *, by_scale: bool) -> None:
     table.add_row(
         label,
         str(value.n),

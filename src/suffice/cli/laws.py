@@ -22,7 +22,8 @@ if not HELP_ONLY:
     from suffice.architecture.catalog import load_shape
     from suffice.architecture.law_file import law_names, load_law, record_of
     from suffice.architecture.laws import ConditionalLaw, Law
-    from suffice.architecture.predict import Prediction
+    from suffice.architecture.optimum import FLOPS_PER_TOKEN, compute_optimum
+    from suffice.architecture.predict import Prediction, predict_size
     from suffice.architecture.predict import predict as ask
 
 
@@ -67,7 +68,16 @@ def predict(
         list[str] | None,
         typer.Option("--like", "--shape", help="A model's name or a config.json; repeatable."),
     ] = None,
-    tokens: Annotated[str | None, typer.Option(help="Training tokens, e.g. 100B.")] = None,
+    tokens: Annotated[
+        str | None, typer.Option("--tokens", "--D", help="Training tokens, e.g. 100B.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--N", help="Parameters instead of a shape, for laws in N and D.")
+    ] = None,
+    flops: Annotated[
+        str | None,
+        typer.Option(help="Training FLOPs in place of N or of tokens; alone: at the optimum."),
+    ] = None,
     versus: Annotated[
         str | None, typer.Option(help="Shape to compare with: a name or a config.json.")
     ] = None,
@@ -85,10 +95,19 @@ def predict(
     Example: [bold]suffice predict --like bian2025/panda-1b --law bian2025-1b --tokens 100B
     --versus meta-llama/Llama-3.2-1B --versus-loss 2.803[/bold]
     """
-    if not like:
-        raise InputError("no shape given: add --like NAME or --shape config.json")
     loaded = load_law(law)
     budget = None if tokens is None else parse_count(tokens, what="--tokens")
+    if like and (size is not None or flops is not None):
+        raise InputError("a shape has its own N: give --tokens with it, not --N or --flops")
+    if not like:
+        if versus is not None or versus_loss is not None:
+            raise InputError("a comparison needs a shape: add --like NAME or --shape config.json")
+        spent = None if flops is None else parse_count(flops, what="--flops")
+        given = None if size is None else parse_count(size, what="--N")
+        n, d = _size_and_tokens(loaded, given, budget, spent, extrapolate=extrapolate)
+        found = predict_size(loaded, N=n, D=d, confidence=confidence, extrapolate=extrapolate)
+        _show_predictions(loaded, [found], as_json=as_json)
+        return
     other = None if versus is None else load_shape(versus)
     predictions = [
         ask(
@@ -102,15 +121,34 @@ def predict(
         )
         for source in like
     ]
+    _show_predictions(loaded, predictions, as_json=as_json)
+
+
+def _size_and_tokens(
+    law: Law, n: float | None, d: float | None, flops: float | None, *, extrapolate: bool
+) -> tuple[float, float]:
+    """N and D from any two of N, D and FLOPs, or the optimum of FLOPs alone."""
+    if flops is None and n is not None and d is not None:
+        return n, d
+    if flops is not None and n is not None and d is None:
+        return n, flops / (FLOPS_PER_TOKEN * n)
+    if flops is not None and n is None and d is not None:
+        return flops / (FLOPS_PER_TOKEN * d), d
+    if flops is not None and n is None and d is None:
+        best = compute_optimum(law, flops, extrapolate=extrapolate)
+        return best.N.value, best.D.value
+    raise InputError(
+        "no shape given: add --like NAME or --shape config.json, or for a law in N and D two of "
+        "--N, --tokens and --flops (--flops alone: at its optimum)"
+    )
+
+
+def _show_predictions(loaded: Law, predictions: list[Prediction], *, as_json: bool) -> None:
     if as_json:
-        records = [{"law": loaded.name, **_plain(prediction)} for prediction in predictions]
+        records = [{"law": loaded.name, **asdict(prediction)} for prediction in predictions]
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     else:
         _print_predictions(loaded, predictions)
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    return asdict(value)
 
 
 def _print_laws(loaded: list[Any]) -> None:
@@ -189,7 +227,11 @@ def _print_predictions(law: Law, predictions: list[Prediction]) -> None:
     console = Console()
     over = "" if versus is None else f", over {versus}"
     table = Table(title=f"By law {law.name}{over}", box=SIMPLE_HEAD, pad_edge=False)
-    columns = ["shape", "N", "r", "x", "loss, nats", "over optimum"]
+    bounded = any(p.loss_low is not None for p in predictions)
+    columns = ["shape", "N", "r", "x", "loss, nats"]
+    if bounded:
+        columns.append(f"{100 * predictions[0].confidence:.0f} % bounds, nats")
+    columns.append("over optimum")
     if versus is not None:
         columns += ["over it", f"{100 * predictions[0].confidence:.0f} % bounds"]
     table.add_column(columns[0], overflow="fold")
@@ -199,9 +241,10 @@ def _print_predictions(law: Law, predictions: list[Prediction]) -> None:
         row = [
             p.shape,
             format_count(p.parameters),
-            f"{p.r:.2f}",
-            f"{p.x:.4f}",
+            "–" if p.r is None else f"{p.r:.2f}",
+            "–" if p.x is None else f"{p.x:.4f}",
             "–" if p.loss is None else f"{p.loss:.4f}",
+            *([_loss_bounds(p)] if bounded else []),
             "–" if p.relative_loss is None else f"{100 * (p.relative_loss - 1):+.2f} %",
         ]
         if p.versus_ratio is not None and p.versus_low is not None and p.versus_high is not None:
@@ -214,6 +257,12 @@ def _print_predictions(law: Law, predictions: list[Prediction]) -> None:
     for p in predictions:
         _print_sentences(console, f"Notes on {p.shape}", p.notes)
     _print_sentences(console, "What the law does not model", law.not_modelled)
+
+
+def _loss_bounds(prediction: Prediction) -> str:
+    if prediction.loss_low is None or prediction.loss_high is None:
+        return "–"
+    return f"{prediction.loss_low:.4f}, {prediction.loss_high:.4f}"
 
 
 def _print_sentences(console: Any, title: str, sentences: tuple[str, ...]) -> None:

@@ -42,6 +42,7 @@ VERBS = {
     "design": ("design:design", "The shapes that serve a workload best within a model's loss."),
     "shapes": ("shapes:shapes", "List embedded models, or count one: parameters, FLOPs, bytes."),
     "laws": ("laws:laws", "List the embedded laws, or show one."),
+    "optimum": ("optimum:optimum", "The best size and tokens of a compute budget by a law."),
     "predict": ("laws:predict", "A shape's loss by a law, alone or against another shape."),
     "fit": ("fit:fit", "Fit a law to runs: coefficients with intervals, errors, regret."),
     "hardware": ("hardware:hardware", "The machines that predictions know, with sources."),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from suffice.architecture.fitting.evaluation import RankCorrelation, rank_correlation
+from suffice.architecture.fitting.evaluation import RankCorrelation, rank_correlation, shape_means
 from suffice.architecture.fitting.problem import (
     FloatArray,
     Problem,
@@ -152,15 +152,19 @@ def _next_size(
     log_error = np.log(predicted) - np.log(held.loss)
     if problem.family.conditional:
         # The best measured run sets the level: its own prediction is made exact.
-        level = float(log_error[int(np.argmin(held.loss))])
+        # Repeats of a shape count as their mean, so that the luckiest seed does not set it.
+        means = shape_means(held.shape_of, np.log(held.loss), log_error)
+        level = float(means.predicted[int(np.argmin(means.loss))])
         predicted = predicted * np.exp(-level)
+    shapes = shape_means(held.shape_of, held.loss, predicted)
+    picked = int(np.argmin(shapes.predicted))
     return NextSize(
         scale=name,
         n=int(largest.sum()),
         mse=float(((predicted - held.loss) ** 2).mean()),
         log_rmse=float(np.std(log_error)),
-        spearman=rank_correlation(predicted, held.loss, seed=seed),
-        regret_nats=float(held.loss[int(np.argmin(predicted))] - held.loss.min()),
+        spearman=rank_correlation(shapes.predicted, shapes.loss, seed=seed),
+        regret_nats=float(shapes.loss[picked] - shapes.loss.min()),
         rows=tuple(int(row) for row in np.flatnonzero(largest)),
         measured=held.loss,
         predicted=predicted * np.exp(-float((np.log(predicted) - np.log(held.loss)).mean())),

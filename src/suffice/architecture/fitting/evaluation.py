@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
 from math import factorial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from suffice.architecture.fitting.problem import FloatArray, Problem
+from suffice.architecture.fitting.problem import FloatArray, IntArray, Problem
 from suffice.architecture.laws import NOISE_FLOOR_NATS
 
 # All orders of this many runs are counted; beyond, a sample of them.
@@ -37,7 +38,9 @@ class RankCorrelation:
 class ScaleEvaluation:
     """One scale: rank correlation of its shapes, and the loss given up by the law's pick (nats).
 
-    `regret_nats` = measured loss of the run with the lowest prediction − lowest measured loss.
+    Runs of one shape (seeds) count as their mean. `n` shapes; `regret_nats` = mean loss of the
+    shape with the lowest prediction − lowest mean loss; `picked` and `best` are positions of the
+    first runs of these two shapes.
     """
 
     name: str
@@ -67,7 +70,7 @@ class Evaluation:
 
     @property
     def regret_nats(self) -> float | None:
-        """Largest regret over the scales that hold at least two runs."""
+        """Largest regret over the scales that hold at least two shapes."""
         return max((scale.regret_nats for scale in self.scales), default=None)
 
 
@@ -116,21 +119,39 @@ def _by_scale(problem: Problem, predicted: FloatArray, seed: int) -> tuple[Scale
     results = []
     for number, name in enumerate(problem.scale_names):
         rows = np.flatnonzero(problem.scale_of == number)
-        if len(rows) < 2:
+        shapes = shape_means(problem.shape_of[rows], problem.loss[rows], predicted[rows])
+        if len(shapes.first) < 2:
             continue
-        loss = problem.loss[rows]
-        picked, best = int(np.argmin(predicted[rows])), int(np.argmin(loss))
+        picked, best = int(np.argmin(shapes.predicted)), int(np.argmin(shapes.loss))
         results.append(
             ScaleEvaluation(
                 name=name,
-                n=len(rows),
-                spearman=rank_correlation(predicted[rows], loss, seed=seed),
-                regret_nats=float(loss[picked] - loss[best]),
-                picked=int(rows[picked]),
-                best=int(rows[best]),
+                n=len(shapes.first),
+                spearman=rank_correlation(shapes.predicted, shapes.loss, seed=seed),
+                regret_nats=float(shapes.loss[picked] - shapes.loss[best]),
+                picked=int(rows[shapes.first[picked]]),
+                best=int(rows[shapes.first[best]]),
             )
         )
     return tuple(results)
+
+
+class ShapeMeans(NamedTuple):
+    """Mean loss and mean prediction of each shape, and the position of its first run."""
+
+    loss: FloatArray
+    predicted: FloatArray
+    first: NDArray[np.intp]
+
+
+def shape_means(shape_of: IntArray, loss: FloatArray, predicted: FloatArray) -> ShapeMeans:
+    """Means over the runs of each shape, shapes in the order of their first runs."""
+    _, first, number = np.unique(shape_of, return_index=True, return_inverse=True)
+    counts = np.bincount(number)
+    order = np.argsort(first)
+    loss_means = np.bincount(number, loss) / counts
+    predicted_means = np.bincount(number, predicted) / counts
+    return ShapeMeans(loss_means[order], predicted_means[order], first[order])
 
 
 def _standardised_ranks(values: FloatArray) -> FloatArray | None:

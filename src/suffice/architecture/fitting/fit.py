@@ -8,6 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from suffice.architecture.fitting.alarms import (
+    RowResidual,
+    contradictions,
+    misfit_warnings,
+    unit_warnings,
+    worst_rows,
+)
 from suffice.architecture.fitting.certificate import (
     domain_of,
     noise_of,
@@ -47,12 +54,16 @@ _FEW_CLUSTERS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoefficientEstimate:
-    """A coefficient with its two-sided bootstrap interval; None where it was held or pinned."""
+    """A coefficient with its two-sided bootstrap interval.
+
+    None where it was held, is pinned at its limit, or moves no run's loss (`unidentified`).
+    """
 
     name: str
     value: float
     low: float | None
     high: float | None
+    unidentified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +81,8 @@ class Fit:
 
     `law` carries the bootstrap draws, the range of the runs as its domain and the scatter of its
     residuals as noise. `residuals` = measured − predicted loss, nats. `optimal_losses` are L_opt
-    by scale for conditional laws.
+    by scale for conditional laws. `objective` is what the method minimises, at the fit (`delta`
+    belongs to it); `worst` are the rows that the law misses by most.
     """
 
     law: AbsoluteLaw | ConditionalLaw
@@ -81,6 +93,8 @@ class Fit:
     predicted: FloatArray = field(repr=False)
     residuals: FloatArray = field(repr=False)
     objective: float
+    delta: float
+    worst: tuple[RowResidual, ...]
     evaluation: Evaluation
     holdout: HoldoutResult | None
     optimal_losses: Mapping[str, float]
@@ -88,6 +102,8 @@ class Fit:
     bootstrap: int
     bootstrap_failed: int
     cluster: Cluster
+    pinned: tuple[str, ...] = ()
+    free_levels: bool = False
 
     def evaluate(self, runs: RunsTable) -> Evaluation:
         """The law on other runs; a conditional law takes L_opt from them."""
@@ -169,7 +185,18 @@ def fit(
         noise=noise_of(problem, predicted),
         draws=None if draws is None else draws[:, :count],
     )
-    warnings = [*data_warnings(problem), *solution_warnings(problem, solution, method)]
+    evaluation = evaluate(problem, predicted, seed=seed)
+    estimates = _estimates(family, solution, draws, confidence)
+    law_e = fitted.coefficient("E") if "E" in family.parameters else None
+    warnings = [
+        *runs.notes,
+        *unit_warnings(runs, law_e),
+        *misfit_warnings(evaluation),
+        *contradictions(problem, runs, predicted, family.variables),
+        *data_warnings(problem),
+        *solution_warnings(problem, solution, method),
+        *_zero_widths(estimates),
+    ]
     if failed:
         warnings.append(f"{failed} of {bootstrap_draws} bootstrap fits found no finite minimum")
     clusters = len(np.unique(shape_clusters(runs))) if cluster == "shape" else len(runs)
@@ -180,18 +207,22 @@ def fit(
         law=fitted,
         runs=runs,
         method=method,
-        coefficients=_estimates(family, solution, draws, confidence),
+        coefficients=estimates,
         confidence=confidence,
         predicted=predicted,
         residuals=problem.loss - predicted,
         objective=solution.objective,
-        evaluation=evaluate(problem, predicted, seed=seed),
+        delta=delta,
+        worst=worst_rows(problem, runs, predicted),
+        evaluation=evaluation,
         holdout=_held_out(problem, runs, method, delta, seed) if holdout else None,
         optimal_losses=_optimal_losses(problem, solution),
         warnings=tuple(warnings),
         bootstrap=0 if draws is None else len(draws),
         bootstrap_failed=failed,
         cluster=cluster,
+        pinned=solution.pinned,
+        free_levels=problem.free_levels,
     )
     return replace(result, law=replace(fitted, diagnostics=diagnostics(result)))
 
@@ -201,6 +232,15 @@ def diagnostics(result: Fit) -> dict[str, Any]:
     evaluation = result.evaluation
     return {
         "method": result.method,
+        "delta": result.delta if result.method == "huber" else None,
+        "objective": result.objective,
+        "bootstrap": result.bootstrap,
+        "optimal_loss_from": "levels of the fit" if result.free_levels else "the best runs",
+        "tokens_assumed": result.runs.assumed_tokens,
+        "r_squared": evaluation.r_squared,
+        "worst_rows": [[each.row, each.log_residual] for each in result.worst],
+        "pinned": list(result.pinned),
+        "unidentified": [c.name for c in result.coefficients if c.unidentified],
         "runs": len(result.runs),
         "runs_sha256": result.runs.sha256,
         "mse": evaluation.mse,
@@ -290,15 +330,36 @@ def _estimates(
     family: Family, solution: Solution, draws: FloatArray | None, confidence: float
 ) -> tuple[CoefficientEstimate, ...]:
     tail = 50.0 * (1.0 - confidence)
+    unknown = {*family.fixed, *solution.pinned, *solution.unidentified}
     estimates = []
     for index, name in enumerate(family.parameters):
         low = high = None
-        if draws is not None and name not in family.fixed and name not in solution.pinned:
+        if draws is not None and name not in unknown:
             low, high = (float(v) for v in np.percentile(draws[:, index], [tail, 100.0 - tail]))
         estimates.append(
-            CoefficientEstimate(name=name, value=float(solution.theta[index]), low=low, high=high)
-        )
+            CoefficientEstimate(
+                name=name, value=float(solution.theta[index]), low=low, high=high,
+                unidentified=name in solution.unidentified,
+            )
+        )  # fmt: skip
     return tuple(estimates)
+
+
+def _zero_widths(estimates: tuple[CoefficientEstimate, ...]) -> list[str]:
+    """Coefficients that every resample gave alike: the runs are no sample of anything."""
+    narrow = [
+        c.name
+        for c in estimates
+        if c.low is not None
+        and c.high is not None
+        and c.high - c.low <= 1e-9 * max(abs(c.value), 1e-300)
+    ]
+    if not narrow:
+        return []
+    return [
+        f"{', '.join(narrow)} came out alike in every resample: an interval of no width says that "
+        "the resamples do not differ, not that the value is known"
+    ]
 
 
 def _held_out(

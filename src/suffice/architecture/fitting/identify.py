@@ -34,10 +34,16 @@ def solution_warnings(problem: Problem, solution: Solution, method: Method) -> t
             "the runs would rather have it lower still, so the law has the wrong form here or they "
             "do not span enough"
         )
+    if solution.unidentified:
+        names, one = ", ".join(solution.unidentified), len(solution.unidentified) == 1
+        warnings.append(
+            f"{names} {'is' if one else 'are'} not identified: no run's loss depends on "
+            f"{'it' if one else 'them'} here, as the exponent of a term whose coefficient is 0"
+        )
     beyond = [
         f"{name} = {named[name]:.3g}"
         for name, (low, high) in family.bounds.items()
-        if method != "lm" and not low <= named[name] <= high
+        if method != "lm" and name not in solution.unidentified and not low <= named[name] <= high
     ]
     if beyond:
         warnings.append(f"{', '.join(beyond)} left the plausible range: no law, a curve fit")

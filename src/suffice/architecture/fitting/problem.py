@@ -30,7 +30,8 @@ class Problem:
     """Runs in the form a fit needs; predicted loss = offset + factor * family's formula.
 
     `scale_of` numbers the scale (equal N and D) of each run, `scale_names` describe them.
-    `has_shapes`: the runs say what shape they are, so that picks among them can be judged.
+    `has_shapes`: the runs say what shape they are, so that picks among them can be judged;
+    `shape_of` numbers the shape of each run, seeds and budgets together.
     With `free_levels`, the parameters are followed by one ln(level) per scale that multiplies
     L_opt.
     """
@@ -43,6 +44,7 @@ class Problem:
     factor: FloatArray
     scale_of: IntArray
     scale_names: tuple[str, ...]
+    shape_of: IntArray
     free_levels: bool = False
     has_shapes: bool = False
 
@@ -77,6 +79,7 @@ class Problem:
             offset=self.offset[rows],
             factor=self.factor[rows],
             scale_of=self.scale_of[rows],
+            shape_of=self.shape_of[rows],
         )
 
 
@@ -107,6 +110,7 @@ def build_problem(
         factor=factor,
         scale_of=scale_of,
         scale_names=scale_names,
+        shape_of=shape_clusters(runs),
         free_levels=family.conditional and optimal_loss == "free" and not runs.has("loss_opt"),
         has_shapes=any(runs.has(n) for n in ("hidden_size", "x", "r", "width_per_layer")),
     )

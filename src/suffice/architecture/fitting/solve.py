@@ -26,15 +26,24 @@ METHODS: tuple[Method, ...] = get_args(Method)
 # exact programme would cost a second a draw.
 _LAD_DELTA = 1e-5
 _CHUNK = 250
+# A coefficient that moves no run's loss by more than this share is at its limit of nought.
+_NO_EFFECT = 1e-6
+# Where the bootstrap lets a pinned coefficient start: a tenth of a percent of some run's loss.
+_WAKING = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """Fitted parameters (family's order, then ln levels) and the objective they reach."""
+    """Fitted parameters (family's order, then ln levels) and the objective they reach.
+
+    `pinned` would rather be lower than their limit; `unidentified` move no run's loss, as the
+    exponent of a term whose coefficient is 0.
+    """
 
     theta: FloatArray
     objective: float
     pinned: tuple[str, ...]
+    unidentified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +87,10 @@ def bootstrap(
 
     Draws whose minimum was not found are NaN.
     """
-    coordinates = _coordinates(problem, solution.theta, method)
+    awake = _awake(problem, solution, method)
+    coordinates = _coordinates(problem, awake, method)
     residuals = _Residuals(problem, coordinates, logarithmic=_on_log(problem, method))
-    start = coordinates.point(solution.theta)
+    start = coordinates.point(awake)
     rounded = {"huber": delta, "likelihood": _LAD_DELTA}.get(method)
     results = []
     for chunk in np.array_split(weights, max(1, -(-len(weights) // _CHUNK))):
@@ -92,9 +102,60 @@ def bootstrap(
         theta[~np.isfinite(objective)] = np.nan
         results.append(theta)
     draws = np.concatenate(results)
+    if method != "lm":
+        draws = _without_effect(problem, draws)
     if problem.free_levels:
         draws = np.stack([_normalised(problem, row) for row in draws])
     return draws
+
+
+def _awake(problem: Problem, solution: Solution, method: Method) -> FloatArray:
+    """The solution with pinned coefficients just above 0: a resample may want them larger.
+
+    Frozen at 0 they would make the other intervals conditional on it.
+    """
+    theta = solution.theta.copy()
+    if method == "lm":
+        return theta
+    for index in _from_zero(problem):
+        if theta[index] <= 0:
+            one = theta.copy()
+            one[index] = 1.0
+            effect = _effect(problem, one, theta)
+            theta[index] = _WAKING / effect if np.isfinite(effect) and effect > 0 else 0.0
+    return theta
+
+
+def _from_zero(problem: Problem) -> list[int]:
+    """Positions of the coefficients whose least value is 0."""
+    family = problem.family
+    return [
+        i
+        for i, name in enumerate(family.parameters)
+        if name not in family.fixed
+        and _never_negative(problem, name)
+        and family.bounds.get(name, (0.0, 0.0))[0] <= 0
+    ]
+
+
+def _effect(problem: Problem, theta: FloatArray, other: FloatArray) -> float:
+    """Largest difference of ln loss between two parameter vectors, over the runs."""
+    with np.errstate(all="ignore"):
+        found = np.log(problem.predict(np.stack([theta, other])))
+    return float(np.max(np.abs(found[0] - found[1])))
+
+
+def _without_effect(problem: Problem, draws: FloatArray) -> FloatArray:
+    """The draws with 0 for coefficients that move no run's loss."""
+    result = draws.copy()
+    with np.errstate(all="ignore"):
+        here = np.log(problem.predict(draws))
+        for index in _from_zero(problem):
+            without = draws.copy()
+            without[:, index] = 0.0
+            moved = np.abs(np.log(problem.predict(without)) - here).max(axis=1)
+            result[moved < _NO_EFFECT, index] = 0.0
+    return result
 
 
 class _Residuals:
@@ -221,6 +282,8 @@ def _normalised(problem: Problem, theta: FloatArray) -> FloatArray:
 
 
 def _solution(problem: Problem, theta: FloatArray, method: Method, delta: float) -> Solution:
+    if method != "lm":
+        theta = _without_effect(problem, theta[None])[0]
     predicted = problem.predict(theta[None])[0]
     if _on_log(problem, method):
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -233,12 +296,34 @@ def _solution(problem: Problem, theta: FloatArray, method: Method, delta: float)
         objective = float((problem.weights * huber(residual, delta)).sum())
     else:
         objective = float((problem.weights * residual**2).sum())
+    return Solution(
+        theta=theta,
+        objective=objective,
+        pinned=_pinned(problem, theta, method),
+        unidentified=_unidentified(problem, theta),
+    )
+
+
+def _pinned(problem: Problem, theta: FloatArray, method: Method) -> tuple[str, ...]:
     family = problem.family
-    pinned = tuple(
+    return tuple(
         name
         for name, value in zip(family.parameters, theta, strict=False)
         if method != "lm"
         and _never_negative(problem, name)
         and value <= max(0.0, family.bounds.get(name, (0.0, 0.0))[0]) * (1 + 1e-6)
     )
-    return Solution(theta=theta, objective=objective, pinned=pinned)
+
+
+def _unidentified(problem: Problem, theta: FloatArray) -> tuple[str, ...]:
+    """Nonlinear parameters that could be a tenth larger without moving a run's loss."""
+    family = problem.family
+    found = []
+    for index, name in enumerate(family.parameters):
+        if name in family.nonlinear and name not in family.fixed and theta[index] != 0:
+            larger = theta.copy()
+            larger[index] *= 1.1
+            effect = _effect(problem, larger, theta)
+            if effect < _NO_EFFECT:
+                found.append(name)
+    return tuple(found)

@@ -179,6 +179,26 @@ class AbsoluteLaw(Law):
         ratio = self.evaluate(**arrays) / self.evaluate(**versus)
         return self._bounds(ratio, self._difference_sd(arrays, versus, logs), confidence)
 
+    def loss_bounds(
+        self, *, confidence: float = 0.9, **variables: float
+    ) -> tuple[float, float] | None:
+        """One-sided bounds of the loss of one run there (nats); None where nothing is known of it.
+
+        The spread of the bootstrap draws and the law's noise in quadrature, in ln loss. Published
+        sets carry no draws: theirs is the noise alone, where they have one.
+        """
+        if self.noise is None and self.draws is None:
+            return None
+        variance = 0.0 if self.noise is None else self.noise.relative_sd**2
+        if self.draws is not None:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                logs = np.log(self.evaluate_draws(**variables)[:, 0])
+            variance += float(np.nanvar(logs, ddof=1))
+        loss = float(self.evaluate(**variables))
+        quantile = (self.noise or _FLOOR).quantile(confidence)
+        reach = quantile * variance**0.5
+        return float(loss * np.exp(-reach)), float(loss * np.exp(reach))
+
     def loss(
         self, N: float | FloatArray, D: float | FloatArray, **shape: float | FloatArray
     ) -> FloatArray:

@@ -303,7 +303,7 @@ def _lowest(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Lowest point of each c1 ln v + c2 / v inside [low, high], and whether it is no end."""
     c1, c2 = curves.T
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         stationary = np.where((c1 > 0) & (c2 > 0), c2 / c1, np.where(c2 > 0, np.inf, 0.0))
     inside = (stationary > low) & (stationary < high)
     return np.clip(stationary, low, high), inside

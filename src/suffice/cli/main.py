@@ -33,6 +33,7 @@ VERBS = {
     ),
     "policies": ("policies:policies", "List the policies, or the options of one."),
     "serve": ("serve:serve", "Serve OpenAI's API, spending just enough per request."),
+    "live": ("live:live", "Live certificates: play traces as traffic, or ask a gateway."),
     "ask": ("ask:ask", "Ask a question and watch the policy decide what is enough."),
     "agent": ("agent:agent", "Ask a question that takes tools, and watch the calls run."),
     "config": ("config:config", "The gateway's configuration file."),

@@ -1,0 +1,255 @@
+"""`suffice live`: what a live certificate would take and save, and how a running one stands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson, PriceOption, Seed, TraceFiles, prices_of
+from suffice.core.errors import BackendError, InputError
+from suffice.core.quantities import parse_rate, parse_share
+
+if not HELP_ONLY:
+    import numpy as np
+
+    from suffice.backends.openai import OpenAIBackend
+    from suffice.core.series import FloatArray
+    from suffice.evals.traces.files import read_traces
+    from suffice.policies.live.state import LiveRule
+    from suffice.policies.registry import parse_policy
+    from suffice.recipes.live.play import LivePlay, Pool, Traffic, play_live
+
+live = typer.Typer(
+    name="live",
+    help="Live certificates: how long one would take, and how a running one stands.",
+    no_args_is_help=True,
+)
+
+Cheap = Annotated[
+    list[str],
+    typer.Option("--cheap", help="What is to be certified; repeat from cautious to cheap."),
+]
+Safe = Annotated[str, typer.Option("--safe", help="What answers until then.")]
+
+
+@live.command()
+def simulate(
+    traces: TraceFiles,
+    cheap: Cheap,
+    safe: Safe,
+    target: Annotated[
+        str, typer.Option("--target", help="Share that may be answered differently.")
+    ] = "5%",
+    confidence: Annotated[str, typer.Option("--confidence", help="Of a certificate.")] = "95%",
+    share: Annotated[
+        str, typer.Option("--share", help="Of requests that both answer, until certified.")
+    ] = "25%",
+    share_after: Annotated[str, typer.Option("--share-after", help="And then.")] = "5%",
+    rate: Annotated[str, typer.Option("--rate", help="Requests that come, e.g. 5/s.")] = "1/s",
+    requests: Annotated[int, typer.Option("--requests", min=1, help="In all.")] = 5000,
+    burst: Annotated[
+        float, typer.Option("--burst", min=1, help="Times the rate, in a tenth of the time.")
+    ] = 1.0,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mix", help="Part of a data set: NAME=PART; else as recorded.", show_default=False
+        ),
+    ] = None,
+    drift: Annotated[
+        list[str] | None,
+        typer.Option("--drift", help="Parts at the end, likewise.", show_default=False),
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Samples of each question.")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Gateways simulated.")] = 200,
+    seed: Seed = 0,
+    price: PriceOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play recorded answers as live traffic: when would it be certified, and what would it cost?
+
+    Example: [bold]suffice live simulate r.parquet --safe single@large --cheap
+    "agreement:models=a+b > single@large" --target 5% --rate 5/s[/bold]
+    """
+    rule = LiveRule(
+        target=parse_share(target, what="--target"),
+        confidence=parse_share(confidence, what="--confidence"),
+        candidates=len(cheap),
+        share=parse_share(share, what="--share"),
+        share_after=parse_share(share_after, what="--share-after"),
+    )
+    traffic = Traffic(
+        requests=requests, rate_per_s=parse_rate(rate), burst=burst, mix=_parts(mix, "--mix"),
+        drift=_parts(drift, "--drift"),
+    )  # fmt: skip
+    ways = [(text, parse_policy(text)) for text in (safe, *cheap)]
+    prices = prices_of(price)
+    pool = Pool.of(read_traces(traces), ways[0], ways[1:], draws=draws, seed=seed, prices=prices)
+    found = play_live(pool, rule, traffic, seeds=seeds, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(_as_json(pool, rule, traffic, found), indent=1))
+        return
+    for line in _lines(pool, rule, traffic, found):
+        typer.echo(line)
+
+
+def _parts(given: list[str] | None, option: str) -> dict[str, float]:
+    found = {}
+    for item in given or ():
+        name, equals, part = item.rpartition("=")
+        try:
+            value = float(part)
+        except ValueError:
+            value = -1.0
+        if not equals or value < 0.0:
+            raise InputError(f"{option} {item!r}: write NAME=PART, a part of 0 or more")
+        found[name] = value
+    if found and not sum(found.values()):
+        raise InputError(f"{option}: one part at least must be above 0")
+    return found
+
+
+def _lines(pool: Pool, rule: LiveRule, traffic: Traffic, found: LivePlay) -> Sequence[str]:
+    certified = np.isfinite(found.requests_to_certificate)
+    chance = traffic.weights(pool.datasets, 0.0)
+    rate = ", ".join(
+        f"{name} {100 * (pool.differs[way + 1].mean(axis=1) @ chance):.1f} %"
+        for way, name in enumerate(pool.names[1:])
+    )
+    lines = [
+        f"answered differently from {pool.names[0]}: {rate} "
+        f"({len(pool.datasets)} questions; the target is {100 * rule.target:g} %)",
+        f"certified within {traffic.requests} requests: {certified.sum()} of {len(certified)} runs",
+    ]
+    if certified.any():
+        lines += [
+            f"  after requests: {_spread(found.requests_to_certificate)}, of them shadowed: "
+            f"{_spread(found.shadowed_to_certificate)}",
+            f"  after hours at {traffic.rate_per_s:g}/s: "
+            f"{_spread(found.seconds_to_certificate / 3600, 2)}",
+        ]
+    lines += [
+        f"shadowed: {_spread(100 * found.shadowed, 1)} % of requests",
+        f"answered by a cheap way: {_spread(100 * found.answered_cheap, 1)} %",
+        f"clients' answers that differ from the safe one: {_spread(100 * found.differed, 2)} %",
+    ]
+    if not np.isnan(found.lost_points).any():
+        lines.append(f"right answers lost: {_spread(found.lost_points, 2)} points")
+    if found.cost is None or found.shadow_cost is None:
+        lines.append("costs: not comparable without --price MODEL=PROMPT/COMPLETION of each model")
+    else:
+        lines += [
+            f"cost over these requests: {_spread(100 * found.cost, 1)} % of {pool.names[0]} alone "
+            f"(in {pool.unit})",
+            f"  of that shadow runs: {_spread(100 * found.shadow_cost, 1)} %",
+        ]
+    demoted = int((found.demotions > 0).sum())
+    lines.append(f"switched off again in {demoted} of {len(certified)} runs")
+    return lines
+
+
+def _spread(values: FloatArray, digits: int = 0) -> str:
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), method="nearest")
+    shown = [
+        f"{each:,.{digits}f}" if np.isfinite(each) else "never" for each in (low, middle, high)
+    ]
+    return f"{shown[1]} [{shown[0]}, {shown[2]}]"
+
+
+def _as_json(pool: Pool, rule: LiveRule, traffic: Traffic, found: LivePlay) -> dict[str, Any]:
+    def spread(values: FloatArray | None) -> list[float | None] | None:
+        if values is None or np.isnan(values).any():
+            return None
+        low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), method="nearest")
+        return [float(each) if np.isfinite(each) else None for each in (middle, low, high)]
+
+    certified = np.isfinite(found.requests_to_certificate)
+    return {
+        "policies": list(pool.names), "questions": len(pool.datasets),
+        "differ": [float(each.mean()) for each in pool.differs[1:]],
+        "target": rule.target, "confidence": rule.confidence, "requests": traffic.requests,
+        "runs": len(certified), "certified": int(certified.sum()),
+        "requests_to_certificate": spread(found.requests_to_certificate),
+        "shadowed_to_certificate": spread(found.shadowed_to_certificate),
+        "seconds_to_certificate": spread(found.seconds_to_certificate),
+        "shadowed": spread(found.shadowed), "answered_cheap": spread(found.answered_cheap),
+        "differed": spread(found.differed), "lost_points": spread(found.lost_points),
+        "cost": spread(found.cost), "shadow_cost": spread(found.shadow_cost),
+        "demoted": int((found.demotions > 0).sum()),
+    }  # fmt: skip
+
+
+@live.command()
+def status(
+    url: Annotated[
+        str, typer.Option("--url", help="The gateway's address.")
+    ] = "http://127.0.0.1:8080",
+    key: Annotated[
+        str | None, typer.Option("--key", envvar="SUFFICE_KEY", help="An admin key, if it asks.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How a gateway's live certificates stand.
+
+    Example: [bold]suffice live status --url http://localhost:8080[/bold]
+    """
+    code, state = asyncio.run(_state(url, key))
+    if code != 200:
+        raise InputError(f"{url} answers {code}: it may want an admin key (--key, SUFFICE_KEY)")
+    found = state.get("live_certificates") or []
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    if not found:
+        raise InputError("this gateway has no live certificate: suffice serve --safe … --cheap …")
+    total = state.get("total") or {}
+    for one in found:
+        for line in _standing(one, total):
+            typer.echo(line)
+
+
+async def _state(url: str, key: str | None) -> tuple[int, dict[str, Any]]:
+    backend = OpenAIBackend(url, api_key=key)
+    try:
+        return await backend.post("/admin/state", None)
+    except BackendError as error:
+        raise InputError(
+            f"no gateway answers at {url} ({error}): start one with suffice serve, or give --url"
+        ) from None
+    finally:
+        await backend.aclose()
+
+
+def _standing(one: dict[str, Any], total: dict[str, Any]) -> Sequence[str]:
+    on = one["answering"]
+    answers = one["safe"] if on is None else one["candidates"][on - 1]["policy"]
+    doubt = "; differences seem to rise: more requests are shadowed" if one["doubted"] else ""
+    only = " (shadow only: nothing is switched on)" if one["shadow_only"] else ""
+    lines = [
+        f"{one['id']}: {answers} answers{only}{doubt}",
+        f"promised: at most {100 * one['target']:g} % answered differently from {one['safe']}, at "
+        f"{100 * one['confidence']:g} % confidence",
+        f"shadowed: {one['shadowed']:,} requests, now {100 * one['share']:g} % of them",
+    ]
+    for each in one["candidates"]:
+        seen = "nothing compared yet"
+        if each["n"]:
+            seen = f"{100 * each['differ']:.1f} % of {each['n']:,} differ"
+        evidence = 100 * max(0.0, each["log_wealth"]) / one["reach"]
+        standing = "certified" if each["on"] else f"evidence {evidence:.0f} % of what certifies"
+        lines.append(f"  {each['policy']}: {seen}; {standing}")
+    spent = one.get("spent")
+    if spent:
+        lines.append(
+            f"shadow runs took {spent['prompt_tokens']:,} prompt and "
+            f"{spent['completion_tokens']:,} completion tokens in the last 15 minutes"
+        )
+    if total.get("saved") is not None:
+        lines.append(f"saved against {one['safe']}: {100 * total['saved']:.1f} % in that time")
+    lines += [f"  {event['said']}" for event in one["events"][-3:]]
+    return lines

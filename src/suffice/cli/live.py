@@ -45,11 +45,16 @@ def simulate(
     target: Annotated[
         str, typer.Option("--target", help="Share that may be answered differently.")
     ] = "5%",
-    confidence: Annotated[str, typer.Option("--confidence", help="Confidence of a certificate.")] = "95%",
+    confidence: Annotated[
+        str, typer.Option("--confidence", help="Confidence of a certificate.")
+    ] = "95%",
     share: Annotated[
         str, typer.Option("--share", help="Share of requests that both answer, until certified.")
     ] = "25%",
-    share_after: Annotated[str, typer.Option("--share-after", help="Share of requests that both answer, once certified.")] = "5%",
+    share_after: Annotated[
+        str,
+        typer.Option("--share-after", help="Share of requests that both answer, once certified."),
+    ] = "5%",
     rate: Annotated[str, typer.Option("--rate", help="Requests that come, e.g. 5/s.")] = "1/s",
     requests: Annotated[int, typer.Option("--requests", min=1, help="In all.")] = 5000,
     burst: Annotated[

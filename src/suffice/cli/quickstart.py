@@ -9,23 +9,48 @@ from typing import Annotated
 import typer
 
 from suffice.cli.lazy_group import HELP_ONLY
-from suffice.cli.options import Upstreams
 from suffice.core.errors import InputError, needs
 from suffice.core.prices import Prices
+from suffice.core.quantities import parse_share
 
 if not HELP_ONLY:
     from suffice.quickstart.config import QuickstartConfig
 
     with needs("serve", "suffice quickstart"):
+        from suffice.quickstart.live import LiveStart, prepare
         from suffice.quickstart.run import quickstart as run
+        from suffice.quickstart.steps import run_step, shown
 
 
 def quickstart(
-    upstream: Upstreams,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--upstream",
+            help="An OpenAI-compatible server; may be repeated. With --live the usual ports of "
+            "this machine are tried without one.",
+            show_default=False,
+        ),
+    ] = None,
     questions: Annotated[
-        Path,
-        typer.Option("--questions", help="Your questions with answers: JSONL or CSV."),
-    ],
+        Path | None,
+        typer.Option(
+            "--questions", help="Your questions with answers: JSONL or CSV.", show_default=False
+        ),
+    ] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Without questions: compare two ways on your traffic, changing no answer.",
+        ),
+    ] = False,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", help="With --live: share of requests that may be answered differently."
+        ),
+    ] = "5%",
     out: Annotated[Path, typer.Option("--out", help="Folder for all that is written.")] = Path(
         "suffice-quickstart"
     ),
@@ -72,6 +97,23 @@ def quickstart(
             raise InputError(f"nobody is there to answer ({question}): add --yes")
         return str(typer.prompt(f"  {question}", default=proposal))
 
+    if live:
+        if questions is not None:
+            raise InputError("--live compares on traffic: leave --questions out, or --live")
+        start = LiveStart(
+            upstreams=tuple(upstream or ()), out=out, answer_format=answer_format,
+            target=parse_share(target, what="--target"),
+            prices=Prices.parse(price) if price else None, port=port,
+        )  # fmt: skip
+        prepare(start, tell=typer.echo)
+        typer.echo(f"\n$ {shown(['serve', '--config', str(start.settings)])}")
+        run_step(["serve", "--config", str(start.settings)])
+        return
+    if not upstream or questions is None:
+        raise InputError(
+            "give your servers and your questions (--upstream URL --questions FILE), or --live "
+            "where you have traffic and no questions"
+        )
     run(
         QuickstartConfig(
             upstreams=tuple(upstream), questions=questions, out=out, baseline=baseline,

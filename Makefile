@@ -30,6 +30,7 @@ $(VENV)/.torch: $(VENV)/.dev
 
 demo: $(VENV)/.demo ## two small models in front of a large one: certified, and refused
 	$(BIN)/suffice demo --out $(OUT)
+	$(BIN)/suffice demo --live --out $(OUT)
 
 test: $(VENV)/.dev ## run the default tests: offline, no GPU, no torch needed
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ if not HELP_ONLY:
     from suffice.demo.result import Demo, Part
 
     with needs("serve", "suffice demo"):
+        from suffice.demo.live import live_sentences, run_live_demo
         from suffice.demo.run import DemoConfig, run_demo
 
 
@@ -38,6 +40,10 @@ def demo(
         float, typer.Option(help="Points of accuracy that may be lost at most.")
     ] = 2.0,
     seed: Annotated[int, typer.Option(help="Which questions calibrate.")] = 0,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="The second half: the same answers as traffic, no labels."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Two small models in front of a large one: where that is certified, and where it is refused.
@@ -45,6 +51,16 @@ def demo(
 
     Example: [bold]suffice demo --out run/[/bold]
     """  # fmt: skip
+    if live:
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            typer.echo("GSM8K as live traffic: Llama-3.1-405B answers, two small models compared.")
+            played = run_live_demo(out / "live", tell=typer.echo, asked=asked, seed=seed)
+        if as_json:
+            typer.echo(json.dumps(asdict(played) | {"saved": played.saved}, indent=2))
+            return
+        for text in live_sentences(played, 0.08):
+            typer.echo(f"- {text}")
+        return
     config = DemoConfig(calibrated=calibrated, asked=asked, limit=limit, seed=seed)
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # the steps' own words too
         found = run_demo(config, out, tell=typer.echo)

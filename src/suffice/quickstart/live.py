@@ -124,9 +124,16 @@ async def _proposed(offers: Sequence[Offer]) -> Proposal:
 
 
 def settings_text(
-    config: LiveStart, proposal: Proposal, upstreams: Sequence[str], prices: Prices
+    config: LiveStart,
+    proposal: Proposal,
+    upstreams: Sequence[str],
+    prices: Prices,
+    *,
+    more: Sequence[str] = (
+        "shadow_only = true  # take this line out, and what is certified is switched on",
+    ),
 ) -> str:
-    """suffice.toml of a gateway that shadows and changes no answer."""
+    """suffice.toml of a gateway that shadows and changes no answer; `more`: lines of [live]."""
     ledger = str((config.out / "ledger.db").resolve())
     lines = [
         "# Written by suffice quickstart --live; `suffice config init` shows every other key.",
@@ -137,7 +144,7 @@ def settings_text(
         f"safe = {_quoted(proposal.safe)}",
         f"cheap = [{_quoted(proposal.cheap)}]",
         f"target = {config.target:g}",
-        "shadow_only = true  # take this line out, and what is certified is switched on",
+        *more,
         "",
         "[ledger]",
         f"url = {_quoted(ledger)}",

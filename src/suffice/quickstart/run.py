@@ -22,6 +22,7 @@ from suffice.quickstart.config import TRIAL_QUESTIONS, QuickstartConfig
 from suffice.quickstart.models import Offer, assumed_prices, largest, offers_of
 from suffice.quickstart.steps import (
     StepFailed,
+    Written,
     calibrate_words,
     record_words,
     run_step,
@@ -136,7 +137,7 @@ async def _both(
 
 
 @contextmanager
-def serving(config: QuickstartConfig, tell: Tell) -> Iterator[str]:
+def serving(config: Written, tell: Tell) -> Iterator[str]:
     """The gateway as a process of its own on a free port, until the block ends; gives its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -6,6 +6,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from suffice.core.errors import SufficeError
 from suffice.core.prices import Prices
@@ -63,7 +65,16 @@ def calibrate_words(config: QuickstartConfig, baseline: str, prices: Prices) -> 
     return [*words, "--out", str(config.policy_file), "--report", str(config.report)]
 
 
-def serve_words(config: QuickstartConfig) -> list[str]:
+class Written(Protocol):
+    """Whoever has written settings."""
+
+    @property
+    def settings(self) -> Path:
+        """The file."""
+        ...
+
+
+def serve_words(config: Written) -> list[str]:
     """The gateway with what quickstart wrote."""
     return ["serve", "--config", str(config.settings)]
 

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from suffice.core.errors import InputError
+from suffice.core.prices import Prices
 from suffice.gateway.certificates.live_control import LiveControl
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_sections import LedgerConfig, LiveConfig
@@ -119,12 +120,14 @@ def test_shadow_only_changes_no_answer(tools: Any, tmp_path: Path) -> None:
         safe="single@large", cheap=("single@small",), target=0.2, share=1.0, share_after=1.0,
         shadow_only=True,
     )  # fmt: skip
-    with stack(tools, tmp_path, saying("4", "4"), only) as s:
+    prices = Prices.parse(["small=1/1", "large=10/10"])
+    with stack(tools, tmp_path, saying("4", "4"), only, prices=prices) as s:
         for number in range(40):
             assert s.ask()["model"] == "large"
             s.settled(number + 1)
         shown = s.control.shown()
         assert shown["candidates"][0]["on"] and shown["answering"] is None
+        assert shown["cheap_cost_share"] == pytest.approx(0.1)
 
 
 def test_a_cascade_goes_on_from_the_clients_own_sample(tools: Any, tmp_path: Path) -> None:

@@ -248,6 +248,12 @@ def _standing(one: dict[str, Any], total: dict[str, Any]) -> Sequence[str]:
         evidence = 100 * max(0.0, each["log_wealth"]) / one["reach"]
         standing = "certified" if each["on"] else f"evidence {evidence:.0f} % of what certifies"
         lines.append(f"  {each['policy']}: {seen}; {standing}")
+    share = one.get("cheap_cost_share")
+    if share is not None:
+        lines.append(
+            f"by the compared requests a cheap answer costs {100 * share:.1f} % of a safe one: "
+            f"{100 * (1 - share):.1f} % of what they cost today would be saved"
+        )
     spent = one.get("spent")
     if spent:
         lines.append(

@@ -184,6 +184,12 @@ _BETS = (
         PRIMARY KEY (certificate, cell))""",
 )
 
+# What the safe policy and the candidate in turn cost for a shadowed request, in one unit.
+_SHADOW_COSTS = (
+    "ALTER TABLE shadows ADD COLUMN safe_cost {real}",
+    "ALTER TABLE shadows ADD COLUMN cheap_cost {real}",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _WATCHES,
@@ -195,5 +201,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _REQUEST_IDS,
     _SHADOWS,
     _BETS,
+    _SHADOW_COSTS,
 )
 VERSION = len(MIGRATIONS)

@@ -21,8 +21,8 @@ _HEAD = (
 )
 _KNOWN = "SELECT 1 FROM shadows WHERE certificate = ? AND request_id = ?"
 _INSERT = (
-    "INSERT INTO shadows (certificate, number, request_id, at_s, share, differs) "
-    "VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO shadows (certificate, number, request_id, at_s, share, differs, safe_cost, "
+    "cheap_cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _AUDIT = (
     f"INSERT INTO audits ({', '.join(COLUMNS[AuditRow])}) "
@@ -39,6 +39,9 @@ class ShadowRow:
     at_s: float  # Unix time
     share: float  # the chance with which it was shadowed
     differs: str  # a letter for each candidate
+    # What the safe policy and the candidate in turn cost, in one unit; None: not comparable.
+    safe_cost: float | None = None
+    cheap_cost: float | None = None
     number: int = -1  # its place in the order; the ledger gives it
 
 
@@ -54,22 +57,23 @@ def record(store: Store, spent: AuditRow, shadow: ShadowRow | None) -> None:
             store.database.execute(back, (shadow.certificate,))
             return
         row = (shadow.certificate, number - 1, shadow.request_id, shadow.at_s, shadow.share)
-        store.database.execute(_INSERT, (*row, shadow.differs))
+        costs = (shadow.safe_cost, shadow.cheap_cost)
+        store.database.execute(_INSERT, (*row, shadow.differs, *costs))
 
 
 def since(store: Store, certificate: str, number: int, limit: int = 5000) -> list[ShadowRow]:
     """Rows from `number` on, in order, at most `limit`."""
     rows = store.database.execute(
-        "SELECT request_id, at_s, share, differs, number FROM shadows "
+        "SELECT request_id, at_s, share, differs, safe_cost, cheap_cost, number FROM shadows "
         "WHERE certificate = ? AND number >= ? ORDER BY number LIMIT ?",
         (certificate, number, limit),
     )
     return [
         ShadowRow(
             certificate=certificate, request_id=request_id, at_s=at_s, share=share,
-            differs=differs, number=found,
+            differs=differs, safe_cost=safe_cost, cheap_cost=cheap_cost, number=found,
         )
-        for request_id, at_s, share, differs, found in rows
+        for request_id, at_s, share, differs, safe_cost, cheap_cost, found in rows
     ]  # fmt: skip
 
 

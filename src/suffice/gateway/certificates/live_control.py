@@ -135,6 +135,7 @@ class LiveControl:
         self.events: deque[tuple[float, LiveEvent]] = deque(maxlen=EVENTS)  # with their time
         self._curve: list[tuple[float, int, float, float]] = []
         self._step = 1
+        self._costs = [0.0, 0.0]  # of shadowed requests: the safe policy, the candidate in turn
         self._tokens_today = (0, 0)  # the day, and what shadowing took
 
     @property
@@ -174,6 +175,9 @@ class LiveControl:
         u = uniform(self.certificate, row.request_id)
         seen = ShadowSeen(differs=differs, share=row.share, u=u)
         self.state, events = after(self.state, seen, self.rule)
+        if row.safe_cost is not None and row.cheap_cost is not None:
+            self._costs[0] += row.safe_cost
+            self._costs[1] += row.cheap_cost
         for event in events:
             self.events.append((row.at_s, event))
             if self._loaded:  # what a restart reads again was said before
@@ -216,6 +220,7 @@ class LiveControl:
         """How the certificate stands, as a JSON value."""
         with self._lock:
             state, curve, events = self.state, list(self._curve), list(self.events)
+            safe_cost, cheap_cost = self._costs
         rule = self.rule
         return {
             "id": self.certificate, "safe": self.ways.safe_text, "target": rule.target,
@@ -223,6 +228,8 @@ class LiveControl:
             "shadow_only": self.shadow_only, "shadowed": state.n, "share": self.share(),
             "answering": None if self.answering is None else self.answering + 1,
             "doubted": state.suspects(rule), "reach": rule.reach,
+            # Of the safe policy's cost, by shadowed requests; None: costs cannot be compared.
+            "cheap_cost_share": cheap_cost / safe_cost if safe_cost else None,
             "candidates": [
                 {
                     "policy": text, "on": number < state.on, "n": arm.evidence.n,

@@ -59,6 +59,24 @@ class Shadow(DrawnSamples):
     outcome: Outcome | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A letter for each candidate; costs of the safe policy and of the candidate in turn."""
+
+    letters: str
+    costs: tuple[float, float] | None
+
+
+def _costs(safe: Outcome, cheap: Outcome) -> tuple[float, float] | None:
+    """In USD, else in tokens of one model; None where they cannot be compared."""
+    if safe.cost.usd is not None and cheap.cost.usd is not None:
+        return safe.cost.usd, cheap.cost.usd
+    models = {record.model for each in (safe, cheap) for record in each.records}
+    if len(models) > 1:
+        return None
+    return float(safe.usage.total_tokens), float(cheap.usage.total_tokens)
+
+
 class Shadower:
     """Chooses requests, runs them the other way in the background, and tells what it found."""
 
@@ -121,7 +139,7 @@ class Shadower:
         row = AuditRow(
             request_id=call_id, at_s=time.time(), certificate=shadow.control.certificate, zeros=0
         )
-        found: str | None = None
+        found: _Compared | None = None
         try:
             async with self._places:
                 while self._waiting():
@@ -140,21 +158,21 @@ class Shadower:
             logger.exception("the shadow run of %s failed", row.request_id)
             row = replace(row, error_code="internal_error")
         else:
-            row = replace(row, differs=int(DIFFERENT in found))
+            row = replace(row, differs=int(DIFFERENT in found.letters))
         await self._keep(shadow, _booked(row, runs, shadow.job, began_s), found)
 
     async def _compared(
         self, shadow: Shadow, runs: list[Continued], backend: Backend, budget: Budget
-    ) -> str:
-        """A letter for each candidate. Raises SufficeError where the safe policy fails."""
+    ) -> _Compared:
+        """What each candidate did. Raises SufficeError where the safe policy fails."""
         control, job, outcome = shadow.control, shadow.job, shadow.outcome
         assert outcome is not None
         answered, kept = part_that_answered(outcome), shadow.kept()
 
-        async def answer(part: int, *, fails: bool) -> tuple[bool, str | None]:
-            """(Whether there is an answer, the answer) of a part."""
+        async def answer(part: int, *, fails: bool) -> Outcome | None:
+            """What a part comes to; None where it is refused and that is no failure."""
             if part == answered:
-                return True, answer_in(outcome)
+                return outcome
             policy = control.ways.safe if part == 0 else control.ways.cheap[part - 1]
             continued = Continued(backend, {way: deque(drawn) for way, drawn in kept.items()})
             runs.append(continued)
@@ -168,30 +186,35 @@ class Shadower:
             except UpstreamRejected:
                 if fails:
                     raise
-                return False, None  # its client would have had an error: a loss
+                return None  # its client would have had an error: a loss
             for way, drawn in run.kept().items():  # the next part goes on from these too
                 if len(drawn) > len(kept.get(way, ())):
                     kept[way] = drawn
-            return True, answer_in(said)
+            return said
 
         watched = control.watched
-        _, safe = await answer(0, fails=True)
-        letters = []
+        safe = await answer(0, fails=True)
+        assert safe is not None  # a refusal was raised
+        letters, costs = [], None
         for candidate in range(len(control.ways.cheap)):
             if candidate not in watched and candidate + 1 != answered:
                 letters.append(NOT_RUN)
                 continue
-            there, said = await answer(candidate + 1, fails=False)
-            letters.append(SAME if there and said == safe else DIFFERENT)
-        return "".join(letters)
+            said = await answer(candidate + 1, fails=False)
+            same = said is not None and answer_in(said) == answer_in(safe)
+            letters.append(SAME if same else DIFFERENT)
+            costs = None if said is None else _costs(safe, said)  # the last is the one in turn
+        return _Compared("".join(letters), costs)
 
-    async def _keep(self, shadow: Shadow, spent: AuditRow, found: str | None) -> None:
+    async def _keep(self, shadow: Shadow, spent: AuditRow, found: _Compared | None) -> None:
         """Write the run down; one that cannot be written counts for nothing."""
         row = None
         if found is not None:
             row = ShadowRow(
                 certificate=spent.certificate, request_id=spent.request_id, at_s=spent.at_s,
-                share=shadow.share, differs=found,
+                share=shadow.share, differs=found.letters,
+                safe_cost=None if found.costs is None else found.costs[0],
+                cheap_cost=None if found.costs is None else found.costs[1],
             )  # fmt: skip
         try:
             for hook in self._hooks:

@@ -295,6 +295,7 @@ function liveCard(one) {
       el("b", {}, `at most ${points(one.target)} % answered differently, ${percent(one.confidence)} sure`), el("code", {}, one.id)),
     evidenceCurve(one),
     el("dl", {}, el("dt", {}, "answers now"), el("dd", {}, on ? one.candidates[one.answering - 1].policy : one.safe), ...rows.flat(),
+      el("dt", {}, "a cheap answer costs"), el("dd", {}, one.cheap_cost_share === null ? "not comparable: give prices" : `${percent(one.cheap_cost_share, 1)} of a safe one`),
       el("dt", {}, "shadowed"), el("dd", {}, `${count(one.shadowed)}, now ${percent(one.share)} of requests; ${spent}`)),
     last ? el("p", {}, last) : "");
 }

@@ -11,15 +11,16 @@ import copy
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from suffice.backends.detokenize import TextStream
+from suffice.backends.hermes_calls import OPEN, HermesCalls
 from suffice.backends.kv_cache import forward
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.reached import tell_reached
 from suffice.backends.think_block import check_thinking
-from suffice.backends.wire import message_json
+from suffice.backends.wire import message_json, tool_json
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
 from suffice.core.draw import Draw
 from suffice.core.errors import InputError, LacksCapability, MissingExtra, UpstreamRejected
@@ -54,6 +55,9 @@ class TransformersBackend:
         self._name = name
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="suffice-decode")
         self._prefix: _Prefix | None = None
+        # Calls are read in the marks of Hermes and Qwen: a template that writes them reads them.
+        template = tokenizer.chat_template or ""
+        self._takes_tools = "tools" in template and OPEN in template
         config = model.config
         self._context = int(getattr(config, "max_position_embeddings", 2048))
         ends = model.generation_config.eos_token_id
@@ -66,7 +70,7 @@ class TransformersBackend:
         return self._name
 
     async def capabilities(self, model: str | None = None) -> Capabilities:
-        """Everything but tools and thinking budgets."""
+        """Everything but thinking budgets; tools where the chat template knows them."""
         template = self._tokenizer.chat_template or ""
         return Capabilities(
             models=(self._name,),
@@ -74,7 +78,7 @@ class TransformersBackend:
             max_top_logprobs=MAX_TOP_LOGPROBS,
             thinking_switch="enable_thinking" if "enable_thinking" in template else None,
             prefill=True,
-            tools=False,
+            tools=self._takes_tools,
             max_context_tokens=self._context,
         )
 
@@ -92,7 +96,9 @@ class TransformersBackend:
             loop.call_soon_threadsafe(queue.put_nowait, item)
 
         tell_reached()
-        job = self._worker.submit(self._decode_into, put, ids, sampling, stopped)
+        job = self._worker.submit(
+            self._decode_into, put, ids, sampling, stopped, bool(draw.request.tools)
+        )
         try:
             while True:
                 item = await queue.get()
@@ -119,10 +125,12 @@ class TransformersBackend:
         ids: tuple[int, ...],
         sampling: Sampling,
         stopped: threading.Event,
+        tools: bool,
     ) -> None:
         try:
             with torch.inference_mode():
-                for chunk in self._decode(ids, sampling, stopped):
+                chunks = self._decode(ids, sampling, stopped)
+                for chunk in _with_calls(chunks) if tools else chunks:
                     put(chunk)
         except BaseException as error:  # whatever ends the thread, the request must hear of it
             said = str(error) or type(error).__name__
@@ -172,8 +180,10 @@ class TransformersBackend:
     def _prompt_ids(
         self, request: Request, thinking: Thinking | None, prefill: str
     ) -> tuple[int, ...]:
-        if request.tools:
-            raise LacksCapability(f"{self._name} runs in this process and cannot call tools")
+        if request.tools and not self._takes_tools:
+            raise LacksCapability(
+                f"{self._name} cannot call tools: its chat template has no <tool_call>"
+            )
         if request.completion_only:
             ids = self._tokenizer(request.messages[0].text + prefill)["input_ids"]
         else:
@@ -194,13 +204,30 @@ class TransformersBackend:
             if any(isinstance(part, ImagePart) for part in parts):
                 raise LacksCapability(f"{self._name} cannot see images")
             turns.append(message_json(message) | {"content": message.text})
-        variables = {} if thinking is None else {"enable_thinking": thinking.enabled}
+        variables: dict[str, Any] = (
+            {} if thinking is None else {"enable_thinking": thinking.enabled}
+        )
         if self._tokenizer.chat_template is None:
             raise InputError(f"{self._name} has no chat template: use /v1/completions")
+        if request.tools:
+            variables["tools"] = [tool_json(tool) for tool in request.tools]
         rendered: str = self._tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True, **variables
         )
         return rendered
+
+
+def _with_calls(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """A sample's chunks with its calls of tools taken out of the text."""
+    reader = HermesCalls()
+    for chunk in chunks:
+        shown = reader.push(chunk.text)
+        if chunk.finish_reason is None:
+            yield replace(chunk, text=shown)
+            continue
+        rest, calls = reader.finish()
+        reason: FinishReason = "tool_calls" if calls else chunk.finish_reason
+        yield replace(chunk, text=shown + rest, tool_calls=calls, finish_reason=reason)
 
 
 class _Drawer:

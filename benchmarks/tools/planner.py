@@ -1,0 +1,160 @@
+"""The small planner on held-out questions, policy by policy: success, tokens, round trips, seconds.
+
+    $ python benchmarks/tools/planner.py train --out planner            20 minutes on one busy core
+    $ python benchmarks/tools/planner.py evaluate --model planner --out results/tools/planner.json
+    $ python benchmarks/tools/planner.py evaluate --model planner --upstream http://localhost:8001/v1
+
+Greedy. Every policy answers the same questions, each of them once; a success is the exact answer.
+Intervals are Wilson's at 95 %. Cost: prompt tokens, a cached one at .1, a written one at 4 (the
+prefixes that a perfect cache would hold are counted by characters). `choose` is held against the
+best single policy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from suffice.backends.openai import OpenAIBackend
+from suffice.backends.protocol import Backend
+from suffice.core.completions import Outcome
+from suffice.core.errors import BackendError
+from suffice.core.files import write_json
+from suffice.core.requests import Message, Request, Sampling
+from suffice.executors.live import run
+from suffice.policies.registry import parse_policy
+from suffice.recipes.planner.questions import Country, Question, questions
+from suffice.tools.toolbox import Toolbox
+
+POLICIES = (
+    "single",
+    "react",
+    "rewoo",
+    "rewoo:notation=numbered",
+    "rewoo:notation=python",
+    "dag",
+    "choose:cached_price=1,steps=4.5,depth=2.2,call_tokens=12,result_tokens=4,answer_tokens=5",
+)
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    share = right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return middle - half, middle + half
+
+
+async def answered(policy: str, question: Question, backend: Backend, box: Toolbox) -> dict:
+    request = Request(
+        messages=(Message(role="user", content=question.text),), model="planner",
+        sampling=Sampling(temperature=0.0, max_tokens=400),
+    )  # fmt: skip
+    began_s = time.perf_counter()
+    outcome: Outcome | None = None
+    try:
+        # A single sample is asked without tools: what the model knows by itself.
+        toolbox = None if policy == "single" else box
+        outcome = await run(parse_policy(policy), request, backend, toolbox=toolbox)
+    except BackendError as error:
+        failed = str(error)
+    elapsed_s = time.perf_counter() - began_s
+    if outcome is None:
+        return {"right": False, "failed": failed, "prompt": 0, "written": 0, "round_trips": 0,
+                "calls": 0, "seconds": elapsed_s}  # fmt: skip
+    return {
+        "right": outcome.completion.text.strip() == question.answer,
+        "prompt": outcome.usage.prompt_tokens,
+        "written": outcome.usage.completion_tokens,
+        "round_trips": len(outcome.records),
+        "calls": outcome.tool_calls_run,
+        "seconds": elapsed_s,
+        "said": outcome.completion.text[:60],
+    }
+
+
+def report(policy: str, rows: list[dict], asked: list[Question]) -> dict:
+    right = sum(row["right"] for row in rows)
+    low, high = wilson(right, len(rows))
+    kinds = defaultdict(list)
+    for row, question in zip(rows, asked, strict=True):
+        kinds[question.kind].append(row["right"])
+    found = {
+        "policy": policy,
+        "questions": len(rows),
+        "success": round(right / len(rows), 4),
+        "interval": [round(low, 4), round(high, 4)],
+        "prompt_tokens": round(fmean(row["prompt"] for row in rows), 1),
+        "written_tokens": round(fmean(row["written"] for row in rows), 1),
+        "cost": round(fmean(row["prompt"] + 4 * row["written"] for row in rows), 1),
+        "round_trips": round(fmean(row["round_trips"] for row in rows), 2),
+        "calls": round(fmean(row["calls"] for row in rows), 2),
+        "seconds": round(fmean(row["seconds"] for row in rows), 3),
+        "by_kind": {kind: [sum(each), len(each)] for kind, each in sorted(kinds.items())},
+    }
+    print(json.dumps(found), flush=True)
+    return found
+
+
+async def evaluate(args: argparse.Namespace) -> None:
+    country = Country()
+    asked = questions(args.questions, seed=args.seed, split="held_out", country=country)
+    box = Toolbox([country.server()])
+    backend = backend_of(args)
+    rows = []
+    for policy in args.policy or POLICIES:
+        found = [await answered(policy, question, backend, box) for question in asked]
+        rows.append(report(policy, found, asked))
+        if args.out is not None:
+            write_json(
+                args.out,
+                {"seed": args.seed, "engine": args.upstream or "transformers", "rows": rows},
+            )
+    await backend.aclose()
+
+
+def backend_of(args: argparse.Namespace) -> Backend:
+    if args.upstream:
+        return OpenAIBackend(args.upstream)
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
+    from suffice.backends.transformers_backend import TransformersBackend  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    model: Any = AutoModelForCausalLM.from_pretrained(args.model)
+    return TransformersBackend(model, AutoTokenizer.from_pretrained(args.model), name="planner")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    train = verbs.add_parser("train")
+    train.add_argument("--out", type=Path, required=True)
+    train.add_argument("--seed", type=int, default=0)
+    held = verbs.add_parser("evaluate")
+    held.add_argument("--model", type=Path, help="folder that train wrote")
+    held.add_argument("--upstream", help="an engine that serves it, in place of this process")
+    held.add_argument("--questions", type=int, default=320)
+    held.add_argument("--seed", type=int, default=0)
+    held.add_argument("--policy", action="append", help="one of several; all by default")
+    held.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    if args.verb == "train":
+        from suffice.recipes.planner.train import PlannerTraining, train_planner  # noqa: PLC0415
+
+        train_planner(PlannerTraining(seed=args.seed), args.out)
+    else:
+        asyncio.run(evaluate(args))
+
+
+if __name__ == "__main__":
+    main()

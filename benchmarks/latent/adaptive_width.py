@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "certify"))
 from halves import HalvesOf, Setup, _summary
 
 from suffice.backends.latent.folder import load_latent, read_record

@@ -38,6 +38,7 @@ from suffice.report.style import to_png, to_svg
 SIGMAS = (0.1, 0.2, 0.3, 0.4)
 WIDTHS, DEPTHS, DEPTH, WIDTH = (1, 5, 20), (1, 2, 4), 4, 20
 LEAST_ROWS = 5
+WORKING = 0.1
 DIAGNOSES = ("local_stability", "guide_alignment", "cloud_entropy")
 
 
@@ -133,6 +134,16 @@ def correlations(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def summed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The summary file. A network that is hardly ever right says nothing about width."""
+    working = [r for r in rows if r["deterministic"][0] >= WORKING]
+    return {
+        "rows": rows,
+        "rank_correlations": correlations(rows),
+        "rank_correlations_of_working_networks": correlations(working),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -168,7 +179,7 @@ def main() -> None:
                 f"{found['coverage_20'][0]:.3f}",
                 flush=True,
             )
-            write_json(path, {"rows": rows, "rank_correlations": correlations(rows)})
+            write_json(path, summed(rows))
 
 
 if __name__ == "__main__":

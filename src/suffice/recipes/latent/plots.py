@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
     from suffice.evals.statistics.binomial import Interval
 
+CERTIFIED = "*"
+# Policies that decide the width by request; they were played on half of the puzzles.
+MARKERS = {
+    "adaptive vote": "D",
+    "adaptive vote, two exits": "^",
+    "one after another, verifier": "P",
+    "certified": CERTIFIED,
+}
+
 
 def latent_figure(result: LatentResult) -> Figure:
     """Accuracy by FLOPs, accuracy by serial steps, coverage by FLOPs."""
@@ -51,24 +60,19 @@ def _by_flops(panel: Any, result: LatentResult) -> None:
               label=label)  # fmt: skip
     depth, width = _depth_of(result), max(p.width for p in result.points)
     for played in result.policies:
-        if played.accuracy is None or played.flops_share is None:
+        marker = MARKERS.get(played.policy.partition(":")[0])
+        if marker is None or played.accuracy is None or played.flops_share is None:
             continue
-        if played.policy.startswith(("adaptive vote", "certified", "one after another, verifier")):
-            certified = played.policy.startswith("certified")
-            panel.plot(
-                unit * depth * width * played.flops_share.estimate,
-                played.accuracy.estimate,
-                marker="*" if certified else "D",
-                color=RED if certified else MUTED,
-                markersize=13 if certified else 6,
-                linestyle="none",
-                label=played.policy.split(":")[0] + " (half of the puzzles)",
-            )
+        panel.plot(
+            unit * depth * width * played.flops_share.estimate, played.accuracy.estimate,
+            marker=marker, color=RED if marker == CERTIFIED else MUTED, linestyle="none",
+            markersize=13 if marker == CERTIFIED else 7, label=played.policy.partition(":")[0],
+        )  # fmt: skip
     panel.set_xscale("log")
     panel.set_xlabel("MFLOP per puzzle")
     panel.set_ylabel("accuracy")
     panel.set_title("at equal FLOPs")
-    panel.legend(fontsize=7, loc="lower right")
+    panel.legend(fontsize=7, loc="lower left")
 
 
 def _by_serial_steps(panel: Any, result: LatentResult) -> None:
@@ -86,7 +90,7 @@ def _by_serial_steps(panel: Any, result: LatentResult) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xlabel("serial steps")
     panel.set_title("at equal serial steps")
-    panel.legend(fontsize=7, loc="lower right")
+    panel.legend(fontsize=7, loc="lower left")
 
 
 def _coverage(panel: Any, result: LatentResult) -> None:

@@ -57,7 +57,7 @@ class ChunkReader:
         self._response: Json = {}  # fields of the event beside the choices, as last seen
         self.done = False
 
-    def read_all(self, events: Iterable[str]) -> Iterator[Chunk]:
+    def read_all(self, events: Iterable[str | bytes]) -> Iterator[Chunk]:
         """Chunks in the data of events that arrived together; what can be one chunk is one.
 
         An engine that is faster than its reader is then read in large pieces, at a cost that does
@@ -112,7 +112,7 @@ class ChunkReader:
         """Completion tokens that the engine has told of so far."""
         return 0 if self._usage is None else self._usage.completion_tokens
 
-    def read(self, data: str) -> Chunk | None:
+    def read(self, data: str | bytes) -> Chunk | None:
         """The chunk in one event's data; None if it only ends or annotates the stream."""
         event = self._event(data)
         return None if event is None else self._checked(event, data)
@@ -191,24 +191,28 @@ class ChunkReader:
         same = event.keys() <= _RESPONSE or _news(event, _RESPONSE) == self._response
         return text if same else None
 
-    def _event(self, data: str) -> Json | None:
-        if data.strip() == "[DONE]":
+    def _event(self, data: str | bytes) -> Json | None:
+        if data.strip() in ("[DONE]", b"[DONE]"):
             self.done = True
             return None
         try:
             event = _loads(data)
         except (ValueError, RecursionError) as error:
-            raise self._malformed(f"an event that is not JSON ({error}): {data[:80]!r}") from None
+            text = _decoded(data)
+            if text != data and "\N{REPLACEMENT CHARACTER}" in text:
+                return self._event(text)  # a server that cuts its text within a character
+            raise self._malformed(f"an event that is not JSON ({error}): {text[:80]!r}") from None
         if not isinstance(event, dict):
-            raise self._malformed(f"an event that is not an object: {data[:80]!r}")
+            raise self._malformed(f"an event that is not an object: {_decoded(data)[:80]!r}")
         return event
 
-    def _checked(self, event: Json, data: str) -> Chunk | None:
+    def _checked(self, event: Json, data: str | bytes) -> Chunk | None:
         self._raise_error(event)
         try:
             return self._chunk(event)
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError) as e:
-            raise self._malformed(f"an unexpected chunk ({e}): {data[:80]!r}") from None
+            text = _decoded(data)
+            raise self._malformed(f"an unexpected chunk ({e}): {text[:80]!r}") from None
 
     def _raise_error(self, event: Json) -> None:
         if event.get("error"):
@@ -260,6 +264,10 @@ class ChunkReader:
 
     def _malformed(self, what: str) -> MalformedStream:
         return MalformedStream(f"{self._upstream} sent {what}")
+
+
+def _decoded(data: str | bytes) -> str:
+    return data if isinstance(data, str) else data.decode(errors="replace")
 
 
 def _news(value: Mapping[str, Any], modelled: set[str]) -> Json:

@@ -177,12 +177,12 @@ class OpenAIBackend:
         async with self._opened_stream(path, body, headers) as response:
             async for piece in response.body:
                 try:
-                    events = parser.feed(piece)
+                    events = parser.feed_data(piece)
                 except SseOverflow as error:
                     raise MalformedStream(f"{self._name}: {error}") from None
                 clock.saw(len(events))
                 came: list[Chunk] = []
-                for chunk in reader.read_all(event.data for event in events):
+                for chunk in reader.read_all(events):
                     came.append(chunk)
                     yield chunk
                 if held is not None:

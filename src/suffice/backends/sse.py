@@ -138,6 +138,20 @@ class SseParser:
                 found.append(event)
         return found
 
+    def feed_data(self, chunk: bytes) -> list[bytes]:
+        """The data alone of the events that `chunk` completes; a token is one event, or nearly.
+
+        As the server sent it: not all of it has to be UTF-8. Raises SseOverflow.
+        """
+        found = []
+        for block, _ in blocks(self._splitter.feed(chunk)):
+            self._splitter.check(block)
+            if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
+                found.append(block[6:])
+            elif (event := event_in(block)) is not None:
+                found.append(event.data.encode())
+        return found
+
     def flush(self) -> list[ServerSentEvent]:
         """The event that the end of the stream cut short, if it has data.
 

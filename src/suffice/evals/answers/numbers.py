@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from suffice.evals.answers.anchors import anchored, told
 from suffice.evals.answers.boxes import last_boxed
-from suffice.evals.answers.numerals import Numeral, decimal_comma, find, whole
+from suffice.evals.answers.numerals import Numeral, beginning, decimal_comma, find, whole
 from suffice.evals.answers.spelling import plain
 from suffice.evals.answers.units import is_unit
 from suffice.evals.answers.words import first_words, value_of
@@ -26,6 +26,8 @@ _LONGEST_CHARACTERS = 2**15
 # The last number is looked for so close to the end, then so far away from it.
 _CLOSE_CHARACTERS = 1000
 _FAR_CHARACTERS = 20_000
+# In that stretch it is looked for in so many characters from the end first.
+_REACHES = (60, 240)
 _END = re.compile(r"[.!?](?=\s|\Z)|\n\s*\n|(?<=\S)\n(?=\S)")
 _SUMMED = re.compile(
     r"\b(?:sum|product|difference|quotient|adding|multiply\w*|subtract\w*|divid\w*|follows|"
@@ -259,13 +261,24 @@ class _Found(NamedTuple):
 
 
 def _last_in(text: str, *, comma: bool) -> _Found:
-    """The same within one stretch of text."""
+    """The same within one stretch of text, from its end backwards."""
     aside = _asides(text)
+    for reach in _REACHES:
+        start = beginning(text, len(text) - reach) if len(text) > 2 * reach else None
+        if start is not None:
+            found = _last_from(text, start, aside, comma=comma)
+            if found.certain:
+                return found
+    return _last_from(text, 0, aside, comma=comma)
+
+
+def _last_from(text: str, start: int, aside: list[tuple[int, int]], *, comma: bool) -> _Found:
+    """The same of the numbers from `start` on; certain if those before it cannot matter."""
     spare: Numeral | None = None
     chosen: Numeral | None = None
     pointer = 0
     last: Numeral | None = None
-    for each in find(text, comma=comma):
+    for each in find(text, comma=comma, start=start):
         last = each
         if each.value is None or each.operand:
             continue

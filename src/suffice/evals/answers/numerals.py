@@ -21,6 +21,9 @@ from suffice.evals.answers.units import NONE, Unit, unit_of
 _PAIR = re.compile(r"[(\[{]\d+,(?!\d{3}[)\]}])\d+[)\]}]\Z")  # (2,3): two numbers
 
 
+_FRESH = re.compile(r"\b(?!and )[A-Za-z]{2,} ?(?=\d)", re.IGNORECASE)
+
+
 class Numeral(NamedTuple):
     """Digits in a text: a number, or None where what they belong to is not one number.
 
@@ -53,15 +56,15 @@ _DECIMAL_COMMA = re.compile(
 _COMMA_ASCII = tuple(word for word in _COMMA_WORDS if word.isascii())
 
 
-def find(text: str, *, comma: bool | None = None) -> Iterator[Numeral]:
-    """Every numeral of a text that `plain` has spelled, left to right.
+def find(text: str, *, comma: bool | None = None, start: int = 0) -> Iterator[Numeral]:
+    """Every numeral of a text that `plain` has spelled, left to right, from `start` on.
 
     `comma`: the decimal point is a comma (1.234 is a thousand); None: where the words are of a
-    language that writes so.
+    language that writes so. `start`: 0, or what `beginning` gave.
     """
     if comma is None:
         comma = decimal_comma(text)
-    position = 0
+    position = start
     while True:
         digits = DIGITS.search(text, position)
         if digits is None:
@@ -69,6 +72,16 @@ def find(text: str, *, comma: bool | None = None) -> Iterator[Numeral]:
         found = _read(text, digits, comma=comma)
         position = max(found.end, digits.end())
         yield found
+
+
+def beginning(text: str, at: int) -> int | None:
+    """Digits at or behind `at` that no numeral before them can reach; None if there are none.
+
+    They follow a word of two Latin letters or more: what a numeral takes in between its digits is
+    spaces, marks, single letters (3 x 10^5), "and" (2 and 1/2) and CJK scales.
+    """
+    found = _FRESH.search(text, at)
+    return None if found is None else found.end()
 
 
 def decimal_comma(text: str) -> bool:

@@ -55,6 +55,7 @@ class ChunkReader:
         self._usage_refused = False
         self._calls = CallFragments()
         self._response: Json = {}  # fields of the event beside the choices, as last seen
+        self._around = (b"", b"")  # of the text, in the last event that said nothing else
         self.done = False
 
     def read_all(self, events: Iterable[str | bytes]) -> Iterator[Chunk]:
@@ -66,6 +67,10 @@ class ChunkReader:
         texts: list[str] = []
         told: object = None  # the newest usage beside them
         for data in events:
+            text = self._like_the_last(data)
+            if text is not None:
+                texts.append(text)
+                continue
             try:
                 event = self._event(data)
                 if event is None:
@@ -74,6 +79,7 @@ class ChunkReader:
                 if text is not None:
                     texts.append(text)
                     told = event.get("usage") or told
+                    self._remember(event, data, text)
                     continue
                 chunk = self._checked(event, data)
             except BackendError:
@@ -84,6 +90,38 @@ class ChunkReader:
             if chunk is not None:
                 yield chunk
         yield from self._texts(texts, told)
+
+    def _like_the_last(self, data: str | bytes) -> str | None:
+        """The text of an event that differs from the one remembered in its text alone.
+
+        It is not parsed: what stands before and behind the text is, byte for byte, what was parsed
+        last, and the text holds nothing that JSON writes in another way.
+        """
+        before, behind = self._around
+        if not (before and isinstance(data, bytes) and data.startswith(before)):
+            return None
+        middle = data[len(before) : -len(behind)]
+        if not data.endswith(behind) or b'"' in middle or b"\\" in middle:
+            return None
+        try:
+            text = middle.decode()
+        except UnicodeDecodeError:
+            return None
+        return text if text.isprintable() and text else None
+
+    def _remember(self, event: Json, data: str | bytes, text: str) -> None:
+        """What stands around the text of an event that says nothing else."""
+        self._around = (b"", b"")
+        if not isinstance(data, bytes) or event.get("usage") or not event.keys() <= _RESPONSE:
+            return
+        if not event["choices"][0].keys() <= _PLAIN_CHOICE:
+            return
+        before, mark, rest = data.partition(b'"content":')
+        blank = b" " if rest.startswith(b" ") else b""
+        said = blank + b'"' + text.encode(errors="replace") + b'"'
+        if mark and rest.startswith(said) and mark not in rest and text.isprintable():
+            if "\\" not in text and '"' not in text:
+                self._around = (before + mark + blank + b'"', rest[len(said) - 1 :])
 
     def _texts(self, texts: list[str], told: object) -> Iterator[Chunk]:
         """Text that came in several events as one chunk; uncounted, each event is a token."""

@@ -41,10 +41,10 @@ class ServerSentEvent:
 class EventSplitter:
     """Cuts a byte stream after the last event that is whole; the rest waits for more."""
 
-    __slots__ = ("_largest", "_pieces", "_size", "_tail")
+    __slots__ = ("_pieces", "_size", "_tail", "largest")
 
     def __init__(self, *, largest_event_bytes: int = LARGEST_EVENT_BYTES) -> None:
-        self._largest = largest_event_bytes
+        self.largest = largest_event_bytes
         self._pieces: list[bytes] = []
         self._size = 0
         self._tail = b""
@@ -64,7 +64,7 @@ class EventSplitter:
             cut = len(data) - len(seen) + end
             whole, rest = data[:cut], data[cut:]
             self._pieces, self._size, self._tail = [rest], len(rest), rest[-_OVERLAP:]
-        if self._size > self._largest:
+        if self._size > self.largest:
             raise self._overflow()
         return whole
 
@@ -76,12 +76,12 @@ class EventSplitter:
 
     def check(self, block: bytes) -> None:
         """Raise SseOverflow if a whole event is too large."""
-        if len(block) > self._largest:
+        if len(block) > self.largest:
             raise self._overflow()
 
     def _overflow(self) -> SseOverflow:
         return SseOverflow(
-            f"an event of the stream exceeds {self._largest} bytes; "
+            f"an event of the stream exceeds {self.largest} bytes; "
             "the server is not sending server-sent events"
         )
 
@@ -129,7 +129,9 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Events that `chunk` completes, in order. Raises SseOverflow."""
-        whole = self._splitter.feed(chunk)
+        return self._events_in(self._splitter.feed(chunk))
+
+    def _events_in(self, whole: bytes) -> list[ServerSentEvent]:
         found = []
         for block, _ in blocks(whole):
             self._splitter.check(block)
@@ -143,12 +145,19 @@ class SseParser:
 
         As the server sent it: not all of it has to be UTF-8. Raises SseOverflow.
         """
+        whole = self._splitter.feed(chunk)
+        if b"\r" in whole:
+            return [event.data.encode() for event in self._events_in(whole)]
+        parts = whole.split(b"\n\n")
+        parts.pop()  # behind the last empty line is nothing
+        if len(whole) > self._splitter.largest:
+            for part in parts:
+                self._splitter.check(part)
         found = []
-        for block, _ in blocks(self._splitter.feed(chunk)):
-            self._splitter.check(block)
-            if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
-                found.append(block[6:])
-            elif (event := event_in(block)) is not None:
+        for part in parts:
+            if part.startswith(b"data: ") and b"\n" not in part:
+                found.append(part[6:])
+            elif (event := event_in(part)) is not None:
                 found.append(event.data.encode())
         return found
 

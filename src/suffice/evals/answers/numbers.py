@@ -139,7 +139,7 @@ def _of_box(content: str) -> Answer | None:
 
 def _called(text: str, *, comma: bool) -> Answer | None:
     """The number that is called the answer behind it: "5 is the final answer"."""
-    calls = list(_CALLED.finditer(text))
+    calls = list(_CALLED.finditer(text)) if "answer" in text.lower() else ()
     if not calls:
         return None
     begin = max(0, calls[-1].start() - _NEAR_CHARACTERS // 2)
@@ -319,11 +319,18 @@ def _of_its_sentence(text: str, chosen: Numeral, *, comma: bool) -> Numeral:
 
 def _asides(text: str) -> list[tuple[int, int]]:
     """Spans that are beside the point: bracketed remarks, list numbers, closing courtesies."""
-    spans = [(m.start(), m.end()) for m in _BRACKET.finditer(text) if _remark(text, m)]
-    spans += [(m.start(), m.end()) for m in _THAT_IS.finditer(text)]
-    spans += [(m.start(), m.end()) for m in _ITEM.finditer(text)]
+    # Most texts lack what a pattern needs, and seeing that they do takes a hundredth of the time.
+    spans = []
+    if "(" in text or "[" in text:
+        spans += [(m.start(), m.end()) for m in _BRACKET.finditer(text) if _remark(text, m)]
+    low = text.lower()
+    if "that is," in low or ("." in text and ("i." in low or "e." in low)):
+        spans += [(m.start(), m.end()) for m in _THAT_IS.finditer(text)]
+    items = _ITEM.finditer(text) if "\n" in text else filter(None, [_ITEM.match(text)])
+    spans += [(m.start(), m.end()) for m in items]
+    ends = _END.finditer(text) if any(mark in text for mark in ".!?\n") else ()
     start = 0
-    for end in [*(m.end() for m in _END.finditer(text)), len(text)]:
+    for end in [*(m.end() for m in ends), len(text)]:
         if _ASIDE.match(text, start, end):
             spans.append((start, end))
         start = end

@@ -232,16 +232,16 @@ def test_closing_a_stream_reaches_the_engine() -> None:
 def test_cancelling_one_of_many_leaves_the_others() -> None:
     with FakeEngine(Reply(tokens=("a",) * 20, delay_s=0.005)) as engine:
 
-        async def race(backend: OpenAIBackend) -> list[int]:
+        async def race(backend: OpenAIBackend) -> list[str]:
             await backend.capabilities()
             tasks = [asyncio.create_task(collect(backend)) for _ in range(8)]
             await asyncio.sleep(0.03)
             for task in tasks[::2]:
                 task.cancel()
             done = await asyncio.gather(*tasks, return_exceptions=True)
-            return [len(result) for result in done if isinstance(result, list)]
+            return ["".join(c.text for c in got) for got in done if isinstance(got, list)]
 
-        assert using(engine, race) == [21] * 4
+        assert using(engine, race) == ["a" * 20] * 4
         wait_for(lambda: engine.seen.running == 0)
         assert (engine.seen.finished, engine.seen.aborted) == (4, 4)
 

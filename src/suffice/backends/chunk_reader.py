@@ -119,9 +119,9 @@ class ChunkReader:
         before, mark, rest = data.partition(b'"content":')
         blank = b" " if rest.startswith(b" ") else b""
         said = blank + b'"' + text.encode(errors="replace") + b'"'
-        if mark and rest.startswith(said) and mark not in rest and text.isprintable():
-            if "\\" not in text and '"' not in text:
-                self._around = (before + mark + blank + b'"', rest[len(said) - 1 :])
+        plain = text.isprintable() and "\\" not in text and '"' not in text
+        if plain and mark and rest.startswith(said) and mark not in rest:
+            self._around = (before + mark + blank + b'"', rest[len(said) - 1 :])
 
     def _texts(self, texts: list[str], told: object) -> Iterator[Chunk]:
         """Text that came in several events as one chunk; uncounted, each event is a token."""

@@ -76,9 +76,10 @@ class Listing:
             self._known.sure = False
             self.error = refused
 
-    def refresh(self) -> None:
-        """Ask it in the background if its list is old; who has a list does not wait for it."""
-        if self._known is not None and self._clock() - self._known.at_s >= self._refresh_s:
+    def look_again(self) -> None:
+        """Ask it in the background if its list is old or doubted; nobody waits for it."""
+        known = self._known
+        if known is None or not known.sure or self._clock() - known.at_s >= self._refresh_s:
             self.ask()
 
     def ask(self, *, newer_than_s: float = 0.0) -> asyncio.Task[None] | None:

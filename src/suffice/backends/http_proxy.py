@@ -38,10 +38,12 @@ def authorization(proxy: SplitResult) -> dict[str, str]:
 
 def header_lines(headers: Mapping[str, str]) -> str:
     """Headers as they are sent. Raises InputError on one that would be two."""
-    for name, value in headers.items():
-        if "\r" in value or "\n" in value:
-            raise InputError(f"header {name} holds a line break")
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    found = "".join(lines)
+    if found.count("\n") > len(lines) or found.count("\r") > len(lines):
+        names = [name for name, value in headers.items() if "\r" in value or "\n" in value]
+        raise InputError(f"header {names[0] if names else 'name'} holds a line break")
+    return found
 
 
 async def connect_through(

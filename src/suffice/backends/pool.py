@@ -157,10 +157,7 @@ class BackendPool:
         chosen = self._serving(model)
         if chosen:
             for each in self._listings.values():
-                if each.is_sure:
-                    each.refresh()
-                else:
-                    each.ask()
+                each.look_again()
         else:
             chosen = await self._looked_up(model)
         if len(chosen) > 1 and self._metrics is not None:
@@ -168,7 +165,7 @@ class BackendPool:
         return chosen
 
     def _serving(self, model: str) -> tuple[Backend, ...]:
-        return tuple(each.backend for each in self._listings.values() if each.serves(model))
+        return tuple([each.backend for each in self._listings.values() if each.serves(model)])
 
     async def _looked_up(self, model: str) -> tuple[Backend, ...]:
         """The same, after every upstream was asked anew, or soon after one was found to serve it.

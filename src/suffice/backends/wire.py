@@ -161,13 +161,13 @@ def read_usage(value: object) -> tuple[Usage | None, bool]:
     """
     if not isinstance(value, dict):
         return None, value is not None
-    counts = [value.get("prompt_tokens"), value.get("completion_tokens")]
-    if any(count is not None and _whole_count(count) is None for count in counts):
+    prompt, odd_prompt = _counted(value.get("prompt_tokens"))
+    completion, odd_completion = _counted(value.get("completion_tokens"))
+    if odd_prompt or odd_completion:
         return None, True
-    prompt, completion = (_whole_count(count) or 0 for count in counts)
-    details = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
-    cached, odd_cached = _part(details[0], "cached_tokens", prompt)
-    reasoning, odd_reasoning = _part(details[1], "reasoning_tokens", completion)
+    cached, odd_cached = _part(value.get("prompt_tokens_details"), "cached_tokens", prompt)
+    details = value.get("completion_tokens_details")
+    reasoning, odd_reasoning = _part(details, "reasoning_tokens", completion)
     usage = Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -175,6 +175,14 @@ def read_usage(value: object) -> tuple[Usage | None, bool]:
         reasoning_tokens=reasoning,
     )
     return usage, odd_cached or odd_reasoning
+
+
+def _counted(value: object) -> tuple[int, bool]:
+    """A count, 0 where none is told, and whether it is one that cannot be."""
+    if type(value) is int and 0 <= value <= MOST_TOKENS:  # as good as always
+        return value, False
+    count = None if value is None else _whole_count(value)
+    return count or 0, value is not None and count is None
 
 
 def _part(details: object, name: str, whole: int) -> tuple[int | None, bool]:

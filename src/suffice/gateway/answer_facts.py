@@ -30,15 +30,16 @@ def usage_in(value: Mapping[str, Any]) -> Usage | None:
 
 def told_usage(value: Mapping[str, Any]) -> tuple[Usage | None, bool]:
     """The same, and whether one was told that cannot be: negative, or beyond reason."""
-    for place in (value, value.get("response"), value.get("message")):
-        if isinstance(place, Mapping) and place.get("usage") is not None:
+    for name in (None, "response", "message"):
+        place = value if name is None else value.get(name)
+        if isinstance(place, dict) and place.get("usage") is not None:
             usage = place["usage"]
-            return _read(usage) if isinstance(usage, Mapping) else (None, True)
+            return _read(usage) if isinstance(usage, dict) else (None, True)
     meta = value.get("meta")
-    if isinstance(meta, Mapping):
+    if isinstance(meta, dict):
         for name in ("tokens", "billed_units"):
             units = meta.get(name)
-            if isinstance(units, Mapping) and _has(units, "input_tokens", "output_tokens"):
+            if isinstance(units, dict) and _has(units, "input_tokens", "output_tokens"):
                 return _read(units)
     return None, False
 
@@ -76,8 +77,9 @@ def _said_bytes(part: Mapping[str, Any]) -> int:
 
 def model_of(value: Mapping[str, Any]) -> str | None:
     """The model that an answer, or an event of one, says has answered."""
-    for place in (value, value.get("response"), value.get("message")):
-        model = place.get("model") if isinstance(place, Mapping) else None
+    for name in (None, "response", "message"):
+        place = value if name is None else value.get(name)
+        model = place.get("model") if isinstance(place, dict) else None
         if isinstance(model, str) and model:
             return model
     return None
@@ -122,5 +124,5 @@ def _count(value: object) -> int:
 
 def _detail(usage: Mapping[str, Any], details: str, name: str) -> int | None:
     found = usage.get(details)
-    value = found.get(name) if isinstance(found, Mapping) else None
+    value = found.get(name) if isinstance(found, dict) else None
     return _count(value) if _is_count(value) else None

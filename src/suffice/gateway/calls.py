@@ -134,6 +134,11 @@ class Call:
 class Hook:
     """Base of hooks; every method does nothing."""
 
+    @classmethod
+    def does(cls, method: str) -> bool:
+        """Whether a method does anything: calling those that do not costs every call a little."""
+        return getattr(cls, method) is not getattr(Hook, method)
+
     async def start(self) -> None:
         """The gateway starts, in its event loop."""
 

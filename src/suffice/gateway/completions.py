@@ -134,6 +134,11 @@ class Completions:
         self.auditor = Auditor(hooks)
         self.shadower = Shadower(hooks, waiting=lambda: self.service.places.waiting)
         self._hooks = tuple(hooks)
+        self._admit = _that_do(hooks, "admit")
+        self._authorize = _that_do(hooks, "authorize")
+        self._happened = [hook.happened for hook in _that_do(hooks, "happened")]
+        self._began = _that_do(hooks, "began")
+        self._ended = _that_do(hooks, "ended")
         self._ending = ending
 
     def _price(self) -> float | None:
@@ -153,12 +158,12 @@ class Completions:
         )
         call.own_id = request_id_of(call.header(REQUEST_ID))
         kind = "chat" if endpoint is None else endpoint.kind
-        make = Client if speaks_chat(kind) else partial(TranslatedClient, kind)
+        make = Client if kind == "chat" or speaks_chat(kind) else partial(TranslatedClient, kind)
         client: Client = make(
             call,
             receive,
             send,
-            hooks=self._hooks,
+            hooks=self._began,
             limits=self.service.config.traffic,
             max_body_bytes=self.service.config.max_body_bytes,
             ending=self._ending,
@@ -185,7 +190,7 @@ class Completions:
             await client.fail(SufficeError("internal error, see the gateway's log"))
         finally:
             call.ended_s = call.elapsed_s()
-            for hook in self._hooks:
+            for hook in self._ended:
                 hook.ended(call)
             if call.afterwards is not None:
                 call.afterwards()
@@ -195,7 +200,7 @@ class Completions:
             raise stopping()
         if await left_at_once(scope.get("suffice.connection")):
             raise ClientDisconnect
-        for hook in self._hooks:
+        for hook in self._admit:
             await hook.admit(call)
         call.body = await client.body(scope)
         service = self.service
@@ -208,7 +213,7 @@ class Completions:
 
     async def _answer_by(self, service: Service, call: Call, client: Client) -> None:
         arm = await self._understand(service, call)
-        for hook in self._hooks:
+        for hook in self._authorize:
             await hook.authorize(call)
         key = service.cache.key_of(call, switched_off=is_switched_off(arm.policy))
         if key is not None and await self._from_cache(service, client, key):
@@ -343,7 +348,7 @@ class Completions:
         # "text" says that answers are free-form although the operator's default is not.
         answer_format = None if wanted == "text" else wanted
         question = replace(ask.request, model=call.target, answer_format=answer_format)
-        hooks, policy = self._hooks, arm.policy or service.arms.plain
+        tell, policy = self._happened, arm.policy or service.arms.plain
         costs = service.cost_model()
         guard = policy if isinstance(policy, GuardedPolicy) else None
         live = isinstance(policy, LivePolicy)
@@ -354,8 +359,8 @@ class Completions:
                 question = replace(question, answer_format=None)
 
         def happened(choice: int, event: Event) -> None:
-            for hook in hooks:
-                hook.happened(call, choice, event)
+            for hear in tell:
+                hear(call, choice, event)
             if shadow is not None:
                 shadow.see(event)
                 if isinstance(event, Settled):
@@ -372,7 +377,7 @@ class Completions:
             score=service.arms.score,
             cost_model=costs,
             choices=ask.n,
-            happened=happened if hooks or guard or live else None,
+            happened=happened if tell or guard or live else None,
             reached=call.reached,
             compare=service.comparison(arm, question, costs),
             audited=None if guard is None else partial(service.lengths.audited, guard),
@@ -397,6 +402,10 @@ class Completions:
             if audit is not None:
                 budget = service.config.budget
                 self.auditor.begin(audit, call, event.outcome, service.pool, budget)
+
+
+def _that_do(hooks: Sequence[Hook], method: str) -> tuple[Hook, ...]:
+    return tuple([hook for hook in hooks if hook.does(method)])
 
 
 def _effort(value: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -173,18 +173,15 @@ async def _send(
 
     A server that may not know how to be asked gets the client's own body if it refuses ours.
     """
-    call, limits = client.call, backend.timeouts
-    ours_first = sent.counted is not None and backend.takes_stream_options is not False
+    call = client.call
+    if sent.counted is None:  # as good as always
+        with hearing(call.heard):
+            return await _ask(client, backend, sent, sent.body), False
+    ours_first = backend.takes_stream_options is not False
     for counted in (True, False) if ours_first else (False,):
         with hearing(call.heard):
-            response = await backend.send(
-                sent.path,
-                sent.counted or sent.body if counted else sent.body,
-                query=sent.query,
-                first_byte_s=limits.first_byte_s if call.stream else limits.answer_s,
-                headers=sent.headers,
-                content_type=sent.content_type,
-            )
+            body = sent.counted if counted else sent.body
+            response = await _ask(client, backend, sent, body)
         well = 200 <= response.status < 300
         unsure = backend.takes_stream_options is None
         if ours_first and well and unsure:
@@ -193,6 +190,20 @@ async def _send(
             return response, counted
         response.close()
     raise AssertionError("the last body is always answered for")
+
+
+def _ask(
+    client: Client, backend: OpenAIBackend, sent: Outgoing, body: bytes
+) -> Awaitable[HttpResponse]:
+    limits = backend.timeouts
+    return backend.send(
+        sent.path,
+        body,
+        query=sent.query,
+        first_byte_s=limits.first_byte_s if client.call.stream else limits.answer_s,
+        headers=sent.headers,
+        content_type=sent.content_type,
+    )
 
 
 async def _whole(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 from suffice.core.coverage import CertificateStatus, Exit
@@ -155,15 +156,17 @@ COLUMNS: dict[type, tuple[str, ...]] = {
 }
 
 
+_GETTERS = {kind: attrgetter(*names) for kind, names in COLUMNS.items()}
+
+
 def values_of(row: Row) -> tuple[Any, ...]:
     """The row's values in the order of COLUMNS."""
-    return tuple(_storable(getattr(row, name)) for name in COLUMNS[type(row)])
+    values = _GETTERS[type(row)](row)
+    return tuple([_storable(value) if type(value) is str else value for value in values])
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: str) -> str:
     """Text without what no database takes: NUL in PostgreSQL, lone surrogates in either."""
-    if not isinstance(value, str):
-        return value
     if "\x00" in value:
         value = value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")

@@ -28,6 +28,10 @@ class Endable(Protocol):
         """End it; it raises `reason`."""
         ...
 
+    def look(self) -> None:
+        """End it if its time is up; called every `LOOK_S`."""
+        ...
+
 
 class Ending:
     """Whether the process is about to end, and who has to be told."""
@@ -36,6 +40,7 @@ class Ending:
         self.draining = False
         self.reached = False  # the time for what is in flight is over
         self._told: set[Endable] = set()
+        self._timer: asyncio.TimerHandle | None = None  # one for all calls: each would cost 3 µs
 
     def drain(self) -> None:
         """Take no more calls."""
@@ -48,8 +53,17 @@ class Ending:
             attended.end(stopping())
 
     def tell(self, attended: Endable) -> None:
-        """Tell this one when it is time."""
+        """Tell this one when it is time, and let it look at the clock."""
         self._told.add(attended)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        for attended in tuple(self._told):
+            attended.look()
+        if self._told:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def forget(self, attended: Endable) -> None:
         """It has ended by itself."""
@@ -119,15 +133,15 @@ class CancelScope:
     async def __aenter__(self) -> Self:
         if self._ending.reached:
             raise stopping()
-        loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         if self._connection is None:
-            self._watcher = loop.create_task(self._watch())
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
         elif self._connection.is_lost:
             raise ClientDisconnect
         else:
             self._connection.when_lost = self._left
-        self._timer = loop.call_later(min(LOOK_S, self._total_s, self._stall_s), self._look)
+        if self._total_s < LOOK_S or self._stall_s < LOOK_S:
+            self.look()
         self._ending.tell(self)
         return self
 
@@ -164,7 +178,8 @@ class CancelScope:
             self._reason = reason
             self._task.cancel()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """End the block if it has taken too long, or its client takes nothing for too long."""
         elapsed_s = self._client.call.elapsed_s()
         since_s = self._client.sending_since_s
         if elapsed_s >= self._total_s:
@@ -177,9 +192,14 @@ class CancelScope:
         elif since_s is not None and time.perf_counter() - since_s > self._stall_s:
             self._client.cut()
             self.end(ClientDisconnect())
-        else:
-            wait_s = min(LOOK_S, self._total_s - elapsed_s, self._stall_s)
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, wait_s), self._look)
+        elif self._timer is None:
+            wait_s = min(self._total_s - elapsed_s, self._stall_s)
+            if wait_s < LOOK_S:  # before the next look at all of them
+                self._timer = asyncio.get_running_loop().call_later(max(0.0, wait_s), self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        self.look()
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

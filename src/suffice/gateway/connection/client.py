@@ -106,8 +106,11 @@ class Client:
         if self.is_stream:
             raw.append((b"cache-control", b"no-cache"))
         # A key's own limits stand in place of those that an engine set for the gateway.
-        for name, value in {**(headers or {}), **call.rates}.items():
-            raw.append((name.encode("latin-1"), value.encode("latin-1")))
+        shown = {**(headers or {}), **call.rates} if call.rates else headers
+        if shown:
+            raw += [
+                (name.encode("latin-1"), value.encode("latin-1")) for name, value in shown.items()
+            ]
         if self._ending.draining:
             raw.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": raw})

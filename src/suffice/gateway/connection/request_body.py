@@ -129,3 +129,6 @@ class _Waiting:
         """The wait is over, for this reason."""
         self.reason = reason
         self._clock.reschedule(0.0)
+
+    def look(self) -> None:
+        """The clock looks by itself."""

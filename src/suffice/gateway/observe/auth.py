@@ -29,16 +29,22 @@ class Credentials:
 
 def credentials_of(headers: Sequence[tuple[bytes, bytes]]) -> Credentials:
     """One walk over the headers; the first of each name counts."""
-    found: dict[bytes, str] = {}
+    found: dict[str, str] = {}
     for given, value in headers:
-        name = b"x-api-key" if given == _AZURE else given
-        if name in _WANTED and name not in found:
+        name = _FIELDS.get(given)
+        if name is not None and name not in found:
             found[name] = value.decode("latin-1")
-    return Credentials(*(found.get(name) for name in _WANTED))
+    return Credentials(**found)
 
 
-_WANTED = (b"authorization", b"host", b"origin", b"traceparent", b"x-api-key")
-_AZURE = b"api-key"
+_FIELDS = {
+    b"authorization": "authorization",
+    b"host": "host",
+    b"origin": "origin",
+    b"traceparent": "traceparent",
+    b"x-api-key": "api_key",
+    b"api-key": "api_key",  # Azure's
+}
 
 
 def origins_of(named: Sequence[str]) -> frozenset[str]:

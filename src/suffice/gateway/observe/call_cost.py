@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from suffice.backends.address import Address
-from suffice.core.completions import Cost, count_tokens_only, total_cost
+from suffice.core.completions import Cost, total_cost
 from suffice.core.prices import Prices
 from suffice.gateway.calls import Call
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
@@ -20,6 +20,7 @@ class CallCosts:
         self._prices = config.prices
         self._upstreams = config.upstreams
         self._own = own_models(config)
+        self._counts_only = not self._own and self._prices == NO_PRICES
 
     def of(self, call: Call, spent: Spent) -> Cost:
         """The cost of what `call` took of each model."""
@@ -27,10 +28,8 @@ class CallCosts:
         if call.outcomes and complete:
             return total_cost(outcome.cost for outcome in call.outcomes)
         # A policy whose client left has no upstream on the call; with one there is no choice.
-        if not self._own and self._prices == NO_PRICES:
-            return total_cost(
-                count_tokens_only(m, usage) for m, usage in spent if usage.total_tokens
-            )
+        if self._counts_only:
+            return Cost(tokens=sum([usage.total_tokens for _, usage in spent]))
         upstreams = self._upstreams
         name = call.upstream or (name_of(upstreams[0]) if len(upstreams) == 1 else "")
         own = self._own.get(name)

@@ -52,7 +52,10 @@ class ModelSums:
 
     def named(self, asked: Mapping[str, str]) -> tuple[str, str]:
         """The model and the upstream that were asked last, as labels; empty if nobody was."""
-        return next(((self._named(m), u) for m, u in reversed(list(asked.items()))), ("", ""))
+        if not asked:
+            return "", ""
+        model, upstream = list(asked.items())[-1]
+        return self._named(model), upstream
 
     def _sample(self, row: SampleRow, upstream: str) -> None:
         name = self._named(row.model)

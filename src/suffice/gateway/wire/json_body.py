@@ -106,8 +106,9 @@ def unambiguous(body: bytes, value: Mapping[str, Any]) -> bytes:
     anew, so that what was checked is what goes on.
     """
     names = _READ_HERE if len(body) <= _LARGE_BYTES else _READ_HERE[:3]
-    suspects = {name[1:-1].decode() for name in names if body.count(name) > 1}
-    if any(escape in body for escape in _ESCAPES):
+    count = body.count
+    suspects = {name[1:-1].decode() for name in [name for name in names if count(name) > 1]}
+    if b"\\u00" in body and any(escape in body for escape in _ESCAPES):
         suspects = {name[1:-1].decode() for name in _READ_HERE}
     if not suspects:
         return body

@@ -7,6 +7,7 @@ upstream as it came. `suffice` is our one namespaced field, and strict.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -147,17 +148,20 @@ def wants_stream(value: dict[str, Any]) -> bool:
 def wishes_of(value: dict[str, Any]) -> SufficeFields:
     """The `suffice` object of a body, checked; the rest is not looked at."""
     given = value.get("suffice")
-    if given is None:
-        return NO_WISHES
+    return NO_WISHES if given is None else _wishes(orjson.dumps(given))
+
+
+@lru_cache(maxsize=256)  # clients repeat themselves; nobody changes what comes out
+def _wishes(given: bytes) -> SufficeFields:
     try:
-        return SufficeFields.model_validate(given)
+        return SufficeFields.model_validate(orjson.loads(given))
     except ValidationError as error:
         raise _invalid(error, under="suffice.") from None
 
 
 def parse_chat(value: dict[str, Any]) -> Ask:
     """A chat completion's body. Raises InputError that names the field."""
-    body = _validated(ChatBody, value)
+    body = _validated(ChatBody, _with_wishes(value))
     if body.top_logprobs is not None and not body.logprobs:
         raise InputError("top_logprobs: only with logprobs")
     wishes = body.suffice or NO_WISHES
@@ -192,7 +196,7 @@ def parse_completion(value: dict[str, Any]) -> Ask:
             "prompt must be one string here; several prompts, or token ids, pass only to an "
             "upstream's own model without a policy"
         )
-    body = _validated(CompletionBody, {**value, "prompt": prompt})
+    body = _validated(CompletionBody, _with_wishes({**value, "prompt": prompt}))
     if value.get("best_of") not in (None, 1):
         raise InputError("best_of: a policy draws as many samples as it needs; use best_of_n")
     wishes = body.suffice or NO_WISHES
@@ -250,6 +254,11 @@ def _limit(extra: dict[str, Any], **given: int | None) -> int | None:
     if not positive:
         extra |= bounds
     return min(positive, default=None)
+
+
+def _with_wishes(value: dict[str, Any]) -> dict[str, Any]:
+    """A body whose wishes are checked already."""
+    return value if value.get("suffice") is None else {**value, "suffice": wishes_of(value)}
 
 
 def _validated(kind: type[BodyT], value: dict[str, Any]) -> BodyT:

@@ -28,7 +28,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
-from suffice.backends.openai import OpenAIBackend, Timeouts
+from suffice.backends.http_upstream import Timeouts
+from suffice.backends.openai import OpenAIBackend
 from suffice.core.files import write_text
 from suffice.core.requests import Message, Request, Sampling
 from suffice.evals.extract import extractor

@@ -18,7 +18,8 @@ from typing import Any
 
 from live_saving import ask, sums
 
-from suffice.backends.openai import OpenAIBackend, Timeouts
+from suffice.backends.http_upstream import Timeouts
+from suffice.backends.openai import OpenAIBackend
 
 VOTES = ("self-consistency@16", "Adaptive-Consistency", "ESC")
 PATIENT = Timeouts(connect_s=300.0, first_byte_s=600.0, silence_s=600.0, answer_s=600.0)

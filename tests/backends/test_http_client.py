@@ -241,7 +241,7 @@ def test_an_answer_without_end_has_one_here(steps: list[Step], said: str) -> Non
 @pytest.mark.parametrize("streamed", [True, False])
 def test_what_is_not_wanted_is_not_read(monkeypatch: pytest.MonkeyPatch, *, streamed: bool) -> None:
     """JSON instead of a stream, and what a probe gets without end, end soon."""
-    monkeypatch.setattr("suffice.backends.openai.MOST_PLAIN_BYTES", 10**6)
+    monkeypatch.setattr("suffice.backends.http_upstream.MOST_PLAIN_BYTES", 10**6)
 
     async def main(url: str) -> None:
         question = Request(messages=(Message(role="user", content="x"),), model="fake")

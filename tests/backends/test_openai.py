@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from suffice.backends.openai import OpenAIBackend, Timeouts
+from suffice.backends.http_upstream import Timeouts
+from suffice.backends.openai import OpenAIBackend
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.core.draw import Draw
 from suffice.core.errors import (

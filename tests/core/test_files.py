@@ -15,7 +15,7 @@ import pytest
 from suffice.core import files
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import MOST_LEVELS, read_json, read_toml, shallow
-from suffice.gateway.config import load_config
+from suffice.gateway.config_file import load_config
 from suffice.policies.policy_file import read_policy_file
 from suffice.throughput.workload import load_workload
 from suffice.training.modes.settings import WarmUp, from_toml

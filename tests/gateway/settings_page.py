@@ -11,7 +11,7 @@ from pathlib import Path
 from annotated_types import Ge, Gt, Le
 
 from suffice.core.settings import Setting, settings_of
-from suffice.gateway.config import ConfigFile
+from suffice.gateway.config_file import ConfigFile
 from suffice.gateway.config_init import value
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"

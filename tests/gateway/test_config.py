@@ -12,7 +12,8 @@ from suffice.core.completions import Budget, Usage
 from suffice.core.errors import ConfigError
 from suffice.core.prices import TokenPrice
 from suffice.core.thinking import ModeTokens
-from suffice.gateway.config import GatewayConfig, config_from, load_config
+from suffice.gateway.config import GatewayConfig
+from suffice.gateway.config_file import config_from, load_config
 from suffice.gateway.policy_router import PolicyRouter
 from suffice.throughput.pricing import OwnModel
 

@@ -18,14 +18,9 @@ from suffice.backends.http_client import HttpClient
 from suffice.cli.main import app
 from suffice.core.errors import ConfigError
 from suffice.core.settings import settings_of
-from suffice.gateway.config import (
-    ConfigFile,
-    GatewayConfig,
-    UpstreamConfig,
-    config_from,
-    load_config,
-)
+from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.gateway.config_errors import NotValid, lines_of
+from suffice.gateway.config_file import ConfigFile, config_from, load_config
 from suffice.gateway.config_init import template
 from suffice.gateway.config_sections import LedgerConfig
 from tests.gateway import settings_page

@@ -12,14 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from suffice.backends.chunk_reader import ChunkReader
-from suffice.backends.openai import OpenAIBackend, Timeouts
+from suffice.backends.http_upstream import Timeouts
+from suffice.backends.openai import OpenAIBackend
 from suffice.backends.protocol import Capabilities
 from suffice.backends.sse import SseOverflow, SseParser
 from suffice.core.completions import Completion, Usage
 from suffice.core.draw import Draw
 from suffice.core.errors import BackendError, ConfigError, InputError
 from suffice.core.requests import Message, Request, Sampling
-from suffice.gateway.config import config_from, load_config
+from suffice.gateway.config_file import config_from, load_config
 from suffice.gateway.wire.safe_regex import linear_regex
 from suffice.testing.scripted_server import ScriptedServer
 

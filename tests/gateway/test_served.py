@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from suffice.cli.main import app
 from suffice.core.errors import ConfigError
 from suffice.core.prices import Prices
-from suffice.gateway.config import GatewayConfig, UpstreamConfig, load_config
+from suffice.gateway.config import GatewayConfig, UpstreamConfig
+from suffice.gateway.config_file import load_config
 from suffice.gateway.startup_check import check_served
 from suffice.policies.policy_file import write_policy_file
 from suffice.recipes.calibrate.config import CalibrateConfig

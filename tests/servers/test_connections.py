@@ -20,6 +20,7 @@ from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_sections import KeysConfig, LedgerConfig
 from suffice.gateway.connection import http_limits
 from suffice.gateway.connection.cancellation import left_at_once
+from suffice.gateway.connection.connections import most_connections
 from suffice.gateway.connection.http_transport import Gathered
 from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.testing.fake_engine import FakeEngine, Reply
@@ -313,9 +314,9 @@ def test_connections_that_are_being_answered_keep_their_place() -> None:
 
 def test_the_limit_of_open_files_bounds_connections() -> None:
     limits = TrafficConfig(max_connections=1000)
-    assert http_limits.most_connections(limits, 65_536) == 1000
-    assert http_limits.most_connections(limits, 1024) == 448
-    assert http_limits.most_connections(limits, 64) == 8
+    assert most_connections(limits, 65_536) == 1000
+    assert most_connections(limits, 1024) == 448
+    assert most_connections(limits, 64) == 8
 
 
 # --- the protocol

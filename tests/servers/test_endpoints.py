@@ -11,7 +11,8 @@ import httpx2
 import openai
 import pytest
 
-from suffice.backends.openai import OpenAIBackend, Timeouts
+from suffice.backends.http_upstream import Timeouts
+from suffice.backends.openai import OpenAIBackend
 from suffice.backends.protocol import Capabilities
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.gateway.config_sections import LedgerConfig

@@ -19,8 +19,8 @@ from suffice.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from suffice.gateway.config import load_config
 from suffice.gateway.config_errors import NotValid
+from suffice.gateway.config_file import load_config
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.fallbacks import Fallback, failure_of
 from suffice.gateway.observe.serving_hooks import open_hooks

@@ -15,7 +15,8 @@ import httpx2
 import pytest
 import trustme
 
-from suffice.backends.openai import OpenAIBackend, Timeouts
+from suffice.backends.http_upstream import Timeouts
+from suffice.backends.openai import OpenAIBackend
 from suffice.backends.protocol import Capabilities
 from suffice.backends.retry import RetryConfig
 from suffice.gateway.admission import TrafficConfig

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from suffice.backends.message_fields import (
+    CHOICE,
+    RESPONSE,
+    extras_of,
+    news,
+    news_of_delta,
+    read_content,
+    reasoning_in,
+    rest,
+    rest_of_message,
+)
 from suffice.backends.protocol import Chunk
 from suffice.backends.tool_calls import CallFragments, calls_of
 from suffice.backends.wire import error_message, logprobs_of, read_usage
-from suffice.core.completions import Extras, FinishReason, Usage
+from suffice.core.completions import FinishReason, Usage
 from suffice.core.errors import (
     BackendError,
     MalformedStream,
@@ -31,10 +41,6 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-# What is modelled of an event, a choice, a message; the rest is passed on as it came.
-_RESPONSE = {"id", "object", "created", "model", "choices", "usage", "error"}
-_CHOICE = {"index", "delta", "message", "text", "logprobs", "finish_reason"}
-_MESSAGE = {"role", "content", "reasoning", "reasoning_content", "tool_calls"}
 _PLAIN_CHOICE = {"index", "delta", "logprobs", "finish_reason"}
 _ABORTED = ("abort", "error")
 
@@ -112,7 +118,7 @@ class ChunkReader:
     def _remember(self, event: Json, data: str | bytes, text: str) -> None:
         """What stands around the text of an event that says nothing else."""
         self._around = (b"", b"")
-        if not isinstance(data, bytes) or event.get("usage") or not event.keys() <= _RESPONSE:
+        if not isinstance(data, bytes) or event.get("usage") or not event.keys() <= RESPONSE:
             return
         if not event["choices"][0].keys() <= _PLAIN_CHOICE:
             return
@@ -169,7 +175,7 @@ class ChunkReader:
             usage=self._usage,
             usage_refused=self._usage_refused,
             mode_bias_nats=self._mode_bias_nats,
-            extras=_extras({}, own, {}),
+            extras=extras_of({}, own, {}),
         )
 
     def whole(self, answer: object) -> Chunk:
@@ -186,14 +192,14 @@ class ChunkReader:
         choice = answer["choices"][0]
         message = choice.get("message") or {}
         plain = message.get("content") if "text" not in choice else choice["text"]
-        text, thought = _read_content(plain)
-        reasoning = _reasoning(message)
+        text, thought = read_content(plain)
+        reasoning = reasoning_in(message)
         self._end(choice.get("finish_reason") or "stop")
         own = {} if self._own_finish is None else {"finish_reason": self._own_finish}
-        extras = _extras(
-            _rest_of_message(message),
-            {**_rest(choice, _CHOICE), **own},
-            _rest(answer, _RESPONSE),
+        extras = extras_of(
+            rest_of_message(message),
+            {**rest(choice, CHOICE), **own},
+            rest(answer, RESPONSE),
         )
         logprobs = logprobs_of(choice.get("logprobs"))
         usage = self._read_usage(answer.get("usage"))
@@ -224,9 +230,9 @@ class ChunkReader:
         text = delta.get("content")
         if type(text) is not str or not text:
             return None
-        if not choice.keys() <= _PLAIN_CHOICE and _news(choice, _CHOICE):
+        if not choice.keys() <= _PLAIN_CHOICE and news(choice, CHOICE):
             return None
-        same = event.keys() <= _RESPONSE or _news(event, _RESPONSE) == self._response
+        same = event.keys() <= RESPONSE or news(event, RESPONSE) == self._response
         return text if same else None
 
     def _event(self, data: str | bytes) -> Json | None:
@@ -263,20 +269,20 @@ class ChunkReader:
         usage = self._read_usage(told) if told else None
         before = self._drawn
         self._usage = usage or self._usage
-        beside = _news(event, _RESPONSE)
+        beside = news(event, RESPONSE)
         fresh = beside if beside != self._response else {}
         self._response = beside
         choices = event.get("choices") or []
         choice: Json = choices[0] if choices else {}
         delta = choice.get("delta") or {}
-        text, thought = _read_content(choice["text"] if "text" in choice else delta.get("content"))
-        reasoning = _reasoning(delta) or thought
+        text, thought = read_content(choice["text"] if "text" in choice else delta.get("content"))
+        reasoning = reasoning_in(delta) or thought
         logprobs = logprobs_of(choice.get("logprobs"))
         for fragment in delta.get("tool_calls") or []:
             self._calls.add(fragment)
         if choice.get("finish_reason") is not None:
             self._end(choice["finish_reason"])
-        extras = _extras(_news_of_delta(delta), _news(choice, _CHOICE), fresh)
+        extras = extras_of(news_of_delta(delta), news(choice, CHOICE), fresh)
         tokens = len(logprobs) or None
         if usage is not None and choices:
             tokens = usage.completion_tokens - before
@@ -306,112 +312,3 @@ class ChunkReader:
 
 def _decoded(data: str | bytes) -> str:
     return data if isinstance(data, str) else data.decode(errors="replace")
-
-
-def _news(value: Mapping[str, Any], modelled: set[str]) -> Json:
-    """What a stream's event says beside what is modelled; it repeats what is null all the time."""
-    return {n: each for n, each in value.items() if each is not None and n not in modelled}
-
-
-def _news_of_delta(delta: Mapping[str, Any]) -> Json:
-    news = _news(delta, _MESSAGE)
-    for name in ("content", "reasoning", "reasoning_content"):
-        if delta.get(name) and not isinstance(delta[name], str):
-            news[name] = delta[name]
-    return news
-
-
-def _rest(value: Mapping[str, Any], modelled: set[str]) -> Json:
-    if value.keys() <= modelled:
-        return {}
-    return {name: each for name, each in value.items() if name not in modelled}
-
-
-def _rest_of_message(message: Mapping[str, Any]) -> Json:
-    """What of a message, or of a delta, its text, thoughts and calls do not say."""
-    rest = _rest(message, _MESSAGE)
-    if "content" in message and not isinstance(message["content"], str):
-        rest["content"] = message["content"]
-    for name in ("reasoning", "reasoning_content"):
-        if message.get(name) and not isinstance(message[name], str):
-            rest[name] = message[name]
-    if "tool_calls" in message and not message["tool_calls"]:
-        rest["tool_calls"] = message["tool_calls"]
-    return rest
-
-
-def _extras(message: Json, choice: Json, response: Json) -> Extras | None:
-    if not (message or choice or response):
-        return None
-    return Extras(
-        message_json=json.dumps(message, ensure_ascii=False) if message else "{}",
-        choice_json=json.dumps(choice, ensure_ascii=False) if choice else "{}",
-        response_json=json.dumps(response, ensure_ascii=False) if response else "{}",
-    )
-
-
-def _reasoning(message: Mapping[str, Any]) -> str:
-    for name in ("reasoning", "reasoning_content"):
-        text = message.get(name)
-        if isinstance(text, str) and text:
-            return text
-    return ""
-
-
-def _read_content(content: object) -> tuple[str, str]:
-    """Text and thoughts of a message's content, which some servers send as a list of parts."""
-    if content is None:
-        return "", ""
-    if isinstance(content, str):
-        return content, ""
-    if not isinstance(content, list):
-        raise TypeError(f"text is a {type(content).__name__}")
-    texts, thoughts = [], []
-    for part in content:
-        if not isinstance(part, dict):
-            raise TypeError(f"a part of the text is a {type(part).__name__}")
-        if isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        elif "thinking" in part:
-            thoughts.append(_thinking(part["thinking"]))
-    return "".join(texts), "".join(thoughts)
-
-
-def _thinking(value: object) -> str:
-    """A part's thoughts: text, or a list of parts with text."""
-    if isinstance(value, list):
-        return "".join(_thinking(part) for part in value)
-    if isinstance(value, dict):
-        value = value.get("text")
-    return value if isinstance(value, str) else ""
-
-
-def joined(extras: Iterable[Extras]) -> Extras | None:
-    """The extras of a stream's chunks as those of the whole message.
-
-    Text of a delta's field is put together and lists are made longer, as OpenAI's own clients do;
-    of everything else, and of what stands beside the delta, the last value counts. Content in
-    parts is left out: its text and thoughts have been read.
-    """
-    message: Json = {}
-    choice: Json = {}
-    response: Json = {}
-    for each in extras:
-        _grow(message, json.loads(each.message_json))
-        choice |= json.loads(each.choice_json)
-        response |= json.loads(each.response_json)
-    message.pop("content", None)
-    return _extras(message, choice, response)
-
-
-def _grow(into: Json, more: Json) -> None:
-    for name, value in more.items():
-        old = into.get(name)
-        if isinstance(old, str) and isinstance(value, str):
-            into[name] = old + value
-        elif isinstance(old, list) and isinstance(value, list):
-            into[name] = [*old, *value]
-        elif isinstance(old, dict) and isinstance(value, dict):
-            _grow(old, value)
-        elif value is not None or name not in into:
-            into[name] = value

@@ -33,7 +33,8 @@ if not HELP_ONLY:
     from suffice.recipes.record.trial import Trial
 
     with needs("serve", "suffice record"):
-        from suffice.backends.openai import OpenAIBackend, Timeouts
+        from suffice.backends.http_upstream import Timeouts
+        from suffice.backends.openai import OpenAIBackend
 
 
 def record(

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from suffice.backends.chunk_reader import joined
+from suffice.backends.message_fields import joined
 from suffice.backends.protocol import Chunk
 from suffice.core.completions import (
     Completion,

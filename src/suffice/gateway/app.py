@@ -17,17 +17,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from suffice.backends.discovery import cards_of
-from suffice.backends.openai import OpenAIBackend, Timeouts
+from suffice.backends.http_upstream import Timeouts
+from suffice.backends.openai import OpenAIBackend
 from suffice.backends.pool import BackendPool
 from suffice.backends.protocol import Backend, ModelCard
 from suffice.core.errors import BackendError, SufficeError, UnknownName
 from suffice.evals.comparison_pool import ComparisonPool
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.monitors import Monitors
-from suffice.gateway.completions import Completions, Service
+from suffice.gateway.completions import Completions
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.connection.cancellation import Ending
 from suffice.gateway.paths import SERVED, Paths, no_such_path
+from suffice.gateway.service import Service
 from suffice.gateway.wire.errors import error_response
 from suffice.gateway.wire.openapi import description
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -19,39 +19,32 @@ from starlette.types import Receive, Scope, Send
 
 from suffice.backends.openai import OpenAIBackend
 from suffice.backends.placement import Placement
-from suffice.backends.pool import BackendPool
 from suffice.backends.router import Affinity
 from suffice.backends.sse import DONE
-from suffice.core.completions import CostModel, Outcome, total_usage
+from suffice.core.completions import total_usage
 from suffice.core.errors import InputError, SufficeError, without_frames
-from suffice.core.requests import Request
-from suffice.evals.comparison_pool import ComparisonPool
-from suffice.executors.baseline import compare
 from suffice.executors.live import Event, Settled
-from suffice.gateway.admission import ConcurrencyLimit
-from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.audits import Audit, Auditor
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy, is_switched_off
 from suffice.gateway.certificates.live_policy import LivePolicy
-from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.certificates.shadow_runs import Shadower
-from suffice.gateway.config import BYPASS, GatewayConfig
+from suffice.gateway.config import BYPASS
 from suffice.gateway.connection.cancellation import Ending, left_at_once, stopping
 from suffice.gateway.connection.client import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.conversation import affinity_of
 from suffice.gateway.endpoints import CHAT, TEXT, endpoint_of, query_upstream
-from suffice.gateway.fallbacks import answered, fallbacks_of
+from suffice.gateway.fallbacks import answered
 from suffice.gateway.native import pass_on
-from suffice.gateway.pass_through import Outgoing, Verdict, outgoing, pass_verdict
+from suffice.gateway.outgoing import outgoing_of
+from suffice.gateway.pass_through import Verdict, pass_verdict
 from suffice.gateway.passed_on import not_served, understand
-from suffice.gateway.policy_router import AUTO, NAMESPACE, Arm, PolicyRouter
-from suffice.gateway.response_cache import AnswerCache
+from suffice.gateway.policy_router import AUTO, NAMESPACE, Arm
 from suffice.gateway.run_policy import Job, frames, outcomes, tighter
+from suffice.gateway.service import Service
 from suffice.gateway.translate.client import TranslatedClient, speaks_chat
-from suffice.gateway.wire.headers import REQUEST_ID, HeaderLists, request_id_of
+from suffice.gateway.wire.headers import REQUEST_ID, request_id_of
 from suffice.gateway.wire.json_body import check_policy_size, check_size, parse_json
-from suffice.gateway.wire.multipart import is_form
 from suffice.gateway.wire.receipt import PREFIX, header_text, headers
 from suffice.gateway.wire.requests import (
     NO_BUDGET,
@@ -65,65 +58,8 @@ from suffice.gateway.wire.requests import (
 from suffice.gateway.wire.responses import Renderer
 from suffice.gateway.wire.safe_regex import extractor_of
 from suffice.policies.models import models_of
-from suffice.throughput.pricing import OwnModel, cost_model
 
 logger = logging.getLogger("suffice.gateway")
-
-
-class Service:
-    """What all calls share; a reload puts another one in its place."""
-
-    def __init__(
-        self,
-        config: GatewayConfig,
-        pool: BackendPool,
-        monitors: Monitors,
-        comparisons: ComparisonPool,
-    ) -> None:
-        self.config = config
-        self.pool = pool
-        self.comparisons = comparisons
-        self.arms = PolicyRouter(config, monitors)
-        self.baselines = Baselines(config)
-        self.lengths = Lengths()
-        self.headers = HeaderLists.of(config.headers)
-        self.fallbacks = fallbacks_of(config.fallback)
-        self.places = ConcurrencyLimit(config.traffic)
-        self.cache = AnswerCache(config.traffic.cache)
-        self.calls = 0  # that are being answered with it
-        self._costs: tuple[int, CostModel] | None = None
-
-    def cost_model(self) -> CostModel:
-        """What tokens cost on the upstreams that can be reached."""
-        known: dict[str, OwnModel] = {}
-        for backend, upstream in zip(self.pool.backends, self.config.upstreams, strict=False):
-            if upstream.cost is not None:
-                # One that is down, and has never told, will not cost anything either.
-                known |= dict.fromkeys(self.pool.served_by(backend.name), upstream.cost)
-        if self._costs is None or self._costs[0] != len(known):
-            self._costs = (len(known), cost_model(known, self.config.prices))
-        return self._costs[1]
-
-    def comparison(
-        self, arm: Arm, question: Request, cost_model: CostModel
-    ) -> Callable[[Outcome], Outcome]:
-        """What holds an outcome of `question` against the baseline and a certificate's promise."""
-        policy = arm.policy or self.arms.plain
-        baseline = self.baselines.of(asked=arm.asked, target=question.model, policy=policy)
-
-        def compared(outcome: Outcome) -> Outcome:
-            saving = compare(
-                outcome,
-                question,
-                baseline,
-                cost_model=cost_model,
-                relative=relative_prices(policy),
-                length_of=partial(self.lengths.of, policy=policy),
-            )
-            self.lengths.learn(outcome, baseline, saving)
-            return replace(outcome, saving=saving, promised=promise_of(policy, outcome))
-
-        return compared
 
 
 class Completions:
@@ -300,7 +236,7 @@ class Completions:
         if arm.policy is None:
             http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
             if http:
-                await pass_on(client, placed, http, _outgoing(service, call, headers))
+                await pass_on(client, placed, http, outgoing_of(service, call, headers))
                 return
         if call.endpoint is None or call.endpoint.kind == "other":
             raise not_served(call)
@@ -415,40 +351,3 @@ def _effort(value: Mapping[str, Any]) -> Any:
         if isinstance(inner, Mapping) and inner.get("effort") is not None:
             return inner["effort"]
     return value.get("reasoning_effort")
-
-
-def _outgoing(service: Service, call: Call, headers: Mapping[str, str]) -> Outgoing:
-    """What goes upstream: the very bytes, unless the model's name or our field is in them."""
-    endpoint = call.endpoint
-    assert endpoint is not None
-    kind = JSON if endpoint.kind != "other" else call.header("content-type") or JSON
-    form = kind is not JSON and is_form(kind)
-    if form:
-        body = call.body
-    elif endpoint.model is None and (call.model == call.target or not call.model):
-        body = outgoing(call.body, call.value)
-    else:
-        body = outgoing(b"", {**call.value, "model": call.target, "suffice": None})
-    return Outgoing(
-        path=endpoint.path,
-        kind=endpoint.kind,
-        body=body,
-        content_type=kind if form else JSON,
-        query=call.query,
-        headers=headers,
-        lists=service.headers,
-        most_bytes=service.config.traffic.max_response_bytes,
-        counted=_counted(call, body) if service.config.traffic.ask_usage else None,
-    )
-
-
-def _counted(call: Call, body: bytes) -> bytes | None:
-    """The body that asks for the stream's usage; None where it is no stream, or asks already."""
-    assert call.endpoint is not None
-    options = call.value.get("stream_options") or {}
-    asks = isinstance(options, dict) and not options.get("include_usage")
-    if not call.stream or call.endpoint.kind not in ("chat", "completion") or not asks:
-        return None
-    return orjson.dumps(
-        {**orjson.loads(body), "stream_options": {**options, "include_usage": True}}
-    )

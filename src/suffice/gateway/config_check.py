@@ -9,8 +9,9 @@ from suffice.core.errors import SufficeError
 from suffice.core.files import read_text
 from suffice.executors.scorer import load_scorer
 from suffice.gateway.baselines import Baselines
-from suffice.gateway.config import GatewayConfig, load_config
+from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_errors import BadSetting, NotValid, Place, lines_of, problem_at
+from suffice.gateway.config_file import load_config
 from suffice.gateway.policy_router import PolicyRouter
 from suffice.gateway.wire.safe_regex import check_answer_format
 from suffice.policies.registry import build_policy

@@ -7,7 +7,7 @@ from dataclasses import MISSING, is_dataclass
 from typing import Any
 
 from suffice.core.settings import Setting, settings_of
-from suffice.gateway.config import ConfigFile
+from suffice.gateway.config_file import ConfigFile
 
 HEAD = """\
 # suffice serve --config suffice.toml

@@ -18,10 +18,11 @@ from typing import Any
 import orjson
 
 from suffice.backends.http_connection import HttpResponse
-from suffice.backends.openai import DRAIN_S, OpenAIBackend, rejection
+from suffice.backends.openai import DRAIN_S, OpenAIBackend
 from suffice.backends.placement import Placement
 from suffice.backends.protocol import Backend
 from suffice.backends.reached import hearing
+from suffice.backends.rejection import rejection
 from suffice.backends.retry import Attempts
 from suffice.backends.router import Lease
 from suffice.backends.sse import EventClock

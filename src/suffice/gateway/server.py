@@ -30,13 +30,8 @@ from suffice.core.errors import InputError, SufficeError
 from suffice.gateway.app import Gateway, create_app
 from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.connection.http_limits import (
-    KEEP_ALIVE_S,
-    Connections,
-    HttpConnection,
-    most_connections,
-    protocol_of,
-)
+from suffice.gateway.connection.connections import Connections, most_connections
+from suffice.gateway.connection.http_limits import KEEP_ALIVE_S, HttpConnection, protocol_of
 from suffice.gateway.observe.logs import logging_settings
 
 logger = logging.getLogger("suffice.gateway")

@@ -14,18 +14,14 @@ answered or waiting for its client, and whatever it waits for has an end:
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from suffice.gateway.admission import TrafficConfig
-from suffice.gateway.connection.http_transport import Gathered
-
-logger = logging.getLogger("suffice.gateway")
+from suffice.gateway.connection.connections import Connections
+from suffice.gateway.connection.http_transport import Gathered, Unchunked
 
 # Clients keep idle connections for seconds to minutes; closing first makes them fail.
 KEEP_ALIVE_S = 75
@@ -40,72 +36,9 @@ SIP_S = 0.005
 MOST_AHEAD = 64
 # A client that left its call is a sign for so long that others may.
 LEFT_S = 1.0
-# The log says this often that connections are refused.
-TELL_S = 10.0
 # Connections beyond the limit that are told so; of more nobody hears anything.
 SPARE = 32
-# Files that are neither clients' nor upstreams': the ledger, the log, libraries.
-RESERVED_FILES = 64
 _UPGRADE = (b"upgrade", b"http2-settings")
-
-
-class Connections:
-    """All connections of a process: their limits, and how many there may be at once.
-
-    One that is too many takes the place of the one that has waited longest for its client.
-    """
-
-    def __init__(self, limits: TrafficConfig, most: int) -> None:
-        self.limits = limits
-        self.most = most
-        self.open = 0
-        self.refused = 0  # connections that were closed, or not taken, for want of room
-        self.left_s = -math.inf  # when a client last left its call, on the loop's clock
-        self._waiting: dict[HttpConnection, None] = {}  # in the order in which they began to wait
-        self._told_s = -math.inf
-
-    def opened(self, connection: HttpConnection, now_s: float) -> bool:
-        """Count a connection; False if there is no room for it, not even by closing another."""
-        self.open += 1
-        if self.open > self.most:
-            oldest = next(iter(self._waiting), None)
-            self.refused += 1
-            self._tell(oldest is None, now_s)
-            if oldest is None:
-                return False
-            oldest.make_room()
-        self.waits(connection)
-        return True
-
-    def _tell(self, new: bool, now_s: float) -> None:
-        if now_s - self._told_s < TELL_S:
-            return
-        self._told_s = now_s
-        logger.warning(
-            "%d connections are open, as many as may be (traffic.max_connections, ulimit -n): %s "
-            "(%d so far)",
-            self.most,
-            "a new one is refused" if new else "one that waits for its client is closed",
-            self.refused,
-        )
-
-    def closed(self, connection: HttpConnection) -> None:
-        """It is gone."""
-        self.open -= 1
-        self._waiting.pop(connection, None)
-
-    def waits(self, connection: HttpConnection) -> None:
-        """It waits for its client."""
-        self._waiting[connection] = None
-
-    def answers(self, connection: HttpConnection) -> None:
-        """Its request is whole: someone works for it."""
-        self._waiting.pop(connection, None)
-
-
-def most_connections(limits: TrafficConfig, open_files: float) -> int:
-    """Connections of clients that a process can hold; half its files are for upstreams."""
-    return min(limits.max_connections, max(8, int(open_files // 2) - RESERVED_FILES))
 
 
 def protocol_of(connections: Connections) -> type[HttpConnection]:
@@ -429,22 +362,3 @@ class HttpConnection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class Unchunked:
-    """Answers to HTTP/1.0, which knows no chunks: the end of the connection ends them."""
-
-    def __init__(self, cycle: Any) -> None:
-        self._cycle = cycle
-        self._send = cycle.send
-
-    async def send(self, message: Any) -> None:
-        """As the cycle's own, which would frame chunks where it knows no length."""
-        cycle = self._cycle
-        if message["type"] == "http.response.start":
-            names = [name.lower() for name, _ in message.get("headers", ())]
-            if b"content-length" not in names:
-                cycle.chunked_encoding = False
-        elif cycle.chunked_encoding is False and not cycle.expected_content_length:
-            cycle.expected_content_length = len(message.get("body", b""))
-        await self._send(message)

@@ -115,3 +115,22 @@ class Gathered:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+class Unchunked:
+    """Answers to HTTP/1.0, which knows no chunks: the end of the connection ends them."""
+
+    def __init__(self, cycle: Any) -> None:
+        self._cycle = cycle
+        self._send = cycle.send
+
+    async def send(self, message: Any) -> None:
+        """As the cycle's own, which would frame chunks where it knows no length."""
+        cycle = self._cycle
+        if message["type"] == "http.response.start":
+            names = [name.lower() for name, _ in message.get("headers", ())]
+            if b"content-length" not in names:
+                cycle.chunked_encoding = False
+        elif cycle.chunked_encoding is False and not cycle.expected_content_length:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)

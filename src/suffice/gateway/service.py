@@ -1,0 +1,78 @@
+"""What all calls of a gateway share: settings, upstreams, policies, prices, limits, the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from suffice.backends.pool import BackendPool
+from suffice.core.completions import CostModel, Outcome
+from suffice.core.requests import Request
+from suffice.evals.comparison_pool import ComparisonPool
+from suffice.executors.baseline import compare
+from suffice.gateway.admission import ConcurrencyLimit
+from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
+from suffice.gateway.certificates.monitors import Monitors
+from suffice.gateway.config import GatewayConfig
+from suffice.gateway.fallbacks import fallbacks_of
+from suffice.gateway.policy_router import Arm, PolicyRouter
+from suffice.gateway.response_cache import AnswerCache
+from suffice.gateway.wire.headers import HeaderLists
+from suffice.throughput.pricing import OwnModel, cost_model
+
+
+class Service:
+    """What all calls share; a reload puts another one in its place."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        pool: BackendPool,
+        monitors: Monitors,
+        comparisons: ComparisonPool,
+    ) -> None:
+        self.config = config
+        self.pool = pool
+        self.comparisons = comparisons
+        self.arms = PolicyRouter(config, monitors)
+        self.baselines = Baselines(config)
+        self.lengths = Lengths()
+        self.headers = HeaderLists.of(config.headers)
+        self.fallbacks = fallbacks_of(config.fallback)
+        self.places = ConcurrencyLimit(config.traffic)
+        self.cache = AnswerCache(config.traffic.cache)
+        self.calls = 0  # that are being answered with it
+        self._costs: tuple[int, CostModel] | None = None
+
+    def cost_model(self) -> CostModel:
+        """What tokens cost on the upstreams that can be reached."""
+        known: dict[str, OwnModel] = {}
+        for backend, upstream in zip(self.pool.backends, self.config.upstreams, strict=False):
+            if upstream.cost is not None:
+                # One that is down, and has never told, will not cost anything either.
+                known |= dict.fromkeys(self.pool.served_by(backend.name), upstream.cost)
+        if self._costs is None or self._costs[0] != len(known):
+            self._costs = (len(known), cost_model(known, self.config.prices))
+        return self._costs[1]
+
+    def comparison(
+        self, arm: Arm, question: Request, cost_model: CostModel
+    ) -> Callable[[Outcome], Outcome]:
+        """What holds an outcome of `question` against the baseline and a certificate's promise."""
+        policy = arm.policy or self.arms.plain
+        baseline = self.baselines.of(asked=arm.asked, target=question.model, policy=policy)
+
+        def compared(outcome: Outcome) -> Outcome:
+            saving = compare(
+                outcome,
+                question,
+                baseline,
+                cost_model=cost_model,
+                relative=relative_prices(policy),
+                length_of=partial(self.lengths.of, policy=policy),
+            )
+            self.lengths.learn(outcome, baseline, saving)
+            return replace(outcome, saving=saving, promised=promise_of(policy, outcome))
+
+        return compared

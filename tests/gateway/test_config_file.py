@@ -19,7 +19,7 @@ from suffice.cli.main import app
 from suffice.core.errors import ConfigError
 from suffice.core.settings import settings_of
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
-from suffice.gateway.config_errors import NotValid, lines_of
+from suffice.gateway.config_errors import InvalidConfig, lines_of
 from suffice.gateway.config_file import ConfigFile, config_from, load_config
 from suffice.gateway.config_init import template
 from suffice.gateway.config_sections import LedgerConfig
@@ -52,7 +52,7 @@ mode_tokens = { think = 1, short = 2, shout = 3 }
 def said_of(tmp_path: Path, text: str) -> list[str]:
     path = tmp_path / "s.toml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(NotValid) as caught:
+    with pytest.raises(InvalidConfig) as caught:
         load_config(path)
     return [problem.shown("s.toml") for problem in caught.value.problems]
 

@@ -19,7 +19,7 @@ from suffice.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from suffice.gateway.config_errors import NotValid
+from suffice.gateway.config_errors import InvalidConfig
 from suffice.gateway.config_file import load_config
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.fallbacks import Fallback, failure_of
@@ -197,5 +197,5 @@ def test_the_file(tmp_path: Path) -> None:
         '[[fallback]]\nto = ["b"]\n',
     ):
         path.write_text(head + wrong)
-        with pytest.raises(NotValid):
+        with pytest.raises(InvalidConfig):
             load_config(path)

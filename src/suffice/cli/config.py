@@ -15,7 +15,7 @@ from suffice.core.files import write_text
 from suffice.core.quantities import counted
 
 if not HELP_ONLY:
-    from suffice.gateway.config_errors import NotValid
+    from suffice.gateway.config_errors import InvalidConfig
     from suffice.ledger.database import shown
 
     with needs("serve", "suffice config"):
@@ -39,7 +39,7 @@ def check(file: File) -> None:
     try:
         found = checked_config(file)
         notes = check_served(found)
-    except NotValid as error:
+    except InvalidConfig as error:
         for problem in error.problems:
             typer.echo(problem.shown(error.source), err=True)
         raise typer.Exit(2) from None

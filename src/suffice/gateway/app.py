@@ -27,7 +27,7 @@ from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.completions import Completions
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.connection.cancellation import Ending
+from suffice.gateway.connection.cancellation import Shutdown
 from suffice.gateway.paths import SERVED, Paths, no_such_path
 from suffice.gateway.service import Service
 from suffice.gateway.wire.errors import error_response
@@ -106,7 +106,7 @@ class Gateway:
     def __init__(
         self, config: GatewayConfig, backends: Sequence[Backend] | None, hooks: Sequence[Hook]
     ) -> None:
-        self.ending = Ending()
+        self.ending = Shutdown()
         self._hooks = tuple(hooks)
         self._own_backends = backends
         self._started = int(time.time())

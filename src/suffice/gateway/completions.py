@@ -30,16 +30,16 @@ from suffice.gateway.certificates.guarded_policy import GuardedPolicy, is_switch
 from suffice.gateway.certificates.live_policy import LivePolicy
 from suffice.gateway.certificates.shadow_runs import Shadower
 from suffice.gateway.config import BYPASS
-from suffice.gateway.connection.cancellation import Ending, left_at_once, stopping
+from suffice.gateway.connection.cancellation import Shutdown, left_at_once, stopping
 from suffice.gateway.connection.client import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.conversation import affinity_of
 from suffice.gateway.endpoints import CHAT, TEXT, endpoint_of, query_upstream
 from suffice.gateway.fallbacks import answered
 from suffice.gateway.native import pass_on
 from suffice.gateway.outgoing import outgoing_of
-from suffice.gateway.pass_through import Verdict, pass_verdict
+from suffice.gateway.pass_through import UpstreamErrorResponse, pass_error
 from suffice.gateway.passed_on import not_served, understand
-from suffice.gateway.policy_router import AUTO, NAMESPACE, Arm
+from suffice.gateway.policy_router import AUTO, NAMESPACE, PolicyRoute
 from suffice.gateway.run_policy import Job, frames, outcomes, tighter
 from suffice.gateway.service import Service
 from suffice.gateway.translate.client import TranslatedClient, speaks_chat
@@ -65,7 +65,7 @@ logger = logging.getLogger("suffice.gateway")
 class Completions:
     """The ASGI application behind both paths."""
 
-    def __init__(self, service: Service, hooks: Sequence[Hook], ending: Ending) -> None:
+    def __init__(self, service: Service, hooks: Sequence[Hook], ending: Shutdown) -> None:
         self.service = service
         self.auditor = Auditor(hooks)
         self.shadower = Shadower(hooks, waiting=lambda: self.service.places.waiting)
@@ -148,24 +148,24 @@ class Completions:
             service.calls -= 1
 
     async def _answer_by(self, service: Service, call: Call, client: Client) -> None:
-        arm = await self._understand(service, call)
+        route = await self._understand(service, call)
         for hook in self._authorize:
             await hook.authorize(call)
-        key = service.cache.key_of(call, switched_off=is_switched_off(arm.policy))
+        key = service.cache.key_of(call, switched_off=is_switched_off(route.policy))
         if key is not None and await self._from_cache(service, client, key):
             return
         if key is not None:
             # Before the client can ask again, so that the same question finds it.
             client.when_whole = partial(self._keep, service, call, key)
-        certified = isinstance(arm.policy, GuardedPolicy)
+        certified = isinstance(route.policy, GuardedPolicy)
         rule = None if certified else service.fallbacks.get(call.target)
         async with service.places.taken(call):
             try:
-                await answered(client, rule, partial(self._answer, service, client, arm))
-            except Verdict as verdict:
-                await pass_verdict(client, verdict)
+                await answered(client, rule, partial(self._answer, service, client, route))
+            except UpstreamErrorResponse as error:
+                await pass_error(client, error)
 
-    async def _understand(self, service: Service, call: Call) -> Arm:
+    async def _understand(self, service: Service, call: Call) -> PolicyRoute:
         if call.endpoint is None or call.endpoint.kind == "other":
             return await understand(call, service.pool, service.config.traffic)
         value = call.value = parse_json(call.body, service.config.traffic.max_values)
@@ -178,21 +178,21 @@ class Completions:
         wishes = wishes_of(value)
         may_be_auto = AUTO in (service.config.policy, wishes.policy, model.removeprefix(NAMESPACE))
         price = self._price() if may_be_auto else None
-        arm = service.arms.choose(model, wishes, price=price)
-        if arm.policy is None and wishes.policy != BYPASS and self._is_biased(service, value):
+        route = service.arms.choose(model, wishes, price=price)
+        if route.policy is None and wishes.policy != BYPASS and self._is_biased(service, value):
             # The upstream would not read the effort: a bias is made of it here.
-            arm = replace(arm, policy=service.arms.plain)
-        if arm.model is None:
-            chats = arm.policy is not None and call.path != TEXT
-            arm = replace(arm, model=await service.pool.default_model(chats=chats))
-        call.model, call.target = model, arm.model or ""
+            route = replace(route, policy=service.arms.plain)
+        if route.model is None:
+            chats = route.policy is not None and call.path != TEXT
+            route = replace(route, model=await service.pool.default_model(chats=chats))
+        call.model, call.target = model, route.model or ""
         call.named = (model, *service.arms.named_by(wishes))
-        call.arm = "bypass" if arm.policy is None else arm.policy.name
+        call.arm = "bypass" if route.policy is None else route.policy.name
         call.stream = wants_stream(value)
         priority = value.get("priority")
         if isinstance(priority, int):
             call.priority = priority
-        return arm
+        return route
 
     @staticmethod
     def _is_biased(service: Service, value: dict[str, Any]) -> bool:
@@ -221,7 +221,7 @@ class Completions:
             known = ours(model=header_text(who)) if who else {}
             service.cache.keep(key, bytes(call.kept), kind, known)
 
-    async def _answer(self, service: Service, client: Client, arm: Arm) -> None:
+    async def _answer(self, service: Service, client: Client, route: PolicyRoute) -> None:
         call = client.call
         pool = service.pool
         # An unknown model is an answer of its own; some endpoints ask for none.
@@ -233,7 +233,7 @@ class Completions:
             headers=headers,
             most_bytes=service.config.traffic.max_response_bytes,
         )
-        if arm.policy is None:
+        if route.policy is None:
             http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
             if http:
                 await pass_on(client, placed, http, outgoing_of(service, call, headers))
@@ -241,7 +241,7 @@ class Completions:
         if call.endpoint is None or call.endpoint.kind == "other":
             raise not_served(call)
         call.sampled_by = placed.went
-        await self._run(service, client, arm, placed)
+        await self._run(service, client, route, placed)
 
     @staticmethod
     def _asked(client: Client) -> Ask:
@@ -251,7 +251,9 @@ class Completions:
             return parse_chat(client.translate(call.value))
         return parse_chat(call.value) if call.path == CHAT else parse_completion(call.value)
 
-    async def _run(self, service: Service, client: Client, arm: Arm, placed: Placement) -> None:
+    async def _run(
+        self, service: Service, client: Client, route: PolicyRoute, placed: Placement
+    ) -> None:
         """Answer with a policy, or with a model of this process."""
         call, config = client.call, service.config
         check_size(call.value, config.traffic)
@@ -259,7 +261,7 @@ class Completions:
         if ask.n > config.max_choices:
             raise InputError(f"n: at most {config.max_choices} choices, got {ask.n}")
         renderer = Renderer.of(ask)
-        job = self._job(service, ask, arm, call, placed)
+        job = self._job(service, ask, route, call, placed)
         if not ask.stream:
             call.outcomes = await outcomes(job)
             call.usage = total_usage(outcome.usage for outcome in call.outcomes)
@@ -278,13 +280,15 @@ class Completions:
         call.usage = total_usage(outcome.usage for outcome in call.outcomes)
         await client.end(DONE)
 
-    def _job(self, service: Service, ask: Ask, arm: Arm, call: Call, placed: Placement) -> Job:
+    def _job(
+        self, service: Service, ask: Ask, route: PolicyRoute, call: Call, placed: Placement
+    ) -> Job:
         config = service.config
         wanted = ask.request.answer_format or default_format(ask.request, config.answer_format)
         # "text" says that answers are free-form although the operator's default is not.
         answer_format = None if wanted == "text" else wanted
         question = replace(ask.request, model=call.target, answer_format=answer_format)
-        tell, policy = self._happened, arm.policy or service.arms.plain
+        tell, policy = self._happened, route.policy or service.arms.plain
         costs = service.cost_model()
         guard = policy if isinstance(policy, GuardedPolicy) else None
         live = isinstance(policy, LivePolicy)
@@ -315,7 +319,7 @@ class Completions:
             choices=ask.n,
             happened=happened if tell or guard or live else None,
             reached=call.reached,
-            compare=service.comparison(arm, question, costs),
+            compare=service.comparison(route, question, costs),
             audited=None if guard is None else partial(service.lengths.audited, guard),
             unstreamed_tokens=config.unstreamed_tokens,
         )

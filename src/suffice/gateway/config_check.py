@@ -10,7 +10,7 @@ from suffice.core.files import read_text
 from suffice.executors.scorer import load_scorer
 from suffice.gateway.baselines import Baselines
 from suffice.gateway.config import GatewayConfig
-from suffice.gateway.config_errors import BadSetting, NotValid, Place, lines_of, problem_at
+from suffice.gateway.config_errors import BadSetting, InvalidConfig, Place, lines_of, problem_at
 from suffice.gateway.config_file import load_config
 from suffice.gateway.policy_router import PolicyRouter
 from suffice.gateway.wire.safe_regex import check_answer_format
@@ -20,13 +20,13 @@ from suffice.policies.registry import build_policy
 def checked_config(path: Path) -> GatewayConfig:
     """The settings of a file whose policies, scorer and answer format can be used.
 
-    Raises ConfigError; of mistakes in the file it is NotValid, which has them all with their lines.
+    Raises ConfigError; of mistakes in the file it is InvalidConfig, with all of them by line.
     """
     found = load_config(path)
     mistakes = list(_mistakes(found))
     if mistakes:
         lines = lines_of(read_text(path, what="gateway config"))
-        raise NotValid(str(path), [problem_at(place, what, lines) for place, what in mistakes])
+        raise InvalidConfig(str(path), [problem_at(place, what, lines) for place, what in mistakes])
     Baselines(found)
     PolicyRouter(found)  # also what holds only together: the policy that `policy` names
     return found

@@ -42,7 +42,7 @@ class Problem:
         return f"{at}: {self.where}: {self.what}"
 
 
-class NotValid(ConfigError):
+class InvalidConfig(ConfigError):
     """A configuration file with mistakes, all of which are in `problems`."""
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:

@@ -29,7 +29,7 @@ from suffice.gateway.config import (
     UpstreamSettings,
 )
 from suffice.gateway.config_errors import (
-    NotValid,
+    InvalidConfig,
     Place,
     Problem,
     lines_of,
@@ -186,12 +186,12 @@ def config_from(
 ) -> GatewayConfig:
     """Settings from parsed TOML; `source`, and lines of its `text`, are named in errors.
 
-    Paths of policy files are relative to `folder`. Raises NotValid with every mistake.
+    Paths of policy files are relative to `folder`. Raises InvalidConfig with every mistake.
     """
     try:
         file = _FILE.validate_python(dict(tables))
     except ValidationError as error:
-        raise NotValid(source, problems_of(error, ConfigFile, text)) from None
+        raise InvalidConfig(source, problems_of(error, ConfigFile, text)) from None
     lines = lines_of(text)
     problems: list[Problem] = []
 
@@ -227,7 +227,7 @@ def config_from(
             problems.append(problem_at(("policy",), what, lines))
         policies[policy] = tried(policy_table, path, at=("policy",))
     if problems:
-        raise NotValid(source, problems)
+        raise InvalidConfig(source, problems)
     assert ledger is not None
     shared = {each.name: getattr(file, each.name) for each in fields(SharedSettings)}
     return GatewayConfig(

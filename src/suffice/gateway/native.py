@@ -12,7 +12,7 @@ from suffice.backends.openai import OpenAIBackend
 from suffice.backends.placement import Placement
 from suffice.gateway.connection.client import JSON, Client
 from suffice.gateway.endpoints import CHAT, COUNT_TOKENS
-from suffice.gateway.pass_through import Outgoing, Verdict, forward
+from suffice.gateway.pass_through import Outgoing, UpstreamErrorResponse, forward
 from suffice.gateway.translate.client import TranslatedClient
 from suffice.gateway.translate.messages_request import chat_of_messages
 
@@ -26,21 +26,21 @@ async def pass_on(
     """Forward a call; one in another protocol than chat is translated if nobody else does it.
 
     Which upstream lacks the endpoint is found out by asking it, and remembered for a while.
-    Raises Verdict.
+    Raises UpstreamErrorResponse.
     """
     if not isinstance(client, TranslatedClient):
         try:
             await forward(client, placed, backends, sent)
-        except Verdict as verdict:
-            if sent.path != COUNT_TOKENS or client.began or verdict.status not in _NO_PATH:
+        except UpstreamErrorResponse as response:
+            if sent.path != COUNT_TOKENS or client.began or response.status not in _NO_PATH:
                 raise
-            await _count(client, backends[0], verdict)
+            await _count(client, backends[0], response)
         return
     if not any(backend.lacks(sent.path) for backend in backends):
         try:
             await forward(client, placed, backends, sent)
-        except Verdict as verdict:
-            if client.began or verdict.status not in _NO_PATH:
+        except UpstreamErrorResponse as response:
+            if client.began or response.status not in _NO_PATH:
                 raise
         else:
             return
@@ -52,8 +52,8 @@ async def pass_on(
             backend.lacked(sent.path)
 
 
-async def _count(client: Client, backend: OpenAIBackend, verdict: Verdict) -> None:
-    """Count a message's tokens by /tokenize, which vLLM and others have. Raises the verdict."""
+async def _count(client: Client, backend: OpenAIBackend, response: UpstreamErrorResponse) -> None:
+    """Count a message's tokens by /tokenize, which vLLM and others have. Raises the response."""
     call = client.call
     chat = chat_of_messages(call.value)
     asked = {"model": call.target, "messages": chat["messages"]}
@@ -61,7 +61,7 @@ async def _count(client: Client, backend: OpenAIBackend, verdict: Verdict) -> No
         asked["tools"] = chat["tools"]
     status, found = await backend.post("/tokenize", asked)
     if status != 200 or not isinstance(found.get("count"), int):
-        raise verdict
+        raise response
     call.answered_by = call.target
     await client.answer(200, orjson.dumps({"input_tokens": found["count"]}), JSON)
 

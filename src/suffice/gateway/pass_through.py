@@ -61,7 +61,7 @@ class Outgoing:
     counted: bytes | None = None  # the body that asks for usage too, where the client did not
 
 
-class Verdict(UpstreamRejected):
+class UpstreamErrorResponse(UpstreamRejected):
     """An upstream's answer with an error status, kept to be passed on as it is."""
 
     def __init__(
@@ -97,13 +97,13 @@ def outgoing(body: bytes, value: dict[str, Any]) -> bytes:
     return orjson.dumps({name: field for name, field in value.items() if name != "suffice"})
 
 
-async def pass_verdict(client: Client, verdict: Verdict) -> None:
-    """Give an upstream's verdict to the client, if it is for him; else raise it."""
-    if client.began or not verdict.is_for_the_client:
-        raise verdict
+async def pass_error(client: Client, error: UpstreamErrorResponse) -> None:
+    """Give an upstream's error to the client, if it is for him; else raise it."""
+    if client.began or not error.is_for_the_client:
+        raise error
     client.call.error = "upstream_rejected"
-    headers = {**verdict.headers, **retry_after(verdict), **ours(arm="bypass")}
-    await client.answer(verdict.status, verdict.body, verdict.content_type, headers)
+    headers = {**error.headers, **retry_after(error), **ours(arm="bypass")}
+    await client.answer(error.status, error.body, error.content_type, headers)
 
 
 async def forward(
@@ -111,7 +111,7 @@ async def forward(
 ) -> None:
     """Forward a call to the first of `backends` that answers it, and its answer to the client.
 
-    Raises Verdict if that is an error.
+    Raises UpstreamErrorResponse if that is an error.
     """
     call, pool = client.call, placed.pool
     ordered: list[Backend] = placed.order(call.target, backends)
@@ -148,7 +148,7 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
             data = await _whole(response, backend, sent.most_bytes, until_s)
             error = rejection(backend.name, response.status, data, response.headers)
             kind = response.content_type or "application/octet-stream"
-            raise Verdict(error, data, kind, headers)
+            raise UpstreamErrorResponse(error, data, kind, headers)
         headers |= ours(arm="bypass", upstream=header_text(backend.name))
         media = response.content_type.split(";", 1)[0].strip().lower()
         if call.stream or (sent.kind == "other" and media == "text/event-stream"):

@@ -8,14 +8,14 @@ from suffice.backends.pool import BackendPool
 from suffice.core.errors import InputError
 from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.calls import Call
-from suffice.gateway.policy_router import NAMESPACE, Arm
+from suffice.gateway.policy_router import NAMESPACE, PolicyRoute
 from suffice.gateway.wire.errors import Refusal
 from suffice.gateway.wire.json_body import parse_json
 from suffice.gateway.wire.multipart import fields_of, is_form
 from suffice.gateway.wire.requests import wants_stream
 
 
-async def understand(call: Call, pool: BackendPool, limits: TrafficConfig) -> Arm:
+async def understand(call: Call, pool: BackendPool, limits: TrafficConfig) -> PolicyRoute:
     """How a call to an endpoint that nobody here reads is answered: by its model's upstream.
 
     Raises InputError if it names no model and there are several upstreams, or if it names a policy.
@@ -44,7 +44,7 @@ async def understand(call: Call, pool: BackendPool, limits: TrafficConfig) -> Ar
     call.named = (model,) if model else ()
     call.target = model or (pool.served_by(pool.backends[0].name) or ("",))[0]
     call.arm = "bypass"
-    return Arm(policy=None, model=call.target)
+    return PolicyRoute(policy=None, model=call.target)
 
 
 def not_served(call: Call) -> Refusal:

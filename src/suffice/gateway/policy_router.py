@@ -46,7 +46,7 @@ _TARGET_OPTIONS = ("threshold", "consensus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
+class PolicyRoute:
     """How to answer: `policy` None passes through; `model` None is the first upstream's first."""
 
     policy: AnyPolicy | None
@@ -97,7 +97,9 @@ class PolicyRouter:
         named = [name for name in POLICIES if name not in {*wanting, AUTO, *self._tables}]
         return [NAMESPACE + name for name in (AUTO, *self._tables, *named)]
 
-    def choose(self, model: str, wishes: SufficeFields, *, price: float | None = None) -> Arm:
+    def choose(
+        self, model: str, wishes: SufficeFields, *, price: float | None = None
+    ) -> PolicyRoute:
         """How to answer a request for `model` with these wishes. Raises UnknownName.
 
         `price` is the lambda that a bare `auto` chooses by; one with options keeps its own.
@@ -112,7 +114,7 @@ class PolicyRouter:
                     f"{wished[0]}: bypass passes a request on as it is, and the upstream would not "
                     "honour it; name a policy, or leave it out"
                 )
-            return Arm(policy=None, model=target, asked=asked)
+            return PolicyRoute(policy=None, model=target, asked=asked)
         if isinstance(wishes.policy, str):
             policy: AnyPolicy | None = self._named(wishes.policy, price)
         elif wishes.policy is not None:
@@ -127,7 +129,7 @@ class PolicyRouter:
             policy = self.plain
         if policy is not None and wishes.target is not None:
             policy = aimed(policy, wishes.target)
-        return Arm(policy=policy, model=target, asked=asked)
+        return PolicyRoute(policy=policy, model=target, asked=asked)
 
     def named_by(self, wishes: SufficeFields) -> tuple[str, ...]:
         """Models, or policies of the operator's, that the wishes themselves name."""

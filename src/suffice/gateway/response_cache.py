@@ -26,7 +26,7 @@ _OVERHEAD_BYTES = 500  # of an entry beside its body, about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CachedAnswer:
     """An answer as it was sent."""
 
     body: bytes
@@ -41,7 +41,7 @@ class AnswerCache:
     def __init__(self, config: CacheConfig) -> None:
         self.config = config
         self.size_bytes = 0
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, CachedAnswer] = OrderedDict()
 
     def key_of(self, call: Call, *, switched_off: bool = False) -> bytes | None:
         """What stands for the request; None if it must not be cached.
@@ -61,7 +61,7 @@ class AnswerCache:
         )
         return hashlib.blake2b(text, digest_size=16).digest()
 
-    def find(self, key: bytes) -> Entry | None:
+    def find(self, key: bytes) -> CachedAnswer | None:
         """The kept answer, if it is fresh enough."""
         entry = self._entries.get(key)
         if entry is None:
@@ -79,7 +79,7 @@ class AnswerCache:
         if key in self._entries:
             self._drop(key)
         until_s = time.monotonic() + self.config.ttl_s
-        self._entries[key] = Entry(
+        self._entries[key] = CachedAnswer(
             body=body, content_type=content_type, headers=dict(headers), until_s=until_s
         )
         self.size_bytes += len(body) + _OVERHEAD_BYTES

@@ -16,7 +16,7 @@ from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_p
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.fallbacks import fallbacks_of
-from suffice.gateway.policy_router import Arm, PolicyRouter
+from suffice.gateway.policy_router import PolicyRoute, PolicyRouter
 from suffice.gateway.response_cache import AnswerCache
 from suffice.gateway.wire.headers import HeaderLists
 from suffice.throughput.pricing import OwnModel, cost_model
@@ -57,11 +57,11 @@ class Service:
         return self._costs[1]
 
     def comparison(
-        self, arm: Arm, question: Request, cost_model: CostModel
+        self, route: PolicyRoute, question: Request, cost_model: CostModel
     ) -> Callable[[Outcome], Outcome]:
         """What holds an outcome of `question` against the baseline and a certificate's promise."""
-        policy = arm.policy or self.arms.plain
-        baseline = self.baselines.of(asked=arm.asked, target=question.model, policy=policy)
+        policy = route.policy or self.arms.plain
+        baseline = self.baselines.of(asked=route.asked, target=question.model, policy=policy)
 
         def compared(outcome: Outcome) -> Outcome:
             saving = compare(

@@ -15,13 +15,15 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import add
 from typing import Any
 
 from suffice.ledger.api_keys import Key, Limits
 from suffice.ledger.records import SLICE, Used, Watched, Window
+from suffice.ledger.replicated import Replicated
 
 MINUTE_S = 60
 SLICE_S = 5
@@ -35,7 +37,7 @@ _Counts = dict[tuple[str, int], Used]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class QuotaExceeded:
     """Why a request is refused: the limit that is reached."""
 
     # requests_per_minute, tokens_per_minute, parallel_requests, budget_tokens, budget_usd
@@ -56,12 +58,10 @@ class Rate:
 
 @dataclass(slots=True)
 class _Account:
-    """One key's use: as the database has it, sent there but not confirmed, and not yet sent."""
+    """One key's use, by window."""
 
     key: Key
-    confirmed: _Counts = field(default_factory=dict)
-    sent: _Counts = field(default_factory=dict)
-    fresh: _Counts = field(default_factory=dict)
+    use: Replicated[tuple[str, int], Used]
     touched_s: float = 0.0
     running: int = 0
     mean_tokens: float = 0.0
@@ -70,37 +70,29 @@ class _Account:
     def count(self, now_s: float, used: Used) -> None:
         """Add `used` to the windows that hold this moment."""
         for window in (_slice(now_s), _budget_window(self.key.limits, now_s)):
-            found = self.fresh.get(window)
-            if found is None:
-                found = self.fresh[window] = Used()
-            found.add(used)
+            self.use.add(window, used)
 
     def total(self, window: tuple[str, int]) -> Used:
         """Everything known about one window."""
-        total = Used()
-        for counts in (self.confirmed, self.sent, self.fresh):
-            found = counts.get(window)
-            if found is not None:
-                total.add(found)
-        return total
+        return self.use.value(window, Used())
 
     def slices(self, now_s: float) -> tuple[dict[int, float], dict[int, float]]:
         """Requests and tokens of the last minute, by the start of each slice."""
         oldest_s = now_s - MINUTE_S - SLICE_S
         requests: dict[int, float] = {}
         tokens: dict[int, float] = {}
-        for counts in (self.confirmed, self.sent, self.fresh):
-            for (kind, start_s), used in counts.items():
-                if kind == SLICE and start_s > oldest_s:
-                    requests[start_s] = requests.get(start_s, 0.0) + used.requests
-                    tokens[start_s] = tokens.get(start_s, 0.0) + used.tokens
+        for (kind, start_s), used in self.use.parts():
+            if kind == SLICE and start_s > oldest_s:
+                requests[start_s] = requests.get(start_s, 0.0) + used.requests
+                tokens[start_s] = tokens.get(start_s, 0.0) + used.tokens
         return requests, tokens
 
     def forget(self, now_s: float) -> None:
         """Drop slices that no longer matter."""
         oldest_s = now_s - MINUTE_S - SLICE_S
-        for window in [w for w in self.confirmed if w[0] == SLICE and w[1] <= oldest_s]:
-            del self.confirmed[window]
+        old = [w for w in self.use.confirmed if w[0] == SLICE and w[1] <= oldest_s]
+        for window in old:
+            del self.use.confirmed[window]
 
 
 class Meter:
@@ -113,7 +105,7 @@ class Meter:
         self._accounts: dict[str, _Account] = {}
         self._before: dict[str, _Counts] = {}  # confirmed before the key was first used here
 
-    def admit(self, key: Key) -> Spent | None:
+    def admit(self, key: Key) -> QuotaExceeded | None:
         """Count a request of `key` in, or say which limit it would pass."""
         now_s = self._clock()
         with self._lock:
@@ -125,7 +117,7 @@ class Meter:
                 account.running += 1
         return refused
 
-    def admit_free(self, key: Key) -> Spent | None:
+    def admit_free(self, key: Key) -> QuotaExceeded | None:
         """The same for a call that draws no tokens: only the rate of requests binds it."""
         now_s = self._clock()
         with self._lock:
@@ -188,9 +180,9 @@ class Meter:
         watched: list[Watched] = []
         with self._lock:
             for key_id, account in self._accounts.items():
-                account.sent, account.fresh = account.fresh, {}
-                taken |= {Window(key_id, *at): used for at, used in account.sent.items()}
-                if account.sent or now_s - account.touched_s < ACTIVE_S:
+                sent = account.use.take()
+                taken |= {Window(key_id, *at): used for at, used in sent.items()}
+                if sent or now_s - account.touched_s < ACTIVE_S:
                     account.forget(now_s)
                     budget = _budget_window(account.key.limits, now_s)
                     since_s = _slice(now_s)[1] - MINUTE_S - SLICE_S
@@ -199,26 +191,19 @@ class Meter:
 
     def confirm(self, totals: Mapping[Window, Used]) -> None:
         """The database holds what was taken, and these are its totals over all processes."""
+        by_key: dict[str, _Counts] = {}
+        for window, used in totals.items():
+            by_key.setdefault(window.key_id, {})[window.kind, window.start_s] = used
         with self._lock:
-            for account in self._accounts.values():
-                # Windows that were not asked for again keep what was sent.
-                for at, used in account.sent.items():
-                    if Window(account.key.id, *at) not in totals:
-                        account.confirmed.setdefault(at, Used()).add(used)
-                account.sent = {}
-            for window, used in totals.items():
-                account_of = self._accounts.get(window.key_id)
-                counts = (
-                    self._before.setdefault(window.key_id, {})
-                    if account_of is None
-                    else account_of.confirmed
-                )
-                counts[window.kind, window.start_s] = used
+            for key_id, account in self._accounts.items():
+                account.use.confirm(by_key.pop(key_id, {}))
+            for key_id, counts in by_key.items():
+                self._before.setdefault(key_id, {}).update(counts)
 
     def _account(self, key: Key) -> _Account:
         account = self._accounts.get(key.id)
         if account is None:
-            account = _Account(key=key, confirmed=self._before.pop(key.id, {}))
+            account = _Account(key, Replicated(add, self._before.pop(key.id, {})))
             self._accounts[key.id] = account
         elif account.key is not key:
             account.key = key  # its limits may have changed
@@ -244,11 +229,11 @@ def shown(key: Key, meter: Meter) -> dict[str, Any]:
     }
 
 
-def _refusal(account: _Account, now_s: float) -> Spent | None:
+def _refusal(account: _Account, now_s: float) -> QuotaExceeded | None:
     limits = account.key.limits
     parallel = limits.parallel_requests
     if parallel is not None and account.running >= parallel:
-        return Spent(
+        return QuotaExceeded(
             what="parallel_requests",
             message=f"key {account.key.name!r} may have {parallel} requests at a time",
             retry_after_s=1,
@@ -265,7 +250,7 @@ def _refusal(account: _Account, now_s: float) -> Spent | None:
     return refused or _over_budget(account, limits, now_s)
 
 
-def _too_many(account: _Account, now_s: float) -> Spent | None:
+def _too_many(account: _Account, now_s: float) -> QuotaExceeded | None:
     """The refusal if one more request does not fit into the minute."""
     limit = account.key.limits.requests_per_minute
     if limit is None:
@@ -282,7 +267,7 @@ def _over(
     *,
     more: float,
     now_s: float,
-) -> Spent | None:
+) -> QuotaExceeded | None:
     """The refusal if `more` does not fit into the minute; a larger one than all of it may alone."""
     excess = sum(counts.values()) + min(more, float(limit)) - limit
     if excess <= 0.0:
@@ -293,14 +278,14 @@ def _over(
         wait_s = start_s + SLICE_S + MINUTE_S - now_s
         if excess <= 0.0:
             break
-    return Spent(
+    return QuotaExceeded(
         what=f"{unit}_per_minute",
         message=f"key {account.key.name!r} is limited to {limit} {unit} per minute",
         retry_after_s=max(1, math.ceil(wait_s)),
     )
 
 
-def _over_budget(account: _Account, limits: Limits, now_s: float) -> Spent | None:
+def _over_budget(account: _Account, limits: Limits, now_s: float) -> QuotaExceeded | None:
     tokens, usd = limits.budget_tokens, limits.budget_usd
     if tokens is None and usd is None:
         return None
@@ -314,7 +299,7 @@ def _over_budget(account: _Account, limits: Limits, now_s: float) -> Spent | Non
         return None
     ends_s = _end_s(window)
     when = "in total" if ends_s is None else f"this {window[0]}"
-    return Spent(
+    return QuotaExceeded(
         what=what,
         message=f"key {account.key.name!r} has used {shown} {when}",
         retry_after_s=None if ends_s is None else max(1, math.ceil(ends_s - now_s)),

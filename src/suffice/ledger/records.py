@@ -202,7 +202,7 @@ class Watched:
     since_s: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Used:
     """Requests, tokens and money."""
 
@@ -210,11 +210,10 @@ class Used:
     tokens: int = 0
     usd: float = 0.0
 
-    def add(self, other: Used) -> None:
-        """Count `other` in."""
-        self.requests += other.requests
-        self.tokens += other.tokens
-        self.usd += other.usd
+    def __add__(self, other: Used) -> Used:
+        return Used(
+            self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd
+        )
 
 
 @dataclass(slots=True, kw_only=True)

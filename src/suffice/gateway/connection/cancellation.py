@@ -33,7 +33,7 @@ class Endable(Protocol):
         ...
 
 
-class Ending:
+class Shutdown:
     """Whether the process is about to end, and who has to be told."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class CancelScope:
         client: Client,
         connection: ClientConnection | None,
         receive: Receive,
-        ending: Ending,
+        ending: Shutdown,
         limits: TrafficConfig,
     ) -> None:
         self._client = client

@@ -18,7 +18,7 @@ from suffice.backends.sse import KEEP_ALIVE
 from suffice.core.errors import SufficeError
 from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.calls import Call, Hook
-from suffice.gateway.connection.cancellation import CancelScope, ClientConnection, Ending
+from suffice.gateway.connection.cancellation import CancelScope, ClientConnection, Shutdown
 from suffice.gateway.connection.request_body import read_body
 from suffice.gateway.wire.errors import describe, retry_after
 from suffice.gateway.wire.receipt import PREFIX, header_text
@@ -53,7 +53,7 @@ class Client:
         hooks: Sequence[Hook],
         limits: TrafficConfig,
         max_body_bytes: int,
-        ending: Ending,
+        ending: Shutdown,
         connection: ClientConnection | None = None,
     ) -> None:
         """Without the server's `connection`, a client who stops reading cannot be cut off."""

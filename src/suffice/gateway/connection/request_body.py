@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from suffice.gateway.connection.cancellation import ClientConnection, Ending
+from suffice.gateway.connection.cancellation import ClientConnection, Shutdown
 from suffice.gateway.wire.errors import BodyTooLarge, Refusal
 
 # A server other than ours closes at once after an answer to half a request, which resets the
@@ -19,7 +19,7 @@ DROP_S = 5.0
 
 
 async def read_body(
-    receive: Receive, scope: Scope, *, most_bytes: int, limit_s: float, ending: Ending
+    receive: Receive, scope: Scope, *, most_bytes: int, limit_s: float, ending: Shutdown
 ) -> bytes:
     """The body that comes from `receive`, at most `most_bytes` within `limit_s`.
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from suffice.gateway.wire.errors import Refusal
 from suffice.ledger.api_keys import Key, Keyring
-from suffice.ledger.quotas import Meter, Spent
+from suffice.ledger.quotas import Meter, QuotaExceeded
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TYPES = {"budget_tokens": "insufficient_quota", "budget_usd": "insufficient_quota"}
@@ -183,15 +183,15 @@ def admit_judgement(meter: Meter, key: Key) -> None:
     _refuse(meter.admit_free(key))
 
 
-def _refuse(spent: Spent | None) -> None:
-    if spent is None:
+def _refuse(exceeded: QuotaExceeded | None) -> None:
+    if exceeded is None:
         return
-    hint = "" if spent.retry_after_s is None else f"; try again in {spent.retry_after_s} s"
-    quota = _TYPES.get(spent.what)
+    hint = "" if exceeded.retry_after_s is None else f"; try again in {exceeded.retry_after_s} s"
+    quota = _TYPES.get(exceeded.what)
     raise Refusal(
-        spent.message + hint,
+        exceeded.message + hint,
         status=429,
         code=quota or "rate_limit_exceeded",
         kind=quota or "rate_limit_error",
-        retry_after_s=spent.retry_after_s,
+        retry_after_s=exceeded.retry_after_s,
     )

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from suffice.core.errors import InputError
-from suffice.gateway.connection.cancellation import Ending
+from suffice.gateway.connection.cancellation import Shutdown
 from suffice.gateway.connection.request_body import read_body
 from suffice.gateway.observe.auth import Authenticator, credentials_of
 from suffice.gateway.wire.openapi import Described, errors, get, reference, schemas_of
@@ -121,7 +121,7 @@ class KeyRoutes:
 
     @staticmethod
     async def _read(request: Request, kind: type[Body]) -> Body:
-        ending = cast(Ending, request.app.state.gateway.ending)
+        ending = cast(Shutdown, request.app.state.gateway.ending)
         body = await read_body(
             request.receive, request.scope, most_bytes=MOST_BYTES, limit_s=BODY_S, ending=ending
         )

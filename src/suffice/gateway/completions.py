@@ -33,11 +33,11 @@ from suffice.gateway.config import BYPASS
 from suffice.gateway.connection.cancellation import Shutdown, left_at_once, stopping
 from suffice.gateway.connection.client import EVENT_STREAM, JSON, Client, ours
 from suffice.gateway.conversation import affinity_of
-from suffice.gateway.endpoints import CHAT, TEXT, endpoint_of, query_upstream
+from suffice.gateway.endpoints import CHAT, COUNT_TOKENS, TEXT, endpoint_of, query_upstream
 from suffice.gateway.fallbacks import answered
 from suffice.gateway.native import pass_on
 from suffice.gateway.outgoing import outgoing_of
-from suffice.gateway.pass_through import UpstreamErrorResponse, pass_error
+from suffice.gateway.pass_through import UpstreamErrorResponse, forward, pass_error
 from suffice.gateway.passed_on import not_served, understand
 from suffice.gateway.policy_router import AUTO, NAMESPACE, PolicyRoute
 from suffice.gateway.run_policy import Job, frames, outcomes, tighter
@@ -161,7 +161,10 @@ class Completions:
         rule = None if certified else service.fallbacks.get(call.target)
         async with service.places.taken(call):
             try:
-                await answered(client, rule, partial(self._answer, service, client, route))
+                if rule is None:
+                    await self._answer(service, client, route)
+                else:
+                    await answered(client, rule, partial(self._answer, service, client, route))
             except UpstreamErrorResponse as error:
                 await pass_error(client, error)
 
@@ -197,8 +200,7 @@ class Completions:
     @staticmethod
     def _is_biased(service: Service, value: dict[str, Any]) -> bool:
         """Whether an effort was asked for that becomes a bias on an upstream's first token."""
-        chooses = any(upstream.mode_tokens is not None for upstream in service.config.upstreams)
-        return chooses and _effort(value) is not None
+        return service.chooses_modes and _effort(value) is not None
 
     async def _from_cache(self, service: Service, client: Client, key: bytes) -> bool:
         call = client.call
@@ -236,7 +238,8 @@ class Completions:
         if route.policy is None:
             http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
             if http:
-                await pass_on(client, placed, http, outgoing_of(service, call, headers))
+                go = forward if type(client) is Client and call.path != COUNT_TOKENS else pass_on
+                await go(client, placed, http, outgoing_of(service, call, headers))
                 return
         if call.endpoint is None or call.endpoint.kind == "other":
             raise not_served(call)

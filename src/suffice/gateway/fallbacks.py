@@ -85,16 +85,11 @@ def failure_of(error: SufficeError) -> Failure | None:
     return next((what for kind, what in _FAILURES if isinstance(error, kind)), None)
 
 
-async def answered(
-    client: Client, rule: Fallback | None, attempt: Callable[[], Awaitable[None]]
-) -> None:
+async def answered(client: Client, rule: Fallback, attempt: Callable[[], Awaitable[None]]) -> None:
     """Answer a call from its model, or from those that the rule allows after it.
 
     `attempt` answers from `call.target`. If all fail, the first one's error is raised.
     """
-    if rule is None:
-        await attempt()
-        return
     call = client.call
     first: SufficeError | None = None
     for target in (rule.model, *rule.to):

@@ -42,6 +42,7 @@ class Service:
         self.fallbacks = fallbacks_of(config.fallback)
         self.places = ConcurrencyLimit(config.traffic)
         self.cache = AnswerCache(config.traffic.cache)
+        self.chooses_modes = any(each.mode_tokens is not None for each in config.upstreams)
         self.calls = 0  # that are being answered with it
         self._costs: tuple[int, CostModel] | None = None
 

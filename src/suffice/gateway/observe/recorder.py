@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,17 +49,7 @@ AT_START = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _EndedCall:
-    """A call that is over, with what was settled on the response path."""
-
-    call: Call
-    usage: Usage | None
-    source: UsageSource
-    cost: Cost
-    price: float | None
-    value: dict[str, Any] | None
-    body_bytes: int
+Settled = tuple[Usage | None, UsageSource, Cost]  # what a call took, who said so, its cost
 
 
 class Recorder(Hook):
@@ -177,39 +167,44 @@ class Recorder(Hook):
             return
         self._process.live.pop(call.id, None)
         body_bytes = len(call.body)
-        spent, source = spent_of(call, body_bytes)
-        usage = total_usage(usage for _, usage in spent) if spent else None
-        cost = self._costs.of(call, spent)
-        if call.key is not None:
-            tokens = usage.total_tokens if usage is not None else 0
-            self._meter.settle(call.key, tokens=tokens, usd=cost.usd or 0.0)
+        settled: Settled | None = None
+        if call.key is not None or call.samples is not None:
+            # A key's next call may be refused for this one; a sample's pace goes by the clock.
+            settled = usage, _, cost = self._settled(call, body_bytes)
+            if call.key is not None:
+                tokens = usage.total_tokens if usage is not None else 0
+                self._meter.settle(call.key, tokens=tokens, usd=cost.usd or 0.0)
         price = self._price_of_auto.value() if call.arm == "auto" else None
         self._price_of_auto.learn(call.outcomes)
-        over = _EndedCall(
-            call=call,
+        value = call.value if self._keep_prompts else None
+        call.body, call.value = b"", {}  # the queue must not hold megabytes
+        self._writer.put(partial(self._entry, call, settled, price, value, body_bytes))
+
+    # --- in the ledger's thread, if it can wait
+
+    def _settled(self, call: Call, body_bytes: int) -> Settled:
+        spent, source = spent_of(call, body_bytes)
+        usage = total_usage([usage for _, usage in spent]) if spent else None
+        return usage, source, self._costs.of(call, spent)
+
+    def _entry(
+        self,
+        call: Call,
+        settled: Settled | None,
+        price: float | None,
+        value: dict[str, Any] | None,
+        body_bytes: int,
+    ) -> Entry:
+        usage, source, cost = settled or self._settled(call, body_bytes)
+        entry = entry_of(
+            call,
             usage=usage,
             source=source,
             cost=cost,
             price=price,
-            value=call.value if self._keep_prompts else None,
-            body_bytes=body_bytes,
-        )
-        call.body, call.value = b"", {}  # the queue must not hold megabytes
-        self._writer.put(partial(self._entry, over))
-
-    # --- in the ledger's thread
-
-    def _entry(self, over: _EndedCall) -> Entry:
-        call = over.call
-        entry = entry_of(
-            call,
-            usage=over.usage,
-            source=over.source,
-            cost=over.cost,
-            price=over.price,
-            text=self._text(call, over.value),
+            text=self._text(call, value),
             answers=self._keep_outputs,
-            body_bytes=over.body_bytes,
+            body_bytes=body_bytes,
         )
         if usage_was_refused(call):
             self._counters.add(("upstream_errors", "code", "bad_usage"))

@@ -1,16 +1,21 @@
 """What shadowing costs clients: the same requests with and without it, in pairs, in one run.
 
-    python benchmarks/gateway/live_latency.py --out results/live/latency.json
+    python benchmarks/gateway/live_latency.py wall cpu --out results/live/latency.json
 
-Two gateways of one process each stand in front of one fast scripted engine (upstream.py): one runs
-`single@fake` alone, the other shadows a quarter of the requests (`--shadow-only`: every client gets
-the same answer). A client asks both the same question in turn, at a steady pace, in random order;
-times are taken in pairs. The machine is shared: differences count, not the times themselves.
+wall  two gateways of one process each in front of one fast scripted engine (upstream.py): one runs
+      `single@fake` alone, the other shadows a quarter of the requests (`--shadow-only`: every
+      client gets the same answer). A client asks both in turn, at a steady pace, in random order
+cpu   both gateways' ASGI applications in this process, asked in turn: CPU time of the event loop's
+      thread from the request to its answer, which other work on the machine does not lengthen, and
+      the CPU time of a whole shadow run, which other requests may have to wait for in part
+
+Differences count, not the times themselves.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import json
 import os
@@ -28,6 +33,10 @@ import numpy as np
 from live_end_to_end import free_port, started
 
 from suffice.core.files import write_json
+from suffice.gateway.app import create_app
+from suffice.gateway.config import GatewayConfig, UpstreamConfig
+from suffice.gateway.config_sections import LedgerConfig, LiveConfig
+from suffice.gateway.observe.serving_hooks import open_hooks
 
 HERE = Path(__file__).parent
 SHARE = 0.25
@@ -96,7 +105,6 @@ def measured(pairs: int, pace_s: float, folder: Path, seed: int) -> dict[str, An
 
 
 def _row(took: np.ndarray, state: dict[str, Any], asked: int, pace_s: float) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
     shadowed = state["live_certificates"][0]["shadowed"]
     row: dict[str, Any] = {
         "pairs": len(took), "pace_s": pace_s, "share": SHARE,
@@ -104,31 +112,120 @@ def _row(took: np.ndarray, state: dict[str, Any], asked: int, pace_s: float) -> 
         "more_requests_at_the_engine": shadowed / asked,
     }  # fmt: skip
     for name, share in (("p50", 0.5), ("p99", 0.99)):
-        off, on = np.quantile(took, share, axis=0)
-        draws = rng.integers(len(took), size=(1000, len(took)))
-        apart = np.quantile(took[draws, 1], share, axis=1) - np.quantile(
-            took[draws, 0], share, axis=1
-        )
-        low, high = np.quantile(apart, (0.025, 0.975))
-        row[name] = {"off_ms": float(off), "on_ms": float(on), "added_ms": float(on - off),
-                     "interval": [float(low), float(high)]}  # fmt: skip
+        row[name] = _apart(took, share)
     return row
+
+
+def _apart(took: np.ndarray, share: float) -> dict[str, Any]:
+    """A quantile of both, and how far they are apart, over resampled pairs."""
+    rng = np.random.default_rng(0)
+    off, on = np.quantile(took, share, axis=0)
+    draws = rng.integers(len(took), size=(1000, len(took)))
+    apart = np.quantile(took[draws, 1], share, axis=1) - np.quantile(took[draws, 0], share, axis=1)
+    low, high = np.quantile(apart, (0.025, 0.975))
+    return {"off_ms": float(off), "on_ms": float(on), "added_ms": float(on - off),
+            "interval": [float(low), float(high)]}  # fmt: skip
+
+
+async def asked_by_asgi(app: Any, body: bytes) -> float:
+    """CPU seconds of this thread until the answer is there."""
+    scope = {
+        "type": "http", "path": "/v1/chat/completions", "raw_path": b"/v1/chat/completions",
+        "method": "POST", "query_string": b"", "scheme": "http", "http_version": "1.1",
+        "headers": [(b"content-type", b"application/json"), (b"host", b"127.0.0.1"),
+                    (b"content-length", str(len(body)).encode())],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "root_path": "",
+    }  # fmt: skip
+    given = [{"type": "http.request", "body": body, "more_body": False}]
+    ended = asyncio.Event()
+    spent = [0.0]
+
+    async def receive() -> Any:
+        if given:
+            return given.pop()
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            spent[0] = time.thread_time()
+            ended.set()
+
+    began = time.thread_time()
+    await app(scope, receive, send)
+    return spent[0] - began
+
+
+async def cpu(pairs: int, folder: Path, seed: int) -> dict[str, Any]:
+    port = free_port()
+    engine = subprocess.Popen(
+        [sys.executable, str(HERE / "upstream.py"), "--port", str(port)], start_new_session=True
+    )
+    try:
+        await asyncio.sleep(1.0)
+        usual = {
+            "upstreams": (UpstreamConfig(url=f"http://127.0.0.1:{port}/v1"),),
+            "answer_format": "number",
+        }
+        live = LiveConfig(
+            safe="single@fake", cheap=("self_consistency:samples=1@fake",), shadow_only=True,
+            share=SHARE, share_after=SHARE,
+        )  # fmt: skip
+        apps, opened = [], []
+        for name, more in (("off", {"policy": "single@fake"}), ("on", {"live": live})):
+            ledger = LedgerConfig(url=str(folder / f"{name}.db"))
+            config = GatewayConfig(**usual, **more, ledger=ledger)
+            hooks = open_hooks(config)
+            apps.append(create_app(config, hooks=hooks.in_order))
+            opened.append(hooks)
+            await hooks.recorder.start()
+        shadower = apps[1].state.gateway.completions.shadower
+        body, chooser = json.dumps(BODY).encode(), random.Random(seed)
+        took, runs = np.zeros((pairs, 2)), []
+        for pair in range(-100, pairs):
+            for which in chooser.sample((0, 1), 2):
+                spent = await asked_by_asgi(apps[which], body)
+                if pair >= 0:
+                    took[pair, which] = spent
+                began, there = time.thread_time(), bool(shadower._tasks)
+                await shadower.settled()
+                if there and pair >= 0:
+                    runs.append(time.thread_time() - began)
+        for app, hooks in zip(apps, opened, strict=True):
+            await app.state.gateway.aclose()
+            await hooks.recorder.stop()
+    finally:
+        os.killpg(engine.pid, signal.SIGTERM)
+        engine.wait()
+    row = {name: _apart(took * 1e3, share) for name, share in (("p50", 0.5), ("p99", 0.99))}
+    return {"pairs": pairs, "share": SHARE, "shadow_runs": len(runs), **row,
+            "shadow_run_cpu_ms": {"p50": 1e3 * float(np.median(runs)),
+                                  "p99": 1e3 * float(np.quantile(runs, 0.99))}}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("parts", nargs="+", choices=("wall", "cpu"))
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pace", type=float, default=0.01, help="seconds between two requests")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    rows = []
-    for number in range(given.rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(measured(given.pairs, given.pace, Path(folder), number))
-        print(json.dumps(rows[-1]), flush=True)
+    held: dict[str, Any] = {}
+    if given.out is not None and given.out.exists():
+        held = json.loads(given.out.read_text())
+    for part in given.parts:
+        rows = []
+        for number in range(given.rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                if part == "wall":
+                    rows.append(measured(given.pairs, given.pace, Path(folder), number))
+                else:
+                    rows.append(asyncio.run(cpu(given.pairs, Path(folder), number)))
+            print(json.dumps(rows[-1]), flush=True)
+        held[part] = {"command": f"benchmarks/gateway/live_latency.py {part}", "rounds": rows}
     if given.out is not None:
-        write_json(given.out, {"command": "benchmarks/gateway/live_latency.py", "rounds": rows})
+        write_json(given.out, held)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from suffice.core.completions import Outcome, SampleRecord, Usage, total_cost, total_usage
+from suffice.core.coverage import Coverage
 from suffice.core.savings import Promise, Saving, together
 
 PREFIX = "x-suffice-"
@@ -65,10 +66,22 @@ def _verdict(outcome: Outcome) -> dict[str, Any]:
         "note": outcome.note,
         "escalated": outcome.escalated,
         "exit": outcome.exit,
-        "certificate": fields_of(outcome.certificate),
+        "certificate": _certificate(outcome.certificate),
         "accepted_sample": outcome.sample,
         "votes": dict(outcome.votes),
     }
+
+
+# Facts that a live certificate alone has.
+_OF_LIVE = frozenset({"target", "confidence", "shadowed", "candidate"})
+
+
+def _certificate(standing: Coverage | None) -> dict[str, Any] | None:
+    """How the certificate stands, a live one with its own facts."""
+    found = fields_of(standing)
+    if standing is None or found is None or standing.candidate is not None:
+        return found
+    return {name: value for name, value in found.items() if name not in _OF_LIVE}
 
 
 def _saved(saving: Saving | None, promised: Promise | None) -> dict[str, Any]:

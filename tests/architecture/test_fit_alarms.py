@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from suffice.architecture.fitting import fit
-from suffice.architecture.fitting.compare import compare_forms
+from suffice.architecture.fitting.evaluation import shape_means
 from suffice.architecture.law_file import load_law, record_of, save_law
 from suffice.architecture.runs import RunsTable
 from suffice.core.errors import TableError
@@ -157,6 +157,51 @@ def test_intervals_without_width_are_no_knowledge():
                         zip(widths, found.coefficients, strict=True))  # fmt: skip
 
 
+# --- F3: budgets that drift with the shape
+
+
+def drifting(d_of_x: Any, **labels: str) -> RunsTable:
+    """Noise-free, truth x* = .08 and r* = 1.03; five widths whose budget is `d_of_x`."""
+    rows = []
+    for n in (8e7, 3.2e8):
+        for step, x in enumerate(np.geomspace(0.04, 0.15, 5)):
+            for r in (0.6, 1.0, 2.0, 4.0):
+                d = float(d_of_x(step)) * n / 8e7
+                shape = (2.697 + 0.0974 * np.log(x) + 0.0078 / x) * (
+                    0.3870 + 0.0063 * np.log(r) + 0.0065 / r
+                )
+                loss = float(chinchilla(n, d) * shape)
+                rows.append({"N": n, "D": d, "x": float(x), "r": r, "loss": loss,
+                             **{k: f"{v} {n:g}" for k, v in labels.items()}})  # fmt: skip
+    return RunsTable.from_rows(rows)
+
+
+def test_budgets_that_fall_as_width_grows_are_refused_and_equal_ones_find_the_truth():
+    """With D from 10B down to 7.2B the fit said x* = .055, and not a word."""
+    law, how = "conditional-multiplicative", {"optimal_loss": "free", "bootstrap_draws": 0}
+    equal = fit(drifting(lambda step: 1e10), law, **how)  # type: ignore[arg-type]
+    assert equal.law.coefficient("a2") / equal.law.coefficient("a1") == pytest.approx(
+        0.08, abs=5e-4
+    )
+    falls = np.geomspace(1e10, 7.2e9, 5)
+    with pytest.raises(TableError, match="D differs by 39 % and goes with x"):
+        fit(drifting(lambda step: falls[step]), law, **how)  # type: ignore[arg-type]
+    labelled = drifting(lambda step: falls[step], scale="one")
+    found = fit(labelled, law, **how)  # type: ignore[arg-type]
+    assert any("goes with x (correlation -1.00)" in each for each in found.warnings)
+    assert found.law.coefficient("a2") / found.law.coefficient("a1") < 0.07
+
+
+def test_small_differences_of_budget_are_said_only_where_they_go_with_the_shape():
+    law, how = "conditional-multiplicative", {"optimal_loss": "free", "bootstrap_draws": 0}
+    mixed = np.array([1.03, 0.98, 1.0, 0.97, 1.02]) * 1e10
+    found = fit(drifting(lambda step: mixed[step]), law, **how)  # type: ignore[arg-type]
+    assert not any("goes with" in each for each in found.warnings)
+    little = np.geomspace(1.03e10, 1e10, 5)
+    said = fit(drifting(lambda step: little[step]), law, **how)  # type: ignore[arg-type]
+    assert any("D differs by 3 % and goes with x" in each for each in said.warnings)
+
+
 # --- F5: shapes, not seeds
 
 
@@ -179,8 +224,9 @@ def test_regret_is_between_shapes():
     alone = repeated().take(repeated().column("x") == 0.08)
     seeds = fit(alone, "chinchilla", bootstrap_draws=0)
     assert seeds.evaluation.scales == ()  # one shape: nothing to pick from
-    compared = compare_forms(repeated(), ["conditional-depth-alone-or-none"][:0] or ["chinchilla"])
-    assert compared[0].next_size is None or compared[0].next_size.spearman.n == 4
+    assert shape_means(
+        np.array([4, 7, 4]), np.array([1.0, 5.0, 3.0]), np.array([2.0, 6.0, 2.0])
+    ).loss.tolist() == [2.0, 5.0]
 
 
 # --- F7, F8, F9: tokens, objective, units

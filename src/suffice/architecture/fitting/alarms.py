@@ -13,6 +13,7 @@ import numpy as np
 from suffice.architecture.fitting.evaluation import Evaluation
 from suffice.architecture.fitting.problem import FloatArray, Problem
 from suffice.architecture.runs import RunsTable
+from suffice.core.errors import TableError
 
 # Below this share of explained variance a law is not worth its name.
 LEAST_R_SQUARED = 0.5
@@ -22,6 +23,10 @@ LARGEST_LOG_RMSE = 0.05
 CONTRADICTION_SDS = 8.0
 LEAST_CONTRADICTION = 0.02
 WORST_ROWS = 5
+# N or D that differ by so much inside a scale, in ln, and go with a shape variable by so much.
+DRIFT, DRIFT_CORRELATION = 0.02, 0.5
+# From here on a conditional fit is refused: at published exponents 10 % of D are .6 % of the loss.
+REFUSED_DRIFT, REFUSED_CORRELATION = 0.1, 0.9
 # Beyond these a column is in other units than its name says.
 FEWEST_PARAMETERS = 1e4
 FEWEST_TOKENS = 1e6
@@ -123,3 +128,44 @@ def contradictions(
         f"rows {runs.row(low)} and {runs.row(high)} have equal {alike} and losses of {losses}"
         f"{several}: a sweep or a broken run? --best-per N,D keeps the best of each"
     ]
+
+
+def drifts(problem: Problem, runs: RunsTable) -> list[str]:
+    """Sizes or budgets that go with the shape inside a scale of a conditional fit.
+
+    Their effect on the loss is then taken for the shape's. Raises TableError where they go with it
+    so closely that an optimum means nothing, unless a `scale` column says that they are one scale.
+    """
+    if not problem.family.conditional:
+        return []
+    found = []
+    for number, scale in enumerate(problem.scale_names):
+        rows = problem.scale_of == number
+        for size in (name for name in ("N", "D") if runs.has(name)):
+            logs = np.log(runs.column(size)[rows])
+            spread = float(np.ptp(logs))
+            if rows.sum() < 4 or spread <= DRIFT:
+                continue
+            for name in problem.family.shape_variables:
+                together = _together(logs, np.log(problem.variables[name][rows]))
+                if abs(together) <= DRIFT_CORRELATION:
+                    continue
+                percent = f"{100 * np.expm1(spread):.0f} %"
+                what = (
+                    f"inside the scale {scale} {size} differs by {percent} and goes with {name} "
+                    f"(correlation {together:+.2f})"
+                )
+                severe = spread > REFUSED_DRIFT and abs(together) > REFUSED_CORRELATION
+                if severe and "scale" not in runs.labels:
+                    raise TableError(
+                        f"{runs.source}: {what}: its effect would be taken for that of {name}; "
+                        f"keep runs of equal {size}, or add a `scale` column that names it"
+                    )
+                found.append(f"{what}: part of its effect is taken for that of {name}")
+    return found
+
+
+def _together(first: FloatArray, second: FloatArray) -> float:
+    if np.ptp(first) < 1e-9 or np.ptp(second) < 1e-9:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

@@ -11,6 +11,7 @@ import numpy as np
 from suffice.architecture.fitting.alarms import (
     RowResidual,
     contradictions,
+    drifts,
     misfit_warnings,
     unit_warnings,
     worst_rows,
@@ -162,6 +163,7 @@ def fit(
     counted = _counted(family, parameter_count)
     problem = build_problem(runs, family, weights=weights, optimal_loss=optimal_loss)
     _check_size(problem, runs)
+    drifting = drifts(problem, runs)
     solution = solve(problem, method, delta=delta)
     predicted = problem.predict(solution.theta[None])[0]
     if not np.isfinite(predicted).all():
@@ -193,6 +195,7 @@ def fit(
         *unit_warnings(runs, law_e),
         *misfit_warnings(evaluation),
         *contradictions(problem, runs, predicted, family.variables),
+        *drifting,
         *data_warnings(problem),
         *solution_warnings(problem, solution, method),
         *_zero_widths(estimates),

@@ -40,8 +40,8 @@ def runs(seed: int) -> RunsTable:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
-    parser.add_argument("--repetitions", type=int, default=100)
-    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--repetitions", type=int, default=60)
+    parser.add_argument("--draws", type=int, default=120)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     law = build_law(load_family("chinchilla"), name="truth", coefficients=TRUTH,

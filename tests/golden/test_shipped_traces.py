@@ -97,3 +97,15 @@ def test_the_full_vote_is_as_documented(traces):
     assert vote.column("correct").mean() == pytest.approx(0.206, abs=0.015)
     single = replay_traces(traces, parse_policy("single"), ReplayConfig(draws=8))
     assert single.column("correct").mean() == pytest.approx(traces.correct.mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["efforts", "programs"])
+def test_sets_of_policies_are_whole_and_have_a_card(name, traces):
+    found = read_traces(ROOT / "data" / "traces" / f"{name}.parquet")
+    assert found.digest in (ROOT / "data" / "traces" / "README.md").read_text()
+    assert found.information.licence == "CC0-1.0"
+    if name == "programs":  # the same questions in other words, read by other rules
+        assert {q.key for q in found.questions} <= {q.key for q in traces.questions}
+        for trace in (found.trace(row) for row in range(0, len(found), 11)):
+            said = Completion(text=trace.text, finish_reason="stop", usage=Usage())
+            assert check_of("program", trace.question.reference)(said).answer == trace.answer

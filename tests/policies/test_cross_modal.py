@@ -7,11 +7,16 @@ from dataclasses import replace
 import pytest
 
 from suffice.core.completions import Completion, Usage
+from suffice.core.errors import LacksCapability
 from suffice.core.requests import Message, Sampling
 from suffice.evals.extract import extractor
 from suffice.evals.grading import check_of
+from suffice.evals.traces.files import trace_set
+from suffice.evals.traces.trace_set import Question, Trace, messages_json
+from suffice.executors.replay import play as replay
 from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.cross_modal import AS_PROGRAM, CrossModal, asked_for_program
+from suffice.recipes.replay.source import Source
 from tests.policies.scripted import FREE_FORM, REQUEST, Said, play
 
 
@@ -25,8 +30,8 @@ def test_two_kinds_that_agree_are_enough():
     assert (result.drawn, result.answer, result.outcome.exit) == (2, "7", "accepted")
     assert result.outcome.confidence == 1.0
     in_words, as_program = result.launches
-    assert in_words.request.messages == REQUEST.messages
-    assert as_program.request.messages[-1].text == f"2+2?\n\n{AS_PROGRAM}"
+    assert in_words.draw.request.messages == REQUEST.messages
+    assert as_program.draw.request.messages[-1].text == f"2+2?\n\n{AS_PROGRAM}"
 
 
 def test_after_a_disagreement_they_take_turns_until_the_majority_is_stable():
@@ -35,15 +40,15 @@ def test_after_a_disagreement_they_take_turns_until_the_majority_is_stable():
     # 1 to 1, then six more of one kind of answer: the Beta criterion's own count.
     alone = play(AdaptiveConsistency(), ["7", "8", *["7"] * 20])
     assert result.drawn == alone.drawn
-    asked = [launch.request.messages != REQUEST.messages for launch in result.launches]
+    asked = [launch.draw.request.messages != REQUEST.messages for launch in result.launches]
     by_number = sorted(zip((launch.sample for launch in result.launches), asked, strict=True))
     assert [program for _, program in by_number] == [n % 2 == 1 for n in range(result.drawn)]
 
 
 def test_a_model_of_its_own_writes_programs():
     result = play(CrossModal(program_model="coder"), kinds(["7"], ["7"]))
-    assert [launch.model for launch in result.launches] == ["m", "coder"]
-    assert {launch.request.messages for launch in result.launches} == {REQUEST.messages}
+    assert [launch.draw.model for launch in result.launches] == ["m", "coder"]
+    assert {launch.draw.request.messages for launch in result.launches} == {REQUEST.messages}
 
 
 def test_at_temperature_0_two_samples_are_all():
@@ -110,3 +115,24 @@ def test_references_are_numbers():
     check = check_of("program", "1,000")
     said = Completion(text="answer = 10 * 100", finish_reason="stop", usage=Usage())
     assert check(said).correct is True
+
+
+def test_a_recording_of_words_is_not_played_as_programs():
+    words = trace_set(
+        Trace(
+            question=Question(
+                dataset="d", name="q", messages_json=messages_json("2+2?"), reference="4",
+                answer_format="program",
+            ),
+            model=model, sample=n, text="4", answer="4", correct=True, completion_tokens=1,
+        )
+        for model in ("words", "programs")
+        for n in range(4)
+    )  # fmt: skip
+    source = Source(words)
+    with pytest.raises(LacksCapability, match="program_model"):
+        replay(CrossModal(), source.request(0), source.drawer(0, (0,)))
+    found = replay(
+        CrossModal(program_model="programs"), source.request(0), source.drawer(0, (0,))
+    ).outcome
+    assert found.samples_run == 2

@@ -52,14 +52,14 @@ def test_what_is_asked_of_the_engine():
     drafts, first, second, last = (
         result.launches[:2], result.launches[2], result.launches[3], result.launches[4]
     )  # fmt: skip
-    assert {launch.thinking for launch in drafts} == {Thinking(enabled=False)}
-    assert {launch.sampling.temperature for launch in drafts} == {0.7}
-    assert {launch.sampling.max_tokens for launch in drafts} == {512}
-    assert first.thinking == Thinking(budget_tokens=20)
-    assert second.thinking == Thinking(budget_tokens=40)
-    assert first.sampling.temperature == 0.6
-    assert last.thinking == Thinking(enabled=False)
-    assert last.sampling.temperature == 0.0
+    assert {launch.draw.thinking for launch in drafts} == {Thinking(enabled=False)}
+    assert {launch.draw.sampling.temperature for launch in drafts} == {0.7}
+    assert {launch.draw.sampling.max_tokens for launch in drafts} == {512}
+    assert first.draw.thinking == Thinking(budget_tokens=20)
+    assert second.draw.thinking == Thinking(budget_tokens=40)
+    assert first.draw.sampling.temperature == 0.6
+    assert last.draw.thinking == Thinking(enabled=False)
+    assert last.draw.sampling.temperature == 0.0
     assert result.outcome.exit == "hopeless"
 
 
@@ -98,8 +98,8 @@ def test_the_fallback_may_keep_the_last_thought():
 def test_models_that_are_set_up_for_a_mode_are_not_told():
     policy = DraftAgreement(switch=False, draft_model="quick", think_model="slow")
     result = play(policy, lambda launch: Said("123"[launch.sample]))
-    assert [launch.model for launch in result.launches] == ["quick", "quick", "slow"]
-    assert {launch.thinking for launch in result.launches} == {None}
+    assert [launch.draw.model for launch in result.launches] == ["quick", "quick", "slow"]
+    assert {launch.draw.thinking for launch in result.launches} == {None}
 
 
 def test_free_form_is_one_sample_and_a_greedy_request_still_has_two_drafts():

@@ -41,9 +41,9 @@ def test_traces_that_never_switch_are_stopped_early():
 def test_probes_continue_what_was_said_and_are_paid_for():
     result = play(POLICY, world(lambda _: "4", all_but_the_first))
     probes = [launch for launch in result.launches if launch.purpose == "probe"]
-    assert probes[0].begun.startswith("so so")
-    assert probes[0].prefill == "\n\nFinal answer: "
-    assert probes[0].sampling.temperature == 0.0
+    assert probes[0].draw.prefill.startswith("so so")
+    assert probes[0].shown == "\n\nFinal answer: "
+    assert probes[0].draw.sampling.temperature == 0.0
     drawn = sum(record.usage.completion_tokens for record in result.outcome.records)
     assert result.outcome.usage.completion_tokens == drawn
 

@@ -225,8 +225,8 @@ def test_hesitations_close_the_block_and_the_answer_is_asked_for():
     first, second = result.outcome.records
     assert first.status == "cancelled"
     assert first.usage.completion_tokens == 10  # with the space after the third
-    assert result.launches[1].preface.endswith("</think>\n\n")
-    assert result.launches[1].sampling.max_tokens == 9
+    assert result.launches[1].draw.prefill.endswith("</think>\n\n")
+    assert result.launches[1].draw.sampling.max_tokens == 9
     assert (result.answer, result.outcome.exit) == ("9", "hopeless")
     assert second.status == "finished"
 

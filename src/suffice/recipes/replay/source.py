@@ -121,6 +121,12 @@ class Drawer:
 
     def __call__(self, launch: Launch) -> Recorded:
         """The next sample of the launch's arm."""
+        asked = self._source.request(self._question).messages
+        if launch.purpose == "answer" and launch.draw.request.messages != asked:
+            raise LacksCapability(
+                "this policy asks the question in other words than it was recorded in: name the "
+                "recorded model that answers them (cot_pot:program_model=MODEL), or try it live"
+            )
         if launch.shown or launch.purpose != "answer":
             raise LacksCapability(
                 "this policy begins answers for the model or asks it again, which a recording "

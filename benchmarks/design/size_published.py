@@ -2,6 +2,7 @@
 
 python benchmarks/design/size_published.py            print the table (seconds)
 python benchmarks/design/size_published.py --write    also write it into docs/size.md
+python benchmarks/design/size_published.py --loads    replicas under 40 random loads, simulated
 
 No constant was fitted to a row that is marked "unfitted": engines' start-up logs, LLMServingSim's
 three machines (under an open load), and columns of TensorRT-LLM's tables on the sides "test" and
@@ -11,7 +12,9 @@ three machines (under an open load), and columns of TensorRT-LLM's tables on the
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,10 +29,15 @@ from suffice.hardware import load_hardware
 from suffice.recipes.size import SizeConfig, size
 from suffice.recipes.size.queueing import simulate_load
 from suffice.recipes.size.run import room_for_tokens
-from suffice.throughput.load_curve import load_curve
+from suffice.throughput.load_curve import LoadCurve, load_curve
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import RequestClass, Workload
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.recipes.test_size import random_case
+
+# Seeds that nothing was tried on before the formulas were as they are.
+LOADS = range(200, 240)
 DOCS = Path(__file__).parents[2] / "docs/size.md"
 BEGIN, END = "<!-- published: begin -->", "<!-- published: end -->"
 GIB = 2**30
@@ -62,7 +70,12 @@ def spelled(value: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
-    write = parser.parse_args().write
+    parser.add_argument("--loads", action="store_true")
+    options = parser.parse_args()
+    if options.loads:
+        loads()
+        return
+    write = options.write
     lines = [*memory(), *full_load(), *open_load()]
     text = "\n".join(
         [
@@ -80,6 +93,32 @@ def main() -> None:
         before, rest = page.split(BEGIN)
         _, after = rest.split(END)
         write_text(DOCS, f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def loads() -> None:
+    """The formulas' number of replicas and the fewest that a simulation keeps the limits with."""
+    apart: Counter[int] = Counter()
+    for seed in LOADS:
+        config = SizeConfig(**random_case(seed))
+        best = size(config).best
+        if best.confirmed is None:
+            print(f"{seed}: {best.reason}")
+            continue
+        model, by_formula = load_model(config.model), best.confirmed.replicas_by_formula
+        curve = load_curve(model, best.serving, config.requests, random=True, within=config.within)
+        assert curve is not None
+
+        def enough(replicas: int, curve: LoadCurve = curve, config: SizeConfig = config) -> bool:
+            found = simulate_load(
+                curve, config.requests, rate_per_s=config.rate_per_s or 0.0, replicas=replicas,
+                requests=6000, seed=1,
+            )  # fmt: skip
+            return min(found.within(config.max_ttft_s, config.max_tpot_s)) >= config.within
+
+        lowest = next(n for n in range(max(1, by_formula - 4), by_formula + 9) if enough(n))
+        apart[by_formula - lowest] += 1
+        print(f"{seed}: {by_formula} by the formulas, {lowest} simulated, {best.replicas} told")
+    print("apart: " + ", ".join(f"{d:+d}: {n}" for d, n in sorted(apart.items())))
 
 
 def sized(label: str, **question: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from suffice import SizeConfig, size
@@ -149,15 +150,14 @@ def random_case(seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-CASES += [random_case(seed) for seed in range(12)]
+# The last three were two or four apart before the simulation cut prompts right and the formulas
+# knew that requests go where the fewest are.
+CASES += [random_case(seed) for seed in (*range(12), 13, 125, 138)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['model']} {c['hardware']}")
 def test_a_simulation_confirms_the_replicas_within_one(case: dict[str, Any]) -> None:
-    """The fewest replicas with which a simulation keeps the limits, beside the formulas' number.
-
-    Within one; of more than eight replicas within an eighth.
-    """
+    """The fewest replicas with which a simulation keeps the limits: the formulas', or one off."""
     config = SizeConfig(**case)
     best = size(config).best
     assert best.meets
@@ -176,8 +176,22 @@ def test_a_simulation_confirms_the_replicas_within_one(case: dict[str, Any]) -> 
         return min(found.within(config.max_ttft_s, config.max_tpot_s)) >= config.within
 
     lowest = next(n for n in range(max(1, by_formula - 4), by_formula + 5) if enough(n))
-    assert abs(lowest - by_formula) <= max(1, by_formula // 7)
+    assert abs(lowest - by_formula) <= 1
     assert best.replicas >= lowest - 1
+
+
+def test_a_prompt_in_two_passes_takes_as_long_as_in_one() -> None:
+    """Of what one pass had no room for, the next computes the rest, not a whole prompt again."""
+    config = SizeConfig(
+        model=LLAMA, hardware="a100-80gb", devices=1, rate_per_s=1, input_tokens=2348,
+        output_tokens=2, max_batched_tokens=2048,
+    )  # fmt: skip
+    curve = load_curve(load_model(LLAMA), size(config).best.serving, config.requests, random=True)
+    assert curve is not None
+    found = simulate_load(
+        curve, config.requests, rate_per_s=0.01, replicas=1, requests=40, seed=0, warm_up=0.0
+    )
+    assert float(np.median(found.ttft_s)) == pytest.approx(curve.prefill_alone_s, rel=0.02)
 
 
 def test_two_pools_answer_for_the_same_rate() -> None:

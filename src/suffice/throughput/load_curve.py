@@ -99,7 +99,13 @@ class LoadCurve:
         `rate_per_s` is of one replica among `replicas`, each request going to the one with the
         fewest. A request finds as many running as on average and is one more, with many replicas
         less than one more: rate = (B - 1/replicas) / e2e(B). The number of running sequences is
-        Poisson over all replicas together, and so is that of prompts that interrupt a request.
+        Poisson over all replicas together.
+
+        Requests go where the fewest are, so a replica that has just taken one takes the next later
+        than by chance: with many replicas a request meets half a prompt less than rate x time
+        while it runs (as many come as it found: the replica's count moves by single steps), and the
+        number of prompts varies as the gaps between them do, by (1 + 1/replicas) / 2 of a Poisson
+        number's variance, as in `wait`.
         """
         s = self.scenario
         prompts = self._prompts_under(rate_per_s)
@@ -110,6 +116,10 @@ class LoadCurve:
         scale = (1.0 + 1.0 / replicas) / 2.0 + self.prompt_variation
         wait_s = prompts.wait(self.step_s, scale)
         mean = np.maximum(self.batch - 1.0 / replicas, 0.0)
+        if prompts.ways == 1.0:
+            fewer = (1.0 - 1.0 / replicas) * np.minimum(mean, 0.5)
+            spared_s = fewer * prompts.interrupts_s / max(outputs, 1.0)
+            pace_s = np.maximum(pace_s - spared_s, self.step_s / float(s.accepted))
         others = 1.0 - np.exp(-mean)
         ttft_s = self.prefill_alone_s + others * (
             wait_s + float(s.first_s) + self.batch * float(s.arrival_s)
@@ -127,7 +137,8 @@ class LoadCurve:
         high = running + deviations * spread
         tpot_s = self.at(pace_s, running)
         met = rate_per_s * outputs * tpot_s
-        interrupted_s = math.sqrt(met) * prompts.interrupts_s / max(outputs, 1.0)
+        varied = met * (1.0 + 1.0 / replicas) / 2.0
+        interrupted_s = math.sqrt(varied) * prompts.interrupts_s / max(outputs, 1.0)
         crowded_s = (self.at(pace_s, high) - tpot_s) / deviations
         mean_ttft_s = self.at(ttft_s, running)
         late_s = prompts.late(self.at(self.step_s, high), scale, within)

@@ -41,7 +41,7 @@ class SimulatedLoad:
 
     def quantiles(self, share: float) -> tuple[float, float]:
         """TTFT and TPOT that `share` of the requests stay within."""
-        return float(np.quantile(self.ttft_s, share)), float(np.quantile(self.tpot_s, share))
+        return _quantile(self.ttft_s, share), _quantile(self.tpot_s, share)
 
 
 def simulate_load(
@@ -64,12 +64,14 @@ def simulate_load(
     arrivals = np.cumsum(random.exponential(1.0 / rate_per_s, requests)).tolist()
     weights = np.array([c.weight for c in workload.classes], dtype=float)
     chosen = random.choice(len(weights), size=requests, p=weights / weights.sum())
-    machines = [_Replica(curve) for _ in range(replicas)]
+    costs = _PassCosts.of(curve)
+    machines = [_Replica(costs) for _ in range(replicas)]
     done: list[_Request] = []
     prompt = curve.scenario.prompt_tokens / workload.mean_input_tokens
     for number, (arrival_s, kind) in enumerate(zip(arrivals, chosen.tolist(), strict=True)):
         for machine in machines:
-            machine.run_until(arrival_s)
+            if machine.now_s < arrival_s:
+                machine.run_until(arrival_s)
         lengths = workload.classes[kind]
         request = _Request(
             number=number,
@@ -77,7 +79,8 @@ def simulate_load(
             prompt_tokens=max(1, round(lengths.input_tokens * prompt)),
             output_tokens=lengths.output_tokens,
         )
-        min(machines, key=lambda each: each.load).submit(request)
+        loads = [each.load() for each in machines]
+        machines[loads.index(min(loads))].submit(request)
         done.append(request)
     for machine in machines:
         machine.run_until(math.inf)
@@ -87,6 +90,18 @@ def simulate_load(
         ttft_s=np.array([r.first_s - r.arrival_s for r in counted]),
         tpot_s=np.array([r.tpot_s for r in counted if r.output_tokens > 1] or [0.0]),
     )
+
+
+def _quantile(values: FloatArray, share: float) -> float:
+    """The value that `share` of them stay within, by a line between two (numpy's own method).
+
+    numpy.quantile imports masked arrays, which takes longer than the whole simulation of a machine.
+    """
+    ordered = np.sort(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
 
 
 @dataclass(slots=True)
@@ -106,23 +121,32 @@ class _Request:
 
 
 class _PassCosts(NamedTuple):
-    """What a pass with prompts takes, as plain numbers: it is asked thousands of times."""
+    """What passes take, as plain numbers: they are asked for tens of thousands of times."""
 
+    step_s: list[float]  # by running sequences
+    budget: float  # tokens of a pass, of all attention replicas
+    accepted: float  # tokens of a step
+    arrival_s: float  # an engine's handling of a request, for each that runs
     prompt_tokens: float
     alone_s: float
     shared_s: float
-    occupied_s: float
+    least_s: float
     saved_s: float
     together: bool  # whether one replica or stage does all of a pass
 
     @classmethod
     def of(cls, curve: LoadCurve) -> _PassCosts:
         s = curve.scenario
+        most = int(curve.batch[-1])
         return cls(
+            step_s=np.interp(np.arange(most + 1), curve.batch, curve.step_s).tolist(),
+            budget=float(s.max_batched_tokens * s.data_parallel),
+            accepted=float(s.accepted),
+            arrival_s=float(s.arrival_s),
             prompt_tokens=float(s.prompt_tokens),
             alone_s=curve.prefill_alone_s,
             shared_s=curve.prefill_shared_s,
-            occupied_s=curve.prefill_occupied_s,
+            least_s=float(curve.prefill.least_s[0]),
             saved_s=float(s.mixed) * curve.step_alone_s,
             together=float(s.data_parallel * s.pipeline_parallel) == 1.0,
         )
@@ -132,47 +156,38 @@ class _PassCosts(NamedTuple):
 class _Replica:
     """Passes of one replica; while nothing comes or ends, all passes take equally long."""
 
-    curve: LoadCurve
+    costs: _PassCosts
     now_s: float = 0.0
     steps: int = 0
     _waiting: deque[_Request] = field(default_factory=deque)
     _ends: list[tuple[int, int, _Request]] = field(default_factory=list)
-    _step_s: list[float] = field(default_factory=list)
-    _costs: _PassCosts = field(init=False)
 
-    def __post_init__(self) -> None:
-        most = int(self.curve.batch[-1])
-        found = np.interp(np.arange(most + 1), self.curve.batch, self.curve.step_s)
-        self._step_s = found.tolist()
-        self._costs = _PassCosts.of(self.curve)
-
-    @property
     def load(self) -> int:
         return len(self._waiting) + len(self._ends)
 
     def submit(self, request: _Request) -> None:
         self.now_s = max(self.now_s, request.arrival_s)
-        s = self.curve.scenario
         # `first_s` was fitted where a prompt's own pass had no step in it: here it has one.
-        request.extra_s = float(s.arrival_s) * len(self._ends)
+        request.extra_s = self.costs.arrival_s * len(self._ends)
         self._waiting.append(request)
 
     def run_until(self, end_s: float) -> None:
         """Whole passes that begin before `end_s`."""
+        most = len(self.costs.step_s) - 1
         while self.now_s < end_s:
-            room = len(self._step_s) - 1 - len(self._ends)
-            if self._waiting and room > 0:
-                self._prompts(room)
+            if self._waiting and len(self._ends) < most:
+                self._prompts(most - len(self._ends))
             elif self._ends:
                 self._decode(end_s)
             else:
                 return
 
     def _decode(self, end_s: float) -> None:
-        step_s = self._step_s[len(self._ends)]
+        step_s = self.costs.step_s[len(self._ends)]
         steps = self._ends[0][0] - self.steps
         if end_s < self.now_s + steps * step_s:
-            steps = min(steps, max(1, math.ceil((end_s - self.now_s) / step_s)))
+            asked = math.ceil((end_s - self.now_s) / step_s)  # at least 1: now is before the end
+            steps = min(steps, asked)
         self.now_s += steps * step_s
         self._advance(steps)
 
@@ -185,9 +200,7 @@ class _Replica:
     def _prompts(self, room: int) -> None:
         """One pass with a piece of the waiting prompts, and a step of what is running."""
         running = len(self._ends)
-        s = self.curve.scenario
-        # The budget is that of each attention replica.
-        budget = float(s.max_batched_tokens * s.data_parallel) - running
+        budget = self.costs.budget - running
         finished: list[_Request] = []
         computed = 0.0
         while self._waiting and budget > computed and len(finished) < room:
@@ -201,20 +214,21 @@ class _Replica:
         self._advance(1 if running else 0)
         for request in finished:
             request.first_s = self.now_s + request.extra_s
-            steps = math.ceil((request.output_tokens - 1) / s.accepted)
+            steps = math.ceil((request.output_tokens - 1) / self.costs.accepted)
             if steps == 0:
                 request.end_s = request.first_s
                 continue
             heapq.heappush(self._ends, (self.steps + steps, request.number, request))
 
     def _pass_s(self, tokens: float, running: int) -> float:
-        costs = self._costs
+        costs = self.costs
         prompts = tokens / costs.prompt_tokens
         alone_s = costs.alone_s * min(1.0, prompts)
-        shared_s = max(prompts * costs.shared_s, costs.occupied_s)
+        # What remains of a prompt that one pass had no room for takes no longer than it is.
+        shared_s = max(prompts * costs.shared_s, costs.least_s)
         if not costs.together:
             # Replicas and stages take a prompt each; one by itself is no faster for that.
             shared_s = max(shared_s, alone_s)
         if not running:
             return max(alone_s, shared_s)
-        return shared_s + self._step_s[running] - min(costs.saved_s, shared_s)
+        return shared_s + costs.step_s[running] - min(costs.saved_s, shared_s)

@@ -129,6 +129,16 @@ def test_the_shape_is_the_designs_choice_and_loads_as_a_llama() -> None:
     assert str(chosen.shape) == "llama: hidden 96, MLP 288, 2 layers, 3/1 heads of 32"
 
 
+@pytest.mark.parametrize(
+    ("words", "parameters", "layers"), [(47, 5e6, 6), (64, 5e6, 6), (47, 1e6, 4)]
+)
+def test_the_shape_has_the_size_that_was_asked(words: int, parameters: float, layers: int) -> None:
+    """One pick of the design may be its reference: a seventh of five million weights."""
+    assert nano_shape(words, parameters=parameters, layers=layers).parameters == pytest.approx(
+        parameters, rel=0.25
+    )
+
+
 def test_gamma_from_what_thinking_costs_on_a_machine() -> None:
     lengths = typical_lengths(Mixture())
     assert lengths["short_tokens"] == 3

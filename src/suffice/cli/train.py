@@ -14,6 +14,7 @@ from suffice.cli.latent import train_latent
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.modes_view import print_result, progress
 from suffice.cli.options import AsJson
+from suffice.cli.train_prune import prune
 from suffice.core.errors import InputError
 
 if not HELP_ONLY:
@@ -32,11 +33,12 @@ if not HELP_ONLY:
 
 
 train = typer.Typer(
-    help="Train a small model, when a model thinks, or a latent reasoner.",
+    help="Train a small model, when a model thinks, or a latent reasoner; prune reasoning traces.",
     no_args_is_help=True,
 )
 
 train.command(name="latent")(train_latent)
+train.command(name="prune")(prune)
 
 Config = Annotated[
     Path | None, typer.Option(help="TOML file; options given here win.", show_default=False)

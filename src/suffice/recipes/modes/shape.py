@@ -15,6 +15,8 @@ PROMPT_TOKENS, RESPONSE_TOKENS = 8, 12
 POSITIONS = 256
 # The smallest head that vLLM's attention on CPUs computes; it refuses 16.
 HEAD_DIM = 32
+# How far the weights may be from what was asked: embeddings count too, the search leaves them out.
+SIZE_TOLERANCE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +81,13 @@ def nano_shape(
     )
     for pick in sorted(result.picks, key=lambda pick: _order(pick.role)):
         shape = pick.shape
-        if pick.role != "reference" and shape.hidden_size % shape.num_attention_heads == 0:
+        total = int(parameter_counts(shape).total)
+        loads = shape.hidden_size % shape.num_attention_heads == 0
+        # A pick may be the reference itself, under another role and of another size.
+        if loads and pick.role != "reference" and abs(total / parameters - 1) < SIZE_TOLERANCE:
             return ShapeChoice(
                 shape=shape,
-                parameters=int(parameter_counts(shape).total),
+                parameters=total,
                 role=pick.role,
                 notes=(*result.notes, *pick.notes),
             )

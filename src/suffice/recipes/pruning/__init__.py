@@ -1,0 +1,1 @@
+"""`suffice train prune`: a pruner, pruned traces by every method, and students trained on them."""

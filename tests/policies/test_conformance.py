@@ -22,10 +22,14 @@ from suffice.core.decisions import (
 from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy
+from suffice.gateway.certificates.live_control import LiveControl, Ways
+from suffice.gateway.certificates.live_policy import LivePolicy
 from suffice.gateway.certificates.monitors import Monitors
+from suffice.gateway.config import GatewayConfig, LiveConfig
 from suffice.policies.auto import Arm, Auto
 from suffice.policies.cascade import Cascade, Rung
 from suffice.policies.certified import Certified, Exits, Gate, Guarantee
+from suffice.policies.live.state import ShadowSeen, after
 from suffice.policies.monitor import Judged, Monitor
 from suffice.policies.registry import POLICIES, parse_policy
 from suffice.policies.thinking import Overrides
@@ -163,6 +167,21 @@ INSIDE = {
 }
 
 
+def live_certificate(cheap: str, agreeing: int) -> LivePolicy:
+    """A live certificate after so many shadowed requests, whose two answers agreed."""
+    config = GatewayConfig(
+        live=LiveConfig(safe="single@big", cheap=(cheap,), target=0.2), answer_format="number"
+    )
+    ways = Ways.of(config)
+    assert ways is not None
+    control = LiveControl(config, ways)
+    for _ in range(agreeing):
+        seen = ShadowSeen(differs=(False,), share=control.rule.share, u=0.5)
+        control.state, _ = after(control.state, seen, control.rule)
+    assert (control.answering is None) == (agreeing == 0)
+    return LivePolicy(control=control)
+
+
 def wrapped(name: str) -> dict[str, Any]:
     """A policy in every wrapper."""
     inner = parse_policy(INSIDE[name])
@@ -178,6 +197,8 @@ def wrapped(name: str) -> dict[str, Any]:
         "Certified": certified(INSIDE[name] + "@small", INSIDE[name] + "@big"),
         "Guard": GuardedPolicy.over(certified(INSIDE[name] + "@small", "single@big"), Monitors()),
         "Guard, switched off": off,
+        "Live, not certified": live_certificate(INSIDE[name] + "@small", 0),
+        "Live, switched on": live_certificate(INSIDE[name] + "@small", 200),
         "Ends": Ends(inner=inner),
         "Weighed": Weighed(inner=inner),
         "InOrder": InOrder(inner=inner),

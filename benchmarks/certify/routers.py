@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.policies.prompt_features import Featuriser
 from suffice.recipes.calibrate.fit_predictor import (
     FOLDS,
@@ -15,8 +15,6 @@ from suffice.recipes.calibrate.fit_predictor import (
     inverse_frequency,
     ridge,
 )
-
-FloatArray = NDArray[np.float64]
 
 NEIGHBOURS = 40
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.evals.statistics.binomial import at_least_p_value, at_most_p_value
 from suffice.evals.statistics.bounded import (
     betting_p_value,
@@ -23,10 +23,6 @@ from suffice.evals.statistics.bounded import (
 )
 from suffice.evals.statistics.paired import Pairs, drop_p_value
 from suffice.evals.statistics.sequence import bonferroni, conformal_risk, fixed_sequence
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray
 from suffice.core.files import read_json, write_json, write_text
 from suffice.throughput.calibrate import (
     DEVICE_PRIORS,
@@ -45,8 +45,6 @@ HEAD = (
     "| rows | n | TPOT | TTFT | full-load throughput | bias |",
     "|---|--:|--:|--:|--:|--:|",
 )
-
-Mask = NDArray[np.bool_]
 
 
 def main() -> None:
@@ -154,7 +152,7 @@ def group_of(point: Point) -> str:
     return f"{point.model.rsplit('/', 1)[1]}, {point.hardware}, {point.engine}"
 
 
-def mask(table: Table, wanted: Callable[[Point], bool]) -> Mask:
+def mask(table: Table, wanted: Callable[[Point], bool]) -> BoolArray:
     """Which points are wanted."""
     return np.array([wanted(point) for point in table.points])
 
@@ -170,7 +168,7 @@ class Sums:
         self.ratio = found.output_tokens_per_s / measured
         self.full = full_load(table.points)
 
-    def line(self, label: str, rows: Mask) -> str:
+    def line(self, label: str, rows: BoolArray) -> str:
         """One row of the table."""
         full = rows & self.full
         if not full.any():
@@ -182,7 +180,7 @@ class Sums:
             f"{100 * np.abs(ratio - 1).mean():.1f} ({full.sum()}) | {bias:+.1f} |"
         )
 
-    def latencies(self, rows: Mask) -> str:
+    def latencies(self, rows: BoolArray) -> str:
         """Errors of TPOT and TTFT; a start's time to first token is in no sum."""
         steady = rows & self.table.steady
         tpot = 100 * absolute_errors(self.found.tpot_s[rows], self.table.tpot_s[rows])
@@ -194,7 +192,7 @@ class Sums:
         )
 
 
-def full_load(points: Sequence[Point]) -> Mask:
+def full_load(points: Sequence[Point]) -> BoolArray:
     """The row of the highest concurrency of every sweep of two rows or more."""
     sweeps: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for i, point in enumerate(points):

@@ -18,15 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.files import write_text
 from suffice.evals.traces.files import read_traces, subset
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.confidence_signals import trace_signal
 from suffice.policies.votes import weighted_tally
-
-FloatArray = NDArray[np.float64]
 
 SHOTS = 4
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

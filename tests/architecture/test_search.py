@@ -5,9 +5,10 @@ import pytest
 
 from suffice.architecture import counts
 from suffice.architecture.catalog import load_shape
-from suffice.architecture.counts import FloatArray, ShapeGrid
+from suffice.architecture.counts import ShapeGrid
 from suffice.architecture.lattice import Lattice, enumerate_lattice, shape_at
 from suffice.architecture.search import LossTarget, Scores, pareto_front, select
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError, NothingFeasible
 
 REFERENCE = load_shape("meta-llama/Llama-3.2-1B")

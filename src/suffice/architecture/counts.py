@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.architecture.shape import QkNorm, Shape
+from suffice.core.arrays import FloatArray
 
-FloatArray = NDArray[np.float64]
 T = TypeVar("T", int, FloatArray)
 T_co = TypeVar("T_co", int, FloatArray, covariant=True)
 

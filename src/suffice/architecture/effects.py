@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from suffice.architecture.counts import FloatArray
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 
 

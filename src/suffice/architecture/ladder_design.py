@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from suffice.architecture.counts import aspect, mlp_to_attention_ratio, non_embedding_parameters
 from suffice.architecture.shape import Shape
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import ConfigError, NothingFeasible
-
-FloatArray = NDArray[np.float64]
 
 # Precision of the prior on each standardised coefficient, in units of one run.
 PRIOR_RUNS = 0.02

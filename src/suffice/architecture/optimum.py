@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from suffice.architecture.laws import AbsoluteLaw, Law
-from suffice.architecture.laws.family import FloatArray
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 
 FLOPS_PER_TOKEN = 6.0

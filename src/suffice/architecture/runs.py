@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import MissingExtra, TableError, UnknownName
 
-FloatArray = NDArray[np.float64]
 Row = Mapping[str, Any]
 
 NUMERIC = (

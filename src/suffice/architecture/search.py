@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from suffice.architecture.counts import FloatArray, ShapeGrid
+from suffice.architecture.counts import ShapeGrid
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError, NothingFeasible
 
 # Throughputs closer than this are ties: no prediction here is better than several per cent.

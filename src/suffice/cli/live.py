@@ -18,7 +18,7 @@ if not HELP_ONLY:
     import numpy as np
 
     from suffice.backends.openai import OpenAIBackend
-    from suffice.core.series import FloatArray
+    from suffice.core.arrays import FloatArray
     from suffice.evals.traces.files import read_traces
     from suffice.policies.live.state import LiveRule
     from suffice.policies.registry import parse_policy

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
+from suffice.core.arrays import FloatArray
 from suffice.core.completions import TokenLogprob
-
-FloatArray = NDArray[np.float64]
 
 
 class Floats(Sequence[float]):

@@ -10,11 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
-
-FloatArray = NDArray[np.float64]
 
 # RouterArena's range of prices, USD per 1,000 queries, and the weight of accuracy against cost.
 ARENA_DEAREST_USD, ARENA_CHEAPEST_USD, ARENA_BETA = 200.0, 0.0044, 0.1

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.backends.protocol import Chunk
+from suffice.core.arrays import FloatArray
 from suffice.core.completions import FinishReason, TokenLogprob, Usage
 from suffice.core.decisions import ChunkSeen, Trigger
 from suffice.core.requests import ToolCall
-from suffice.core.series import DrawnLogprobs, FloatArray, Floats, first_below
+from suffice.core.series import DrawnLogprobs, Floats, first_below
 from suffice.executors.running_sample import Launch
 
 

@@ -12,14 +12,12 @@ from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.decisions import Actions, Answer, Need
 from suffice.core.errors import InputError
 from suffice.policies.sampling_state import Pool, PoolPolicy, is_count, option
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def success_curve(success: ArrayLike, most: int) -> FloatArray:

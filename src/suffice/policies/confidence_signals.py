@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 from suffice.core.serial import stored
 from suffice.core.series import window_totals
 
 Signal = Literal["mean", "bottom", "tail", "lowest"]
-FloatArray = NDArray[np.float64]
 
 LARGEST_WINDOW = 2048
 SMALLEST_WINDOW = 8

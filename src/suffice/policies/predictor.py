@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 from suffice.policies.prompt_features import Featuriser, form
-
-FloatArray = NDArray[np.float64]
 
 # Confidences of exactly 0 or 1 are common (all agree): their logit must stay finite.
 EDGE = 1e-3

@@ -12,9 +12,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.requests import Request
-
-FloatArray = NDArray[np.float64]
 
 # A long document's subject shows in its beginning, the question often stands at its end.
 HEAD_CHARACTERS = 1500

@@ -16,12 +16,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.serial import stored
 from suffice.policies.votes import weighted_tally
-
-FloatArray = NDArray[np.float64]
 
 RIDGE = 0.02  # of the slopes, as in the paper's code (its penalty is .01 Σ β²)
 INTERCEPT_RIDGE = 1e-3  # without it a warm-up that never switched has no finite fit

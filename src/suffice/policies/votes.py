@@ -10,9 +10,8 @@ from functools import cache, lru_cache
 from math import lgamma
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from suffice.core.arrays import FloatArray
 
 
 def tally(answers: Iterable[str | None]) -> tuple[tuple[str, int], ...]:

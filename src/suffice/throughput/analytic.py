@@ -14,6 +14,7 @@ import numpy as np
 from suffice.architecture.counts import BYTES_PER_VALUE, WEIGHT_VALUE_BYTES, Dimensions, ShapeGrid
 from suffice.architecture.model import Model
 from suffice.architecture.shape import Shape
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 from suffice.throughput.fit_check import check_fits
 from suffice.throughput.formulas import (
@@ -30,7 +31,6 @@ from suffice.throughput.work import (
     TENSOR_CORE_TILES,
     VECTOR_TILES,
     Device,
-    FloatArray,
     Kind,
     Rows,
     Tiles,

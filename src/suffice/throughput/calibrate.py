@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from suffice.core.arrays import FloatArray
 from suffice.hardware import load_hardware
 from suffice.throughput.analytic import BURST_AT_ONCE, device_of, scenario
 from suffice.throughput.formulas import (
@@ -36,7 +37,7 @@ from suffice.throughput.silicon import (
     steady_ttft,
     workload_of,
 )
-from suffice.throughput.work import Device, FloatArray
+from suffice.throughput.work import Device
 from suffice.throughput.workload import Workload
 
 TTFT_WEIGHT = 0.35

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from suffice.core.arrays import FloatArray
 from suffice.throughput.work import (
     TENSOR_CORE_TILES,
     Device,
-    FloatArray,
     Products,
     Routed,
     Tiles,

@@ -19,6 +19,7 @@ from scipy.stats import spearmanr
 
 from suffice.architecture.counts import ShapeGrid
 from suffice.architecture.shape import Shape
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import TableError
 from suffice.hardware import Hardware
 from suffice.throughput.analytic import grid_kind, scenario
@@ -36,7 +37,7 @@ from suffice.throughput.formulas import Scenario, decode_step, prefill
 from suffice.throughput.model_work import selected, stacked
 from suffice.throughput.records import SampleRecord, Statistic, step_s
 from suffice.throughput.serving import Serving
-from suffice.throughput.work import Device, FloatArray, Rows, grid_device
+from suffice.throughput.work import Device, Rows, grid_device
 from suffice.throughput.workload import Workload
 
 # What single-device measurements in 16 bits tell something about. Priors are wider than those of

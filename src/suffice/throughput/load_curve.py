@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from suffice.architecture.model import Model
+from suffice.core.arrays import FloatArray
 from suffice.throughput.analytic import device_of, scenario
 from suffice.throughput.formulas import (
     Capacity,
@@ -27,7 +28,7 @@ from suffice.throughput.formulas import (
 )
 from suffice.throughput.model_work import repeated
 from suffice.throughput.serving import Serving
-from suffice.throughput.work import Device, FloatArray
+from suffice.throughput.work import Device
 from suffice.throughput.workload import Workload
 
 # Every batch up to here, then steps of 4 %.

@@ -12,16 +12,9 @@ import numpy as np
 from suffice.architecture.model import Block, Experts, Matrix, Mixer, Model, Part, Run
 from suffice.architecture.model_counts import STATE_VALUE_BYTES
 from suffice.architecture.weight_format import Storage, WeightFormat
+from suffice.core.arrays import FloatArray
 from suffice.hardware import Hardware
-from suffice.throughput.work import (
-    VOCABULARY_MULTIPLE,
-    Cache,
-    Device,
-    FloatArray,
-    Products,
-    Routed,
-    Tiles,
-)
+from suffice.throughput.work import VOCABULARY_MULTIPLE, Cache, Device, Products, Routed, Tiles
 from suffice.throughput.workload import Workload
 
 # Precisions that products run in, widest first; each has a coefficient of its own. "8 block": 8

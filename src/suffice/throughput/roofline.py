@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from suffice.architecture.model import Model
+from suffice.core.arrays import FloatArray
 from suffice.throughput.analytic import device_of, scenario
 from suffice.throughput.formulas import Scenario
 from suffice.throughput.serving import Serving
-from suffice.throughput.work import Device, FloatArray, Products, Routed, Tiles, Value
+from suffice.throughput.work import Device, Products, Routed, Tiles, Value
 from suffice.throughput.workload import Workload
 
 EXACT = Tiles(columns=1.0, inner=1.0, rows=1.0)

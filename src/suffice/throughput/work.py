@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from suffice.core.arrays import FloatArray
+
 # Any: a float when it is the same for all rows, an array when each row has its own. numpy treats
 # both alike, the type checker cannot say so.
 Value = Any

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from suffice.core.series import FloatArray
+from suffice.core.arrays import FloatArray
 from suffice.policies.live.state import LiveRule
 from suffice.recipes.live.streams import Streams
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from suffice.architecture.fitting.evaluation import Evaluation
-from suffice.architecture.fitting.problem import FloatArray, Problem
+from suffice.architecture.fitting.problem import Problem
 from suffice.architecture.runs import RunsTable
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import TableError
 
 # Below this share of explained variance a law is not worth its name.

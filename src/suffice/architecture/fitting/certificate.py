@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from suffice.architecture.fitting.problem import FloatArray, Problem
+from suffice.architecture.fitting.problem import Problem
 from suffice.architecture.laws import (
     NOISE_FLOOR_NATS,
     AbsoluteLaw,
@@ -15,6 +15,7 @@ from suffice.architecture.laws import (
     LossNoise,
 )
 from suffice.architecture.runs import RunsTable
+from suffice.core.arrays import FloatArray
 
 # A law is trusted this far beyond the sizes it was fitted on (arXiv:2510.18245 went 1B to 3B).
 _TRUSTED_REACH = 3.0

@@ -15,7 +15,6 @@ import numpy as np
 
 from suffice.architecture.fitting.evaluation import RankCorrelation, rank_correlation, shape_means
 from suffice.architecture.fitting.problem import (
-    FloatArray,
     Problem,
     build_problem,
     largest_size,
@@ -24,6 +23,7 @@ from suffice.architecture.fitting.problem import (
 from suffice.architecture.fitting.solve import Method, Solution, bootstrap, solve
 from suffice.architecture.laws import Family, load_family
 from suffice.architecture.runs import RunsTable
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import TableError
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from suffice.architecture.fitting.problem import FloatArray, IntArray, Problem
+from suffice.architecture.fitting.problem import Problem
 from suffice.architecture.laws import NOISE_FLOOR_NATS
+from suffice.core.arrays import FloatArray, IntArray
 
 # All orders of this many runs are counted; beyond, a sample of them.
 _EXACT_UP_TO = 8

@@ -25,7 +25,6 @@ from suffice.architecture.fitting.certificate import (
 from suffice.architecture.fitting.evaluation import Evaluation, evaluate
 from suffice.architecture.fitting.identify import data_warnings, solution_warnings
 from suffice.architecture.fitting.problem import (
-    FloatArray,
     OptimalLoss,
     Problem,
     build_problem,
@@ -42,6 +41,7 @@ from suffice.architecture.laws import (
     load_family,
 )
 from suffice.architecture.runs import RunsTable
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError, TableError
 
 Cluster = Literal["run", "shape"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from suffice.architecture.fitting.problem import FloatArray, Problem
+from suffice.architecture.fitting.problem import Problem
 from suffice.architecture.fitting.solve import Method, Solution
+from suffice.core.arrays import FloatArray
 
 # Range of a logarithm below which a variable counts as constant.
 _CONSTANT = 0.05

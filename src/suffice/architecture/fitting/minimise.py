@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import linprog
 
-from suffice.architecture.fitting.problem import FloatArray
+from suffice.core.arrays import FloatArray
 
 Residuals = Callable[[FloatArray], FloatArray]
 

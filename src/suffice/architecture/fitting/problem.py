@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from suffice.architecture.laws import Family
 from suffice.architecture.runs import RunsTable
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError, TableError
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
 # L_opt per scale: the best measured run (as arXiv:2510.18245 below 1B), or one free level each.

@@ -16,8 +16,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from suffice.architecture.fitting.minimise import huber, least_absolute, minimise_batch
-from suffice.architecture.fitting.problem import FloatArray, IntArray, Problem
+from suffice.architecture.fitting.problem import Problem
 from suffice.architecture.fitting.start import project
+from suffice.core.arrays import FloatArray, IntArray
 
 Method = Literal["huber", "least_squares", "lm", "likelihood"]
 METHODS: tuple[Method, ...] = get_args(Method)

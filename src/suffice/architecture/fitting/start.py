@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares, nnls
 
-from suffice.architecture.fitting.problem import FloatArray, Problem
+from suffice.architecture.fitting.problem import Problem
+from suffice.core.arrays import FloatArray
 
 _NUM_POLISHED = 4
 

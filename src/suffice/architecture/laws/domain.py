@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.architecture.laws.family import FloatArray
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import OutsideValidity
 
 LABELS = {

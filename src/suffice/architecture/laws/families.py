@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from suffice.architecture.laws.family import Family, FloatArray, register
+from suffice.architecture.laws.family import Family, register
+from suffice.core.arrays import FloatArray
 
 # The joint law's interaction is measured from here, so that c = 0 is the multiplicative law and
 # c tilts its valley without moving it. Published optima lie at x = .074-.080 and r = 1.0-1.2.

@@ -11,12 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import UnknownName
 
-FloatArray = NDArray[np.float64]
 Variables = Mapping[str, FloatArray]
 
 # What a family's formula gives: the loss itself (nats), the loss over the best loss at the same

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from suffice.architecture.laws.domain import Domain
-from suffice.architecture.laws.family import Family, FloatArray
+from suffice.architecture.laws.family import Family
 from suffice.architecture.laws.noise import NOISE_FLOOR_NATS, LossNoise
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 
 # Functions that give the laws which ship. Law files are made of laws: their module adds its own.

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from suffice.architecture.laws.families import CHINCHILLA, MULTIPLICATIVE
-from suffice.architecture.laws.family import Family, FloatArray, register
+from suffice.architecture.laws.family import Family, register
+from suffice.core.arrays import FloatArray
 
 _U_SHAPED = frozenset({"a1", "a2", "b1", "b2", "h1", "h2"})
 _NO_STARTS = np.empty((1, 0))

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 from suffice.evals.statistics.binomial import Interval, check_confidence, clopper_pearson
-
-FloatArray = NDArray[np.float64]
 
 # Resamples of up to so many weights are kept: a table asks for the same ones for every line.
 KEPT_WEIGHTS = 4_000_000

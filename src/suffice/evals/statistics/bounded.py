@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr
 
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 from suffice.evals.statistics.binomial import check_confidence
-
-FloatArray = NDArray[np.float64]
 
 # Bets start from "the two answers hardly differ", which counts as much as four questions.
 PRIOR_VARIANCE = 0.005

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import bdtr, bdtrc, gammaln, xlog1py, xlogy
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.errors import InputError
 from suffice.evals.statistics.binomial import Interval, check_confidence, lower_bound, upper_bound
 
@@ -23,9 +24,6 @@ from suffice.evals.statistics.binomial import Interval, check_confidence, lower_
 NUISANCE_SHARE = 0.001
 GRID = 49
 TAIL_SD = 12.0
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

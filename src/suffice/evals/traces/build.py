@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.errors import InputError
 from suffice.evals.traces.columns import (
     FLOAT_COLUMNS,
@@ -21,16 +22,7 @@ from suffice.evals.traces.columns import (
     content_digest,
 )
 from suffice.evals.traces.rows import Rows, TableRows
-from suffice.evals.traces.trace_set import (
-    MISSING,
-    Arm,
-    FloatArray,
-    IntArray,
-    Question,
-    Ragged,
-    TraceSet,
-    question_of,
-)
+from suffice.evals.traces.trace_set import MISSING, Arm, Question, Ragged, TraceSet, question_of
 
 LISTS = ("logprobs", "confidences")
 # Columns that a set needs at once; the others are read when they are wanted.

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from suffice.core.arrays import IntArray
 from suffice.core.errors import InputError
 from suffice.evals.traces.columns import FLOAT_COLUMNS, TraceInformation
-from suffice.evals.traces.trace_set import MISSING, Arm, IntArray, Question, Ragged, Trace, TraceSet
+from suffice.evals.traces.trace_set import MISSING, Arm, Question, Ragged, Trace, TraceSet
 
 T = TypeVar("T")
 _TEXTS = ("text", "reasoning_text", "finish_reason", "tool_calls", "sampling", "tokens")

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from suffice.core.arrays import IntArray
 from suffice.core.errors import CorruptData
 from suffice.evals.traces.columns import arrow, schema
-from suffice.evals.traces.trace_set import IntArray
 
 
 class Rows(Protocol):

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from suffice.core.arrays import IntArray
 from suffice.evals.statistics.bootstrap import clustered_mean, of_share
-from suffice.evals.traces.trace_set import MISSING, IntArray, TraceSet
+from suffice.evals.traces.trace_set import MISSING, TraceSet
 
 
 class ArmSummary(NamedTuple):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.completions import FinishReason, Usage
 from suffice.core.errors import InputError, UnknownName
 from suffice.core.requests import Message
@@ -23,10 +24,7 @@ from suffice.core.requests import Message
 if TYPE_CHECKING:
     from suffice.evals.traces.rows import Rows
 
-FloatArray = NDArray[np.float64]
 HalfArray = NDArray[np.float16]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 MISSING = -1  # code of an absent answer in `TraceSet.answer`
 ANSWER_MODE = "answer"  # the mode of a model that is asked as it is

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from suffice.core.arrays import FloatArray
 from suffice.core.completions import Outcome
-from suffice.core.series import FloatArray
 from suffice.gateway.certificates.live_control import LiveControl, Ways
 from suffice.gateway.config import GatewayConfig
 from suffice.ledger.records import Totals

@@ -15,16 +15,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray
 from suffice.evals.statistics.binomial import Interval, lower_bound, upper_bound
 from suffice.evals.statistics.bootstrap import percentile_interval, question_weights
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.stopping_times import votes_of
-
-BoolArray = NDArray[np.bool_]
 
 LEAST_SAMPLES_TO_VOTE = 3
 LARGEST_VOTE = 40

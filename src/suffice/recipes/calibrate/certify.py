@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.evals.statistics.binomial import (
     at_most_p_value,
     clopper_pearson,
@@ -22,10 +22,6 @@ from suffice.evals.statistics.sequence import conformal_risk
 from suffice.policies.policy_file import MonitorTable, Range, Tested
 from suffice.recipes.calibrate.config import Loss
 from suffice.recipes.calibrate.options import Played
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 # paired    exact unconditional test of the difference, one play of each question
 # binomial  exact test of the harmed questions (Clopper-Pearson), one play of each

@@ -23,8 +23,8 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import IntArray
 from suffice.core.errors import InputError
 from suffice.policies.agreement import AdaptiveConsistency, Agreement
 from suffice.policies.cascade import Cascade
@@ -36,8 +36,6 @@ from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.options import Played
 from suffice.recipes.calibrate.prepare import certifiable_arm_of
 from suffice.recipes.calibrate.spending import Spending
-
-IntArray = NDArray[np.int64]
 
 Kind = Literal["stop", "hand on", "agree", "models", "sure", "vote", "named", "fitted"]
 

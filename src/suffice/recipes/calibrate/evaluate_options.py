@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.completions import SENTINEL_LOGPROB
 from suffice.core.coverage import EARLY, Exit
 from suffice.core.decisions import Actions, AnyPolicy, Evidence, SampleFinished, Trigger
@@ -27,8 +27,6 @@ from suffice.policies.wrapper import Weighed, Wrapper
 from suffice.recipes.calibrate.options import Played
 from suffice.recipes.calibrate.plays import Plays
 from suffice.recipes.calibrate.spending import Spent
-
-FloatArray = NDArray[np.float64]
 
 Order = Callable[[str], Sequence[int]]  # model -> rows of its samples, in drawing order
 

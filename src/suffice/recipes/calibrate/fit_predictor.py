@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.core.errors import InputError
 from suffice.policies.policy_file import HeadTable, PredictorTable, predictor_of
 from suffice.policies.predictor import Predictor, evidence
 from suffice.policies.prompt_features import Featuriser, form, hashed_counts
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 FOLDS = 5
 # Penalties on word weights that cross-validation chooses from; the largest means: form only.

@@ -11,15 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.policies.vote_table import DIGITS, NEVER, VoteTable
 from suffice.policies.votes import beta_agreement
 from suffice.recipes.calibrate.stopping_times import Votes
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Questions below which a state is not judged by what was seen there but by the Beta criterion.
 FEW = 2.0

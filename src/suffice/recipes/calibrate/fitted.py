@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.core.errors import InputError
 from suffice.policies.cascade import Cascade
 from suffice.policies.certified import Exits
@@ -48,10 +48,6 @@ from suffice.recipes.calibrate.options import Played
 from suffice.recipes.calibrate.prepare import certifiable_arm_of
 from suffice.recipes.calibrate.stopping_times import Votes, votes_of
 from suffice.recipes.calibrate.threshold_path import Evidence
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 QUESTIONS_PER_GROUP = 80
 MOST_GROUPS = 8

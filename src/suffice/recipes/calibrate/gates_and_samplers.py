@@ -13,8 +13,8 @@ from itertools import product
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.policies.certified import Exits
 from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.certify import Step
@@ -31,10 +31,6 @@ from suffice.recipes.calibrate.threshold_path import (
     gate_options,
     lay,
 )
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 Setting = tuple[Any, ...]  # by question group
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.model_names import billions
@@ -22,9 +22,6 @@ from suffice.recipes.calibrate.plays import Plays, check_judged
 from suffice.recipes.calibrate.prepare import certifiable_arm_of, check_sets, complete
 from suffice.recipes.calibrate.questions import Questions
 from suffice.recipes.calibrate.spending import Tariff
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Largest vote that is taken for the baseline where none is named.
 LARGEST_VOTE = 40

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.core.decisions import AnyPolicy
 from suffice.evals.traces.trace_set import MISSING
 from suffice.policies.agreement import AdaptiveConsistency, Agreement
@@ -25,10 +25,6 @@ from suffice.recipes.calibrate.fit_vote_tables import stops_of
 from suffice.recipes.calibrate.plays import Plays
 from suffice.recipes.calibrate.spending import Spending, Spent, added, where
 from suffice.recipes.calibrate.stopping_times import Votes
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

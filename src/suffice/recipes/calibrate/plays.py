@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.completions import SENTINEL_LOGPROB
 from suffice.core.errors import InputError
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.recipes.calibrate.questions import Questions
 from suffice.recipes.calibrate.stopping_times import Votes, votes_of
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 class Plays:

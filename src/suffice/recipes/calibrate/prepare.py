@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
+from suffice.core.arrays import IntArray
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.models import models_of
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
-
-IntArray = NDArray[np.int64]
 
 
 def check_sets(traces: TraceSet, config: CalibrateConfig) -> None:

@@ -13,12 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import IntArray
 from suffice.core.text import normalised
 from suffice.evals.traces.trace_set import Question, TraceSet
-
-IntArray = NDArray[np.int64]
 
 
 def question_key(question: Question) -> str:

@@ -9,12 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.errors import InputError
 from suffice.core.prices import NOTATION, Prices
 from suffice.policies.policy_file import ModelTokens
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 CostUnit = Literal["usd", "tokens", "samples"]
 

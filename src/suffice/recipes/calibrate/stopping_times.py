@@ -11,17 +11,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.core.errors import InputError
 from suffice.evals.traces.trace_set import MISSING, TraceSet
 from suffice.policies.sampling_state import PATIENCE, SCATTER
 from suffice.policies.votes import beta_agreement, votes_needed
 from suffice.recipes.calibrate.spending import Spent
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Votes are counted for so many numbers at a time (votes x samples²): memory stays bounded.
 CHUNK = 4_000_000

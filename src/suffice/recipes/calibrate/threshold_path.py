@@ -15,13 +15,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.policies.certified import Exits
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 ACCEPT_LEVELS = 24
 HOPELESS_LEVELS = 8

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from suffice.architecture.counts import (
     Dimensions,
-    FloatArray,
     ShapeGrid,
     aspect,
     mlp_to_attention_ratio,
@@ -26,6 +25,7 @@ from suffice.architecture.counts import (
 from suffice.architecture.effects import Effect, grouping_effect
 from suffice.architecture.laws import NOISE_FLOOR_NATS, AbsoluteLaw, ConditionalLaw, LossNoise
 from suffice.architecture.shape import Shape
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 
 _DRAW_CHUNK = 4096

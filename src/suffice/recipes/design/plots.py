@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from suffice.architecture.counts import FloatArray, ShapeGrid, aspect, mlp_to_attention_ratio
+from suffice.architecture.counts import ShapeGrid, aspect, mlp_to_attention_ratio
 from suffice.architecture.search import pareto_front
+from suffice.core.arrays import FloatArray
 from suffice.recipes.design.result import DesignResult, Pick
 from suffice.recipes.design.table import short_name
 from suffice.report import style

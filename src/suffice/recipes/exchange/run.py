@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.errors import InputError
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import ratio_interval
@@ -26,9 +27,6 @@ from suffice.evals.statistics.ranking import pass_at_k
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.recipes.calibrate.evaluate_options import Recorded
 from suffice.recipes.calibrate.prepare import complete
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 SHUFFLES = 16
 

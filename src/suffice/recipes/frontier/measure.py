@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.completions import CostModel
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NoAnswer
@@ -20,8 +20,6 @@ from suffice.executors.replay import play
 from suffice.recipes.replay.needs import check_recorded
 from suffice.recipes.replay.source import Source
 from suffice.recipes.replay.spent import Spent, spent_of
-
-FloatArray = NDArray[np.float64]
 
 AXES = ("tokens", "samples", "flops", "gpu_s", "usd")
 

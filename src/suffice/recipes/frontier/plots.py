@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.evals.router_metrics import non_decreasing_hull
 from suffice.recipes.frontier.compound import Compound
 from suffice.recipes.frontier.run import Frontier, Point
@@ -17,7 +17,6 @@ from suffice.report.style import AMBER, BLUE, FAINT, GREEN, INK, MUTED, house_st
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
 
 LABELS = {
     "tokens": "completion tokens per question",
@@ -133,7 +132,9 @@ def _controls(panel: Any, points: list[Point], axis: str) -> None:
         panel.plot(x, y, "x", color=MUTED, ms=5, zorder=2, label="its samples shuffled")
 
 
-def _mixtures(x: Sequence[float] | Floats, y: Sequence[float] | Floats) -> tuple[Floats, Floats]:
+def _mixtures(
+    x: Sequence[float] | FloatArray, y: Sequence[float] | FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """The hull between its corners: mixing two policies is a straight line in linear cost."""
     dense = np.unique(np.concatenate((np.geomspace(x[0], x[-1], 200), x)))
     return dense, np.interp(dense, x, y)

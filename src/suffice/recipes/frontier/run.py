@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.completions import CostModel, count_tokens_only
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
@@ -25,9 +25,6 @@ from suffice.recipes.calibrate.prepare import arm_of, complete
 from suffice.recipes.frontier.measure import AXES, Measured, compared, measure
 from suffice.recipes.frontier.sweep import sweep
 from suffice.recipes.replay.source import Source
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 SAMPLE_COUNTS = (4, 8, 16, 32)
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.completions import CostModel, Usage
 from suffice.core.errors import InputError
-from suffice.evals.traces.trace_set import ANSWER_MODE, Arm, FloatArray, IntArray, TraceSet
+from suffice.evals.traces.trace_set import ANSWER_MODE, Arm, TraceSet
 from suffice.recipes.frontier.measure import Measured
 
 

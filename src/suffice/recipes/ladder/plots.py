@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from suffice.architecture.counts import FloatArray
 from suffice.architecture.laws import ConditionalLaw
+from suffice.core.arrays import FloatArray
 from suffice.recipes.ladder.fit import PUBLISHED_OPTIMUM, Curve, LadderFit
 from suffice.report import style
 

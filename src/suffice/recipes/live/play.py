@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.core.arrays import FloatArray
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NoAnswer
 from suffice.core.prices import Prices
-from suffice.core.series import FloatArray
 from suffice.evals.traces.trace_set import MISSING, TraceSet
 from suffice.executors.replay import play
 from suffice.policies.live.state import LiveRule

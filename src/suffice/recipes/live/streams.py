@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.core.series import FloatArray
+from suffice.core.arrays import FloatArray
 from suffice.policies.live.detector import level_bets, rise_bets
 from suffice.policies.live.evidence import BETS, FRESH
 from suffice.policies.live.state import SUSPICION, LiveRule

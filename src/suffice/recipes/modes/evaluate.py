@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from suffice.backends.nano.runtime import NanoModel, greedy
 from suffice.backends.nano.vocabulary import END, SHORT, THINK
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 from suffice.recipes.modes.simple_routers import (
     auroc_at_equal_length,
@@ -28,7 +29,6 @@ from suffice.tasks.puzzles import Problem
 from suffice.training.modes.rewards import Reward
 
 Cell = tuple[str, int]
-Values = NDArray[np.float64]
 BIASES = tuple(float(b) for b in np.arange(-12.0, 12.5, 1.0))
 _RESAMPLES = 2000
 _AUROC_RESAMPLES = 300
@@ -154,7 +154,7 @@ def evaluate_modes(answered: Sequence[Answered], reward: Reward, *, seed: int = 
         raise InputError("there is no problem to evaluate on: ask for more, or another task")
     table = _Table.of(answered)
     optimum = _optimum(table, reward)
-    rules: dict[str, Values] = {
+    rules: dict[str, FloatArray] = {
         "always-short": np.zeros(len(answered)),
         "always-think": np.ones(len(answered)),
         "learned": (table.logit > 0).astype(float),
@@ -185,11 +185,11 @@ class _Table:
 
     cells: tuple[Cell, ...]
     cell: NDArray[np.intp]
-    logit: Values
-    right: Values
-    tokens: Values
-    weight: Values  # one over the number of problems in the cell, over the number of cells
-    cut: Values  # share of a problem's two responses that were cut
+    logit: FloatArray
+    right: FloatArray
+    tokens: FloatArray
+    weight: FloatArray  # one over the number of problems in the cell, over the number of cells
+    cut: FloatArray  # share of a problem's two responses that were cut
 
     @classmethod
     def of(cls, answered: Sequence[Answered]) -> _Table:
@@ -207,7 +207,7 @@ class _Table:
         )
 
 
-def _optimum(table: _Table, reward: Reward) -> Values:
+def _optimum(table: _Table, reward: Reward) -> FloatArray:
     """Which mode the reward prefers, from success rates of the *other* half of each cell."""
     chosen = np.zeros(len(table.cell))
     for index in range(len(table.cells)):
@@ -220,7 +220,7 @@ def _optimum(table: _Table, reward: Reward) -> Values:
     return chosen
 
 
-def _cell(table: _Table, cell: Cell, optimum: Values) -> CellResult:
+def _cell(table: _Table, cell: Cell, optimum: FloatArray) -> CellResult:
     rows = np.flatnonzero(table.cell == table.cells.index(cell))
     right, tokens = table.right[rows], table.tokens[rows].mean(axis=0)
     return CellResult(
@@ -238,13 +238,13 @@ def _cell(table: _Table, cell: Cell, optimum: Values) -> CellResult:
 
 
 def _router(
-    name: str, table: _Table, p_think: Values, reward: Reward, weights: Values
+    name: str, table: _Table, p_think: FloatArray, reward: Reward, weights: FloatArray
 ) -> RouterResult:
     accuracy, tokens = _pick(table.right, p_think), _pick(table.tokens, p_think)
     worth = _pick(_rewards(table, reward), p_think)
     always = table.tokens[:, 1]
 
-    def estimate(of: Callable[[Values], Any]) -> Estimate:
+    def estimate(of: Callable[[FloatArray], Any]) -> Estimate:
         low, high = np.percentile(of(weights), [2.5, 97.5])
         return Estimate(mean=float(of(table.weight)), low=float(low), high=float(high))
 
@@ -259,7 +259,7 @@ def _router(
     )
 
 
-def _auroc(answered: Sequence[Answered], table: _Table, weights: Values) -> Estimate | None:
+def _auroc(answered: Sequence[Answered], table: _Table, weights: FloatArray) -> Estimate | None:
     asked = [a.prompt for a in answered], [a.cell[0] for a in answered]
     wrong = 1 - table.right[:, 0]
     found = auroc_at_equal_length(*asked, table.logit, wrong, weights)
@@ -270,7 +270,7 @@ def _auroc(answered: Sequence[Answered], table: _Table, weights: Values) -> Esti
     return Estimate(mean=float(mean[0]), low=float(low), high=float(high))
 
 
-def _rewards(table: _Table, reward: Reward) -> Values:
+def _rewards(table: _Table, reward: Reward) -> FloatArray:
     return np.array(
         [
             [reward(right=bool(r), think=bool(m), tokens=int(t))
@@ -280,7 +280,7 @@ def _rewards(table: _Table, reward: Reward) -> Values:
     )  # fmt: skip
 
 
-def resampled_weights(cell: NDArray[np.intp], rng: np.random.Generator) -> Values:
+def resampled_weights(cell: NDArray[np.intp], rng: np.random.Generator) -> FloatArray:
     """(resamples, problems): weights of bootstraps that draw problems within each cell."""
     cells = int(cell.max()) + 1
     weights = np.zeros((_RESAMPLES, len(cell)))
@@ -291,7 +291,7 @@ def resampled_weights(cell: NDArray[np.intp], rng: np.random.Generator) -> Value
     return weights
 
 
-def _by_easy_share(table: _Table, optimum: Values) -> tuple[tuple[float, float, float], ...]:
+def _by_easy_share(table: _Table, optimum: FloatArray) -> tuple[tuple[float, float, float], ...]:
     """Tokens saved and accuracy lost against always-think, by the share of easy problems.
 
     Easy are the cells where the optimum answers at once; empty if all or none are.
@@ -315,16 +315,16 @@ def _by_easy_share(table: _Table, optimum: Values) -> tuple[tuple[float, float, 
     return tuple(found)
 
 
-def _pick(columns: Values, p_think: Values) -> Values:
-    picked: Values = columns[:, 0] * (1 - p_think) + columns[:, 1] * p_think
+def _pick(columns: FloatArray, p_think: FloatArray) -> FloatArray:
+    picked: FloatArray = columns[:, 0] * (1 - p_think) + columns[:, 1] * p_think
     return picked
 
 
-def _mean(table: _Table, values: Values) -> float:
+def _mean(table: _Table, values: FloatArray) -> float:
     return float(table.weight @ values)
 
 
-def _sigmoid(x: Values) -> Values:
+def _sigmoid(x: FloatArray) -> FloatArray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from suffice.backends.nano.backend import NAME, NanoBackend
+from suffice.core.arrays import FloatArray
 from suffice.core.completions import count_tokens_only
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NothingFeasible
@@ -34,7 +34,6 @@ from suffice.recipes.record.run import RecordConfig, collect
 from suffice.recipes.replay.source import Source
 from suffice.tasks.puzzles import Problem
 
-Values = NDArray[np.float64]
 SHORT_MODEL, THINK_MODEL = f"{NAME}-short", f"{NAME}-think"
 DATASET = "modes"
 MAX_DROP = 0.02
@@ -134,9 +133,9 @@ async def _arm(
 
 @dataclass(frozen=True, slots=True)
 class _Played:
-    right: Values
-    tokens: Values
-    samples: Values
+    right: FloatArray
+    tokens: FloatArray
+    samples: FloatArray
 
 
 def _played(name: str, policy: AnyPolicy, traces: TraceSet) -> _Played:
@@ -147,9 +146,9 @@ def _played(name: str, policy: AnyPolicy, traces: TraceSet) -> _Played:
 
 
 def _result(
-    name: str, played: _Played, think: _Played, weight: Values, weights: Values
+    name: str, played: _Played, think: _Played, weight: FloatArray, weights: FloatArray
 ) -> PolicyResult:
-    def estimate(mean: float, resampled: Values) -> Estimate:
+    def estimate(mean: float, resampled: FloatArray) -> Estimate:
         low, high = np.percentile(resampled, [2.5, 97.5])
         return Estimate(mean=mean, low=float(low), high=float(high))
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
+from suffice.core.arrays import FloatArray
+
 RIDGE = 1.0
 
 
-def halves(cell: NDArray[np.intp]) -> Values:
+def halves(cell: NDArray[np.intp]) -> FloatArray:
     """0 or 1 for every problem, in turn within each cell."""
     half = np.zeros(len(cell))
     for index in np.unique(cell):
@@ -24,7 +25,9 @@ def halves(cell: NDArray[np.intp]) -> Values:
     return half
 
 
-def length_rule(prompts: Sequence[str], gain: Values, weight: Values, half: Values) -> Values:
+def length_rule(
+    prompts: Sequence[str], gain: FloatArray, weight: FloatArray, half: FloatArray
+) -> FloatArray:
     """Think iff the prompt has more characters than the best threshold of the other half."""
     length = np.array([len(prompt) for prompt in prompts], dtype=float)
     chosen = np.zeros(len(length))
@@ -39,7 +42,9 @@ def length_rule(prompts: Sequence[str], gain: Values, weight: Values, half: Valu
     return chosen
 
 
-def regression(prompts: Sequence[str], gain: Values, weight: Values, half: Values) -> Values:
+def regression(
+    prompts: Sequence[str], gain: FloatArray, weight: FloatArray, half: FloatArray
+) -> FloatArray:
     """Think iff a ridge regression of the gain on the prompt's characters says it pays.
 
     Features: how often each character occurs, which one stands at each place, and the length.
@@ -59,8 +64,12 @@ def regression(prompts: Sequence[str], gain: Values, weight: Values, half: Value
 
 
 def auroc_at_equal_length(
-    prompts: Sequence[str], tasks: Sequence[str], logit: Values, wrong: Values, weights: Values
-) -> Values | None:
+    prompts: Sequence[str],
+    tasks: Sequence[str],
+    logit: FloatArray,
+    wrong: FloatArray,
+    weights: FloatArray,
+) -> FloatArray | None:
     """P(log odds of thinking are larger where short is wrong than where it is right).
 
     Over pairs of problems of one task and equally long prompts, ties count half; one value for each
@@ -82,7 +91,7 @@ def auroc_at_equal_length(
     return won[known] / total[known] if known.any() else None
 
 
-def _features(prompts: Sequence[str]) -> Values:
+def _features(prompts: Sequence[str]) -> FloatArray:
     characters = sorted({c for prompt in prompts for c in prompt})
     longest = max(len(prompt) for prompt in prompts)
     place = {c: n for n, c in enumerate(characters)}

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from suffice.core.arrays import BoolArray
 from suffice.core.decisions import AnyPolicy, Need
 from suffice.core.errors import LacksCapability
-from suffice.evals.traces.trace_set import BoolArray, TraceSet
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.executors.capability_check import refuse_lacking
 from suffice.policies.cascade import Cascade
 from suffice.policies.fixed import Single

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
-from suffice.evals.traces.trace_set import FloatArray
 from suffice.executors.replay import Span
 from suffice.recipes.replay.run import Answered
 

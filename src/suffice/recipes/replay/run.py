@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from suffice.core.arrays import FloatArray
 from suffice.core.completions import Budget, CostModel, count_tokens_only
 from suffice.core.coverage import Note
 from suffice.core.decisions import AnyPolicy
@@ -16,7 +17,7 @@ from suffice.core.prices import Prices
 from suffice.core.savings import Saving
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import clustered_mean, of_share
-from suffice.evals.traces.trace_set import FloatArray, TraceSet
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.executors.replay import Span, play
 from suffice.recipes.replay.needs import check_recorded
 from suffice.recipes.replay.source import Source

@@ -8,9 +8,10 @@ import numpy as np
 
 from suffice.architecture.model import Model
 from suffice.architecture.shape import Shape
+from suffice.core.arrays import FloatArray
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
-from suffice.evals.traces.trace_set import FloatArray, TraceSet
+from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.auto import Auto, SpendControl
 from suffice.recipes.replay.queueing import Speed, Timeline, poisson, simulate
 from suffice.recipes.replay.run import Answered, ReplayConfig, answer, chosen_questions

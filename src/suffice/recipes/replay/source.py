@@ -7,16 +7,10 @@ import math
 
 import numpy as np
 
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.errors import InputError, LacksCapability
 from suffice.core.requests import Request, ToolCall
-from suffice.evals.traces.trace_set import (
-    ANSWER_MODE,
-    MISSING,
-    FloatArray,
-    HalfArray,
-    IntArray,
-    TraceSet,
-)
+from suffice.evals.traces.trace_set import ANSWER_MODE, MISSING, HalfArray, TraceSet
 from suffice.executors.recorded_stream import Recorded
 from suffice.executors.running_sample import Launch
 

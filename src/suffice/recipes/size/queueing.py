@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 from suffice.throughput.load_curve import LoadCurve
-from suffice.throughput.work import FloatArray
 from suffice.throughput.workload import Workload
 
 # Requests that fill the replicas.

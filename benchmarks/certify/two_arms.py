@@ -35,14 +35,15 @@ from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.statistics.bootstrap import ratio_interval
 from suffice.evals.traces.files import of_questions, read_traces
 from suffice.evals.traces.trace_set import TraceSet
-from suffice.policies.policy_file import certified_policy
+from suffice.policies.policy_of_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.chains import unanimous
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.modes.items import item_of
 from suffice.recipes.modes.train import NanoTraining, train_nano
-from suffice.recipes.record.run import RecordConfig, record
+from suffice.recipes.record.config import RecordConfig
+from suffice.recipes.record.run import record
 from suffice.recipes.replay.run import ReplayConfig, Replayed, replay_traces
 from suffice.tasks.puzzles import Mixture
 from suffice.throughput.pricing import cost_model

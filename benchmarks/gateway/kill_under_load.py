@@ -25,7 +25,8 @@ from pathlib import Path
 from suffice.ledger import queries
 from suffice.ledger.database import is_postgres
 from suffice.ledger.store import Store
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 
 CLIENTS = 8
 LOAD_S = 3.0

@@ -19,7 +19,8 @@ from suffice.core.requests import Sampling
 from suffice.evals.datasets import Item
 from suffice.evals.grading import check_of
 from suffice.evals.traces.trace_set import Question, messages_json
-from suffice.recipes.record.run import RecordConfig, record
+from suffice.recipes.record.config import RecordConfig
+from suffice.recipes.record.run import record
 from suffice.tasks.puzzles import Mixture, Problem
 
 PER_STEP = 20

@@ -30,7 +30,8 @@ from suffice.core.errors import (
 )
 from suffice.core.requests import Message, Request, Sampling
 from suffice.core.thinking import Thinking
-from suffice.testing.fake_engine import FakeEngine, Misdeed, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Misdeed, Reply, Talents
 
 T = TypeVar("T")
 QUESTION = Request(messages=(Message(role="user", content="what is 2+2"),), model="fake")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
-from suffice.testing.fake_engine import Asked, FakeEngine, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Asked, Reply, Talents
 from tests.servers.conftest import serving
 
 WEATHER = '{"city": "Paris"}'

@@ -16,7 +16,8 @@ from suffice.gateway.startup_check import check_served
 from suffice.policies.policy_file import write_policy_file
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
-from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply, Talents
 from tests.recipes.known_traces import make
 
 

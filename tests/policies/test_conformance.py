@@ -36,21 +36,14 @@ from suffice.policies.thinking import Overrides
 from suffice.policies.tool_plan.choose import Choose
 from suffice.policies.wrapper import Choice, Composed, InOrder, Weighed, Wrapper
 from suffice.recipes.calibrate.evaluate_options import Ends
+from suffice.testing.live_worlds import live
 from suffice.testing.policy_conformance import (
     CHECKS,
     PolicyConformance,
     Watched,
     check_policy,
 )
-from suffice.testing.policy_worlds import (
-    COMPARABLE,
-    FREE_FORM,
-    NeverEnds,
-    Run,
-    World,
-    by_hand,
-    live,
-)
+from suffice.testing.policy_worlds import COMPARABLE, FREE_FORM, NeverEnds, Run, World, by_hand
 from tests.policies.baselines import BASELINES
 from tests.policies.test_certified import predictor
 

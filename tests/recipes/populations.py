@@ -16,7 +16,8 @@ from suffice.core.prices import Prices
 from suffice.evals.statistics.binomial import at_least_p_value
 from suffice.evals.traces.files import trace_set
 from suffice.evals.traces.trace_set import Question, Trace, TraceSet, messages_json
-from suffice.policies.policy_file import PolicyFile, predictor_of
+from suffice.policies.policy_file import PolicyFile
+from suffice.policies.policy_of_file import predictor_of
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.fit_predictor import predictions
 from suffice.recipes.calibrate.inputs import Inputs

@@ -13,12 +13,8 @@ from suffice.core.errors import InputError, NothingFeasible, UnknownName
 from suffice.core.prices import Prices
 from suffice.evals.traces.files import of_questions, trace_set
 from suffice.evals.traces.trace_set import Question, Trace, messages_json
-from suffice.policies.policy_file import (
-    certified_policy,
-    check_models,
-    policy_file_of,
-    read_policy_file,
-)
+from suffice.policies.policy_file import policy_file_of, read_policy_file
+from suffice.policies.policy_of_file import certified_policy, check_models
 from suffice.policies.registry import build_policy, parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.evaluate_options import Recorded, play_one, played_by_executor

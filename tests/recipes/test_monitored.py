@@ -15,7 +15,7 @@ from suffice.gateway.certificates.audits import answer_in
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.policies.monitor import Compared
-from suffice.policies.policy_file import certified_policy
+from suffice.policies.policy_of_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.evaluate_options import Deal, Recorded

@@ -16,7 +16,8 @@ from suffice.evals.datasets import Item
 from suffice.evals.grading import check_of
 from suffice.evals.traces.files import parts_folder, read_traces
 from suffice.evals.traces.trace_set import Question, messages_json
-from suffice.recipes.record.run import Mode, RecordConfig, mode_of, record
+from suffice.recipes.record.config import Mode, RecordConfig, mode_of
+from suffice.recipes.record.run import record
 
 
 def items(count=3):

@@ -17,7 +17,8 @@ from suffice.ledger import audits
 from suffice.ledger.api_keys import Limits, add_key, make_key
 from suffice.ledger.records import COLUMNS, AuditRow
 from suffice.ledger.store import Store
-from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply, Talents
 from tests.policies.policy_table import policy_table
 
 SMALL_LARGE = {

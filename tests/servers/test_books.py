@@ -29,7 +29,8 @@ from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.ledger.export import records
 from suffice.ledger.store import Store
 from suffice.policies.policy_file import About, ModelTokens, OptionCost
-from suffice.testing.fake_engine import FakeEngine, Reply, Served, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply, Served, Talents
 from tests.policies.policy_table import policy_table
 from tests.servers.test_endings import ask_raw
 

@@ -17,7 +17,8 @@ from suffice.cli.main import app
 from suffice.core.coverage import NOT_COVERED
 from suffice.evals.traces.files import write_traces
 from suffice.evals.traces.trace_set import messages_json
-from suffice.testing.fake_engine import FakeEngine, Json, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Json, Reply
 from tests.recipes.known_traces import make
 
 SYSTEM, AFTER = "You are a calculator.", "Answer with one single number, please."

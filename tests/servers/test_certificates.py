@@ -16,7 +16,8 @@ from suffice.gateway.config_sections import KeysConfig
 from suffice.ledger.api_keys import Limits, add_key, make_key
 from suffice.ledger.store import Store
 from suffice.policies.policy_file import PolicyFile, sealed
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 from suffice.testing.postgres import PostgresServer
 from tests.policies.policy_table import policy_table
 from tests.servers.test_keys import Gateways, free_port, gateways, served

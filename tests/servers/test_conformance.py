@@ -19,7 +19,8 @@ import openai
 import pydantic
 import pytest
 
-from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply, Talents
 
 MESSAGES: Any = [{"role": "user", "content": "2+2"}]
 MODELS = ["fake", "suffice/single", "suffice/adaptive_consistency"]

@@ -23,7 +23,8 @@ from suffice.gateway.connection.cancellation import left_at_once
 from suffice.gateway.connection.connections import most_connections
 from suffice.gateway.connection.http_transport import Gathered
 from suffice.gateway.observe.serving_hooks import serving_hooks
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 from tests.servers.conftest import config_for, running, serving_bounded, wait_for
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"

@@ -16,7 +16,8 @@ import pytest
 from suffice.core.prices import Prices
 from suffice.gateway.config_sections import KeysConfig
 from suffice.gateway.observe.serving_hooks import serving_hooks
-from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply, Talents
 from tests.policies.policy_table import policy_table
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")

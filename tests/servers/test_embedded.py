@@ -13,7 +13,8 @@ from suffice.backends.nano.backend import NAME, NanoBackend
 from suffice.core.thinking import ModeTokens
 from suffice.gateway.config import GatewayConfig
 from suffice.tasks.puzzles import Mixture
-from suffice.testing.fake_engine import FakeEngine, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Talents
 from tests.servers.conftest import config_for, serving
 from tests.servers.test_gateway import votes
 

@@ -15,7 +15,8 @@ from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.ledger.export import records
 from suffice.ledger.store import Store
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 from tests.servers.test_recording import ASK, VOTE, stack
 
 LATE = Reply(tokens=("it ", "is ", "4"), end_delay_s=0.05)

@@ -19,7 +19,8 @@ from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.cors import CorsConfig
 from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.gateway.wire.headers import HeadersConfig
-from suffice.testing.fake_engine import Asked, FakeEngine, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Asked, Reply, Talents
 from suffice.testing.scripted_server import ScriptedServer, plain
 
 HELLO: Any = [{"role": "user", "content": "hi"}]

@@ -24,7 +24,8 @@ from suffice.gateway.config_file import load_config
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.fallbacks import Fallback, failure_of
 from suffice.gateway.observe.serving_hooks import open_hooks
-from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply, Talents
 
 HI: Any = [{"role": "user", "content": "hi"}]
 RULE = Fallback(model="large", to=("small",))

@@ -16,7 +16,8 @@ import openai
 import pytest
 
 from suffice.backends.router import RoutingConfig
-from suffice.testing.fake_engine import FakeEngine, Reply, Script, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply, Script, Talents
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import httpx2
 import pytest
 
 from suffice.gateway.observe.serving_hooks import serving_hooks
-from suffice.testing.fake_engine import FakeEngine, Json, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Json, Reply
 
 MESSAGES = [{"role": "user", "content": "2+2?"}]
 TALE = "Once upon a time there was a fox who never counted anything at all"

@@ -13,7 +13,8 @@ import pytest
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.feedback import MOST_BYTES
 from suffice.gateway.observe.serving_hooks import open_hooks
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 from tests.servers.conftest import config_for, serving
 
 PLACE = "@@"

@@ -16,7 +16,8 @@ from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.ledger.api_keys import load_ring
 from suffice.ledger.store import Store
-from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply, Talents
 
 CHAT = "/v1/chat/completions"
 KEYS = "/admin/keys"

@@ -18,7 +18,8 @@ from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.ledger import queries
 from suffice.ledger.api_keys import Limits, add_key, make_key, revoke_key
 from suffice.ledger.store import Store
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 from suffice.testing.postgres import PostgresServer
 from tests.servers.serve_soon import command
 

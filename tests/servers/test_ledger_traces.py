@@ -17,7 +17,7 @@ from suffice.cli.main import app
 from suffice.evals.traces.files import read_traces
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
-from suffice.testing.fake_engine import Reply
+from suffice.testing.fake_replies import Reply
 from tests.servers.test_recording import ASK, stack
 
 QUESTIONS, SAMPLES = 130, 3

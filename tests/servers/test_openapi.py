@@ -26,7 +26,8 @@ from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.serving_hooks import open_hooks, serving_hooks
 from suffice.gateway.wire.openapi import description
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 
 MODELS = st.sampled_from(["fake", "suffice/single", "suffice/auto", "suffice/esc", "nobody"])
 CHECKS = [

@@ -13,7 +13,8 @@ import pytest
 
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.serving_hooks import open_hooks, serving_hooks
-from suffice.testing.fake_engine import Asked, FakeEngine, Others, Reply, Script
+from suffice.testing.fake_engine import FakeEngine, Others
+from suffice.testing.fake_replies import Asked, Reply, Script
 
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
 MODELS = ["fake", "suffice/single"]

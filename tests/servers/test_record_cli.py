@@ -20,7 +20,8 @@ pytest.importorskip("httptools")
 
 from suffice.cli.main import main  # noqa: E402
 from suffice.evals.traces.files import parts_folder, read_traces  # noqa: E402
-from suffice.testing.fake_engine import FakeEngine, Reply, Talents  # noqa: E402
+from suffice.testing.fake_engine import FakeEngine  # noqa: E402
+from suffice.testing.fake_replies import Reply, Talents  # noqa: E402
 
 
 class Done(NamedTuple):

@@ -23,7 +23,8 @@ from suffice.ledger import queries
 from suffice.ledger.export import records
 from suffice.ledger.records import Batch
 from suffice.ledger.store import Store
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 
 CANARY = "canary-7f3a9c"
 ASK = {"model": "fake", "messages": [{"role": "user", "content": f"what is 2+2 {CANARY}"}]}

@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from suffice.backends import openai as backend
-from suffice.testing.fake_engine import FakeEngine, Json, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Json, Reply
 
 TURN = {"role": "user", "content": "x"}
 VOTE = {"model": "suffice/self_consistency", "suffice": {"answer_format": "number"}}

@@ -18,7 +18,8 @@ from suffice.cli.serve import overridden
 from suffice.core.errors import InputError, SufficeError
 from suffice.gateway.config import GatewayConfig
 from suffice.policies.policy_table import policy_table
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 
 VOTE = ["--policy", "adaptive_consistency:max_samples=8", "--answer-format", "number"]
 

@@ -29,7 +29,8 @@ from suffice.gateway.admission import CacheConfig, ConcurrencyLimit, TrafficConf
 from suffice.gateway.calls import Call
 from suffice.gateway.response_cache import AnswerCache
 from suffice.gateway.wire.errors import Refusal
-from suffice.testing.fake_engine import FakeEngine, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Reply
 from tests.servers.serve_soon import command
 
 MESSAGES = [{"role": "user", "content": "2+2"}]

@@ -14,7 +14,8 @@ import pytest
 from suffice.executors.pace import PACE
 from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.ledger.queries import recent
-from suffice.testing.fake_engine import FakeEngine, Json, Reply
+from suffice.testing.fake_engine import FakeEngine
+from suffice.testing.fake_replies import Json, Reply
 from suffice.testing.scripted_server import ScriptedServer, plain
 
 MESSAGES = [{"role": "user", "content": "2+2?"}]

@@ -19,11 +19,8 @@ from suffice.throughput.engines.protocol import Lengths
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from suffice.throughput.engines import torch_model  # noqa: E402
-from suffice.throughput.engines.torch_engine import (  # noqa: E402
-    TorchEngine,
-    integrate,
-    ladder,
-)
+from suffice.throughput.engines.decode_run import integrate, ladder  # noqa: E402
+from suffice.throughput.engines.torch_engine import TorchEngine  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -27,7 +27,7 @@ from suffice.core.requests import Sampling
 if not HELP_ONLY:
     from suffice.evals.datasets import Item, open_dataset
     from suffice.evals.traces.columns import arrow
-    from suffice.recipes.record.run import Progress, RecordConfig, Recorded, mode_of
+    from suffice.recipes.record.config import Progress, RecordConfig, Recorded, mode_of
     from suffice.recipes.record.several import record_all
     from suffice.recipes.record.stopping import Terminated, run_until_stopped
     from suffice.recipes.record.trial import Trial

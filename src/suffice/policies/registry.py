@@ -30,7 +30,8 @@ from suffice.policies.fixed import BestOfN, SelfConsistency, Single
 from suffice.policies.mars import MarginStop
 from suffice.policies.mode_certificate import ModeCertificate
 from suffice.policies.options import convert, shown, type_name
-from suffice.policies.policy_file import certified_policy, policy_file_of
+from suffice.policies.policy_file import policy_file_of
+from suffice.policies.policy_of_file import certified_policy
 from suffice.policies.sequential_revision import ReviseOnce, SequentialRevision
 from suffice.policies.short_m_at_k import ShortMAtK
 from suffice.policies.think_block import BudgetForcing, HesitationStop

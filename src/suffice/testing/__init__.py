@@ -8,7 +8,8 @@ from suffice.core.lazy import exported
 
 if TYPE_CHECKING:
     from suffice.backends.fake import FakeBackend, Fault, Script
-    from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+    from suffice.testing.fake_engine import FakeEngine
+    from suffice.testing.fake_replies import Reply, Talents
     from suffice.testing.policy_conformance import PolicyConformance, check_policy
 
 __all__ = [
@@ -26,7 +27,8 @@ __getattr__ = exported(
     __name__,
     {
         "suffice.backends.fake": ("FakeBackend", "Fault", "Script"),
-        "suffice.testing.fake_engine": ("FakeEngine", "Reply", "Talents"),
+        "suffice.testing.fake_engine": ("FakeEngine",),
+        "suffice.testing.fake_replies": ("Reply", "Talents"),
         "suffice.testing.policy_conformance": ("PolicyConformance", "check_policy"),
     },
 )

@@ -9,137 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from suffice.backends.probe import THINKING_TOKENS
-from suffice.backends.think_block import BudgetField
 from suffice.core.thinking import EFFORTS
+from suffice.testing.fake_replies import Asked, Json, Reply, Script, Seen, Served, Talents
+from suffice.testing.fake_wire import (
+    _call_fragments,
+    _chunk,
+    _ClientLeft,
+    _error,
+    _event,
+    _logprob,
+    _malformed,
+    _misbehave,
+    _pause,
+    _send,
+    _send_json,
+    _write,
+)
 from suffice.testing.threaded_server import ThreadedServer
-
-Json = dict[str, Any]
-Misdeed = Literal["cut", "malformed", "hang", "no_finish", "error_event", "not_a_stream"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What the engine does with one request.
-
-    `status` other than 200 is answered at once with `error`. `misdeed` happens after
-    `misdeed_after` tokens. Tokens are also the log-probabilities' tokens, at `logprob` each.
-    """
-
-    tokens: tuple[str, ...] = ("4",)
-    reasoning: tuple[str, ...] = ()
-    tool_call: tuple[str, str] | None = None  # name and JSON arguments, sent in three fragments
-    delay_s: float = 0.0
-    held: threading.Event | None = None  # nothing is said before it is set
-    end_delay_s: float = 0.0  # between a stream's [DONE] and the end of its body
-    finish_reason: str = "stop"
-    status: int = 200
-    error: str = "no"
-    misdeed: Misdeed | None = None
-    misdeed_after: int = 0
-    logprob: float = -0.5
-    usage: Any = None  # told instead of the true one
-
-    def within(self, limit: int | None) -> Reply:
-        """The reply cut off after so many tokens, if it is longer."""
-        if limit is None or len(self.reasoning) + len(self.tokens) <= limit:
-            return self
-        said = max(0, limit - len(self.reasoning))
-        return replace(
-            self,
-            reasoning=self.reasoning[:limit],
-            tokens=self.tokens[:said],
-            finish_reason="length",
-        )
-
-    @classmethod
-    def saying(cls, text: str, **how: Any) -> Reply:
-        """A reply of one token per word."""
-        words = text.split(" ")
-        return cls(tokens=tuple(w if i == 0 else f" {w}" for i, w in enumerate(words)), **how)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Talents:
-    """What this engine supports, so that probing has something to find."""
-
-    models: tuple[str, ...] = ("fake",)
-    logprobs: bool = True
-    prefill: Literal["continue_final_message", "native"] | None = "continue_final_message"
-    thinking_switch: bool = False
-    thinks: int = 0  # tokens of thinking before every answer to a question that is not streamed
-    thinking_budget: BudgetField | None = None  # bounds them
-    efforts: bool = False  # reads `reasoning_effort`, and refuses what is none
-    known_fields: tuple[str, ...] = ("priority",)
-    version: bool = True  # answers /version, as vLLM does
-    context_tokens: int = 4096
-    no_chat: tuple[str, ...] = ()  # models that answer no chat completions
-    metrics: str | None = None  # the page at /metrics, if it has one
-    caches_prompts: bool = False  # and tells which prompt tokens it found in its cache
-    # When a stream tells its usage: in every event, at its end, or only to who asks for it.
-    tells_usage: Literal["always", "at_end", "if_asked"] = "always"
-
-
-@dataclass(slots=True)
-class Seen:
-    """What the engine has been through."""
-
-    bodies: list[Json] = field(default_factory=list)  # streamed and plain requests, no probes
-    headers: list[dict[str, str]] = field(default_factory=list)
-    probes: list[Json] = field(default_factory=list)  # one-token questions of a gateway
-    gets: list[str] = field(default_factory=list)  # paths
-    others: list[Asked] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)  # of completions, as they were written
-    connections: int = 0
-    running: int = 0
-    most_running: int = 0  # at a time
-    finished: int = 0
-    aborted: int = 0  # the client left before the end
-    tokens: int = 0
-    served: list[Served] = field(default_factory=list)  # requests that it worked for
-
-    def took(self, model: str | None = None) -> Served:
-        """Everything that was taken of `model`, or of all models."""
-        of = [each for each in self.served if model in (None, each.model)]
-        return Served(model or "", *(sum(getattr(each, name) for each in of) for name in _COUNTS))
-
-
-@dataclass(slots=True)
-class Served:
-    """What one request took, by the engine's own count."""
-
-    model: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-
-
-_COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens")
-
-Script = Callable[[int, Json], Reply]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A request to another path than those of completions."""
-
-    path: str  # with its query
-    headers: dict[str, str]
-    body: bytes
-
 
 # What is answered to it: status, type and body; None for a path that it does not have.
 Others = Callable[[Asked], tuple[int, str, bytes] | None]
-
-
-class _ClientLeft(ConnectionError):
-    """Noticed by ourselves, while there was nothing to send."""
 
 
 class FakeEngine(ThreadedServer):
@@ -417,115 +311,3 @@ class FakeEngine(ThreadedServer):
         if self.talents.thinking_switch and switch.get("enable_thinking") is False:
             count += 4
         return count - 5 if begun else count
-
-
-def _malformed(asked: Json) -> str | None:
-    """What an engine's own parser would refuse."""
-    turns = asked.get("messages")
-    prompt = asked.get("prompt")
-    alone = isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str)
-    if "prompt" in asked and not isinstance(prompt, str) and not alone:
-        return "prompt must be a string"
-    if "prompt" not in asked and not (
-        isinstance(turns, list)
-        and turns
-        and all(isinstance(t, dict) and "role" in t for t in turns)
-    ):
-        return "messages must be a list of messages"
-    for name in ("n", "max_tokens", "max_completion_tokens", "top_logprobs"):
-        value = asked.get(name)
-        if value is not None and not (type(value) is int and 0 <= value < 2**31):
-            return f"{name} must be a small integer"
-    for name in ("stream", "logprobs"):
-        if not isinstance(asked.get(name), bool | int | None):
-            return f"{name} must be a boolean"
-    switch = asked.get("chat_template_kwargs")
-    return None if isinstance(switch, dict | None) else "chat_template_kwargs must be an object"
-
-
-def _error(message: str, status: int) -> Json:
-    """An error as vLLM words it."""
-    return {"message": message, "type": "BadRequestError", "param": None, "code": status}
-
-
-async def _pause(delay_s: float, gone: asyncio.Task[bytes]) -> None:
-    await asyncio.wait({gone}, timeout=delay_s)
-    if gone.done():
-        raise _ClientLeft
-
-
-async def _misbehave(
-    reply: Reply, number: int, gone: asyncio.Task[bytes], writer: asyncio.StreamWriter
-) -> bool:
-    """Commit the fault if it is due; whether the stream is over."""
-    if reply.misdeed is None or reply.misdeed_after != number:
-        return False
-    match reply.misdeed:
-        case "cut":
-            await _write(writer, b'data: {"choices": [{"ind')
-            return True
-        case "malformed":
-            await _write(writer, b"data: {this is not JSON}\n\n")
-            return True
-        case "error_event":
-            await _event(writer, {"error": {"message": "engine overloaded", "code": 503}})
-            return True
-        case "hang":
-            await asyncio.wait({gone})
-            raise _ClientLeft
-        case _:
-            return False
-
-
-async def _send_json(
-    writer: asyncio.StreamWriter, status: int, value: Json, headers: dict[str, str] | None = None
-) -> bool:
-    return await _send(writer, status, json.dumps(value).encode(), "application/json", headers)
-
-
-async def _send(
-    writer: asyncio.StreamWriter,
-    status: int,
-    body: bytes,
-    kind: str,
-    headers: dict[str, str] | None = None,
-) -> bool:
-    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n{more}"
-    writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-    await writer.drain()
-    return True
-
-
-async def _event(writer: asyncio.StreamWriter, value: Json) -> None:
-    await _write(writer, f"data: {json.dumps(value)}\n\n".encode())
-
-
-async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-    await writer.drain()
-
-
-def _chunk(asked: Json, choices: list[Json], usage: Json | None = None) -> Json:
-    head = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "model": asked["model"]}
-    return {**head, "created": 1, "choices": choices, "usage": usage}
-
-
-def _logprob(token: str, reply: Reply, asked: Json) -> Json:
-    top = [
-        {"token": f"{token}{k}", "logprob": reply.logprob * (k + 1)}
-        for k in range(asked.get("top_logprobs") or 0)
-    ]
-    return {"token": token, "logprob": reply.logprob, "top_logprobs": top}
-
-
-def _call_fragments(call: tuple[str, str] | None) -> list[Json]:
-    if call is None:
-        return []
-    name, arguments = call
-    half = len(arguments) // 2
-    return [
-        {"index": 0, "id": "call_1", "type": "function", "function": {"name": name}},
-        {"index": 0, "function": {"arguments": arguments[:half]}},
-        {"index": 0, "function": {"arguments": arguments[half:]}},
-    ]

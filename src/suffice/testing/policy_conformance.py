@@ -36,16 +36,8 @@ from suffice.core.decisions import (
 )
 from suffice.core.requests import Request
 from suffice.policies.wrapper import Wrapper
-from suffice.testing.policy_worlds import (
-    COMPARABLE,
-    FREE_FORM,
-    Run,
-    World,
-    by_hand,
-    in_that_order,
-    live,
-    replayed,
-)
+from suffice.testing.live_worlds import in_that_order, live
+from suffice.testing.policy_worlds import COMPARABLE, FREE_FORM, Run, World, by_hand, replayed
 
 # Examples of each promise; raise it for a policy under development.
 EXAMPLES = 12

@@ -27,7 +27,7 @@ from suffice.throughput.formulas import (
     prefill,
     steady_state,
 )
-from suffice.throughput.model_work import PRECISIONS, selected, stacked
+from suffice.throughput.model_work import PRECISIONS
 from suffice.throughput.silicon import (
     FullLoad,
     Point,
@@ -37,6 +37,7 @@ from suffice.throughput.silicon import (
     steady_ttft,
     workload_of,
 )
+from suffice.throughput.stacked_work import selected, stacked
 from suffice.throughput.work import Device
 from suffice.throughput.workload import Workload
 

@@ -34,9 +34,9 @@ from suffice.throughput.calibrate import (
 )
 from suffice.throughput.engines.protocol import Lengths
 from suffice.throughput.formulas import Scenario, decode_step, prefill
-from suffice.throughput.model_work import selected, stacked
 from suffice.throughput.records import SampleRecord, Statistic, step_s
 from suffice.throughput.serving import Serving
+from suffice.throughput.stacked_work import selected, stacked
 from suffice.throughput.work import Device, Rows, grid_device
 from suffice.throughput.workload import Workload
 

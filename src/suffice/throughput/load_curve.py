@@ -26,8 +26,8 @@ from suffice.throughput.formulas import (
     prefill,
     steady_state,
 )
-from suffice.throughput.model_work import repeated
 from suffice.throughput.serving import Serving
+from suffice.throughput.stacked_work import repeated
 from suffice.throughput.work import Device
 from suffice.throughput.workload import Workload
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from suffice.architecture.model import Block, Experts, Matrix, Mixer, Model, Part, Run
 from suffice.architecture.model_counts import STATE_VALUE_BYTES
 from suffice.architecture.weight_format import Storage, WeightFormat
-from suffice.core.arrays import FloatArray
 from suffice.hardware import Hardware
-from suffice.throughput.work import VOCABULARY_MULTIPLE, Cache, Device, Products, Routed, Tiles
+from suffice.throughput.work import (
+    VOCABULARY_MULTIPLE,
+    Cache,
+    Device,
+    Products,
+    Routed,
+    Tiles,
+    one_value,
+)
 from suffice.throughput.workload import Workload
 
 # Precisions that products run in, widest first; each has a coefficient of its own. "8 block": 8
@@ -103,40 +109,42 @@ def model_device(
     )
     reduces, reduced, exchanged = _reduces(model, layout)
     return Device(
-        weight_bytes=_one(sums.held),
-        streamed_bytes=_one(sums.streamed),
+        weight_bytes=one_value(sums.held),
+        streamed_bytes=one_value(sums.streamed),
         products=tuple(
             Products(
-                _one(sums.flops[bits]), seconds_per_flop(hardware, bits), gemm_share(hardware, bits)
+                one_value(sums.flops[bits]),
+                seconds_per_flop(hardware, bits),
+                gemm_share(hardware, bits),
             )
             for bits in PRECISIONS
         ),
         head=Products(
-            _one(2.0 * _up(head_inputs, tiles.columns) * vocabulary),
+            one_value(2.0 * _up(head_inputs, tiles.columns) * vocabulary),
             seconds_per_flop(hardware, "16"),
             gemm_share(hardware, "16"),
         ),
-        activation_bytes=_one(sums.activation),
-        widest_bytes=_one(sums.widest),
+        activation_bytes=one_value(sums.activation),
+        widest_bytes=one_value(sums.widest),
         caches=caches,
         experts=tuple(sums.routed.values()),
-        state_bytes=_one(sums.state_bytes),
-        state_flops=_one(sums.state_flops),
-        layers=_one(float(model.layers)),
-        sparse_layers=_one(float(sum(r.layers for r in model.runs if r.block.experts))),
-        recurrent_layers=_one(
+        state_bytes=one_value(sums.state_bytes),
+        state_flops=one_value(sums.state_flops),
+        layers=one_value(float(model.layers)),
+        sparse_layers=one_value(float(sum(r.layers for r in model.runs if r.block.experts))),
+        recurrent_layers=one_value(
             float(sum(r.layers for r in model.runs if any(m.state for m in r.block.mixers)))
         ),
-        latent_layers=_one(
+        latent_layers=one_value(
             float(sum(r.layers * max(map(_latent, r.block.mixers), default=0) for r in model.runs))
         ),
-        block_layers=_one(float(model.layers) * _scales_blocks(formats, hardware)),
-        reduced_values=_one(reduced),
-        exchanged_values=_one(exchanged),
-        reduces=_one(reduces),
+        block_layers=one_value(float(model.layers) * _scales_blocks(formats, hardware)),
+        reduced_values=one_value(reduced),
+        exchanged_values=one_value(exchanged),
+        reduces=one_value(reduces),
         splits=np.array([splits(model, layout)]),
-        vocabulary=_one(vocabulary),
-        kv_bytes_per_token=_one(kv_value_bytes * per_token),
+        vocabulary=one_value(vocabulary),
+        kv_bytes_per_token=one_value(kv_value_bytes * per_token),
     )
 
 
@@ -205,12 +213,12 @@ class _Sums:
         if before is not None:
             flops += float(before.products.flops_per_token[0])
         self.routed[key] = Routed(
-            bytes=_one(held),
+            bytes=one_value(held),
             count=float(experts.count),
             per_token=float(experts.per_token),
             share=1.0 / devices if layout.experts else 1.0,
             products=Products(
-                _one(flops), seconds_per_flop(hardware, bits), gemm_share(hardware, bits)
+                one_value(flops), seconds_per_flop(hardware, bits), gemm_share(hardware, bits)
             ),
         )
 
@@ -304,9 +312,9 @@ def _caches(
             found[2] += run.layers * mixer.prefill_pair_flops / t
     return tuple(
         Cache(
-            read_bytes=_one(read),
-            decode_flops=_one(decode),
-            prompt_flops=_one(prompt),
+            read_bytes=one_value(read),
+            decode_flops=one_value(decode),
+            prompt_flops=one_value(prompt),
             attended=workload.decode_context_tokens(limit) / stride,
             pairs=workload.prompt_pairs(limit) / stride,
             held=workload.held_tokens(planned_output, window) / stride,
@@ -371,73 +379,3 @@ def _padded(vocabulary: int, t: int) -> float:
 
 def _up(value: float, multiple: float) -> float:
     return float(np.ceil(value / multiple) * multiple)
-
-
-def _one(value: float) -> FloatArray:
-    return np.array([value])
-
-
-def stacked(devices: Sequence[Device]) -> Device:
-    """Devices of one row each as one of many rows; caches and experts are padded with nothing."""
-    depth = max(len(device.caches) for device in devices)
-    kinds = max(len(device.experts) for device in devices)
-    zero = _one(0.0)
-    no_cache = Cache(zero, zero, zero, 0.0, 0.0, 0.0)
-    none = Routed(zero, 2.0, 1.0, 0.0, Products(zero, 0.0, 1.0))
-
-    def column(values: list[Any]) -> FloatArray:
-        return np.concatenate([np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in values])
-
-    def tuples(groups: list[Any]) -> Any:
-        first = groups[0]
-        return type(first)(
-            *(
-                tuples([g[i] for g in groups])
-                if isinstance(first[i], tuple)
-                else column([g[i] for g in groups])
-                for i in range(len(first))
-            )
-        )
-
-    values: dict[str, Any] = {}
-    for name in Device._fields:
-        found = [getattr(device, name) for device in devices]
-        if name == "caches":
-            values[name] = tuple(
-                tuples([f[i] if i < len(f) else no_cache for f in found]) for i in range(depth)
-            )
-        elif name == "experts":
-            values[name] = tuple(
-                tuples([f[i] if i < len(f) else none for f in found]) for i in range(kinds)
-            )
-        elif name == "products":
-            values[name] = tuple(tuples([f[i] for f in found]) for i in range(len(found[0])))
-        elif name == "head":
-            values[name] = tuples(found)
-        else:
-            values[name] = column(found)
-    return Device(**values)
-
-
-def selected(device: Device, chosen: Any) -> Device:
-    """The rows of a stacked device where `chosen` is true."""
-    found: Device = _mapped(device, lambda value: value[chosen])
-    return found
-
-
-def repeated(device: Device, rows: int) -> Device:
-    """A device of one row as one of many equal rows."""
-
-    def of(value: Any) -> Any:
-        return np.repeat(value, rows) if isinstance(value, np.ndarray) else value
-
-    found: Device = _mapped(device, of)
-    return found
-
-
-def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The same tuples of tuples with every leaf changed."""
-    if not isinstance(value, tuple):
-        return change(value)
-    made = [_mapped(item, change) for item in value]
-    return type(value)(*made) if hasattr(value, "_fields") else tuple(made)

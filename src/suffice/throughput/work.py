@@ -197,3 +197,8 @@ def grid_device(rows: Rows, kind: Kind, tiles: Tiles, tensor_parallel: Value) ->
         vocabulary=vocabulary,
         kv_bytes_per_token=depth * read,
     )
+
+
+def one_value(value: float) -> FloatArray:
+    """A number as an array of one."""
+    return np.array([value])

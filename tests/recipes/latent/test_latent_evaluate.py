@@ -32,7 +32,8 @@ from suffice.recipes.latent.explore import Explored, covered, explore, voted  # 
 from suffice.recipes.latent.run import LatentEvaluation, evaluate_latent  # noqa: E402
 from suffice.recipes.latent.traces import traces_of  # noqa: E402
 from suffice.recipes.latent.train import train_latent  # noqa: E402
-from suffice.recipes.record.run import RecordConfig, collect  # noqa: E402
+from suffice.recipes.record.config import RecordConfig  # noqa: E402
+from suffice.recipes.record.run import collect  # noqa: E402
 from suffice.tasks.grids.puzzles import Puzzles  # noqa: E402
 from suffice.tasks.grids.queens import Queens  # noqa: E402
 from suffice.training.latent.settings import LatentTraining  # noqa: E402

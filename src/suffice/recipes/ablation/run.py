@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.stats import spearmanr
+
 from suffice.core.errors import DoesNotFit, InputError
 from suffice.hardware import Hardware
 from suffice.recipes.ablation.plan import Setting
@@ -113,6 +115,5 @@ def direction(found: Sequence[Point], *, measured: bool) -> float | None:
     ]
     if len(pairs) < 3:
         return None
-    from scipy.stats import spearmanr  # noqa: PLC0415 - only here
 
     return float(spearmanr([x for x, _ in pairs], [y for _, y in pairs]).statistic)

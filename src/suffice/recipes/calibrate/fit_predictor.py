@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 
 from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.core.errors import InputError
-from suffice.policies.policy_file import HeadTable, PredictorTable, predictor_of
+from suffice.policies.policy_file import HeadTable, PredictorTable
+from suffice.policies.policy_of_file import predictor_of
 from suffice.policies.predictor import Predictor, evidence
 from suffice.policies.prompt_features import Featuriser, form, hashed_counts
 

@@ -18,7 +18,8 @@ from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import of_share, percentile_interval, question_weights
 from suffice.evals.traces.trace_set import ANSWER_MODE, MISSING, TraceSet
 from suffice.policies.models import models_of
-from suffice.policies.policy_file import certified_policy, check_models, read_policy_file
+from suffice.policies.policy_file import read_policy_file
+from suffice.policies.policy_of_file import certified_policy, check_models
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.chains import unanimous
 from suffice.recipes.calibrate.prepare import arm_of, complete

@@ -11,7 +11,7 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import ratio_interval
-from suffice.policies.policy_file import certified_policy
+from suffice.policies.policy_of_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import COMPLETIONS_ALONE, CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate

@@ -12,6 +12,7 @@ from typing import Any
 from suffice.backends.latent.folder import RECORD, read_record, save_latent
 from suffice.core.errors import InputError
 from suffice.core.files import write_text
+from suffice.core.version import __version__
 from suffice.tasks.grids.registry import grid_task
 from suffice.training.latent.settings import LatentTraining
 from suffice.training.latent.trainer import Trainer
@@ -103,8 +104,6 @@ def _is_finished(out: Path, config: LatentTraining) -> bool:
 
 def _versions() -> dict[str, str]:
     import torch  # noqa: PLC0415
-
-    from suffice import __version__  # noqa: PLC0415
 
     return {
         "suffice": __version__,

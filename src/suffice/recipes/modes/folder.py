@@ -6,10 +6,12 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from suffice.backends.nano.runtime import NanoModel
 from suffice.backends.nano.vocabulary import END, PAD, Vocabulary
 from suffice.backends.nano.weights import RECORD, weights_sha256
 from suffice.core.errors import InputError, UnsupportedModel
 from suffice.core.files import read_json, write_json
+from suffice.core.version import __version__
 
 
 def save_routed(model: Any, vocabulary: Vocabulary, folder: Path, record: dict[str, Any]) -> None:
@@ -36,7 +38,6 @@ def save_routed(model: Any, vocabulary: Vocabulary, folder: Path, record: dict[s
 
 def load_routed(folder: Path) -> tuple[Any, Vocabulary]:
     """(model, vocabulary) of a folder that `suffice train` wrote; the weights are checked."""
-    from suffice.backends.nano.runtime import NanoModel  # noqa: PLC0415
 
     if not (folder / "config.json").is_file():
         raise InputError(f"{str(folder)!r} is no model folder: it has no config.json")
@@ -58,8 +59,6 @@ def versions() -> dict[str, str]:
     """What the weights depend on beside the code."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
-
-    from suffice import __version__  # noqa: PLC0415
 
     return {
         "suffice": __version__,

@@ -23,14 +23,15 @@ from suffice.core.requests import Sampling
 from suffice.evals.datasets import Item
 from suffice.evals.traces.memory import set_of
 from suffice.evals.traces.trace_set import Trace, TraceSet
-from suffice.policies.policy_file import certified_policy
+from suffice.policies.policy_of_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import COMPLETIONS_ALONE, CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.frontier.measure import measure
 from suffice.recipes.modes.evaluate import Estimate, PolicyResult, resampled_weights
 from suffice.recipes.modes.items import answer_format_of, item_of
-from suffice.recipes.record.run import RecordConfig, collect
+from suffice.recipes.record.config import RecordConfig
+from suffice.recipes.record.run import collect
 from suffice.recipes.replay.source import Source
 from suffice.tasks.puzzles import Problem
 

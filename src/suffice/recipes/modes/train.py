@@ -40,6 +40,7 @@ from suffice.training.modes.data import (
 )
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.settings import Routing, WarmUp, differences, plain
+from suffice.training.rung import Recipe
 
 Tell = Callable[[dict[str, Any]], None]
 NAME = "suffice-nano"
@@ -103,7 +104,6 @@ def train_nano(
     from suffice.training.modes.sequences import Learner, check_room  # noqa: PLC0415
     from suffice.training.modes.warm_up import warm_up  # noqa: PLC0415
     from suffice.training.optimiser import initialise  # noqa: PLC0415
-    from suffice.training.rung import Recipe  # noqa: PLC0415
 
     mixture = config.mixture
     vocabulary = Vocabulary.of(alphabet_of(mixture))

@@ -9,7 +9,8 @@ from pathlib import Path
 from suffice.backends.protocol import Backend
 from suffice.core.errors import InputError, UnknownName
 from suffice.evals.datasets import Item
-from suffice.recipes.record.run import Progress, RecordConfig, Recorded, record
+from suffice.recipes.record.config import Progress, RecordConfig, Recorded
+from suffice.recipes.record.run import record
 from suffice.recipes.record.trial import Trial
 from suffice.recipes.record.unchanged import check_unchanged
 

@@ -1,16 +1,15 @@
-"""Engines by name, each imported only when it is asked for."""
+"""Engines by name; the torch engine is imported when it is asked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from suffice.core.errors import InputError, MissingExtra
 from suffice.throughput.engines.machine import Clock
+from suffice.throughput.engines.openai_engine import GuideLlm, OpenAIEngine
 from suffice.throughput.engines.protocol import Engine
-
-if TYPE_CHECKING:
-    from suffice.throughput.engines.vllm_engine import VllmEngine
+from suffice.throughput.engines.vllm_engine import VllmEngine
+from suffice.throughput.engines.vllm_server import VllmServerEngine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,28 +35,18 @@ def make_engine(name: str, options: EngineOptions) -> Engine:
     if name == "torch":
         return _torch(options)
     if name == "vllm":
-        from suffice.throughput.engines.vllm_engine import VllmEngine  # noqa: PLC0415
-
         engine = VllmEngine(
             python=options.vllm_python, dtype=options.dtype, threads=options.threads,
             clock=options.clock,
         )  # fmt: skip
         return _server(engine, options) if options.server else engine
     if name == "openai":
-        from suffice.throughput.engines.openai_engine import (  # noqa: PLC0415
-            GuideLlm,
-            OpenAIEngine,
-        )
-
         load = GuideLlm(tokenizer=options.tokenizer)
         return OpenAIEngine(url=options.url, model=options.model, load=load)
     raise InputError(f"engine {name!r} is unknown; known: vllm, torch, openai")
 
 
 def _server(engine: VllmEngine, options: EngineOptions) -> Engine:
-    from suffice.throughput.engines.openai_engine import GuideLlm  # noqa: PLC0415
-    from suffice.throughput.engines.vllm_server import VllmServerEngine  # noqa: PLC0415
-
     return VllmServerEngine(
         engine, GuideLlm(tokenizer=options.tokenizer), tokenizer=options.tokenizer
     )

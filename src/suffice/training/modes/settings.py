@@ -8,6 +8,8 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_toml
 from suffice.training.modes.rewards import ModePrice, Norm, Reward, TokenCost
@@ -156,8 +158,6 @@ def from_toml(kind: type[T], path: Path, *, table: str | None = None) -> T:
 
 def from_values(kind: type[T], values: dict[str, Any], *, source: str) -> T:
     """`kind` from plain values, nested ones included; unknown fields are errors."""
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - files only
-
     try:
         return TypeAdapter(kind).validate_python(_over_defaults(kind, values))
     except ValidationError as error:

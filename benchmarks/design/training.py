@@ -26,14 +26,14 @@ import torch
 from suffice.architecture.counts import non_embedding_parameters
 from suffice.core.quantities import parse_count
 from suffice.throughput.ceilings import measure_ceilings
-from suffice.training.batches import window_order
-from suffice.training.flops import training_flops
 from suffice.training.model import LossFunction, build_model
 from suffice.training.optimiser import build_optimiser, initialise
-from suffice.training.pool import limit_threads
+from suffice.training.pretrain.batches import window_order
+from suffice.training.pretrain.flops import training_flops
+from suffice.training.pretrain.pool import limit_threads
+from suffice.training.pretrain.stepper import Stepper
+from suffice.training.pretrain.trainer import device_name
 from suffice.training.rung import Recipe, Rung, ladder_shape
-from suffice.training.stepper import Stepper
-from suffice.training.trainer import device_name
 
 # hidden, MLP, layers, query heads, KV heads; heads of 32 below 10M parameters, of 64 above.
 SHAPES = {

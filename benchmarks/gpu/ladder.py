@@ -29,10 +29,10 @@ import torch
 from suffice.recipes.ladder.events import Events
 from suffice.recipes.ladder.plan import Plan
 from suffice.recipes.ladder.run import pooled, run_ladder
-from suffice.training.flops import training_flops
-from suffice.training.pool import PoolConfig, limit_threads
-from suffice.training.run_store import RunStore
-from suffice.training.trainer import Machine, load_training_data, train_rung
+from suffice.training.pretrain.flops import training_flops
+from suffice.training.pretrain.pool import PoolConfig, limit_threads
+from suffice.training.pretrain.run_store import RunStore
+from suffice.training.pretrain.trainer import Machine, load_training_data, train_rung
 
 MODES = {
     "compiled+graph": {"compiled": True, "cuda_graph": True},

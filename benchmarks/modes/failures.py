@@ -36,10 +36,11 @@ from suffice.tasks.puzzles import PERMUTATIONS, Mixture, Problem
 from suffice.training.modes.policy_gradient import train_policy
 from suffice.training.modes.probe import probe_answers, probe_choice
 from suffice.training.modes.rollout import roll_out
-from suffice.training.modes.run_state import RunState, seeded
 from suffice.training.modes.sequences import Learner, response_logits, think_logit
-from suffice.training.modes.settings import Routing, WarmUp, plain
+from suffice.training.modes.settings import Routing, WarmUp
 from suffice.training.modes.warm_up import warm_up
+from suffice.training.run_state import RunState, seeded
+from suffice.training.settings import plain
 
 RECITAL = "recital"
 DIFFICULTIES = [1, 2, 4, 5]

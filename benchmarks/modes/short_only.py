@@ -23,7 +23,6 @@ from suffice.recipes.modes.shape import nano_shape
 from suffice.recipes.modes.train import NanoTraining
 from suffice.tasks.puzzles import ALPHABET
 from suffice.training.model import build_model
-from suffice.training.modes.run_state import RunState, require_finite
 from suffice.training.modes.sequences import (
     Learner,
     demonstrations,
@@ -31,6 +30,7 @@ from suffice.training.modes.sequences import (
     token_logprobs,
 )
 from suffice.training.optimiser import build_optimiser, initialise, schedule
+from suffice.training.run_state import RunState, require_finite
 from suffice.training.rung import Recipe
 
 

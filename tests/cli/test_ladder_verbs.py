@@ -17,7 +17,7 @@ from suffice.cli.main import app
 from suffice.core.errors import InputError, SufficeError
 from suffice.recipes.ladder.pick import PickResult
 from suffice.recipes.ladder.plan import Plan
-from suffice.training.run_store import RunRecord, RunStore
+from suffice.training.pretrain.run_store import RunRecord, RunStore
 from suffice.training.rung import Recipe, Rung, dimensions, ladder_shape, law_coordinates
 
 RECIPE = Recipe(sequence_length=32, aimed_steps=4, evaluation_sequences=4)

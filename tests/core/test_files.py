@@ -18,7 +18,8 @@ from suffice.core.files import MOST_LEVELS, read_json, read_toml, shallow
 from suffice.gateway.config_file import load_config
 from suffice.policies.policy_file import read_policy_file
 from suffice.throughput.workload import load_workload
-from suffice.training.modes.settings import WarmUp, from_toml
+from suffice.training.modes.settings import WarmUp
+from suffice.training.settings import from_toml
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "toml": lambda path: read_toml(path, what="config"),

@@ -9,8 +9,8 @@ import pytest
 
 from suffice.core.errors import InputError
 from suffice.recipes.ladder.data import DataConfig, make_data
-from suffice.training.shards import load_split, read_manifest
-from suffice.training.tokenizer import load_tokenizer
+from suffice.training.pretrain.shards import load_split, read_manifest
+from suffice.training.pretrain.tokenizer import load_tokenizer
 
 WORDS = tuple("a ladder of small shapes tells what a large one will do".split())  # noqa: SIM905
 

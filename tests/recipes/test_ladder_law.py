@@ -36,7 +36,7 @@ from suffice.recipes.ladder.table import (
     runs_table,
     seed_noise,
 )
-from suffice.training.run_store import RunRecord, RunStore
+from suffice.training.pretrain.run_store import RunRecord, RunStore
 from suffice.training.rung import Recipe, dimensions, ladder_shape, law_coordinates
 
 # Lowest at x = .15, r = 1.5, 3 layers; a depth of 8 costs 4 %.

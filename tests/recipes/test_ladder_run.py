@@ -21,9 +21,9 @@ from suffice.recipes.ladder.run import (  # noqa: E402
     here,
     run_ladder,
 )
-from suffice.training.run_store import RunRecord, RunStore  # noqa: E402
+from suffice.training.pretrain.run_store import RunRecord, RunStore  # noqa: E402
+from suffice.training.pretrain.trainer import Machine, failed_record  # noqa: E402
 from suffice.training.rung import Recipe, Rung  # noqa: E402
-from suffice.training.trainer import Machine, failed_record  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_failed_run_is_tried_again_and_the_ladder_goes_on(
 
 
 def _fingerprint(data: Path) -> str:
-    from suffice.training.shards import read_manifest
+    from suffice.training.pretrain.shards import read_manifest
 
     return read_manifest(data).fingerprint
 

@@ -11,7 +11,6 @@ pytestmark = pytest.mark.torch
 
 from suffice.architecture.counts import parameter_counts  # noqa: E402
 from suffice.architecture.shape import Shape  # noqa: E402
-from suffice.training.batches import window_order  # noqa: E402
 from suffice.training.model import (  # noqa: E402
     LossFunction,
     build_model,
@@ -25,6 +24,7 @@ from suffice.training.optimiser import (  # noqa: E402
     matrix_kind,
     schedule,
 )
+from suffice.training.pretrain.batches import window_order  # noqa: E402
 from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.core.errors import ConfigError
-from suffice.training.flops import training_flops
+from suffice.training.pretrain.flops import training_flops
 from suffice.training.rung import Recipe, Rung, law_coordinates
 
 

@@ -44,9 +44,9 @@ if not HELP_ONLY:
     from suffice.throughput.measure import Measurement, MeasurePlan, begin_run, paired_ratios
     from suffice.throughput.records import ResultFile, read_samples
     from suffice.training.extras import require_torch
-    from suffice.training.run_store import RunStore
+    from suffice.training.pretrain.run_store import RunStore
+    from suffice.training.pretrain.shards import read_manifest
     from suffice.training.rung import Recipe, law_coordinates
-    from suffice.training.shards import read_manifest
 
 
 _TIMING = "Throughput"
@@ -203,7 +203,7 @@ def _train(
 ) -> None:  # fmt: skip
     from suffice.recipes.ladder.run import run_ladder  # noqa: PLC0415 - torch
     from suffice.recipes.ladder.runner import devices_of, runner_for  # noqa: PLC0415 - torch
-    from suffice.training.trainer import Machine  # noqa: PLC0415 - torch
+    from suffice.training.pretrain.trainer import Machine  # noqa: PLC0415 - torch
 
     ladder = None if plan is None else Plan.load(plan)
     asked = pick_plan(

@@ -28,9 +28,9 @@ if not HELP_ONLY:
     from suffice.recipes.ladder.cost import measured_flops_per_s, named_flops_per_s
     from suffice.recipes.ladder.data import DataConfig, make_data
     from suffice.recipes.ladder.plan import Plan, PlanConfig, add_to_plan, make_plan
-    from suffice.training.run_store import RunStore
+    from suffice.training.pretrain.run_store import RunStore
+    from suffice.training.pretrain.shards import read_manifest
     from suffice.training.rung import Recipe, Rung, ladder_shape
-    from suffice.training.shards import read_manifest
 
 
 _SPACE = "What may vary"

@@ -16,7 +16,7 @@ from suffice.core.quantities import parse_duration
 if not HELP_ONLY:
     from suffice.recipes.ladder.plan import Plan
     from suffice.training.extras import require_torch
-    from suffice.training.run_store import RunRecord, RunStore
+    from suffice.training.pretrain.run_store import RunRecord, RunStore
 
 if TYPE_CHECKING:
     from suffice.recipes.ladder.run import Outcome
@@ -72,8 +72,8 @@ def run(
     require_torch()
     from suffice.recipes.ladder.run import over_ranks, run_ladder  # noqa: PLC0415 - torch
     from suffice.recipes.ladder.runner import devices_of, runner_for  # noqa: PLC0415 - torch
-    from suffice.training.distributed import process_group, under_torchrun  # noqa: PLC0415 - torch
-    from suffice.training.trainer import Machine  # noqa: PLC0415 - torch
+    from suffice.training.pretrain.distributed import process_group, under_torchrun  # noqa: PLC0415 - torch
+    from suffice.training.pretrain.trainer import Machine  # noqa: PLC0415 - torch
 
     devices = devices_of(device)
     on_gpu = devices[0].startswith("cuda")

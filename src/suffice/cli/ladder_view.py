@@ -16,13 +16,13 @@ from suffice.core.quantities import format_count, format_seconds
 if not HELP_ONLY:
     from suffice.recipes.ladder.events import Events
     from suffice.recipes.ladder.plan import Plan
-    from suffice.training.flops import training_flops
-    from suffice.training.run_store import RunRecord
+    from suffice.training.pretrain.flops import training_flops
+    from suffice.training.pretrain.run_store import RunRecord
     from suffice.training.rung import Recipe, Rung, law_coordinates
 
 
 if TYPE_CHECKING:
-    from suffice.training.trainer import Tick
+    from suffice.training.pretrain.trainer import Tick
 
 
 def console() -> Console:

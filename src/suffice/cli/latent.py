@@ -19,7 +19,7 @@ if not HELP_ONLY:
     from suffice.report.style import to_png, to_svg
     from suffice.training.extras import require_torch
     from suffice.training.latent.settings import LatentTraining, published
-    from suffice.training.modes.settings import from_toml, from_values, plain
+    from suffice.training.settings import from_toml, from_values, plain
 
 
 def train_latent(

@@ -29,7 +29,7 @@ if not HELP_ONLY:
         train_nano,
     )
     from suffice.training.extras import require_torch
-    from suffice.training.modes.settings import from_toml
+    from suffice.training.settings import from_toml
 
 
 train = typer.Typer(

@@ -8,10 +8,13 @@ import select
 import stat
 import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, TypeVar
 
-from suffice.core.errors import InputError
+from suffice.core.errors import DiskFull, InputError
 
 T = TypeVar("T")
 
@@ -143,3 +146,17 @@ def shallow(value: T, named: str) -> T:
 def too_deep(named: str) -> InputError:
     """The error about a file that is nested deeper than anyone means."""
     return InputError(f"{named} is nested deeper than {MOST_LEVELS} levels")
+
+
+@contextmanager
+def disk_full_is_an_error(path: Path) -> Iterator[None]:
+    """Turn "no space left" into DiskFull that names `path`; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise
+        raise DiskFull(
+            f"the disk is full while writing {str(path)!r}: free some room and repeat the same "
+            "command; what is finished is kept"
+        ) from None

@@ -1,1 +1,1 @@
-"""What does a shape's loss come to? Data, training runs and the store of their results."""
+"""Training: shapes from nothing (pretrain), a model's modes (modes), latent reasoners (latent)."""

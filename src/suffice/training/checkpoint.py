@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from suffice.core.errors import CorruptData
-from suffice.core.files import write_bytes
-from suffice.training.shards import disk_full_is_an_error
+from suffice.core.files import disk_full_is_an_error, write_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

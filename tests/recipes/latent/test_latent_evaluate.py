@@ -211,7 +211,7 @@ def test_a_finished_folder_is_left_as_it_is_and_another_config_refused(folder: P
     before = (folder / "latent.pt").read_bytes()
     record = json.loads((folder / "latent.json").read_text())
     assert record["steps"] == 8
-    from suffice.training.modes.settings import from_values
+    from suffice.training.settings import from_values
 
     config = from_values(LatentTraining, record["config"], source="the record")
     assert train_latent(config, folder).steps == 8

@@ -19,7 +19,7 @@ from suffice.tasks.grids.puzzles import Puzzles  # noqa: E402
 from suffice.tasks.grids.queens import Queens  # noqa: E402
 from suffice.training.latent.settings import LatentTraining, published  # noqa: E402
 from suffice.training.latent.trainer import Trainer  # noqa: E402
-from suffice.training.modes.run_state import seeded  # noqa: E402
+from suffice.training.run_state import seeded  # noqa: E402
 
 pytestmark = pytest.mark.torch
 TASK = Queens(4)

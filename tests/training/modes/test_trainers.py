@@ -30,7 +30,6 @@ from suffice.training.modes.policy_gradient import train_policy  # noqa: E402
 from suffice.training.modes.probe import probe_answers, probe_choice  # noqa: E402
 from suffice.training.modes.rewards import ModePrice, TokenCost  # noqa: E402
 from suffice.training.modes.rollout import Rollouts, draw, roll_out  # noqa: E402
-from suffice.training.modes.run_state import RunState, seeded  # noqa: E402
 from suffice.training.modes.sequences import (  # noqa: E402
     Batch,
     Learner,
@@ -43,16 +42,12 @@ from suffice.training.modes.sequences import (  # noqa: E402
     think_logit,
     token_logprobs,
 )
-from suffice.training.modes.settings import (  # noqa: E402
-    Routing,
-    WarmUp,
-    from_toml,
-    from_values,
-    plain,
-)
+from suffice.training.modes.settings import Routing, WarmUp  # noqa: E402
 from suffice.training.modes.warm_up import paired, paired_loss, warm_up  # noqa: E402
 from suffice.training.optimiser import initialise  # noqa: E402
+from suffice.training.run_state import RunState, seeded  # noqa: E402
 from suffice.training.rung import Recipe  # noqa: E402
+from suffice.training.settings import from_toml, from_values, plain  # noqa: E402
 
 pytestmark = pytest.mark.torch
 VOCABULARY = Vocabulary.of(ALPHABET)

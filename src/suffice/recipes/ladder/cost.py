@@ -9,7 +9,7 @@ from pathlib import Path
 
 from suffice.hardware import load_hardware
 from suffice.training.extras import require_torch
-from suffice.training.flops import training_flops
+from suffice.training.pretrain.flops import training_flops
 from suffice.training.rung import Recipe, Rung
 
 # Share of the bf16 peak that shapes of a few million parameters reach: an assumption to plan with,
@@ -28,8 +28,8 @@ def measured_flops_per_s(
 ) -> float:
     """FLOP/s of training the middle one of `rungs` on `device`, over a few real steps."""
     require_torch()
-    from suffice.training.pool import limit_threads  # noqa: PLC0415
-    from suffice.training.trainer import (  # noqa: PLC0415
+    from suffice.training.pretrain.pool import limit_threads  # noqa: PLC0415
+    from suffice.training.pretrain.trainer import (  # noqa: PLC0415
         Machine,
         load_training_data,
         train_rung,

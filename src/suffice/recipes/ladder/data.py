@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from suffice.core.errors import InputError
-from suffice.training.corpus import Deduplication, Document, read_texts
-from suffice.training.shards import (
+from suffice.training.pretrain.corpus import Deduplication, Document, read_texts
+from suffice.training.pretrain.shards import (
     MANIFEST,
     SHARD_TOKENS,
     DataManifest,
@@ -19,7 +19,7 @@ from suffice.training.shards import (
     read_manifest,
     write_manifest,
 )
-from suffice.training.tokenizer import (
+from suffice.training.pretrain.tokenizer import (
     LadderTokenizer,
     byte_tokenizer,
     load_tokenizer,

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from suffice.training.run_store import RunRecord
+from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import Recipe, Rung
 
 if TYPE_CHECKING:  # training needs torch, hearing of it does not
-    from suffice.training.trainer import Tick
+    from suffice.training.pretrain.trainer import Tick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from suffice.recipes.ladder.table import (
     runs_table,
     seed_noise,
 )
-from suffice.training.run_store import RunRecord
+from suffice.training.pretrain.run_store import RunRecord
 
 # What is compared. The published ones first; only forms in x and r can guide a design.
 PUBLISHED_FORMS = (

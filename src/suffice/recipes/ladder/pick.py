@@ -29,7 +29,7 @@ from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError, TableError
 from suffice.core.files import read_json, write_json
 from suffice.recipes.ladder.plan import Plan
-from suffice.training.run_store import RunRecord
+from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import DIMENSIONS, Recipe, Rung, dimensions, ladder_shape
 
 FORMAT = 1

@@ -24,8 +24,8 @@ from suffice.architecture.ladder_design import (
 )
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_json, write_json
-from suffice.training.flops import training_flops
-from suffice.training.run_store import RunRecord
+from suffice.training.pretrain.flops import training_flops
+from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import DIMENSIONS, Recipe, Rung, ladder_shape
 
 FORMAT = 1

@@ -13,13 +13,13 @@ import numpy as np
 from suffice.core.errors import InputError
 from suffice.recipes.ladder.events import Events
 from suffice.recipes.ladder.plan import Plan
-from suffice.training.distributed import run_distributed
-from suffice.training.pool import PoolConfig, limit_threads, run_pool
-from suffice.training.ray_runner import RayConfig, run_on_ray
-from suffice.training.run_store import RunRecord, RunStore
+from suffice.training.pretrain.distributed import run_distributed
+from suffice.training.pretrain.pool import PoolConfig, limit_threads, run_pool
+from suffice.training.pretrain.ray_runner import RayConfig, run_on_ray
+from suffice.training.pretrain.run_store import RunRecord, RunStore
+from suffice.training.pretrain.shards import read_manifest
+from suffice.training.pretrain.trainer import Machine, load_training_data, train_rung
 from suffice.training.rung import Recipe, Rung
-from suffice.training.shards import read_manifest
-from suffice.training.trainer import Machine, load_training_data, train_rung
 
 TUNE = "tune"
 

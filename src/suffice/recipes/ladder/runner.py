@@ -10,9 +10,9 @@ from suffice.core.errors import InputError
 from suffice.recipes.ladder.events import Events
 from suffice.recipes.ladder.plan import Plan
 from suffice.recipes.ladder.run import Runner, here, on_cluster, pooled
-from suffice.training.pool import PoolConfig
-from suffice.training.ray_runner import RayConfig
-from suffice.training.trainer import Machine
+from suffice.training.pretrain.pool import PoolConfig
+from suffice.training.pretrain.ray_runner import RayConfig
+from suffice.training.pretrain.trainer import Machine
 
 
 def runner_for(

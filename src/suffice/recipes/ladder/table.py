@@ -13,7 +13,7 @@ from scipy.stats import chi2
 
 from suffice.architecture.runs import RunsTable
 from suffice.core.errors import TableError
-from suffice.training.run_store import RunRecord, RunStore
+from suffice.training.pretrain.run_store import RunRecord, RunStore
 from suffice.training.rung import DIMENSIONS
 
 # Tuning runs answer another question than shape, and picks are what a law is judged by.

@@ -16,7 +16,7 @@ from suffice.core.version import __version__
 from suffice.tasks.grids.registry import grid_task
 from suffice.training.latent.settings import LatentTraining
 from suffice.training.latent.trainer import Trainer
-from suffice.training.modes.settings import differences, plain
+from suffice.training.settings import differences, plain
 
 Tell = Callable[[dict[str, Any]], None]
 

@@ -39,8 +39,9 @@ from suffice.training.modes.data import (
     response_tokens,
 )
 from suffice.training.modes.rewards import Reward
-from suffice.training.modes.settings import Routing, WarmUp, differences, plain
+from suffice.training.modes.settings import Routing, WarmUp
 from suffice.training.rung import Recipe
+from suffice.training.settings import differences, plain
 
 Tell = Callable[[dict[str, Any]], None]
 NAME = "suffice-nano"
@@ -100,10 +101,10 @@ def train_nano(
     folder that holds the finished model of the same config is evaluated and left as it is.
     """
     from suffice.training.model import build_model  # noqa: PLC0415 - torch
-    from suffice.training.modes.run_state import RunState  # noqa: PLC0415
     from suffice.training.modes.sequences import Learner, check_room  # noqa: PLC0415
     from suffice.training.modes.warm_up import warm_up  # noqa: PLC0415
     from suffice.training.optimiser import initialise  # noqa: PLC0415
+    from suffice.training.run_state import RunState  # noqa: PLC0415
 
     mixture = config.mixture
     vocabulary = Vocabulary.of(alphabet_of(mixture))
@@ -220,7 +221,7 @@ def route(
     """Run the method of `config` on `learner`; returns the progress lines."""
     from suffice.training.modes.gate import train_gate  # noqa: PLC0415 - torch
     from suffice.training.modes.policy_gradient import train_policy  # noqa: PLC0415
-    from suffice.training.modes.run_state import RunState  # noqa: PLC0415
+    from suffice.training.run_state import RunState  # noqa: PLC0415
 
     state = RunState(
         path=out / "work" / "routing.pt",
@@ -302,7 +303,7 @@ def _mixture(config: NanoTraining | ModesTraining) -> Mixture:
 def _require_solved(learner: Any, routing: Routing) -> None:
     """Refuse a model that is surely worse, in both modes, than always giving one answer."""
     from suffice.training.modes.rollout import roll_out  # noqa: PLC0415 - torch
-    from suffice.training.modes.run_state import seeded  # noqa: PLC0415
+    from suffice.training.run_state import seeded  # noqa: PLC0415
 
     problems: list[Problem] = learner.mixture.draw(
         STARTED_ON, seed=routing.seed, step=0, split="train"

@@ -21,8 +21,8 @@ from suffice.backends.latent.network import LatentNetwork
 from suffice.tasks.grids.puzzles import GridTask, Puzzles
 from suffice.training.latent.losses import balanced_kl, reward_loss
 from suffice.training.latent.settings import LatentTraining
-from suffice.training.modes.run_state import RunState, require_finite, seeded
-from suffice.training.modes.settings import plain
+from suffice.training.run_state import RunState, require_finite, seeded
+from suffice.training.settings import plain
 
 Tell = Callable[[dict[str, Any]], None]
 KL_WEIGHT_TOKENS = 4.5

@@ -26,13 +26,13 @@ from suffice.training.modes.probe import probe_choice
 from suffice.training.modes.progress import Pace, progress_line, right_by_mode
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.rollout import Rollouts, roll_out
-from suffice.training.modes.run_state import RunState, require_finite, seeded
 from suffice.training.modes.sequences import (
     Learner,
     gate_states,
     response_logits,
 )
 from suffice.training.modes.settings import Routing
+from suffice.training.run_state import RunState, require_finite, seeded
 
 Tell = Callable[[dict[str, Any]], None]
 # Both modes' answers are held to the frozen body's while the choice is folded in.

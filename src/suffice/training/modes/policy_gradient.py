@@ -23,7 +23,6 @@ from suffice.training.modes.probe import probe_choice
 from suffice.training.modes.progress import Pace, progress_line, right_by_mode
 from suffice.training.modes.rewards import Reward
 from suffice.training.modes.rollout import Rollouts, roll_out
-from suffice.training.modes.run_state import RunState, require_finite, seeded
 from suffice.training.modes.sequences import (
     Batch,
     Learner,
@@ -32,6 +31,7 @@ from suffice.training.modes.sequences import (
     think_logit,
 )
 from suffice.training.modes.settings import Routing
+from suffice.training.run_state import RunState, require_finite, seeded
 
 Tell = Callable[[dict[str, Any]], None]
 

@@ -20,7 +20,6 @@ from torch import nn
 from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.tasks.puzzles import Problem
 from suffice.training.modes.probe import probe_answers, probe_choice
-from suffice.training.modes.run_state import RunState, require_finite
 from suffice.training.modes.sequences import (
     Learner,
     Pairs,
@@ -31,6 +30,7 @@ from suffice.training.modes.sequences import (
 )
 from suffice.training.modes.settings import WarmUp
 from suffice.training.optimiser import build_optimiser, schedule
+from suffice.training.run_state import RunState, require_finite
 from suffice.training.rung import Recipe
 
 # Forward passes a step: more have less padding, but each costs some milliseconds whatever its size.

@@ -12,11 +12,11 @@ pytest.importorskip("transformers")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 from suffice.core.errors import SufficeError  # noqa: E402
-from suffice.training import pool  # noqa: E402
-from suffice.training.pool import PoolConfig, run_pool  # noqa: E402
-from suffice.training.run_store import RunRecord  # noqa: E402
+from suffice.training.pretrain import pool  # noqa: E402
+from suffice.training.pretrain.pool import PoolConfig, run_pool  # noqa: E402
+from suffice.training.pretrain.run_store import RunRecord  # noqa: E402
+from suffice.training.pretrain.trainer import Machine, Tick  # noqa: E402
 from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
-from suffice.training.trainer import Machine, Tick  # noqa: E402
 
 RECIPE = Recipe(
     sequence_length=32, aimed_steps=100, min_batch_sequences=4, evaluation_sequences=8,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.training.tokenizer import byte_tokenizer, load_tokenizer, train_tokenizer
+from suffice.training.pretrain.tokenizer import byte_tokenizer, load_tokenizer, train_tokenizer
 
 TEXT = "A ladder, 3 rungs: «naïve» x != y\n\tend."
 

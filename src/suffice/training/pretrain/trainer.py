@@ -16,15 +16,15 @@ import transformers
 from torch import nn
 
 from suffice.architecture.counts import parameter_counts
-from suffice.training.batches import epochs, window_order
 from suffice.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from suffice.training.flops import training_flops
 from suffice.training.model import LossFunction, build_model, evaluate, save_model
 from suffice.training.optimiser import build_optimiser, initialise
-from suffice.training.run_store import RunRecord, Status, finite
+from suffice.training.pretrain.batches import epochs, window_order
+from suffice.training.pretrain.flops import training_flops
+from suffice.training.pretrain.run_store import RunRecord, Status, finite
+from suffice.training.pretrain.shards import load_split, read_manifest
+from suffice.training.pretrain.stepper import Stepper
 from suffice.training.rung import Recipe, Rung, dimensions, law_coordinates
-from suffice.training.shards import load_split, read_manifest
-from suffice.training.stepper import Stepper
 
 EVALUATION_GRID_TOKENS = 1_000_000
 # Loss at the start is ln V; a run that is well above it after the warm-up will not come back.

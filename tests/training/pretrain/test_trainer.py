@@ -11,9 +11,8 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.torch
 
 from suffice.core.errors import CorruptData  # noqa: E402
-from suffice.training import trainer  # noqa: E402
-from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
-from suffice.training.trainer import (  # noqa: E402
+from suffice.training.pretrain import trainer  # noqa: E402
+from suffice.training.pretrain.trainer import (  # noqa: E402
     Machine,
     Tick,
     TrainingData,
@@ -21,6 +20,7 @@ from suffice.training.trainer import (  # noqa: E402
     load_training_data,
     train_rung,
 )
+from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
 
 RECIPE = Recipe(
     sequence_length=32, aimed_steps=60, min_batch_sequences=4, evaluation_sequences=16,
@@ -185,7 +185,7 @@ def test_recording_a_graph_leaves_no_trace(
 
     from suffice.training.model import LossFunction, build_model
     from suffice.training.optimiser import build_optimiser, initialise
-    from suffice.training.stepper import Stepper
+    from suffice.training.pretrain.stepper import Stepper
 
     def made() -> tuple[Any, Stepper]:
         model = build_model(RUNG.shape)

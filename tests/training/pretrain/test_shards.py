@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from suffice.core.errors import CorruptData, DiskFull, InputError
-from suffice.training import shards
-from suffice.training.shards import ShardWriter, load_split, read_manifest
+from suffice.training.pretrain import shards
+from suffice.training.pretrain.shards import ShardWriter, load_split, read_manifest
 
 
 @pytest.fixture

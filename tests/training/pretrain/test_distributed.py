@@ -13,17 +13,17 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
-from suffice.training.run_store import RunStore  # noqa: E402
+from suffice.training.pretrain.run_store import RunStore  # noqa: E402
+from suffice.training.pretrain.trainer import Machine, load_training_data, train_rung  # noqa: E402
 from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
-from suffice.training.trainer import Machine, load_training_data, train_rung  # noqa: E402
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from suffice.training.distributed import process_group, run_distributed, under_torchrun
+from suffice.training.pretrain.distributed import process_group, run_distributed, under_torchrun
 from suffice.training.rung import Recipe, Rung, ladder_shape
-from suffice.training.run_store import RunStore
-from suffice.training.trainer import Machine
+from suffice.training.pretrain.run_store import RunStore
+from suffice.training.pretrain.trainer import Machine
 
 assert under_torchrun()
 recipe = Recipe(**{recipe!r})

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from suffice.core.errors import SufficeError
-from suffice.training.flops import training_flops
-from suffice.training.run_store import RunRecord
-from suffice.training.rung import Recipe, Rung
-from suffice.training.trainer import (
+from suffice.training.pretrain.flops import training_flops
+from suffice.training.pretrain.run_store import RunRecord
+from suffice.training.pretrain.trainer import (
     Machine,
     Tick,
     failed_record,
@@ -27,6 +26,7 @@ from suffice.training.trainer import (
     load_training_data,
     train_rung,
 )
+from suffice.training.rung import Recipe, Rung
 
 # A worker that dies is most often killed for memory by a neighbour: one more try is cheap.
 TRIES = 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.training.corpus import Deduplication, read_texts
+from suffice.training.pretrain.corpus import Deduplication, read_texts
 
 LONG = "A paragraph that is long enough to count as a repeat. " * 5
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.core.errors import CorruptData, DiskFull, InputError
-from suffice.core.files import read_json, write_bytes, write_json, write_text
-from suffice.training.tokenizer import LadderTokenizer, TokenArray
+from suffice.core.errors import CorruptData, InputError
+from suffice.core.files import disk_full_is_an_error, read_json, write_bytes, write_json, write_text
+from suffice.training.pretrain.tokenizer import LadderTokenizer, TokenArray
 
 MANIFEST = "data.json"
 FORMAT = 1
@@ -177,20 +175,6 @@ def _load_shard(path: Path, shard: ShardFile, dtype: np.dtype[Any]) -> TokenArra
         )
     ids: TokenArray = np.frombuffer(data, dtype=dtype)
     return ids
-
-
-@contextmanager
-def disk_full_is_an_error(path: Path) -> Iterator[None]:
-    """Turn "no space left" into DiskFull that names `path`; other errors pass."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (ENOSPC, EDQUOT):
-            raise
-        raise DiskFull(
-            f"the disk is full while writing {str(path)!r}: free some room and repeat the same "
-            "command; what is finished is kept"
-        ) from None
 
 
 def _parse(raw: Mapping[str, Any]) -> DataManifest:

@@ -20,9 +20,8 @@ import torch
 from torch import nn
 
 from suffice.core.errors import CorruptData, InputError, TrainingDiverged
-from suffice.core.files import write_bytes, write_text
-from suffice.training.modes.settings import differences
-from suffice.training.shards import disk_full_is_an_error
+from suffice.core.files import disk_full_is_an_error, write_bytes, write_text
+from suffice.training.settings import differences
 
 
 @dataclass(slots=True)

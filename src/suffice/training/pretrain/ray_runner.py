@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from suffice.core.errors import MissingExtra, SufficeError
-from suffice.training.pool import limit_threads
-from suffice.training.run_store import RunRecord
-from suffice.training.rung import Recipe, Rung
-from suffice.training.trainer import (
+from suffice.training.pretrain.pool import limit_threads
+from suffice.training.pretrain.run_store import RunRecord
+from suffice.training.pretrain.trainer import (
     Machine,
     TrainingData,
     failed_record,
     load_training_data,
     train_rung,
 )
+from suffice.training.rung import Recipe, Rung
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

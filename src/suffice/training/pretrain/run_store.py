@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from suffice.core.errors import InputError, MissingExtra, TableError
-from suffice.training.shards import disk_full_is_an_error
+from suffice.core.files import disk_full_is_an_error
 
 Status = Literal["finished", "diverged", "out_of_memory", "failed"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from suffice.core.errors import DiskFull, InputError, TableError
-from suffice.training.run_store import RunRecord, RunStore
+from suffice.training.pretrain.run_store import RunRecord, RunStore
 from suffice.training.rung import Recipe, Rung
 
 pytestmark = pytest.mark.torch
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.torch
 @pytest.fixture
 def failed(rung: Rung) -> RunRecord:
     pytest.importorskip("torch")
-    from suffice.training.trainer import failed_record
+    from suffice.training.pretrain.trainer import failed_record
 
     return failed_record(rung, Recipe(), "data", 2.5, "killed")
 

@@ -23,10 +23,10 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
 ]
 
-from suffice.training.ray_runner import RayConfig, run_on_ray  # noqa: E402
-from suffice.training.run_store import RunRecord  # noqa: E402
+from suffice.training.pretrain.ray_runner import RayConfig, run_on_ray  # noqa: E402
+from suffice.training.pretrain.run_store import RunRecord  # noqa: E402
+from suffice.training.pretrain.trainer import Machine, load_training_data, train_rung  # noqa: E402
 from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
-from suffice.training.trainer import Machine, load_training_data, train_rung  # noqa: E402
 
 RECIPE = Recipe(sequence_length=32, aimed_steps=100, evaluation_sequences=8)
 RUNG = Rung(

@@ -13,10 +13,10 @@ import torch
 import torch.distributed as dist
 
 from suffice.core.errors import InputError
-from suffice.training.pool import limit_threads
-from suffice.training.run_store import RunRecord
+from suffice.training.pretrain.pool import limit_threads
+from suffice.training.pretrain.run_store import RunRecord
+from suffice.training.pretrain.trainer import Machine, Tick, load_training_data, train_rung
 from suffice.training.rung import Recipe, Rung
-from suffice.training.trainer import Machine, Tick, load_training_data, train_rung
 
 
 def under_torchrun() -> bool:

@@ -27,10 +27,11 @@ VERBS = {
     ),
     "frontier": ("frontier:frontier", "Accuracy against cost of every policy, with intervals."),
     "replay": ("replay:replay", "Play recorded samples through policies."),
-    "exchange": (
-        "exchange:exchange",
+    "tradeoff": (
+        "tradeoff:tradeoff",
         "Small model with many samples against a large one, by FLOPs.",
     ),
+    "exchange": ("tradeoff:exchange", "The name that tradeoff had."),
     "policies": ("policies:policies", "List the policies, or the options of one."),
     "serve": ("serve:serve", "Serve OpenAI's API, spending just enough per request."),
     "live": ("live:live", "Live certificates: play traces as traffic, or ask a gateway."),

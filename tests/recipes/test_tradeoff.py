@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from suffice.cli.main import app
 from suffice.core.errors import InputError
 from suffice.evals.traces.files import write_traces
-from suffice.recipes.exchange.output import rows_of, verdict
-from suffice.recipes.exchange.run import Trained, affordable_samples, exchange
+from suffice.recipes.tradeoff.output import rows_of, verdict
+from suffice.recipes.tradeoff.run import Trained, affordable_samples, tradeoff
 from tests.recipes.known_traces import make
 
 
@@ -40,7 +42,7 @@ def test_samples_beat_the_large_model_where_the_small_one_is_often_right():
     traces = make(100, samples=16, small=(0.75, 0.02), large=(0.8, 0.8))
     small = Trained(model="small", parameters=1e9, training_tokens=1e12)
     large = Trained(model="large", parameters=8e9, training_tokens=1e12)
-    found = exchange(traces, small, large, [1.0, 1000.0], bins=2)
+    found = tradeoff(traces, small, large, [1.0, 1000.0], bins=2)
     easy, hard = found.cells[:2]
     assert found.held_out
     assert found.recorded == 8
@@ -57,7 +59,7 @@ def test_refusals():
     small = Trained(model="small", parameters=1e9, training_tokens=1e12)
     other = Trained(model="huge", parameters=1e9, training_tokens=1e12)
     with pytest.raises(InputError, match="'huge' is not in the traces"):
-        exchange(traces, small, other, [1.0])
+        tradeoff(traces, small, other, [1.0])
     with pytest.raises(InputError, match="must be positive"):
         Trained(model="m", parameters=0, training_tokens=1)
     with pytest.raises(InputError, match="ratio"):
@@ -70,10 +72,21 @@ def test_no_number_is_broken_on_a_narrow_terminal(tmp_path, monkeypatch, columns
     write_traces(path, make(60, samples=8))
     monkeypatch.setenv("COLUMNS", str(columns))
     words = ["--small", "small=1B/1T", "--large", "large=8B/1T", "--ratio", "0.1,10", "--bins", "3"]
-    found = CliRunner().invoke(app, ["exchange", str(path), *words])
+    found = CliRunner().invoke(app, ["tradeoff", str(path), *words])
     assert found.exit_code == 0, found.output
     shown = [line for line in found.output.splitlines() if line.startswith(("R  ", "0.1 ", "10 "))]
     assert sum(line.startswith("R  ") for line in shown) == tables
     assert len(shown) == tables * 7  # heading and 2 x 3 rows: none runs on in a second line
     assert all(line.count("[") == line.count("]") for line in shown)
     assert max(map(len, shown)) <= columns
+
+
+def test_the_old_name_of_the_verb_still_works(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["exchange", "--help"])
+    assert done.exit_code == 0 and "--small" in done.output
+    gone = tmp_path / "gone.parquet"
+    done = CliRunner().invoke(
+        app, ["exchange", str(gone), "--small", "a=1B/1T", "--large", "b=2B/1T"]
+    )
+    assert "suffice exchange is called suffice tradeoff now" in done.output
+    assert done.exit_code != 0

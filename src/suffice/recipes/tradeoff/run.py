@@ -1,4 +1,4 @@
-"""`suffice exchange`: at equal total FLOPs, is a small model with more samples better than a large?
+"""`suffice tradeoff`: at equal total FLOPs, is a small model with more samples better than a large?
 
 N parameters, D training tokens, T completion tokens per sample, S small, L large
 R  inference tokens that the large model will draw in its life, over its training tokens
@@ -64,7 +64,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class Tradeoff:
     """All bins at all ratios."""
 
     small: Trained
@@ -93,10 +93,10 @@ def affordable_samples(
     )
 
 
-def exchange(
+def tradeoff(
     traces: TraceSet, small: Trained, large: Trained, ratios: Sequence[float], *,
     bins: int = 5, seed: int = 0,
-) -> Exchange:  # fmt: skip
+) -> Tradeoff:  # fmt: skip
     """Where extra inference of the small model beats the large one.
 
     Half of the small model's samples (of 8 or more) tell a question's difficulty, the others are
@@ -137,7 +137,7 @@ def exchange(
             cells.append(
                 _cell(number + 1, inside, (large_right, votes, covered), ratio, (taken, k), seed)
             )
-    return Exchange(
+    return Tradeoff(
         small=small,
         large=large,
         cells=tuple(cells),

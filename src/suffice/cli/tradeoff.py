@@ -1,12 +1,13 @@
-"""`suffice exchange`: FLOPs for training or for inference."""
+"""`suffice tradeoff`: FLOPs for training or for inference."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,16 +20,16 @@ from suffice.core.quantities import parse_count
 
 if not HELP_ONLY:
     from suffice.evals.traces.files import read_traces
-    from suffice.recipes.exchange.output import HEADER, notes_of, rows_of, write_exchange
-    from suffice.recipes.exchange.run import Trained
-    from suffice.recipes.exchange.run import exchange as run
+    from suffice.recipes.tradeoff.output import HEADER, notes_of, rows_of, write_tradeoff
+    from suffice.recipes.tradeoff.run import Trained
+    from suffice.recipes.tradeoff.run import tradeoff as run
 
 
 # Columns of the two halves that a narrow terminal shows one below the other.
 VOTE, VERIFIER = (0, 1, 2, 3, 4, 5, 6), (0, 1, 7, 8, 9)
 
 
-def exchange(
+def tradeoff(
     traces: TraceFiles,
     small: Annotated[str, typer.Option("--small", help="MODEL=PARAMETERS/TRAINING_TOKENS.")],
     large: Annotated[str, typer.Option("--large", help="MODEL=PARAMETERS/TRAINING_TOKENS.")],
@@ -44,7 +45,7 @@ def exchange(
 ) -> None:
     """Where a small model with more samples beats a large one at equal total FLOPs, by difficulty.
 
-    Example: [bold]suffice exchange traces.parquet --small small=1.2B/9T --large large=8B/15T
+    Example: [bold]suffice tradeoff traces.parquet --small small=1.2B/9T --large large=8B/15T
     --ratio 0.1,1,10[/bold]
     """
     try:
@@ -56,7 +57,7 @@ def exchange(
         parts = _trained(option, text)
         models.append(Trained(model=parts[0], parameters=parts[1], training_tokens=parts[2]))
     found = run(read_traces(traces), models[0], models[1], ratios, bins=bins, seed=seed)
-    written = [] if out is None else write_exchange(found, out)
+    written = [] if out is None else write_tradeoff(found, out)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))
         return
@@ -91,3 +92,10 @@ def _trained(option: str, text: str) -> tuple[str, float, float]:
     if not model or not slash:
         raise InputError(f"{option} {text!r}: write MODEL=PARAMETERS/TRAINING_TOKENS, 8B/15T")
     return model, parse_count(parameters), parse_count(tokens)
+
+
+@wraps(tradeoff)
+def exchange(**given: Any) -> None:
+    """What `suffice tradeoff` was called."""
+    typer.echo("suffice exchange is called suffice tradeoff now", err=True)
+    tradeoff(**given)

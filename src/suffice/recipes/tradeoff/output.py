@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from suffice.core.files import write_bytes, write_text
 from suffice.evals.statistics.binomial import Interval
-from suffice.recipes.exchange.run import Cell, Exchange
+from suffice.recipes.tradeoff.run import Cell, Tradeoff
 from suffice.report.page import FigureBlock, figures, heading, notes, page, table
 from suffice.report.style import FAINT, SERIES, house_style, new_figure, to_png, to_svg
 
@@ -18,7 +18,7 @@ HEADER = ("R", "bin", "n", "k", "large", "small, vote", "difference", "small, ve
           "difference", "better")  # fmt: skip
 
 
-def rows_of(found: Exchange) -> list[list[str]]:
+def rows_of(found: Tradeoff) -> list[list[str]]:
     """A row for every ratio and bin."""
     return [_row(cell) for cell in found.cells]
 
@@ -56,7 +56,7 @@ def verdict(cell: Cell) -> str:
     return "open"
 
 
-def exchange_figure(found: Exchange) -> Figure:
+def tradeoff_figure(found: Tradeoff) -> Figure:
     """Gain of the small model by difficulty, a line for every ratio."""
     ratios = list(dict.fromkeys(cell.ratio for cell in found.cells))
     with house_style():
@@ -86,9 +86,9 @@ def exchange_figure(found: Exchange) -> Figure:
     return figure
 
 
-def write_exchange(found: Exchange, folder: Path) -> list[Path]:
+def write_tradeoff(found: Tradeoff, folder: Path) -> list[Path]:
     """Write page and picture; the paths written."""
-    figure = exchange_figure(found)
+    figure = tradeoff_figure(found)
     caption = "Accuracy of the small model with k samples minus that of the large one with one."
     html = page(
         f"{found.small.model} with samples against {found.large.model}",
@@ -100,15 +100,15 @@ def write_exchange(found: Exchange, folder: Path) -> list[Path]:
             heading("How to read it"),
             notes(notes_of(found)),
         ],
-        footer="suffice exchange; method: 2408.03314, section 7",
+        footer="suffice tradeoff; method: 2408.03314, section 7",
     )
     picture = to_png(figure)
-    write_text(folder / "exchange.html", html)
-    write_bytes(folder / "exchange.png", picture)
-    return [folder / "exchange.html", folder / "exchange.png"]
+    write_text(folder / "tradeoff.html", html)
+    write_bytes(folder / "tradeoff.png", picture)
+    return [folder / "tradeoff.html", folder / "tradeoff.png"]
 
 
-def notes_of(found: Exchange) -> tuple[str, ...]:
+def notes_of(found: Tradeoff) -> tuple[str, ...]:
     """What the figures mean and what they leave out."""
     told = (
         "difficulty is told by one half of the small model's samples, the other half is evaluated"

@@ -32,7 +32,7 @@ from suffice.policies.monitor import (
 )
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.certify import Step, Test, monitors
-from suffice.recipes.calibrate.evaluate_options import Deal, Recorded
+from suffice.recipes.recordings import WholeSource
 from tests.policies.baselines import BASELINES
 from tests.policies.test_certified import predictor
 
@@ -153,7 +153,7 @@ def traces(questions: int, seed: int = 0) -> TraceSet:
 
 def population(shape: Shape, recording: TraceSet, seed: int = 0) -> Population:
     """Both policies on every question, their samples dealt in one order."""
-    policy, recorded = shape.policy(), Recorded(recording)
+    policy, recorded = shape.policy(), WholeSource(recording)
     rng = np.random.default_rng(seed)
     rows = []
     for question in range(len(recording.questions)):
@@ -162,7 +162,7 @@ def population(shape: Shape, recording: TraceSet, seed: int = 0) -> Population:
             for model in recording.models
             for rows_ in [recorded.rows(question, model)]
         }
-        deals = [Deal(recorded, question, lambda model, o=orders: list(o[model])) for _ in "ab"]
+        deals = [recorded.ordered(question, lambda model, o=orders: list(o[model])) for _ in "ab"]
         request = recorded.request(question)
         ours = play(policy, request, deals[0]).outcome
         theirs = play(policy.safe, request, deals[1]).outcome

@@ -17,7 +17,7 @@ from suffice.policies.policy_file import policy_file_of, read_policy_file
 from suffice.policies.policy_of_file import certified_policy, check_models
 from suffice.policies.registry import build_policy, parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.evaluate_options import Recorded, play_one, played_by_executor
+from suffice.recipes.calibrate.evaluate_options import play_one, played_by_executor
 from suffice.recipes.calibrate.file import file_of, option_of
 from suffice.recipes.calibrate.fit_predictor import DENSE_PENALTY, logistic
 from suffice.recipes.calibrate.fit_vote_tables import Strong, fit_table, stops_of
@@ -28,6 +28,7 @@ from suffice.recipes.calibrate.output import write_calibration
 from suffice.recipes.calibrate.ranking import Choice
 from suffice.recipes.calibrate.run import calibrate, survey
 from suffice.recipes.calibrate.stopping_times import count_votes
+from suffice.recipes.recordings import WholeSource
 from tests.recipes.known_traces import make
 
 PRICES = Prices.parse(["small=0/1", "large=0/10"])
@@ -40,7 +41,7 @@ def ground_of(traces, **options) -> Inputs:
 
 def executed(policy, traces, ground: Inputs):
     """Any policy, played by the executor on every question and play of a ground."""
-    return played_by_executor(policy, Recorded(traces), ground.plays)
+    return played_by_executor(policy, WholeSource(traces), ground.plays)
 
 
 @pytest.fixture(scope="module")
@@ -444,7 +445,7 @@ def test_exits_of_the_executor_are_those_of_the_arrays(traces):
     ground = ground_of(traces, baseline="single@large")
     policy = parse_policy("single:accept=.8@small > single@large")
     found = [
-        play_one(policy, Recorded(traces), int(question),
+        play_one(policy, WholeSource(traces), int(question),
                  lambda model: ground.plays.rows(model)[0, 0].tolist())
         for question in ground.plays.asked(0)[:1]
     ]  # fmt: skip

@@ -18,10 +18,10 @@ from suffice.policies.monitor import Compared
 from suffice.policies.policy_of_file import certified_policy
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.evaluate_options import Deal, Recorded
 from suffice.recipes.calibrate.fitted import split_questions
 from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.run import calibrate
+from suffice.recipes.recordings import WholeSource
 from tests.recipes.known_traces import make
 
 PRICES = Prices.parse(["small=0/1", "large=0/10"])
@@ -57,7 +57,7 @@ def test_the_same_questions_in_service_raise_no_alarm_and_count_alike(traces, na
     config = CalibrateConfig(max_drop=0.08, dimensions=64, prices=PRICES, test="paired",
                              **CASES[name])  # fmt: skip
     file = calibrate(traces, config).file
-    recorded, ground = Recorded(traces), Inputs.of(traces, config)
+    recorded, ground = WholeSource(traces), Inputs.of(traces, config)
     policy = certified_policy(file, parse_policy)
     guard = GuardedPolicy.over(replace(policy, subject=type(policy.subject)()), Monitors())
     assert isinstance(guard, GuardedPolicy)
@@ -75,11 +75,11 @@ def test_the_same_questions_in_service_raise_no_alarm_and_count_alike(traces, na
             rows: list[int] = ground.plays.rows(model)[number, 0].tolist()
             return rows
 
-        outcome = play(guard, request, Deal(recorded, question, order)).outcome
+        outcome = play(guard, request, recorded.ordered(question, order)).outcome
         exits[outcome.exit] += 1
         zeros = guard.observe(outcome)
         if zeros is not None:
-            whole = play(guard.policy.safe, request, Deal(recorded, question, order)).outcome
+            whole = play(guard.policy.safe, request, recorded.ordered(question, order)).outcome
             differs = answer_in(whole) != answer_in(outcome)
             differ += differs
             guard.monitor.observe(Compared(differs=differs, zeros=zeros))

@@ -105,7 +105,7 @@ def test_models_and_modes_are_found(traces):
 
 
 def test_what_a_recording_cannot_play_is_said(traces):
-    with pytest.raises(LacksCapability, match="lower its cap or record more"):
+    with pytest.raises(LacksCapability, match="lower its cap, or record more"):
         replay_traces(traces, SelfConsistency(samples=9), ReplayConfig())
     with pytest.raises(LacksCapability, match="begins answers for the model or asks it again"):
         replay_traces(traces, parse_policy("revise_once"), ReplayConfig())

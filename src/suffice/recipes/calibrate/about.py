@@ -16,7 +16,7 @@ from suffice.evals.extract import VERSION
 from suffice.evals.traces.trace_set import ANSWER_MODE, Question, TraceSet
 from suffice.policies.policy_file import About
 from suffice.policies.subject import COMPARED
-from suffice.recipes.calibrate.evaluate_options import RECORDED_FORMAT
+from suffice.recipes.recordings import RECORDED_FORMAT
 
 # Of what all prompts share, less than this may be chance; fewer questions tell of no template.
 LEAST_TEMPLATE_CHARACTERS = 24

@@ -16,12 +16,13 @@ from suffice.policies.fixed import SelfConsistency
 from suffice.policies.registry import parse_policy
 from suffice.policies.thinking import Overrides
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.evaluate_options import Recorded, played_by_executor
+from suffice.recipes.calibrate.evaluate_options import played_by_executor
 from suffice.recipes.calibrate.options import Played, Unplayable, played
 from suffice.recipes.calibrate.plays import Plays, check_judged
 from suffice.recipes.calibrate.prepare import certifiable_arm_of, check_sets, complete
 from suffice.recipes.calibrate.questions import Questions
 from suffice.recipes.calibrate.spending import Tariff
+from suffice.recipes.recordings import WholeSource
 
 # Largest vote that is taken for the baseline where none is named.
 LARGEST_VOTE = 40
@@ -127,7 +128,7 @@ class Inputs:
             try:
                 found = played(policy, self.plays, model)
             except Unplayable:
-                found = played_by_executor(policy, Recorded(self.traces), self.executed)
+                found = played_by_executor(policy, WholeSource(self.traces), self.executed)
             self._played[text] = found
         return found
 

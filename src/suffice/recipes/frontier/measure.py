@@ -17,8 +17,8 @@ from suffice.core.errors import InputError, NoAnswer
 from suffice.core.savings import CostUnit
 from suffice.evals.traces.trace_set import MISSING, TraceSet
 from suffice.executors.replay import play
+from suffice.recipes.recordings import Source
 from suffice.recipes.replay.needs import check_recorded
-from suffice.recipes.replay.source import Source
 from suffice.recipes.replay.spent import Spent, spent_of
 
 AXES = ("tokens", "samples", "flops", "gpu_s", "usd")

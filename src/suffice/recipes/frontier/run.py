@@ -25,7 +25,7 @@ from suffice.recipes.calibrate.chains import unanimous
 from suffice.recipes.calibrate.prepare import arm_of, complete
 from suffice.recipes.frontier.measure import AXES, Measured, compared, measure
 from suffice.recipes.frontier.sweep import sweep
-from suffice.recipes.replay.source import Source
+from suffice.recipes.recordings import Source
 
 SAMPLE_COUNTS = (4, 8, 16, 32)
 

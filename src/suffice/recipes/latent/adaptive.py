@@ -19,7 +19,7 @@ from suffice.recipes.frontier.measure import Measured, measure
 from suffice.recipes.latent.evaluate import difference_interval, mean_interval
 from suffice.recipes.latent.explore import Explored
 from suffice.recipes.latent.traces import Score, traces_of
-from suffice.recipes.replay.source import Source
+from suffice.recipes.recordings import Source
 from suffice.tasks.grids.puzzles import GridTask
 
 # (name, policy with WIDTH in place of the cap, what its scores are)

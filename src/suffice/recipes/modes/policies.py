@@ -32,7 +32,7 @@ from suffice.recipes.modes.evaluate import Estimate, PolicyResult, resampled_wei
 from suffice.recipes.modes.items import answer_format_of, item_of
 from suffice.recipes.record.config import RecordConfig
 from suffice.recipes.record.run import collect
-from suffice.recipes.replay.source import Source
+from suffice.recipes.recordings import Source
 from suffice.tasks.puzzles import Problem
 
 SHORT_MODEL, THINK_MODEL = f"{NAME}-short", f"{NAME}-think"

@@ -19,8 +19,8 @@ from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import clustered_mean, of_share
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.executors.replay import Span, play
+from suffice.recipes.recordings import Source
 from suffice.recipes.replay.needs import check_recorded
-from suffice.recipes.replay.source import Source
 from suffice.recipes.replay.spent import Spent, saving_of, spent_of
 
 

@@ -13,9 +13,9 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.auto import Auto, SpendControl
+from suffice.recipes.recordings import Source
 from suffice.recipes.replay.queueing import Speed, Timeline, poisson, simulate
 from suffice.recipes.replay.run import Answered, ReplayConfig, answer, chosen_questions
-from suffice.recipes.replay.source import Source
 from suffice.throughput.analytic import predict
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload

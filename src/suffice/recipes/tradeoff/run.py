@@ -25,8 +25,8 @@ from suffice.evals.statistics.binomial import Interval
 from suffice.evals.statistics.bootstrap import ratio_interval
 from suffice.evals.statistics.ranking import pass_at_k
 from suffice.evals.traces.trace_set import TraceSet
-from suffice.recipes.calibrate.evaluate_options import Recorded
 from suffice.recipes.calibrate.prepare import complete
+from suffice.recipes.recordings import WholeSource
 
 SHUFFLES = 16
 
@@ -102,7 +102,7 @@ def tradeoff(
     Half of the small model's samples (of 8 or more) tell a question's difficulty, the others are
     evaluated: telling it from the same samples would favour the small model on easy bins.
     """
-    recorded = Recorded(traces)
+    recorded = WholeSource(traces)
     for each in (small, large):
         if each.model not in traces.models:
             raise InputError(

@@ -1,13 +1,21 @@
-"""Recorded samples as what a session draws: shuffled by seed, each at most once per request."""
+"""Recorded samples as what a session draws, each at most once per request.
+
+A replay shuffles them by seed and plays every token (`Source`). Where policies decide on whole
+samples, they come as they ended and in an order that the caller gives (`WholeSource`).
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from suffice.core.arrays import FloatArray, IntArray
+from suffice.core.completions import SENTINEL_LOGPROB
 from suffice.core.errors import InputError, LacksCapability
 from suffice.core.requests import Request, ToolCall
 from suffice.evals.traces.trace_set import ANSWER_MODE, MISSING, HalfArray, TraceSet
@@ -29,16 +37,6 @@ class Source:
             raise InputError(
                 f"model {self.model!r} was not recorded: choose {', '.join(traces.models)}"
             )
-        # One list per column: a cell at a time out of an Arrow table costs more than playing it.
-        self._texts = {
-            name: traces.column(name).to_pylist()
-            for name in ("text", "reasoning_text", "finish_reason", "tool_calls")
-        }
-        self._tokens = traces.completion_tokens.tolist()
-        self._prompts = traces.prompt_tokens.tolist()
-        # A checked set is its own verifier, where no other score was recorded.
-        scores = np.where(np.isnan(traces.score), traces.correct, traces.score)
-        self._scores = [None if np.isnan(value) else value for value in scores.tolist()]
         self._recorded: dict[int, Recorded] = {}
         self._arms: dict[tuple[str, str | None], int] = {}
         self._requests: dict[int, Request] = {}
@@ -54,17 +52,42 @@ class Source:
             comparable = asked.answer_format != "text" and bool(
                 (self.traces.answer[rows] != MISSING).any()
             )
-            found = Request(
-                messages=asked.messages,
-                model=self.model,
-                answer_format=(asked.answer_format or RECORDED_FORMAT) if comparable else None,
-            )
-            self._requests[question] = found
+            found = self._requests[question] = self._request(question, comparable=comparable)
         return found
+
+    def _request(self, question: int, *, comparable: bool) -> Request:
+        asked = self.traces.questions[question]
+        return Request(
+            messages=asked.messages,
+            model=self.model,
+            answer_format=(asked.answer_format or RECORDED_FORMAT) if comparable else None,
+        )
+
+    @cached_property
+    def _texts(self) -> dict[str, list[Any]]:
+        # One list per column: a cell at a time out of an Arrow table costs more than playing it.
+        return {
+            name: self.traces.column(name).to_pylist()
+            for name in ("text", "reasoning_text", "finish_reason", "tool_calls")
+        }
+
+    @cached_property
+    def _scores(self) -> list[float | None]:
+        # A checked set is its own verifier, where no other score was recorded.
+        scores = np.where(np.isnan(self.traces.score), self.traces.correct, self.traces.score)
+        return [None if np.isnan(value) else value for value in scores.tolist()]
 
     def drawer(self, question: int, seed: tuple[int, ...]) -> Drawer:
         """The samples of one request, in the order of `seed`."""
-        return Drawer(self, question, seed)
+
+        def order(arm: int) -> list[int]:
+            rows = self.traces.rows(question, arm)
+            generator = np.random.default_rng((*seed, question, arm))
+            shuffled: IntArray = rows.start + generator.permutation(rows.stop - rows.start)
+            listed: list[int] = shuffled.tolist()
+            return listed[::-1]
+
+        return Drawer(self, question, order)
 
     def arm_of(self, launch: Launch) -> int:
         """Code of the arm that a launch asks for: its model, in the mode of its thinking."""
@@ -89,7 +112,7 @@ class Source:
 
     def _read(self, row: int) -> Recorded:
         traces, texts = self.traces, self._texts
-        tokens, prompt = self._tokens[row], self._prompts[row]
+        tokens, prompt = float(traces.completion_tokens[row]), float(traces.prompt_tokens[row])
         calls = texts["tool_calls"][row]
         return Recorded(
             text=texts["text"][row] or "",
@@ -105,11 +128,69 @@ class Source:
         )
 
 
-class Drawer:
-    """Deals the recorded samples of one question, each once; remembers which were dealt."""
+class WholeSource(Source):
+    """The same for policies that decide on whole samples: each comes as it ended."""
 
-    def __init__(self, source: Source, question: int, seed: tuple[int, ...]) -> None:
-        self._source, self._question, self._seed = source, question, seed
+    def __init__(self, traces: TraceSet, *, model: str | None = None) -> None:
+        super().__init__(traces, model=model)
+        self._by_model = {name: traces.arm_index(name) for name in traces.models}
+        self._answers = (*traces.answers, None)  # code MISSING is -1: the last
+        self._has_logprobs = bool(traces.logprobs.lengths.any())
+
+    def request(self, question: int) -> Request:
+        """The question as a request, its answers comparable."""
+        return self._request(question, comparable=True)
+
+    def arm(self, model: str) -> int:
+        """Code of the model's arm; raises InputError for a model that was not recorded."""
+        found = self._by_model.get(model)
+        if found is None:
+            known = ", ".join(self._by_model)
+            raise InputError(f"model {model!r} is not in the traces; they hold {known}")
+        return found
+
+    def arm_of(self, launch: Launch) -> int:
+        """The arm of the launch's model."""
+        return self.arm(launch.draw.model)
+
+    def rows(self, question: int, model: str) -> slice:
+        """Rows of a model's samples."""
+        return self.traces.rows(question, self.arm(model))
+
+    def ordered(self, question: int, order: Callable[[str], Sequence[int]]) -> Drawer:
+        """The samples of one request, as `order` gives the rows of a model."""
+        models = self.traces.arms
+        return Drawer(self, question, lambda arm: list(order(models[arm].model)))
+
+    def _read(self, row: int) -> Recorded:
+        traces = self.traces
+        tokens, prompt = traces.completion_tokens[row], traces.prompt_tokens[row]
+        score = traces.score[row]
+        return Recorded(
+            text="",
+            tokens=1,
+            billed_tokens=0 if np.isnan(tokens) else int(tokens),
+            prompt_tokens=0 if np.isnan(prompt) else int(prompt),
+            logprobs=self._mean_logprob(row),
+            answer=self._answers[traces.answer[row]],
+            score=None if np.isnan(score) else float(score),
+        )
+
+    def _mean_logprob(self, row: int) -> FloatArray | None:
+        """One token that carries the mean: all that policies of whole samples look at."""
+        if not self._has_logprobs:
+            return None
+        values = np.asarray(self.traces.logprobs.row(row), dtype=np.float64)
+        values = values[values > SENTINEL_LOGPROB]
+        return np.array([values.mean()]) if values.size else None
+
+
+class Drawer:
+    """The recorded samples of one question, each drawn once; remembers which were."""
+
+    def __init__(self, source: Source, question: int, order: Callable[[int], list[int]]) -> None:
+        """`order` gives the rows of an arm, the first to be drawn first."""
+        self._source, self._question, self._order = source, question, order
         self._left: dict[int, list[int]] = {}
         self.rows: dict[int, int] = {}  # the row behind each of the policy's sample numbers
 
@@ -129,32 +210,25 @@ class Drawer:
         arm = self._source.arm_of(launch)
         left = self._left.get(arm)
         if left is None:
-            left = self._left[arm] = self._order(arm)
+            left = self._left[arm] = self._order(arm)[::-1]
         if not left:
             traces = self._source.traces
-            name, count = traces.arms[arm], int(traces.count[self._question, arm])
+            name, drawn = traces.arms[arm], len(self._order(arm))
             raise LacksCapability(
-                f"question {traces.questions[self._question].name!r} has {count} recorded samples "
-                f"of {name}, and the policy draws more: lower its cap or record more samples"
+                f"question {traces.questions[self._question].name!r} has {drawn} recorded samples "
+                f"of {name} to draw, and the policy draws more: lower its cap, or record more"
             )
         row = self.rows[launch.sample] = left.pop()
         return self._source.recorded(row)
 
     def counted(self) -> bool:
-        """Whether the tokens of every sample that was dealt are known."""
+        """Whether the tokens of every sample that was drawn are known."""
         rows = list(self.rows.values())
         return not np.isnan(self._source.traces.completion_tokens[rows]).any()
 
     def dealt(self, arm: int) -> list[int]:
-        """Rows of an arm in the order in which they would be dealt."""
-        return self._order(arm)[::-1]
-
-    def _order(self, arm: int) -> list[int]:
-        rows = self._source.traces.rows(self._question, arm)
-        generator = np.random.default_rng((*self._seed, self._question, arm))
-        order: IntArray = rows.start + generator.permutation(rows.stop - rows.start)
-        listed: list[int] = order.tolist()
-        return listed
+        """Rows of an arm in the order in which they are drawn."""
+        return self._order(arm)
 
 
 def _mode_of(launch: Launch) -> str | None:

@@ -36,7 +36,7 @@ from suffice.executors.live import run
 from suffice.policies.mars import MarginStop
 from suffice.policies.registry import parse_policy
 from suffice.recipes.frontier.measure import measure
-from suffice.recipes.replay.source import Source
+from suffice.recipes.recordings import Source
 
 DRAWS, SHUFFLES, SEED = 2_000, 3, 0
 CONFIDENCE = 0.95

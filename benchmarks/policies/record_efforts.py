@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from suffice.training.modes.tasks import Mixture
 
 from suffice.backends.nano.backend import NanoBackend
 from suffice.backends.nano.weights import RECORD, WEIGHTS, weights_sha256
@@ -27,6 +26,7 @@ from suffice.core.requests import Sampling
 from suffice.evals.datasets import Item
 from suffice.recipes.modes.items import item_of
 from suffice.recipes.record.run import RecordConfig, record
+from suffice.tasks.puzzles import Mixture
 
 TASKS = ("chain", "logic", "arithmetic")
 PER_CELL = 40

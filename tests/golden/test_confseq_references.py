@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.evals.statistics.bounded import _log_wealth, mean_p_value, mean_upper_bound
+from suffice.evals.statistics.bounded import log_wealth, mean_p_value, mean_upper_bound
 from suffice.evals.statistics.paired import rows_for_drop
 
 THEIRS = json.loads(Path(__file__).with_name("confseq_references.json").read_text())
@@ -20,7 +20,7 @@ CASES = [case | {"values": THEIRS["samples"][case["values"]]} for case in THEIRS
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_wealth_is_that_of_confseq(case):
     limit, alpha, boldest = (case[name] for name in ("limit", "alpha", "boldest"))
-    ours = np.exp(_log_wealth(np.array(case["values"]), limit, alpha, boldest))
+    ours = np.exp(log_wealth(np.array(case["values"]), limit, alpha, boldest))
     assert ours[-1] == pytest.approx(case["last"], rel=1e-9)
     assert ours.max() == pytest.approx(case["largest"], rel=1e-9)
     p_value = mean_p_value(case["values"], limit, alpha, boldest=boldest)

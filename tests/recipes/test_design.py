@@ -100,11 +100,11 @@ def test_as_fast_as_surefire_within_the_reference_loss(
 
 
 def _loss_model(result: DesignResult) -> LossModel:
-    from suffice.recipes.design.run import _scale_law
+    from suffice.recipes.design.run import scale_law
 
     return LossModel(
         law=result.law,
-        scale=_scale_law(),
+        scale=scale_law(),
         reference=result.reference.shape,
         reference_loss=result.anchor.loss,
         tokens=result.config.tokens,

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from suffice.backends.nano.backend import shipped_folder
-from suffice.cli.evaluate import _apart
 from suffice.core.errors import InputError
 from suffice.recipes.modes.evaluate import resampled_weights
-from suffice.recipes.modes.policies import Sampled, policy_results
+from suffice.recipes.modes.policies import Sampled, asked_and_calibrating, policy_results
 from suffice.recipes.modes.train import evaluate_folder
 from suffice.tasks.puzzles import Mixture
 from suffice.training.modes.rewards import ModePrice
@@ -22,7 +21,7 @@ SMALL = Sampled(samples=4, seed=2)
 
 def test_policies_are_measured_on_whole_responses() -> None:
     mixture = Mixture(difficulties=(1, 4))
-    asked, others = _apart(mixture, 6, 0)
+    asked, others = asked_and_calibrating(mixture, 6, 0)
     assert len(asked) == 12
     assert not {p.prompt for p in asked} & {p.prompt for p in others}
     found = {row.policy: row for row in policy_results(shipped_folder(), asked, others, SMALL)}
@@ -67,7 +66,7 @@ def test_they_are_drawn_and_written_with_the_routers() -> None:
         shipped_folder(), mixture, per_cell=6, reward=ModePrice(), max_tokens=48, seed=0
     )
     assert routers.policies == ()
-    asked, others = _apart(mixture, 4, 0)
+    asked, others = asked_and_calibrating(mixture, 4, 0)
     result = replace(
         routers, policies=policy_results(shipped_folder(), asked, others, SMALL)
     )  # fmt: skip

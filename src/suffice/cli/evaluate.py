@@ -18,10 +18,10 @@ from suffice.core.files import write_bytes, write_json, write_text
 
 if not HELP_ONLY:
     from suffice.recipes.modes.plots import modes_figure
-    from suffice.recipes.modes.policies import Sampled, policy_results
+    from suffice.recipes.modes.policies import Sampled, asked_and_calibrating, policy_results
     from suffice.recipes.modes.train import evaluate_folder
     from suffice.report.style import to_png, to_svg
-    from suffice.tasks.puzzles import Mixture, Problem, read_problems
+    from suffice.tasks.puzzles import Mixture, read_problems
     from suffice.training.modes.rewards import ModePrice
 
 
@@ -95,7 +95,7 @@ def modes(
         seed=seed,
     )
     if sampled:
-        asked, others = _apart(mixture, sampled, seed)
+        asked, others = asked_and_calibrating(mixture, sampled, seed)
         how = Sampled(samples=samples, max_tokens=max_tokens, seed=seed)
         result = replace(result, policies=policy_results(model, asked, others, how))
     if out is not None:
@@ -109,14 +109,3 @@ def modes(
     print_result(result)
     if out is not None:
         typer.echo(f"written: {out}/modes.json, modes.svg, modes.png")
-
-
-def _apart(mixture: Mixture, count: int, seed: int) -> tuple[list[Problem], list[Problem]]:
-    """`count` problems of every cell that are asked, and twice as many that calibrate.
-
-    A cell with fewer in the world is shared out in the same proportion.
-    """
-    cells = mixture.distinct(3 * count, seed=seed, split="held_out").values()
-    asked = [problem for cell in cells for problem in cell[::3]]
-    others = [problem for cell in cells for n, problem in enumerate(cell) if n % 3]
-    return asked, others

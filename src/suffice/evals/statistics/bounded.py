@@ -90,7 +90,7 @@ def mean_p_value(
     Reference: 2010.09686, equations 15 and 24 with theorem 3; confseq's `betting_mart` with
     `lambda_predmix_eb(fixed_n=n)` on (x + 1) / 2, from which only the prior departs.
     """
-    wealth = _log_wealth(_bounded(values), limit, alpha, boldest)
+    wealth = log_wealth(_bounded(values), limit, alpha, boldest)
     return min(1.0, math.exp(-float(wealth[-1])))
 
 
@@ -99,7 +99,7 @@ def mean_upper_bound(values: ArrayLike, confidence: float, *, boldest: float = B
     x, alpha = _bounded(values), 1.0 - check_confidence(confidence)
 
     def shown(limit: float) -> bool:
-        return float(_log_wealth(x, limit, alpha, boldest)[-1]) >= -math.log(alpha)
+        return float(log_wealth(x, limit, alpha, boldest)[-1]) >= -math.log(alpha)
 
     low, high = -1.0, 1.0
     if not shown(1.0 - 1e-9):
@@ -110,7 +110,7 @@ def mean_upper_bound(values: ArrayLike, confidence: float, *, boldest: float = B
     return high
 
 
-def _log_wealth(x: FloatArray, limit: float, alpha: float, boldest: float) -> FloatArray:
+def log_wealth(x: FloatArray, limit: float, alpha: float, boldest: float) -> FloatArray:
     """Log wealth after every value."""
     n, i = x.size, np.arange(1, x.size + 1)
     means = np.cumsum(x) / (i + PRIOR_QUESTIONS)

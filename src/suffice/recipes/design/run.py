@@ -77,7 +77,7 @@ def design(config: DesignConfig) -> DesignResult:
     anchor = loss_anchor(reference, config)
     loss = LossModel(
         law=law,
-        scale=_scale_law(),
+        scale=scale_law(),
         reference=reference,
         reference_loss=anchor.loss,
         tokens=config.tokens,
@@ -119,7 +119,8 @@ def design(config: DesignConfig) -> DesignResult:
     )
 
 
-def _scale_law() -> AbsoluteLaw:
+def scale_law() -> AbsoluteLaw:
+    """The law of size and tokens by which a shape's loss is scaled."""
     law = load_law(SCALE_LAW)
     if not isinstance(law, AbsoluteLaw):
         raise InputError(f"law {SCALE_LAW!r} must predict an absolute loss")

@@ -33,7 +33,7 @@ from suffice.recipes.modes.items import answer_format_of, item_of
 from suffice.recipes.record.config import RecordConfig
 from suffice.recipes.record.run import collect
 from suffice.recipes.recordings import Source
-from suffice.tasks.puzzles import Problem
+from suffice.tasks.puzzles import Mixture, Problem
 
 SHORT_MODEL, THINK_MODEL = f"{NAME}-short", f"{NAME}-think"
 DATASET = "modes"
@@ -183,3 +183,16 @@ async def _forced(folder: Path, problems: Sequence[Problem], sampled: Sampled) -
     items = _items(problems)
     models = (SHORT_MODEL, THINK_MODEL)
     return set_of([t for model in models for t in await _arm(backend, items, model, 1, sampled)])
+
+
+def asked_and_calibrating(
+    mixture: Mixture, count: int, seed: int
+) -> tuple[list[Problem], list[Problem]]:
+    """`count` problems of every cell that are asked, and twice as many that calibrate.
+
+    A cell with fewer in the world is shared out in the same proportion.
+    """
+    cells = mixture.distinct(3 * count, seed=seed, split="held_out").values()
+    asked = [problem for cell in cells for problem in cell[::3]]
+    others = [problem for cell in cells for n, problem in enumerate(cell) if n % 3]
+    return asked, others

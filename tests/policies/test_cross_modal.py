@@ -16,7 +16,7 @@ from suffice.evals.traces.trace_set import Question, Trace, messages_json
 from suffice.executors.replay import play as replay
 from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.cross_modal import AS_PROGRAM, CrossModal, asked_for_program
-from suffice.recipes.replay.source import Source
+from suffice.recipes.recordings import Source
 from tests.policies.scripted import FREE_FORM, REQUEST, Said, play
 
 

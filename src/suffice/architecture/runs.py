@@ -8,9 +8,7 @@ C training FLOPs   flops_per_token  of training; 6 N where it is not given
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.architecture.run_tables import Row, table_rows
 from suffice.core.arrays import FloatArray
-from suffice.core.errors import MissingExtra, TableError, UnknownName
-
-Row = Mapping[str, Any]
+from suffice.core.errors import TableError, UnknownName
 
 NUMERIC = (
     "loss", "N", "D", "C", "x", "r", "width_per_layer", "tokens_per_parameter", "weight",
@@ -197,7 +194,7 @@ def load_runs(
     except OSError as error:
         raise TableError(f"table of runs {str(path)!r} cannot be read: {error.strerror}") from None
     return RunsTable.from_rows(
-        _rows(path, data),
+        table_rows(path, data),
         columns=columns,
         where=where,
         extra=extra,
@@ -344,64 +341,3 @@ def _check(
                 "column if they are two runs"
             )
         seen[key] = index
-
-
-def _rows(path: Path, data: bytes) -> list[Row]:
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _parquet_rows(path)
-    if suffix not in (".csv", ".tsv", ".jsonl", ".ndjson"):
-        raise TableError(
-            f"table of runs {path.name!r}: cannot tell its format; use .csv, .tsv, .jsonl or "
-            ".parquet"
-        )
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise TableError(f"table of runs {path.name!r} is not UTF-8 text") from None
-    if suffix in (".jsonl", ".ndjson"):
-        return _json_rows(path, text)
-    reader = csv.DictReader(
-        text.splitlines(), delimiter="\t" if suffix == ".tsv" else ",", restkey="", restval=None
-    )
-    header = reader.fieldnames or []
-    repeated = sorted({name for name in header if list(header).count(name) > 1})
-    if repeated:
-        raise TableError(f"{path.name}: column {repeated[0]!r} appears twice in the header")
-    rows: list[Row] = []
-    for number, row in enumerate(reader, start=1):
-        if "" in row:
-            raise TableError(
-                f"{path.name}: row {number} has more cells than the header's {len(header)}"
-            )
-        rows.append(row)
-    return rows
-
-
-def _json_rows(path: Path, text: str) -> list[Row]:
-    rows: list[Row] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TableError(f"{path.name}: line {number} is not JSON: {error.msg}") from None
-        if not isinstance(row, dict):
-            raise TableError(f"{path.name}: line {number} is not a JSON object")
-        rows.append(row)
-    return rows
-
-
-def _parquet_rows(path: Path) -> list[Row]:
-    try:
-        import pyarrow.lib  # noqa: PLC0415  # optional extra
-        import pyarrow.parquet  # noqa: PLC0415
-    except ImportError:
-        raise MissingExtra.of("pyarrow", "parquet", "reading Parquet") from None
-    try:
-        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.lib.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise TableError(f"table of runs {path.name!r} is not Parquet: {reason}") from None
-    return rows

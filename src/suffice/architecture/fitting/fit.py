@@ -22,6 +22,7 @@ from suffice.architecture.fitting.certificate import (
     not_modelled_by,
     optimum_warnings,
 )
+from suffice.architecture.fitting.checks import check_choices, check_numbers, check_size
 from suffice.architecture.fitting.evaluation import Evaluation, evaluate
 from suffice.architecture.fitting.identify import data_warnings, solution_warnings
 from suffice.architecture.fitting.problem import (
@@ -31,7 +32,7 @@ from suffice.architecture.fitting.problem import (
     largest_size,
     shape_clusters,
 )
-from suffice.architecture.fitting.solve import METHODS, Method, Solution, bootstrap, solve
+from suffice.architecture.fitting.solve import Method, Solution, bootstrap, solve
 from suffice.architecture.laws import (
     AbsoluteLaw,
     ConditionalLaw,
@@ -158,11 +159,11 @@ def fit(
         InputError: an argument is outside what is allowed.
     """
     family = load_family(law) if isinstance(law, str) else law
-    _check_choices(method, cluster, holdout, optimal_loss)
-    _check_numbers(delta, bootstrap_draws, confidence)
+    check_choices(method, cluster, holdout, optimal_loss)
+    check_numbers(delta, bootstrap_draws, confidence)
     counted = _counted(family, parameter_count)
     problem = build_problem(runs, family, weights=weights, optimal_loss=optimal_loss)
-    _check_size(problem, runs)
+    check_size(problem, runs)
     drifting = drifts(problem, runs)
     solution = solve(problem, method, delta=delta)
     predicted = problem.predict(solution.theta[None])[0]
@@ -270,41 +271,6 @@ def _counted(family: Family, given: str | None) -> str:
     if given not in (None, "non-embedding", "total"):
         raise InputError(f"parameter count {given!r} must be non-embedding or total")
     return given or ("non-embedding" if family.conditional else "as given")
-
-
-def _check_choices(method: str, cluster: str, holdout: str | None, optimal_loss: str) -> None:
-    if method not in METHODS:
-        raise InputError(f"method {method!r} must be one of {', '.join(METHODS)}")
-    if cluster not in ("run", "shape"):
-        raise InputError(f"cluster {cluster!r} must be run or shape")
-    if holdout not in (None, "largest"):
-        raise InputError(f"holdout {holdout!r} must be largest or nothing")
-    if optimal_loss not in ("best", "free"):
-        raise InputError(f"optimal loss {optimal_loss!r} must be best or free")
-
-
-def _check_numbers(delta: float, draws: int, confidence: float) -> None:
-    if not 0 < delta < 1:
-        raise InputError(f"delta must lie in (0, 1), got {delta}: it is in units of ln loss")
-    if not 0 <= draws <= 100_000:
-        raise InputError(f"bootstrap draws must lie in [0, 100000], got {draws}")
-    if not 0.5 <= confidence < 1:
-        raise InputError(f"confidence must lie in [0.5, 1), got {confidence}")
-
-
-def _check_size(problem: Problem, runs: RunsTable) -> None:
-    free = problem.family.num_free
-    if problem.free_levels:
-        free += problem.num_scales - 1
-    if len(problem.loss) <= free:
-        raise TableError(
-            f"{runs.source}: {len(problem.loss)} runs are too few for the {free} free coefficients"
-            f" of {problem.family.name}; at least {free + 1} are needed"
-        )
-    if np.ptp(problem.loss) == 0:
-        raise TableError(
-            f"{runs.source}: every run has a loss of {problem.loss[0]:g}: there is nothing to fit"
-        )
 
 
 def _resamples(runs: RunsTable, cluster: Cluster, draws: int, seed: int) -> FloatArray:

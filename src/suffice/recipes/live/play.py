@@ -21,8 +21,8 @@ from suffice.evals.traces.trace_set import MISSING, TraceSet
 from suffice.executors.replay import play
 from suffice.policies.live.state import LiveRule
 from suffice.recipes.live.streams import Streams
+from suffice.recipes.recordings import Source
 from suffice.recipes.replay.needs import check_recorded
-from suffice.recipes.replay.source import Source
 from suffice.recipes.replay.spent import spent_of
 
 Bools = NDArray[np.bool_]

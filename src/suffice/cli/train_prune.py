@@ -20,7 +20,7 @@ if not HELP_ONLY:
 
     from suffice.report.style import to_png, to_svg
     from suffice.training.extras import require_torch
-    from suffice.training.modes.settings import from_toml
+    from suffice.training.settings import from_toml
 
 
 def prune(

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from suffice.architecture.shape import Shape
 from suffice.core.errors import ConfigError
 from suffice.core.files import read_json, write_json
 from suffice.recipes.modes.evaluate import Estimate, wilson
-from suffice.training.modes.settings import differences, plain
 from suffice.training.pruning.greedy import Greedy, kept_after
 from suffice.training.pruning.learn import (
     Learning,
@@ -36,6 +36,8 @@ from suffice.training.pruning.orders import ORDERS
 from suffice.training.pruning.problems import CATEGORIES, SYMBOLIC, Traced, problems, words
 from suffice.training.pruning.scoring import OBJECTIVES, Example, Pruner
 from suffice.training.pruning.surrogate import deleted_when, fit_surrogate
+from suffice.training.rung import Recipe
+from suffice.training.settings import differences, plain
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33, 0.2, 0.1, 0.0)
 RAW = "raw"
@@ -151,10 +153,8 @@ def train_prune(config: PruneTraining, out: Path, *, tell: Tell = lambda _: None
 
 class _Run:
     def __init__(self, config: PruneTraining, out: Path, tell: Tell) -> None:
-        from suffice.architecture.shape import Shape  # noqa: PLC0415 - torch below
         from suffice.training.model import build_model  # noqa: PLC0415
         from suffice.training.optimiser import initialise  # noqa: PLC0415
-        from suffice.training.rung import Recipe  # noqa: PLC0415
 
         self.config, self.out, self.tell = config, out, tell
         self.words = words()
@@ -294,7 +294,7 @@ class _Run:
         return student
 
     def _fit(self, model: Any, rows: Any, learning: Learning, phase: str) -> None:
-        from suffice.training.modes.run_state import RunState  # noqa: PLC0415 - torch
+        from suffice.training.run_state import RunState  # noqa: PLC0415 - torch
 
         state = RunState(
             path=self.out / "work" / f"{phase}.pt",

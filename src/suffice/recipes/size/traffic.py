@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from suffice.core.errors import InputError
+from suffice.ledger.calls import Call, calls_since
+from suffice.ledger.store import open_existing
 from suffice.throughput.workload import RequestClass, Workload
-
-if TYPE_CHECKING:
-    from suffice.ledger.calls import Call
 
 # Calls are grouped by this many quantiles of their prompts, and each by as many of their outputs.
 QUANTILES = 6
@@ -47,9 +45,6 @@ def is_ledger(source: str) -> bool:
 def ledger_traffic(url: str, *, since_s: float = 0.0, model: str | None = None) -> Traffic:
     """Traffic of the ledger at `url` since a Unix time, of one model's calls or of all."""
     # Only who sizes from a ledger waits for it to be imported.
-    from suffice.ledger.calls import calls_since  # noqa: PLC0415
-    from suffice.ledger.store import open_existing  # noqa: PLC0415
-
     store = open_existing(url)
     try:
         calls = calls_since(store, since_s, model)

@@ -20,10 +20,10 @@ from suffice.backends.nano.vocabulary import ASSISTANT, END, PAD, THINK, USER, V
 from suffice.core.errors import ConfigError
 from suffice.core.thinking import THINK_END
 from suffice.training.modes.rollout import draw
-from suffice.training.modes.run_state import RunState, require_finite, seeded
 from suffice.training.modes.sequences import pad
 from suffice.training.pruning.problems import Traced, problems
 from suffice.training.pruning.scoring import Example
+from suffice.training.run_state import RunState, require_finite, seeded
 
 Tell = Callable[[dict[str, Any]], None]
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from suffice.training.modes.run_state import seeded
 from suffice.training.pruning.orders import surprisal_and_entropy
 from suffice.training.pruning.scoring import Example
+from suffice.training.run_state import seeded
 
 STEPS = 400
 WIDTH = 64

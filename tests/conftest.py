@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterator
 
 # Arrays in tests are small: threads of the linear algebra library cost more than they do, and
@@ -31,6 +32,14 @@ setattr(typer.testing, "_get_command", typer.main.get_command)  # noqa: B010
 # Every client reads all the certificates that there are, 30 ms; those of the tests speak plain HTTP
 # and share what was read once.
 httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers() -> Iterator[None]:
+    """Training in this process rounds them to 0; other tests draw them."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def test_json_is_all_that_is_printed(
         tell("and the demonstration too")
         return demo[0]
 
-    monkeypatch.setattr("suffice.demo.run.run_demo", ran)
+    monkeypatch.setattr("suffice.cli.demo.run_demo", ran)
     done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--json"])
     assert done.exit_code == 0
     assert len(json.loads(done.stdout)["parts"]) == 2

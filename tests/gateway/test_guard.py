@@ -38,7 +38,6 @@ def test_receipt_names_the_certificate_and_its_status():
     told = receipt([outcome])
     assert told["certificate"] == {
         "id": "abc", "status": "valid", "not_covered": None, "reason": "",
-        "candidate": None, "confidence": None, "shadowed": None, "target": None,  # of a live one
     }  # fmt: skip
     assert told["exit"] == "accepted"
     assert "at most 1 points lost at 95 %" in outcome.why

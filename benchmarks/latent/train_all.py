@@ -4,7 +4,7 @@
     python benchmarks/latent/train_all.py runs/latent --only queens-7 --threads 1
 
 Several of these may run at once on one folder: a network that another one trains is left alone.
-Prints CPU minutes; 7 x 7 takes 2 to 3 a network, 8 x 8 and colouring at most 4.
+Prints CPU minutes; 7 x 7 takes 2 to 5 a network, 8 x 8 and colouring at most 7.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def networks() -> dict[str, LatentTraining]:
     found = {}
     for seed in (0, 1, 2):
         found[f"queens-7-det-{seed}"] = LatentTraining(shape=trm, steps=1200, seed=seed)
-        found[f"queens-7-gram-{seed}"] = LatentTraining(shape=gram, steps=1600, seed=seed)
+        found[f"queens-7-gram-{seed}"] = LatentTraining(shape=gram, steps=3000, seed=seed)
     found |= {
         "queens-7-mean-kl-0": LatentTraining(shape=gram, steps=600, kl_reduction="mean"),
         "queens-7-no-guidance-0": LatentTraining(shape=gram, steps=1200, guidance=False),
         "queens-7-fixed-0": LatentTraining(shape=LatentShape(noise="fixed"), steps=1200),
         "queens-7-deep-0": LatentTraining(shape=trm, steps=1200, supervision_steps=16),
         "queens-8-det-0": LatentTraining(task="queens-8", shape=trm, steps=1200),
-        "queens-8-gram-0": LatentTraining(task="queens-8", shape=gram, steps=2000),
+        "queens-8-gram-0": LatentTraining(task="queens-8", shape=gram, steps=3600),
         "colouring-8-det-0": LatentTraining(task="colouring-8", shape=trm, steps=800),
         "colouring-8-gram-0": LatentTraining(task="colouring-8", shape=gram, steps=1200),
     }

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from suffice.cli.lazy_group import HELP_ONLY
-from suffice.cli.options import AsJson
+from suffice.cli.options import AsJson, LadderStore
 
 if not HELP_ONLY:
     from suffice.architecture.law_file import record_of, save_law
@@ -24,8 +24,6 @@ if not HELP_ONLY:
     from suffice.recipes.ladder.report import write_report
 
 
-_TIMING = "Throughput"
-Store = Annotated[Path, typer.Option(help="JSONL that holds the runs.")]
 Family = Annotated[
     str | None,
     typer.Option(help="Form of the law; default: the simplest that wins (see `suffice laws`)."),
@@ -40,7 +38,7 @@ RateFactor = Annotated[
 
 
 def fit(
-    store: Store,
+    store: LadderStore,
     out: Annotated[Path | None, typer.Option(help="Law file to write.")] = None,
     family: Family = None,
     forms: Forms = None,
@@ -69,7 +67,7 @@ def fit(
 
 
 def report(
-    store: Store,
+    store: LadderStore,
     out: Annotated[Path, typer.Option(help="Folder for report.html and ladder.png.")],
     family: Family = None,
     forms: Forms = None,

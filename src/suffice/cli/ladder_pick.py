@@ -12,7 +12,7 @@ import typer
 from suffice.cli.ladder_view import Progress
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.measure import batch_sizes
-from suffice.cli.options import AsJson
+from suffice.cli.options import AsJson, LadderStore
 from suffice.core.errors import InputError
 from suffice.core.files import write_json
 from suffice.core.quantities import parse_count
@@ -50,24 +50,12 @@ if not HELP_ONLY:
 
 
 _TIMING = "Throughput"
-Store = Annotated[Path, typer.Option(help="JSONL that holds the runs.")]
-Family = Annotated[
-    str | None,
-    typer.Option(help="Form of the law; default: the simplest that wins (see `suffice laws`)."),
-]
-Forms = Annotated[
-    str | None, typer.Option(help="Forms to compare, with commas; default: all, about a minute.")
-]
-RateFactor = Annotated[
-    float,
-    typer.Option("--learning-rate-factor", help="Use runs at this factor of the ladder's rate."),
-]
 
 
 def train_pick(
     law: Annotated[str, typer.Option(help="Conditional law, by name or file.")],
     data: Annotated[Path, typer.Option(help="Folder made by `suffice ladder data`.")],
-    store: Store,
+    store: LadderStore,
     size: Annotated[str, typer.Option(help="N of both shapes, e.g. 350K.")],
     tokens: Annotated[str, typer.Option(help="Training tokens of each run, e.g. 1.75M.")],
     out: Annotated[Path, typer.Option(help="Folder for configs, result and timings.")],

@@ -10,7 +10,7 @@ import typer
 
 from suffice.cli.ladder_view import Progress
 from suffice.cli.lazy_group import HELP_ONLY
-from suffice.cli.options import AsJson
+from suffice.cli.options import AsJson, LadderStore
 from suffice.core.quantities import parse_duration
 
 if not HELP_ONLY:
@@ -28,7 +28,7 @@ DataFolder = Annotated[Path, typer.Option("--data", help="Folder made by `suffic
 def run(
     plan: Annotated[Path, typer.Option(help="Plan file.")],
     data: DataFolder,
-    store: Annotated[Path, typer.Option(help="JSONL that holds the runs.")],
+    store: LadderStore,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, or a list: cuda:0,cuda:1.", rich_help_panel=_WHERE)
     ] = "auto",

@@ -66,3 +66,6 @@ WeightOption = Annotated[
 def prices_of(texts: Sequence[str] | None) -> Prices:
     """The prices that `--price` gave."""
     return Prices.parse(texts or ())
+
+
+LadderStore = Annotated[Path, typer.Option(help="JSONL that holds the runs.")]

@@ -33,6 +33,7 @@ from suffice.core.errors import SufficeError
 from suffice.core.requests import Request
 from suffice.executors import live
 from suffice.gateway.calls import Call, Hook
+from suffice.gateway.certificates.background import BackgroundRuns
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy, is_covered
 from suffice.gateway.run_policy import Job
 from suffice.gateway.wire.errors import describe
@@ -148,18 +149,17 @@ def _whole(completion: Completion) -> Chunk:
     )
 
 
-class Auditor:
+class Auditor(BackgroundRuns):
     """Chooses requests, answers them by the baseline in the background, and tells what it found."""
 
     def __init__(
         self, hooks: Sequence[Hook] = (), *, coin: Callable[[], float] = random.random
     ) -> None:
         """`coin` gives numbers in [0, 1), each alike."""
+        super().__init__()
         self._hooks = tuple(hooks)
         self._coin = coin
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.ending = False
 
     def chosen(self, job: Job, share: float) -> Audit | None:
         """Whether this request is to be audited, should its answer not be the baseline's."""
@@ -186,24 +186,7 @@ class Auditor:
             zeros=call.zeros,
         )
         continued = Continued(backend, audit.kept())
-        task = asyncio.create_task(self._run(audit, row, answer_in(outcome), continued, budget))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def settled(self) -> None:
-        """Wait until every audit that has begun is over."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
-
-    async def aclose(self) -> None:
-        """Break off what is running: its cost is booked, and it counts for nothing else."""
-        self.ending = True
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        return self.start(self._run(audit, row, answer_in(outcome), continued, budget))
 
     async def _run(
         self, audit: Audit, row: AuditRow, said: str | None, backend: Continued, budget: Budget

@@ -35,6 +35,7 @@ from suffice.gateway.certificates.audits import (
     answer_in,
     is_harmless,
 )
+from suffice.gateway.certificates.background import BackgroundRuns
 from suffice.gateway.certificates.live_control import LiveControl
 from suffice.gateway.certificates.live_policy import LivePolicy, part_that_answered
 from suffice.gateway.run_policy import Job
@@ -77,7 +78,7 @@ def _costs(safe: Outcome, cheap: Outcome) -> tuple[float, float] | None:
     return float(safe.usage.total_tokens), float(cheap.usage.total_tokens)
 
 
-class Shadower:
+class Shadower(BackgroundRuns):
     """Chooses requests, runs them the other way in the background, and tells what it found."""
 
     def __init__(
@@ -88,12 +89,11 @@ class Shadower:
         coin: Callable[[], float] = random.random,
     ) -> None:
         """`waiting`: clients that wait for a place; `coin` gives numbers in [0, 1), each alike."""
+        super().__init__()
         self._hooks = tuple(hooks)
         self._waiting = waiting
         self._coin = coin
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.ending = False
 
     def chosen(self, job: Job) -> Shadow | None:
         """Whether this request is shadowed."""
@@ -115,23 +115,7 @@ class Shadower:
         outcome = shadow.outcome
         if outcome is None or part_that_answered(outcome) is None or self.ending:
             return
-        task = asyncio.create_task(self._run(shadow, call.id, backend, budget))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def settled(self) -> None:
-        """Wait until every shadow run that has begun is over."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
-
-    async def aclose(self) -> None:
-        """Break off what is running: its cost is booked, and it counts for nothing else."""
-        self.ending = True
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        self.start(self._run(shadow, call.id, backend, budget))
 
     async def _run(self, shadow: Shadow, call_id: str, backend: Backend, budget: Budget) -> None:
         began_s = time.perf_counter()

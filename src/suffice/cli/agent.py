@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
 from suffice.cli.agent_view import AgentView
+from suffice.cli.ask_view import watched
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson, Upstreams
 from suffice.core.completions import Budget, Outcome
@@ -109,7 +108,6 @@ async def _answer(
     from suffice.tools.mcp import connected, mcp_servers  # noqa: PLC0415 - an extra
 
     console = Console()
-    outcome: Outcome | None = None
     try:
         async with connected(mcp_servers(tools)) as toolbox:
             if not request.model:
@@ -118,20 +116,9 @@ async def _answer(
             events = executor.stream(
                 policy, request, pool, budget=budget, toolbox=toolbox, limits=limits
             )
-            moving = Live(view, console=console, refresh_per_second=12, transient=True)
-            async with aclosing(events):
-                if live and console.is_terminal:
-                    moving.start()
-                try:
-                    async for event in events:
-                        view.see(event)
-                        if isinstance(event, executor.Settled):
-                            outcome = event.outcome
-                finally:
-                    moving.stop()
+            outcome = await watched(events, view, console, moving=live)
     finally:
         await pool.aclose()
-    assert outcome is not None  # the executor settles or raises
     if live:
         console.print(view.final(outcome))
     return outcome

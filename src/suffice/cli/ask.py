@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
-from suffice.cli.ask_view import View, upstream_receipt
+from suffice.cli.ask_view import View, upstream_receipt, watched
 from suffice.cli.embedded import embedded
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import BaselineOption, PriceOption, Scorer, prices_of
@@ -225,21 +223,9 @@ async def _answer(
             extract=answer_extractor(request.answer_format, asked=request.asked),
             cost_model=compare.prices,
         )  # fmt: skip
-        outcome: Outcome | None = None
-        moving = Live(view, console=console, refresh_per_second=12, transient=True)
-        async with aclosing(events):
-            if live and console.is_terminal:
-                moving.start()
-            try:
-                async for event in events:
-                    view.see(event)
-                    if isinstance(event, executor.Settled):
-                        outcome = event.outcome
-            finally:
-                moving.stop()
+        outcome = await watched(events, view, console, moving=live)
     finally:
         await pool.aclose()
-    assert outcome is not None  # the executor settles or raises
     outcome = replace(outcome, saving=compare(outcome, request))
     if live:
         console.print(view.final(outcome))

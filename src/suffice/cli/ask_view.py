@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -207,3 +209,23 @@ def _add_row(
         Text("" if answer is None else answer[:24]),
         Text(tail, style="dim"),
     )
+
+
+async def watched(
+    events: AsyncGenerator[Event, None], view: View, console: Console, *, moving: bool
+) -> Outcome:
+    """Take an executor's events in, drawn as they come where `moving` and a terminal reads."""
+    outcome: Outcome | None = None
+    picture = Live(view, console=console, refresh_per_second=12, transient=True)
+    async with aclosing(events):
+        if moving and console.is_terminal:
+            picture.start()
+        try:
+            async for event in events:
+                view.see(event)
+                if isinstance(event, Settled):
+                    outcome = event.outcome
+        finally:
+            picture.stop()
+    assert outcome is not None  # the executor settles or raises
+    return outcome

@@ -35,7 +35,7 @@ def test_listing_verbs_imports_none_of_them() -> None:
         "import sys; from suffice.cli.main import app; from typer.testing import CliRunner; "
         "done = CliRunner().invoke(app, ['--help']); assert 'calibrate-hardware' in done.output; "
         "verbs = [m for m in sys.modules if m.startswith('suffice.cli.')]; "
-        "assert sorted(verbs) == ['suffice.cli.lazy_group', 'suffice.cli.main'], verbs"
+        "assert {m.split('.')[2] for m in verbs} == {'documented', 'lazy_group', 'main'}, verbs"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

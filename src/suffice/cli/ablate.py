@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.measure import batch_sizes
 from suffice.cli.options import AsJson
@@ -35,57 +36,56 @@ _ENGINE = "Engine"
 
 
 def ablate(
-    axis: Annotated[str, typer.Argument(help="d, r, gqa, batch or context.")],
-    family: Annotated[
-        str, typer.Option(help="1b, 3b, 8b, qwen3-0.6b, qwen3-1.7b, qwen3-4b or qwen3-8b.")
-    ] = "1b",
-    hardware: Annotated[
-        str | None, typer.Option(help="Predict for this machine; default a100-40gb unless measured")
-    ] = None,
-    predict_only: Annotated[
-        bool,
-        typer.Option("--predict-only", help="Measure nothing; show what --results holds already."),
-    ] = False,
-    engine: Annotated[str, typer.Option(help="vllm or torch.", rich_help_panel=_ENGINE)] = "torch",
-    batch: Annotated[str, typer.Option(help="Batch sizes; default 1,16,64.")] = "1,16,64",
-    input_tokens: Annotated[
-        str, typer.Option(help="Prompt tokens; several, with commas, for `context`.")
-    ] = "4096",
-    output_tokens: Annotated[int, typer.Option(help="Tokens to generate per sequence.")] = 1024,
-    points: Annotated[int, typer.Option(help="Shapes along d, r or gqa, at most.")] = 5,
-    span: Annotated[float, typer.Option(help="Factor by which d may leave the reference's.")] = 2.0,
-    shrink: Annotated[int, typer.Option(help="Divide all widths; r, x and GQA stay.")] = 1,
-    repeat: Annotated[int, typer.Option(help="Repeats.", rich_help_panel=_ENGINE)] = 3,
-    prefill_repeats: Annotated[
-        int, typer.Option(help="Repeats that time the prefill too.", rich_help_panel=_ENGINE)
-    ] = 1,
-    together: Annotated[
-        int, typer.Option(help="Shapes loaded at once, that take turns.", rich_help_panel=_ENGINE)
-    ] = 6,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_ENGINE)] = (
-        None
-    ),
-    clock: Annotated[
-        str, typer.Option(help="wall, or cpu for a shared CPU.", rich_help_panel=_ENGINE)
-    ] = "wall",
-    device: Annotated[
-        str | None, typer.Option(help="torch: cpu or cuda.", rich_help_panel=_ENGINE)
-    ] = None,
-    vllm_python: Annotated[
-        str | None, typer.Option(help="vllm: its interpreter.", rich_help_panel=_ENGINE)
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="JSONL to append to and resume from.")
-    ] = None,
-    statistic: Annotated[
-        str, typer.Option(help="median of repeats, or least disturbed step on a shared machine.")
-    ] = "median",
-    out: Annotated[Path | None, typer.Option(help="Folder for the table and the plot.")] = None,
+    axis: Annotated[str, typer.Argument()],
+    family: str = "1b",
+    hardware: str | None = None,
+    predict_only: Flag = False,
+    engine: str = "torch",
+    batch: str = "1,16,64",
+    input_tokens: str = "4096",
+    output_tokens: int = 1024,
+    points: int = 5,
+    span: float = 2.0,
+    shrink: int = 1,
+    repeat: int = 3,
+    prefill_repeats: int = 1,
+    together: int = 6,
+    threads: int | None = None,
+    clock: str = "wall",
+    device: str | None = None,
+    vllm_python: str | None = None,
+    results: Path | None = None,
+    statistic: str = "median",
+    out: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Vary one thing at fixed parameters: hidden size, MLP share, GQA, batch or context.
 
     Example: [bold]suffice ablate gqa --family 1b --predict-only --hardware h100 --out run/[/bold]
+
+    Options:
+        axis: d, r, gqa, batch or context.
+        family: 1b, 3b, 8b, qwen3-0.6b, qwen3-1.7b, qwen3-4b or qwen3-8b.
+        hardware: Predict for this machine; default a100-40gb unless measured
+        predict_only: Measure nothing; show what --results holds already.
+        batch: Batch sizes; default 1,16,64.
+        input_tokens: Prompt tokens; several, with commas, for `context`.
+        output_tokens: Tokens to generate per sequence.
+        points: Shapes along d, r or gqa, at most.
+        span: Factor by which d may leave the reference's.
+        shrink: Divide all widths; r, x and GQA stay.
+        results: JSONL to append to and resume from.
+        statistic: median of repeats, or least disturbed step on a shared machine.
+        out: Folder for the table and the plot.
+    Engine:
+        engine: vllm or torch.
+        repeat: Repeats.
+        prefill_repeats: Repeats that time the prefill too.
+        together: Shapes loaded at once, that take turns.
+        threads: CPU threads.
+        clock: wall, or cpu for a shared CPU.
+        device: torch: cpu or cuda.
+        vllm_python: vllm: its interpreter.
     """
     chosen = settings(
         axis, family, batches=batch_sizes(batch), contexts=batch_sizes(input_tokens),

@@ -33,47 +33,37 @@ if not HELP_ONLY:
 
 
 def agent(
-    question: Annotated[str, typer.Argument(help="What to ask.")],
-    tools: Annotated[Path, typer.Option("--tools", help="An mcpServers file.")],
+    question: Annotated[str, typer.Argument()],
+    tools: Annotated[Path, typer.Option()],
     upstream: Upstreams,
-    policy: Annotated[
-        str, typer.Option("--policy", help="react, rewoo, dag or choose, with options.")
-    ] = "dag",
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The upstream's model; its first.", show_default=False),
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option("--system", help="System message.", show_default=False)
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option("--max-tokens", min=1, help="Per sample.", show_default=False),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0.0, show_default=False)
-    ] = None,
-    calls: Annotated[
-        int | None,
-        typer.Option("--max-calls", min=0, help="Tool calls at most.", show_default=False),
-    ] = None,
-    tool_s: Annotated[
-        float | None,
-        typer.Option("--max-tool-seconds", min=0.0, help="All calls together.", show_default=False),
-    ] = None,
-    timeout_s: Annotated[
-        float, typer.Option("--call-seconds", min=0.01, help="One call at most.")
-    ] = 30.0,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--max-seconds", min=0.0, help="The whole at most.", show_default=False),
-    ] = None,
+    policy: str = "dag",
+    model: str | None = None,
+    system: str | None = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0)] = None,
+    calls: Annotated[int | None, typer.Option("--max-calls", min=0)] = None,
+    tool_s: Annotated[float | None, typer.Option("--max-tool-seconds", min=0.0)] = None,
+    timeout_s: Annotated[float, typer.Option("--call-seconds", min=0.01)] = 30.0,
+    seconds: Annotated[float | None, typer.Option("--max-seconds", min=0.0)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a question that takes tools, and watch the calls run.
 
     Example: [bold]suffice agent "What is 17% of 3,412?" --tools mcp.json
     --upstream http://localhost:8000/v1[/bold]
+
+    Options:
+        question: What to ask.
+        tools: An mcpServers file.
+        policy: react, rewoo, dag or choose, with options.
+        model: The upstream's model; its first.
+        system: System message.
+        max_tokens: Per sample.
+        temperature: Temperature of sampling; without it the server decides.
+        calls: Tool calls at most.
+        tool_s: All calls together.
+        timeout_s: One call at most.
+        seconds: The whole at most.
     """
     chosen = parse_policy(policy)
     turns = [Message(role="user", content=question)]

@@ -14,7 +14,7 @@ from rich.console import Console
 from suffice.cli.ask_view import View, upstream_receipt, watched
 from suffice.cli.embedded import embedded
 from suffice.cli.lazy_group import HELP_ONLY
-from suffice.cli.options import BaselineOption, PriceOption, Scorer, prices_of
+from suffice.cli.options import AsJson, BaselineOption, PriceOption, Scorer, prices_of
 from suffice.core.completions import Budget, Outcome
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, LacksCapability, needs
@@ -44,91 +44,46 @@ if not HELP_ONLY:
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask.")],
-    policy: Annotated[
-        str,
-        typer.Option(
-            "--policy", help="Policy with options (see suffice policies), or a TOML or JSON file."
-        ),
-    ] = "auto",
-    upstream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--upstream",
-            help="An OpenAI-compatible server; may be repeated. Without one "
-            "suffice-nano answers in this process.",
-            show_default=False,
-        ),
-    ] = None,
-    model_here: Annotated[
-        str | None,
-        typer.Option(
-            "--embedded",
-            help="Model of this process in place of an upstream: nano, a model folder, smollm2.",
-            show_default=False,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", help="The upstream's model; its first by default.", show_default=False
-        ),
-    ] = None,
-    answer_format: Annotated[
-        str | None,
-        typer.Option(
-            "--answer-format",
-            help="How answers are compared: number, choice, boxed, math, "
-            "json, tool, regex:… Without it nothing is voted on.",
-            show_default=False,
-        ),
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option("--system", help="System message.", show_default=False)
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--max-tokens", min=1, help="Completion tokens per sample.", show_default=False
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0.0, show_default=False)
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            "--max-samples",
-            min=1,
-            help="Samples at most, whatever the policy asks.",
-            show_default=False,
-        ),
-    ] = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--max-total-tokens",
-            min=1,
-            help="Completion tokens at most, all samples together.",
-            show_default=False,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            "--max-seconds", min=0.0, help="Answer with what there is by then.", show_default=False
-        ),
-    ] = None,
+    question: Annotated[str, typer.Argument()],
+    policy: str = "auto",
+    upstream: list[str] | None = None,
+    model_here: Annotated[str | None, typer.Option("--embedded")] = None,
+    model: str | None = None,
+    answer_format: str | None = None,
+    system: str | None = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0)] = None,
+    samples: Annotated[int | None, typer.Option("--max-samples", min=1)] = None,
+    tokens: Annotated[int | None, typer.Option("--max-total-tokens", min=1)] = None,
+    seconds: Annotated[float | None, typer.Option("--max-seconds", min=0.0)] = None,
     scorer: Scorer = None,
-    seed: Annotated[int | None, typer.Option("--seed", show_default=False)] = None,
+    seed: int | None = None,
     price: PriceOption = None,
     baseline: BaselineOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print answer and receipt.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask a question and watch the policy decide how much is enough.
 
     Example: [bold]suffice ask "What is 17 * 3?" --policy adaptive_consistency
     --answer-format number --upstream http://localhost:8000/v1[/bold]
+
+    Options:
+        question: What to ask.
+        policy: Policy with options (see suffice policies), or a TOML or JSON file.
+        upstream: An OpenAI-compatible server; may be repeated. Without one suffice-nano answers in
+            this process.
+        model_here: Model of this process in place of an upstream: nano, a model folder, smollm2.
+        model: The upstream's model; its first by default.
+        answer_format: How answers are compared: number, choice, boxed, math, json, tool, regex:…
+            Without it nothing is voted on.
+        system: System message.
+        max_tokens: Completion tokens per sample.
+        temperature: Temperature of sampling; without it the policy or the server decides.
+        samples: Samples at most, whatever the policy asks.
+        tokens: Completion tokens at most, all samples together.
+        seconds: Answer with what there is by then.
+        seed: Seed of the first sample, for servers that take one.
+        as_json: Print answer and receipt.
     """  # fmt: skip
     # Mistakes are told before a model is loaded.
     path = Path(policy)

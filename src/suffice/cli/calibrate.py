@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from suffice.cli.ceiling import show_ceiling
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
-from suffice.cli.options import PriceOption, TraceFiles, WeightOption, prices_of
+from suffice.cli.options import AsJson, PriceOption, TraceFiles, WeightOption, prices_of
 from suffice.core.errors import InputError
 from suffice.core.quantities import parse_share
 
@@ -35,106 +36,26 @@ if not HELP_ONLY:
 
 def calibrate(
     traces: TraceFiles,
-    max_drop: Annotated[
-        str, typer.Option("--max-drop", help="Accuracy limit: largest loss, in points (2%).")
-    ] = "1%",
-    confidence: Annotated[
-        str, typer.Option("--confidence", help="How sure it must be: 95% or 0.95.")
-    ] = "95%",
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            "--baseline",
-            help="What you run today, e.g. single@large. Default: one call of the dearest or "
-            "largest model; with one model recorded, a vote over its samples.",
-            show_default=False,
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option",
-            help="What may answer in its place, e.g. single@small or agreement:models=a+b; may be "
-            "repeated. Default: everything sensible.",
-            show_default=False,
-        ),
-    ] = None,
-    large: Annotated[
-        str | None,
-        typer.Option(
-            "--large",
-            help="Where the baseline is a vote: whom an unsettled vote may be handed to, e.g. "
-            "single@large.",
-            show_default=False,
-        ),
-    ] = None,
+    max_drop: str = "1%",
+    confidence: str = "95%",
+    baseline: str | None = None,
+    option: list[str] | None = None,
+    large: str | None = None,
     price: PriceOption = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            "--loss",
-            help="drop (accuracy lost, net) or harm (answers that only the baseline gets right).",
-            show_default=False,
-        ),
-    ] = None,
-    method: Annotated[
-        str, typer.Option("--method", help="fst (at a confidence) or crc (in expectation).")
-    ] = "fst",
-    test: Annotated[
-        str,
-        typer.Option(
-            "--test",
-            help="means (of each question's samples), paired (one sample of each), or auto: by how "
-            "often questions were sampled.",
-        ),
-    ] = "auto",
-    scope: Annotated[
-        str, typer.Option("--scope", help="overall, or group: the bound in every question group.")
-    ] = "overall",
-    groups: Annotated[
-        int | None,
-        typer.Option(
-            "--groups", help="Question groups; by the number of questions.", show_default=False
-        ),
-    ] = None,
-    fitted: Annotated[
-        bool | None,
-        typer.Option(
-            "--fitted/--no-fitted",
-            help="Try rules that are fitted on a third of the questions, or do not.",
-            show_default=False,
-        ),
-    ] = None,
-    ceiling: Annotated[
-        bool,
-        typer.Option("--ceiling", help="Only show how much any vote or router could gain at all."),
-    ] = False,
-    mixed: Annotated[
-        bool, typer.Option("--mixed", help="The traces mix data sets on purpose.")
-    ] = False,
-    out: Annotated[Path, typer.Option("--out", help="The policy file.")] = Path("policy.json"),
-    report: Annotated[
-        Path | None,
-        typer.Option("--report", help="Folder for page and figures.", show_default=False),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Order of samples and split; part of the certificate.")
-    ] = 0,
-    tries: Annotated[
-        int,
-        typer.Option(
-            "--tries",
-            help="Calibrations of these questions that you will make in all, named before the "
-            "first: they share the error probability.",
-        ),
-    ] = 1,
-    new: Annotated[
-        bool,
-        typer.Option(
-            "--new-questions", help="Leave out questions that an earlier calibration has tested."
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+    loss: str | None = None,
+    method: str = "fst",
+    test: str = "auto",
+    scope: str = "overall",
+    groups: int | None = None,
+    fitted: bool | None = None,
+    ceiling: Flag = False,
+    mixed: Flag = False,
+    out: Path = Path("policy.json"),
+    report: Path | None = None,
+    seed: int = 0,
+    tries: int = 1,
+    new: Annotated[bool, typer.Option("--new-questions")] = False,
+    as_json: AsJson = False,
     safe_arm: Annotated[str | None, typer.Option("--safe-arm", hidden=True)] = None,
     cheap: Annotated[list[str] | None, typer.Option("--cheap", hidden=True)] = None,
     strong: Annotated[str | None, typer.Option("--strong", hidden=True)] = None,
@@ -146,6 +67,32 @@ def calibrate(
     Example: [bold]suffice calibrate --max-drop 2% --baseline single@large --price small=.1/.2
     --price large=1/2 traces.parquet --out policy.json[/bold], then
     [bold]suffice serve --policy policy.json[/bold].
+
+    Options:
+        max_drop: Accuracy limit: largest loss, in points (2%).
+        confidence: How sure it must be: 95% or 0.95.
+        baseline: What you run today, e.g. single@large. Default: one call of the dearest or largest
+            model; with one model recorded, a vote over its samples.
+        option: What may answer in its place, e.g. single@small or agreement:models=a+b; may be
+            repeated. Default: everything sensible.
+        large: Where the baseline is a vote: whom an unsettled vote may be handed to, e.g.
+            single@large.
+        loss: drop (accuracy lost, net) or harm (answers that only the baseline gets right).
+        method: fst (at a confidence) or crc (in expectation).
+        test: means (of each question's samples), paired (one sample of each), or auto: by how often
+            questions were sampled.
+        scope: overall, or group: the bound in every question group.
+        groups: Question groups; by the number of questions.
+        fitted: Try rules that are fitted on a third of the questions, or do not.
+        ceiling: Only show how much any vote or router could gain at all.
+        mixed: The traces mix data sets on purpose.
+        out: The policy file.
+        report: Folder for page and figures.
+        seed: Order of samples and split; part of the certificate.
+        tries: Calibrations of these questions that you will make in all, named before the first:
+            they share the error probability.
+        new: Leave out questions that an earlier calibration has tested.
+        as_json: Print the certificate as JSON.
     """
     del weight  # refused, with what to write instead
     if scope == "cluster":

@@ -20,25 +20,26 @@ if not HELP_ONLY:
 
 
 def calibrate_hardware(
-    results: Annotated[list[Path], typer.Argument(help="JSONL files of `suffice measure`.")],
-    out: Annotated[Path, typer.Option(help="Hardware file to write.")] = Path("calibrated.toml"),
-    base: Annotated[
-        str | None,
-        typer.Option(help="Machine whose peaks and price to keep; default: found by its name."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name in the file; default: its file name.")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="Use only samples of this engine.")] = None,
-    statistic: Annotated[
-        str, typer.Option(help="least disturbed step (shared machines) or median of repeats.")
-    ] = "least",
+    results: Annotated[list[Path], typer.Argument()],
+    out: Path = Path("calibrated.toml"),
+    base: str | None = None,
+    name: str | None = None,
+    engine: str | None = None,
+    statistic: str = "least",
     as_json: AsJson = False,
 ) -> None:
     """Fit how much of a machine's limits an engine reaches there, and say how well that predicts.
 
     Example: [bold]suffice calibrate-hardware results.jsonl --out my-cpu.toml[/bold], then
     [bold]suffice design --hardware my-cpu.toml ...[/bold]
+
+    Options:
+        results: JSONL files of `suffice measure`.
+        out: Hardware file to write.
+        base: Machine whose peaks and price to keep; default: found by its name.
+        name: Name in the file; default: its file name.
+        engine: Use only samples of this engine.
+        statistic: least disturbed step (shared machines) or median of repeats.
     """
     found = calibrate_files(
         results, base=base, name=name or out.stem, engine=engine, statistic=statistic

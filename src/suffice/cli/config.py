@@ -50,11 +50,14 @@ def check(file: File) -> None:
 
 @config.command("init")
 def init(
-    file: Annotated[Path, typer.Argument(help="File to write.")] = Path("suffice.toml"),
+    file: Annotated[Path, typer.Argument()] = Path("suffice.toml"),
 ) -> None:
     """Write a file with every key and its default.
 
     Example: [bold]suffice config init[/bold]
+
+    Options:
+        file: File to write.
     """
     if file.exists():
         raise InputError(f"{str(file)!r} exists; give another name")

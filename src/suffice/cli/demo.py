@@ -14,7 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.options import AsJson
 from suffice.core.errors import needs
 
 if not HELP_ONLY:
@@ -27,29 +29,27 @@ if not HELP_ONLY:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for pages, pictures and figures.")] = Path(
-        "run"
-    ),
-    calibrated: Annotated[
-        int, typer.Option(help="Questions of each set that calibrate.", min=100)
-    ] = 600,
-    asked: Annotated[
-        int | None, typer.Option(help="Others that are asked; all by default.", min=20)
-    ] = None,
-    limit: Annotated[
-        float, typer.Option(help="Points of accuracy that may be lost at most.")
-    ] = 2.0,
-    seed: Annotated[int, typer.Option(help="Which questions calibrate.")] = 0,
-    live: Annotated[
-        bool,
-        typer.Option("--live", help="The second half: the same answers as traffic, no labels."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    out: Path = Path("run"),
+    calibrated: Annotated[int, typer.Option(min=100)] = 600,
+    asked: Annotated[int | None, typer.Option(min=20)] = None,
+    limit: float = 2.0,
+    seed: int = 0,
+    live: Flag = False,
+    as_json: AsJson = False,
 ) -> None:
     """Two small models in front of a large one: where that is certified, and where it is refused.
     Recorded answers of real models, local engines, the real gateway; no GPU, no download.
 
     Example: [bold]suffice demo --out run/[/bold]
+
+    Options:
+        out: Folder for pages, pictures and figures.
+        calibrated: Questions of each set that calibrate.
+        asked: Others that are asked; all by default.
+        limit: Points of accuracy that may be lost at most.
+        seed: Which questions calibrate.
+        live: The second half: the same answers as traffic, no labels.
+        as_json: Print the figures as JSON.
     """  # fmt: skip
     if live:
         with redirect_stdout(sys.stderr if as_json else sys.stdout):

@@ -36,106 +36,78 @@ _SERVING = "Serving"
 
 
 def design(
-    like: Annotated[str, typer.Option(help="Reference: a model's name or a config.json.")],
-    tokens: Annotated[str, typer.Option(help="Training tokens, e.g. 100B.")],
-    hardware: Annotated[
-        str, typer.Option(help="Name (see `suffice hardware`) or file.", rich_help_panel=_SERVING)
-    ] = "a100-40gb",
-    input_tokens: Annotated[
-        int, typer.Option(help="Prompt tokens per request.", rich_help_panel=_SERVING)
-    ] = 4096,
-    output_tokens: Annotated[
-        int, typer.Option(help="Output tokens per request.", rich_help_panel=_SERVING)
-    ] = 1024,
-    workload: Annotated[
-        Path | None,
-        typer.Option(help="TOML or JSON with a mix of lengths.", rich_help_panel=_SERVING),
-    ] = None,
-    objective: Annotated[
-        str, typer.Option(help="throughput, latency, cost, loss or kv-memory.")
-    ] = "throughput",
-    out: Annotated[Path | None, typer.Option(help="Folder for config, front and report.")] = None,
-    confidence: Annotated[
-        float, typer.Option(help="Probability with which the loss target must hold, .5 to 1.")
-    ] = 0.9,
-    loss_slack: Annotated[
-        float, typer.Option(help="Loss allowed above the reference's, relative, e.g. 0.002.")
-    ] = 0.0,
-    max_loss: Annotated[float | None, typer.Option(help="Absolute loss target, nats.")] = None,
-    reference_loss: Annotated[
-        float | None, typer.Option(help="The reference's loss at this budget, nats.")
-    ] = None,
-    law: Annotated[
-        str | None, typer.Option(help="Conditional law (see `suffice laws`) or a law file.")
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(help="Requests in flight; default: all that fit.", rich_help_panel=_SERVING),
-    ] = None,
-    max_batch: Annotated[
-        int, typer.Option(help="The engine's limit of sequences.", rich_help_panel=_SERVING)
-    ] = 256,
-    weights: Annotated[
-        str,
-        typer.Option(help="bf16, fp16, fp8, int8, fp4, mxfp4 or int4.", rich_help_panel=_SERVING),
-    ] = "bf16",
-    kv_cache: Annotated[
-        str, typer.Option(help="bf16, fp16, fp8, int8 or int4.", rich_help_panel=_SERVING)
-    ] = "bf16",
-    tensor_parallel: Annotated[
-        int, typer.Option(help="Devices per replica.", rich_help_panel=_SERVING)
-    ] = 1,
-    engine: Annotated[
-        str, typer.Option(help="generic, vllm, sglang or trtllm.", rich_help_panel=_SERVING)
-    ] = "generic",
-    params: Annotated[
-        str | None,
-        typer.Option(help="N to search at; default: the reference's.", rich_help_panel=_SEARCH),
-    ] = None,
-    tolerance: Annotated[
-        float, typer.Option(help="Relative tolerance on N.", rich_help_panel=_SEARCH)
-    ] = 0.01,
-    depth: Annotated[
-        str | None,
-        typer.Option(
-            help="Depths to try, e.g. 14,16,18 (not in the published law).", rich_help_panel=_SEARCH
-        ),
-    ] = None,
-    gqa: Annotated[
-        str | None,
-        typer.Option(help="Range of query heads per KV head, e.g. 1:9.", rich_help_panel=_SEARCH),
-    ] = None,
-    r_range: Annotated[
-        str | None, typer.Option("--r", help="Range of r, e.g. 0.5:5.", rich_help_panel=_SEARCH)
-    ] = None,
-    x_range: Annotated[
-        str | None, typer.Option("--x", help="Range of x, e.g. .05:.1.", rich_help_panel=_SEARCH)
-    ] = None,
-    attention_width: Annotated[
-        str | None,
-        typer.Option(
-            help="Range of heads × head size / hidden size, e.g. 0.75:2.", rich_help_panel=_SEARCH
-        ),
-    ] = None,
-    hidden_multiple: Annotated[
-        int | None, typer.Option(help="Step of the hidden size.", rich_help_panel=_SEARCH)
-    ] = None,
-    mlp_multiple: Annotated[
-        int | None, typer.Option(help="Step of the MLP width.", rich_help_panel=_SEARCH)
-    ] = None,
-    kv_multiple: Annotated[
-        int | None, typer.Option(help="Step of the KV heads.", rich_help_panel=_SEARCH)
-    ] = None,
-    extrapolate: Annotated[
-        bool, typer.Option(help="Let the law and the ranges leave their evidence.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    like: Annotated[str, typer.Option()],
+    tokens: Annotated[str, typer.Option()],
+    hardware: str = "a100-40gb",
+    input_tokens: int = 4096,
+    output_tokens: int = 1024,
+    workload: Path | None = None,
+    objective: str = "throughput",
+    out: Path | None = None,
+    confidence: float = 0.9,
+    loss_slack: float = 0.0,
+    max_loss: float | None = None,
+    reference_loss: float | None = None,
+    law: str | None = None,
+    batch: int | None = None,
+    max_batch: int = 256,
+    weights: str = "bf16",
+    kv_cache: str = "bf16",
+    tensor_parallel: int = 1,
+    engine: str = "generic",
+    params: str | None = None,
+    tolerance: float = 0.01,
+    depth: str | None = None,
+    gqa: str | None = None,
+    r_range: Annotated[str | None, typer.Option("--r")] = None,
+    x_range: Annotated[str | None, typer.Option("--x")] = None,
+    attention_width: str | None = None,
+    hidden_multiple: int | None = None,
+    mlp_multiple: int | None = None,
+    kv_multiple: int | None = None,
+    extrapolate: bool = False,
+    seed: int = 0,
     as_json: AsJson = False,
 ) -> None:
     """Find the shapes of a model's size that serve a workload best within its loss.
 
     Example: [bold]suffice design --like meta-llama/Llama-3.2-1B --tokens 100B
     --hardware a100-40gb --out run/[/bold]
+
+    Options:
+        like: Reference: a model's name or a config.json.
+        tokens: Training tokens, e.g. 100B.
+        objective: throughput, latency, cost, loss or kv-memory.
+        out: Folder for config, front and report.
+        confidence: Probability with which the loss target must hold, .5 to 1.
+        loss_slack: Loss allowed above the reference's, relative, e.g. 0.002.
+        max_loss: Absolute loss target, nats.
+        reference_loss: The reference's loss at this budget, nats.
+        law: Conditional law (see `suffice laws`) or a law file.
+        extrapolate: Let the law and the ranges leave their evidence.
+        seed: Seed of what is drawn at random.
+    Serving:
+        hardware: Name (see `suffice hardware`) or file.
+        input_tokens: Prompt tokens per request.
+        output_tokens: Output tokens per request.
+        workload: TOML or JSON with a mix of lengths.
+        batch: Requests in flight; default: all that fit.
+        max_batch: The engine's limit of sequences.
+        weights: bf16, fp16, fp8, int8, fp4, mxfp4 or int4.
+        kv_cache: bf16, fp16, fp8, int8 or int4.
+        tensor_parallel: Devices per replica.
+        engine: generic, vllm, sglang or trtllm.
+    Search space:
+        params: N to search at; default: the reference's.
+        tolerance: Relative tolerance on N.
+        depth: Depths to try, e.g. 14,16,18 (not in the published law).
+        gqa: Range of query heads per KV head, e.g. 1:9.
+        r_range: Range of r, e.g. 0.5:5.
+        x_range: Range of x, e.g. .05:.1.
+        attention_width: Range of heads × head size / hidden size, e.g. 0.75:2.
+        hidden_multiple: Step of the hidden size.
+        mlp_multiple: Step of the MLP width.
+        kv_multiple: Step of the KV heads.
     """  # fmt: skip
     options: Any = {
         "weight_dtype": weights,

@@ -43,38 +43,39 @@ evaluate.command(name="latent")(eval_latent)
 
 @evaluate.command()
 def modes(
-    model: Annotated[Path, typer.Option(help="Model folder made by `suffice train`.")],
+    model: Annotated[Path, typer.Option()],
     tasks: Annotated[
         str,
         typer.Option(help=TASKS_HELP),
     ] = "chain",
-    difficulties: Annotated[str, typer.Option(help="Steps of the problems.")] = "1,2,3,4,5,6",
-    problems: Annotated[int, typer.Option(help="Per task and difficulty.", min=1)] = 200,
-    problems_file: Annotated[
-        Path | None,
-        typer.Option(help="JSONL of your own problems, instead of tasks.", show_default=False),
-    ] = None,
-    gamma: Annotated[float, typer.Option(help="Price of thinking, 0 to 2.")] = 0.5,
-    max_tokens: Annotated[int, typer.Option(help="Longest response.", min=3)] = 48,
-    seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
-    sampled: Annotated[
-        int,
-        typer.Option(
-            help="Problems per task and difficulty that the gateway's policies are compared on, "
-            "by samples at temperature 1; 0 leaves them out.",
-            min=0,
-        ),
-    ] = 40,
-    samples: Annotated[int, typer.Option(help="Samples of their votes.", min=3)] = 8,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for table and pictures.", show_default=False)
-    ] = None,
+    difficulties: str = "1,2,3,4,5,6",
+    problems: Annotated[int, typer.Option(min=1)] = 200,
+    problems_file: Path | None = None,
+    gamma: float = 0.5,
+    max_tokens: Annotated[int, typer.Option(min=3)] = 48,
+    seed: int = 0,
+    sampled: Annotated[int, typer.Option(min=0)] = 40,
+    samples: Annotated[int, typer.Option(min=3)] = 8,
+    out: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Accuracy and tokens of always-short, always-think, the learned choice, the optimum, and of
     the gateway's policies: votes, cascades, one that is calibrated on other problems.
 
     Needs no torch. Example: [bold]suffice eval modes --model nano/ --out report/[/bold]
+
+    Options:
+        model: Model folder made by `suffice train`.
+        difficulties: Steps of the problems.
+        problems: Per task and difficulty.
+        problems_file: JSONL of your own problems, instead of tasks.
+        gamma: Price of thinking, 0 to 2.
+        max_tokens: Longest response.
+        seed: Seed of the problems.
+        sampled: Problems per task and difficulty that the gateway's policies are compared on, by
+            samples at temperature 1; 0 leaves them out.
+        samples: Samples of their votes.
+        out: Folder for table and pictures.
     """  # fmt: skip
     try:
         steps = tuple(int(n) for n in difficulties.split(","))

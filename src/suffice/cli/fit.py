@@ -25,58 +25,51 @@ if not HELP_ONLY:
 
 
 def fit(
-    runs: Annotated[
-        str,
-        typer.Argument(help="CSV, TSV, JSONL or Parquet of runs, or an embedded table: morph."),
-    ],
-    law: Annotated[
-        str,
-        typer.Option(
-            help="Family: chinchilla, chinchilla-tied, morph, width-depth, or conditional- "
-            "followed by multiplicative, additive, joint, depth, shape, aspect or product."
-        ),
-    ] = "chinchilla",
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="ours=yours, comma separated: loss=val_loss,N=params."),
-    ] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="Keep rows with column=value; repeatable.")
-    ] = None,
-    method: Annotated[
-        str, typer.Option(help="huber, likelihood, least_squares or lm (any sign).")
-    ] = "huber",
-    delta: Annotated[float, typer.Option(help="Huber's threshold in ln loss.")] = 1e-3,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
-    cluster: Annotated[str, typer.Option(help="Resample whole shapes or single runs.")] = "shape",
-    confidence: Annotated[float, typer.Option(help="Confidence of the two-sided intervals.")] = 0.9,
-    holdout: Annotated[
-        str | None, typer.Option(help="`largest` predicts the largest scale unseen.")
-    ] = None,
-    optimal_loss: Annotated[
-        str, typer.Option(help="L_opt of a scale: best measured run, or a free level.")
-    ] = "best",
-    parameter_count: Annotated[
-        str | None, typer.Option(help="What N means: non-embedding or total.")
-    ] = None,
-    best_per: Annotated[
-        str | None,
-        typer.Option(help="Keep the best run of each, e.g. N,D: for sweeps of rates or seeds."),
-    ] = None,
-    flops_per_token: Annotated[
-        float | None,
-        typer.Option(help="D = C / (this N) where the table has C alone; 6 leaves out attention."),
-    ] = None,
-    scales: Annotated[bool, typer.Option(help="List every scale's rank and regret.")] = False,
-    name: Annotated[str | None, typer.Option(help="Name of the law.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Law file to write.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    runs: Annotated[str, typer.Argument()],
+    law: str = "chinchilla",
+    columns: Annotated[list[str] | None, typer.Option("--map")] = None,
+    where: list[str] | None = None,
+    method: str = "huber",
+    delta: float = 1e-3,
+    bootstrap: int = 1000,
+    cluster: str = "shape",
+    confidence: float = 0.9,
+    holdout: str | None = None,
+    optimal_loss: str = "best",
+    parameter_count: str | None = None,
+    best_per: str | None = None,
+    flops_per_token: float | None = None,
+    scales: bool = False,
+    name: str | None = None,
+    out: Path | None = None,
+    seed: int = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit a law to runs: coefficients with intervals, errors, regret, and what the data cannot say.
 
     Example: [bold]suffice fit runs.csv --law morph --map loss=val_loss,N=params --holdout largest
     --out law.json[/bold]
+
+    Options:
+        runs: CSV, TSV, JSONL or Parquet of runs, or an embedded table: morph.
+        law: Family: chinchilla, chinchilla-tied, morph, width-depth, or conditional- followed by
+            multiplicative, additive, joint, depth, shape, aspect or product.
+        columns: ours=yours, comma separated: loss=val_loss,N=params.
+        where: Keep rows with column=value; repeatable.
+        method: huber, likelihood, least_squares or lm (any sign).
+        delta: Huber's threshold in ln loss.
+        bootstrap: Resamples for the intervals.
+        cluster: Resample whole shapes or single runs.
+        confidence: Confidence of the two-sided intervals.
+        holdout: `largest` predicts the largest scale unseen.
+        optimal_loss: L_opt of a scale: best measured run, or a free level.
+        parameter_count: What N means: non-embedding or total.
+        best_per: Keep the best run of each, e.g. N,D: for sweeps of rates or seeds.
+        flops_per_token: D = C / (this N) where the table has C alone; 6 leaves out attention.
+        scales: List every scale's rank and regret.
+        name: Name of the law.
+        out: Law file to write.
+        seed: Seed of the resamples.
     """
     table = load_runs(
         runs,

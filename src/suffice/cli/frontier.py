@@ -39,64 +39,34 @@ if not HELP_ONLY:
 
 def frontier(
     traces: TraceFiles,
-    policies: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--policies",
-            "--policy",
-            help="A policy, e.g. adaptive_consistency:max_samples=8@model; may be repeated. "
-            "By default a set that fits the traces.",
-            show_default=False,
-        ),
-    ] = None,
-    axis: Annotated[
-        str | None,
-        typer.Option(
-            "--axis",
-            help="Cost of the best buys: tokens, samples, flops, gpu_s or usd; by what is known.",
-            show_default=False,
-        ),
-    ] = None,
+    policies: Annotated[list[str] | None, typer.Option("--policies", "--policy")] = None,
+    axis: str | None = None,
     price: PriceOption = None,
     baseline: BaselineOption = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--shape",
-            help="MODEL=SHAPE, or SHAPE for every model: FLOPs and GPU-seconds.",
-            show_default=False,
-        ),
-    ] = None,
-    versus: Annotated[
-        str | None,
-        typer.Option("--versus", help="Another shape for the same samples.", show_default=False),
-    ] = None,
-    hardware: Annotated[
-        str | None, typer.Option("--hardware", help="Where the shapes run.", show_default=False)
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            "--batch", help="Sequences together; all that fit by default.", show_default=False
-        ),
-    ] = None,
-    shuffles: Annotated[
-        int,
-        typer.Option(
-            "--draws", "--shuffles", help="How often each question is asked, with other samples."
-        ),
-    ] = 4,
+    shape: list[str] | None = None,
+    versus: str | None = None,
+    hardware: str | None = None,
+    batch: int | None = None,
+    shuffles: Annotated[int, typer.Option("--draws", "--shuffles")] = 4,
     seed: Seed = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for page, pictures and table.", show_default=False),
-    ] = None,
+    out: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Accuracy against tokens, FLOPs, GPU-seconds and money, with intervals, hull and oracle.
 
     Example: [bold]suffice frontier traces.parquet --shape meta-llama/Llama-3.2-1B --versus
     Surefire-1B --hardware h100 --out run/[/bold]
+
+    Options:
+        policies: A policy, e.g. adaptive_consistency:max_samples=8@model; may be repeated. By
+            default a set that fits the traces.
+        axis: Cost of the best buys: tokens, samples, flops, gpu_s or usd; by what is known.
+        shape: MODEL=SHAPE, or SHAPE for every model: FLOPs and GPU-seconds.
+        versus: Another shape for the same samples.
+        hardware: Where the shapes run.
+        batch: Sequences together; all that fit by default.
+        shuffles: How often each question is asked, with other samples.
+        out: Folder for page, pictures and table.
     """  # fmt: skip
     recorded = read_traces(traces)
     config = FrontierConfig(

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
 from suffice.core.files import write_text
@@ -58,15 +59,17 @@ def list_hardware(context: typer.Context, as_json: AsJson = False) -> None:
 
 @hardware.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A name from the list, or a .toml file.")],
+    name: Annotated[str, typer.Argument()],
     as_json: AsJson = False,
-    toml: Annotated[
-        bool, typer.Option("--toml", help="Print the embedded file, to edit and load.")
-    ] = False,
+    toml: Flag = False,
 ) -> None:
     """Print one machine: its limits, how much of them is reached, and where each number is from.
 
     Example: [bold]suffice hardware show a100-40gb --toml > mine.toml[/bold]
+
+    Options:
+        name: A name from the list, or a .toml file.
+        toml: Print the embedded file, to edit and load.
     """
     machine = load_hardware(name)
     if toml:
@@ -89,13 +92,14 @@ def show(
 
 @hardware.command("measure-cpu")
 def measure_cpu(
-    out: Annotated[
-        Path | None, typer.Option(help="Write the hardware file here instead of printing it.")
-    ] = None,
+    out: Path | None = None,
 ) -> None:
     """Measure this CPU's memory bandwidth and fp32 peak, as a hardware file (a few seconds).
 
     Example: [bold]suffice hardware measure-cpu --out this-cpu.toml[/bold]
+
+    Options:
+        out: Write the hardware file here instead of printing it.
     """
     text = measure_cpu_ceilings().to_toml()
     if out is None:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
 from suffice.core.quantities import format_count, parse_duration, parse_integer
@@ -46,47 +47,17 @@ Ledger = Annotated[
 
 @keys.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="Whom it is for; shown in lists and reports.")],
-    admin: Annotated[
-        bool, typer.Option("--admin", help="May see the dashboard, metrics and all feedback.")
-    ] = False,
-    audit: Annotated[
-        bool, typer.Option("--audit", help="May judge answers under a certificate.")
-    ] = False,
-    requests_per_minute: Annotated[
-        int | None, typer.Option("--requests-per-minute", show_default=False)
-    ] = None,
-    tokens_per_minute: Annotated[
-        int | None, typer.Option("--tokens-per-minute", show_default=False)
-    ] = None,
-    parallel_requests: Annotated[
-        int | None,
-        typer.Option(
-            "--parallel-requests", help="Requests at a time, in each process.", show_default=False
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            help="It may ask for this model alone; repeat for more, * as in file names.",
-            show_default=False,
-        ),
-    ] = None,
-    expires_in: Annotated[
-        str | None,
-        typer.Option("--expires-in", help="Refused after, e.g. 30d.", show_default=False),
-    ] = None,
-    budget_tokens: Annotated[
-        str | None,
-        typer.Option("--budget-tokens", help="Tokens per window, e.g. 2M.", show_default=False),
-    ] = None,
-    budget_usd: Annotated[
-        float | None, typer.Option("--budget-usd", help="USD per window.", show_default=False)
-    ] = None,
-    window: Annotated[
-        str, typer.Option("--window", help="The budgets': hour, day, month or total.")
-    ] = "month",
+    name: Annotated[str, typer.Argument()],
+    admin: Flag = False,
+    audit: Flag = False,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+    parallel_requests: int | None = None,
+    models: Annotated[list[str] | None, typer.Option("--model")] = None,
+    expires_in: str | None = None,
+    budget_tokens: str | None = None,
+    budget_usd: float | None = None,
+    window: str = "month",
     ledger: Ledger = None,
     as_json: AsJson = False,
 ) -> None:
@@ -94,6 +65,19 @@ def add(
     keys on for every gateway on this ledger, within a second.
 
     Example: [bold]suffice keys add alice --requests-per-minute 60 --budget-usd 20[/bold]
+
+    Options:
+        name: Whom it is for; shown in lists and reports.
+        admin: May see the dashboard, metrics and all feedback.
+        audit: May judge answers under a certificate.
+        requests_per_minute: Requests started per minute.
+        tokens_per_minute: Tokens per minute, of prompt and completion.
+        parallel_requests: Requests at a time, in each process.
+        models: It may ask for this model alone; repeat for more, * as in file names.
+        expires_in: Refused after, e.g. 30d.
+        budget_tokens: Tokens per window, e.g. 2M.
+        budget_usd: USD per window.
+        window: The budgets': hour, day, month or total.
     """
     limits = Limits(
         requests_per_minute=requests_per_minute,
@@ -194,15 +178,17 @@ def _ends(expires_s: float | None) -> str:
 
 @keys.command("rotate")
 def rotate(
-    key: Annotated[str, typer.Argument(help="Its id, or its name if only one has it.")],
-    grace: Annotated[
-        str, typer.Option("--grace", help="The old secret is taken for so long, e.g. 1d.")
-    ] = "0s",
+    key: Annotated[str, typer.Argument()],
+    grace: str = "0s",
     ledger: Ledger = None,
 ) -> None:
     """Print a new secret for a key; its id, limits and what it has used stay.
 
     Example: [bold]suffice keys rotate alice --grace 1d[/bold]
+
+    Options:
+        key: Its id, or its name if only one has it.
+        grace: The old secret is taken for so long, e.g. 1d.
     """
     grace_s = parse_duration(grace, what="--grace")
     store = open_existing(ledger or default_url())
@@ -217,12 +203,15 @@ def rotate(
 
 @keys.command("revoke")
 def revoke(
-    key: Annotated[str, typer.Argument(help="Its id, or its name if only one has it.")],
+    key: Annotated[str, typer.Argument()],
     ledger: Ledger = None,
 ) -> None:
     """Revoke a key; gateways refuse it within a second. What it used stays on record.
 
     Example: [bold]suffice keys revoke alice[/bold]
+
+    Options:
+        key: Its id, or its name if only one has it.
     """
     store = open_existing(ledger or default_url())
     try:

@@ -39,18 +39,24 @@ RateFactor = Annotated[
 
 def fit(
     store: LadderStore,
-    out: Annotated[Path | None, typer.Option(help="Law file to write.")] = None,
+    out: Path | None = None,
     family: Family = None,
     forms: Forms = None,
     factor: RateFactor = 1.0,
-    name: Annotated[str, typer.Option(help="Name of the law.")] = "our-ladder",
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    name: str = "our-ladder",
+    bootstrap: int = 1000,
+    seed: int = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit a law of shape to a ladder's runs: forms compared, intervals, noise, where it holds.
 
     Example: [bold]suffice ladder fit --store runs.jsonl --out law.json[/bold]
+
+    Options:
+        out: Law file to write.
+        name: Name of the law.
+        bootstrap: Resamples for the intervals.
+        seed: Seed of the resamples.
     """
     found = fit_ladder(
         store, family=family, compared=_forms(forms), name=name, bootstrap_draws=bootstrap,
@@ -68,21 +74,25 @@ def fit(
 
 def report(
     store: LadderStore,
-    out: Annotated[Path, typer.Option(help="Folder for report.html and ladder.png.")],
+    out: Annotated[Path, typer.Option()],
     family: Family = None,
     forms: Forms = None,
     factor: RateFactor = 1.0,
-    name: Annotated[str, typer.Option(help="Name of the law.")] = "our-ladder",
-    pick: Annotated[
-        list[Path] | None,
-        typer.Option(help="Result of `suffice ladder train-pick`, to be shown too; repeatable."),
-    ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    name: str = "our-ladder",
+    pick: list[Path] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
 ) -> None:
     """Draw what the runs say: curves over x, r, depth and KV share, errors, optimum, noise.
 
     Example: [bold]suffice ladder report --store runs.jsonl --out report/[/bold]
+
+    Options:
+        out: Folder for report.html and ladder.png.
+        name: Name of the law.
+        pick: Result of `suffice ladder train-pick`, to be shown too; repeatable.
+        bootstrap: Resamples for the intervals.
+        seed: Seed of the resamples.
     """
     trained = [PickResult.load(path) for path in pick or []]
     found = fit_ladder(

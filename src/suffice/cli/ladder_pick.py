@@ -53,58 +53,64 @@ _TIMING = "Throughput"
 
 
 def train_pick(
-    law: Annotated[str, typer.Option(help="Conditional law, by name or file.")],
-    data: Annotated[Path, typer.Option(help="Folder made by `suffice ladder data`.")],
+    law: Annotated[str, typer.Option()],
+    data: Annotated[Path, typer.Option()],
     store: LadderStore,
-    size: Annotated[str, typer.Option(help="N of both shapes, e.g. 350K.")],
-    tokens: Annotated[str, typer.Option(help="Training tokens of each run, e.g. 1.75M.")],
-    out: Annotated[Path, typer.Option(help="Folder for configs, result and timings.")],
-    plan: Annotated[
-        Path | None, typer.Option(help="The ladder's plan file, for its recipe.")
-    ] = None,
-    pick: Annotated[
-        str | None, typer.Option(help="config.json of the pick; default: what a design picks.")
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="config.json of the reference; default: like --like.")
-    ] = None,
-    like: Annotated[
-        str, typer.Option(help="Model whose ratios the reference has.")
-    ] = "meta-llama/Llama-3.2-1B",
-    hardware: Annotated[str, typer.Option(help="Hardware that the pick is to be fast on.")] = "cpu",
-    confidence: Annotated[
-        float, typer.Option(help="That the pick's loss is no higher, and of intervals.")
-    ] = 0.9,
-    seeds: Annotated[int, typer.Option(help="Runs of each shape.")] = 3,
-    learning_rate_factor: Annotated[
-        float, typer.Option(help="Learning rate over the ladder's: does the answer depend on it?")
-    ] = 1.0,
-    head_dim: Annotated[int, typer.Option(help="Head size.")] = 32,
-    multiple: Annotated[int, typer.Option(help="Step of hidden and MLP width.")] = 16,
-    tolerance: Annotated[float, typer.Option(help="Relative tolerance on N.")] = 0.02,
-    workers: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
-    threads: Annotated[int, typer.Option(help="CPU threads each.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    batch: Annotated[
-        str, typer.Option(help="Batch sizes to time; empty for none.", rich_help_panel=_TIMING)
-    ] = "1,16",
-    input_tokens: Annotated[
-        int, typer.Option(help="Prompt tokens.", rich_help_panel=_TIMING)
-    ] = 1024,
-    output_tokens: Annotated[
-        int, typer.Option(help="Tokens to generate.", rich_help_panel=_TIMING)
-    ] = 128,
-    repeat: Annotated[int, typer.Option(help="Repeats.", rich_help_panel=_TIMING)] = 5,
-    clock: Annotated[
-        str,
-        typer.Option(help="wall, or cpu for shared processors.", rich_help_panel=_TIMING),
-    ] = "wall",
+    size: Annotated[str, typer.Option()],
+    tokens: Annotated[str, typer.Option()],
+    out: Annotated[Path, typer.Option()],
+    plan: Path | None = None,
+    pick: str | None = None,
+    reference: str | None = None,
+    like: str = "meta-llama/Llama-3.2-1B",
+    hardware: str = "cpu",
+    confidence: float = 0.9,
+    seeds: int = 3,
+    learning_rate_factor: float = 1.0,
+    head_dim: int = 32,
+    multiple: int = 16,
+    tolerance: float = 0.02,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    batch: str = "1,16",
+    input_tokens: int = 1024,
+    output_tokens: int = 128,
+    repeat: int = 5,
+    clock: str = "wall",
     as_json: AsJson = False,
 ) -> None:
     """Train a law's pick and a reference of equal N on equal tokens; compare loss and speed.
 
     Example: [bold]suffice ladder train-pick --law law.json --data data/ --store runs.jsonl
     --size 350K --tokens 1.75M --out pick/[/bold]
+
+    Options:
+        law: Conditional law, by name or file.
+        data: Folder made by `suffice ladder data`.
+        size: N of both shapes, e.g. 350K.
+        tokens: Training tokens of each run, e.g. 1.75M.
+        out: Folder for configs, result and timings.
+        plan: The ladder's plan file, for its recipe.
+        pick: config.json of the pick; default: what a design picks.
+        reference: config.json of the reference; default: like --like.
+        like: Model whose ratios the reference has.
+        hardware: Hardware that the pick is to be fast on.
+        confidence: That the pick's loss is no higher, and of intervals.
+        seeds: Runs of each shape.
+        learning_rate_factor: Learning rate over the ladder's: does the answer depend on it?
+        head_dim: Head size.
+        multiple: Step of hidden and MLP width.
+        tolerance: Relative tolerance on N.
+        workers: Runs at a time.
+        threads: CPU threads each.
+        device: cpu, cuda or auto.
+    Throughput:
+        batch: Batch sizes to time; empty for none.
+        input_tokens: Prompt tokens.
+        output_tokens: Tokens to generate.
+        repeat: Repeats.
+        clock: wall, or cpu for shared processors.
     """  # fmt: skip
     found_law = load_law(law)
     if not isinstance(found_law, ConditionalLaw):

@@ -40,25 +40,27 @@ DataFolder = Annotated[Path, typer.Option("--data", help="Folder made by `suffic
 
 
 def data(
-    text: Annotated[
-        list[str],
-        typer.Option(help="Text file, JSONL (.gz, .zst), folder of these, or hf:NAME[:SPLIT]."),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for shards and tokenizer.")],
-    tokenizer: Annotated[
-        str, typer.Option(help="`bpe` trains one, `bytes` needs none, or a tokenizer.json.")
-    ] = "bpe",
-    vocab_size: Annotated[int, typer.Option(help="Ids of a trained tokenizer.")] = 2048,
-    validation_share: Annotated[float, typer.Option(help="Share of documents held out.")] = 0.01,
-    max_bytes: Annotated[
-        str | None, typer.Option(help="Stop after so much text, e.g. 200M.")
-    ] = None,
-    text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = "text",
+    text: Annotated[list[str], typer.Option()],
+    out: Annotated[Path, typer.Option()],
+    tokenizer: str = "bpe",
+    vocab_size: int = 2048,
+    validation_share: float = 0.01,
+    max_bytes: str | None = None,
+    text_field: str = "text",
     as_json: AsJson = False,
 ) -> None:
     """Turn text into packed, hashed token shards with a held-out split by document.
 
     Example: [bold]suffice ladder data --text docs.jsonl.zst --vocab-size 2048 --out data/[/bold]
+
+    Options:
+        text: Text file, JSONL (.gz, .zst), folder of these, or hf:NAME[:SPLIT].
+        out: Folder for shards and tokenizer.
+        tokenizer: `bpe` trains one, `bytes` needs none, or a tokenizer.json.
+        vocab_size: Ids of a trained tokenizer.
+        validation_share: Share of documents held out.
+        max_bytes: Stop after so much text, e.g. 200M.
+        text_field: Field that holds the text.
     """
     config = DataConfig(
         sources=tuple(text),
@@ -85,63 +87,71 @@ def data(
 
 
 def plan(
-    sizes: Annotated[str, typer.Option(help="Non-embedding parameters, e.g. 1M,2M,4M.")],
+    sizes: Annotated[str, typer.Option()],
     data: DataFolder,
-    out: Annotated[Path, typer.Option(help="Plan file to write, or to extend with --add.")],
-    tokens_per_param: Annotated[
-        str, typer.Option(help="Training tokens per parameter, e.g. 20,100.")
-    ] = "20",
-    runs: Annotated[int, typer.Option(help="Designed runs; repeats and checks come on top.")] = 40,
-    counts: Annotated[
-        str | None, typer.Option(help="Designed runs by size instead, e.g. 24,12,4.")
-    ] = None,
-    held_out: Annotated[
-        int, typer.Option(help="Runs of the largest size, drawn at random to test the law.")
-    ] = 0,
-    budget: Annotated[str | None, typer.Option(help="Limit of the total time, e.g. 2h.")] = None,
-    hardware: Annotated[
-        str,
-        typer.Option(help="`here` measures; or a name (see `suffice hardware`), or FLOP/s: 2e10."),
-    ] = "here",
-    repeat: Annotated[int, typer.Option(help="Shapes to repeat with other seeds.")] = 3,
-    seeds: Annotated[int, typer.Option(help="Seeds of a repeated shape.")] = 3,
-    tune: Annotated[bool, typer.Option(help="Find the learning rate first.")] = True,
-    check: Annotated[bool, typer.Option(help="Check that it carries over to other widths.")] = True,
-    x: Annotated[str, typer.Option(help="Range of x.", rich_help_panel=_SPACE)] = "0.05:0.2",
-    r: Annotated[str, typer.Option(help="Range of r.", rich_help_panel=_SPACE)] = "0.5:5",
-    layers: Annotated[str, typer.Option(help="Depths.", rich_help_panel=_SPACE)] = "3:12",
-    kv_shares: Annotated[
-        str, typer.Option(help="KV heads over query heads.", rich_help_panel=_SPACE)
-    ] = "1,0.5,0.25,0.125",
-    head_dim: Annotated[int, typer.Option(help="Head size.", rich_help_panel=_SPACE)] = 32,
-    multiple: Annotated[
-        int, typer.Option(help="Step of hidden and MLP width.", rich_help_panel=_SPACE)
-    ] = 32,
-    max_tokens: Annotated[
-        str | None, typer.Option(help="Longest run, e.g. 100M.", rich_help_panel=_SPACE)
-    ] = None,
-    sequence_length: Annotated[
-        int, typer.Option(help="Tokens per sequence.", rich_help_panel=_RECIPE)
-    ] = 256,
-    schedule: Annotated[str, typer.Option(help="cosine or wsd.", rich_help_panel=_RECIPE)] = (
-        "cosine"
-    ),
-    learning_rate: Annotated[
-        float, typer.Option(help="Peak at fan-in 256.", rich_help_panel=_RECIPE)
-    ] = 4e-3,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.", rich_help_panel=_RECIPE)] = "fp32",
-    add: Annotated[
-        int | None, typer.Option(help="Propose so many more runs from what --store holds.")
-    ] = None,
-    store: Annotated[Path | None, typer.Option(help="Runs measured so far.")] = None,
-    device: Annotated[str, typer.Option(help="Device that --hardware here means.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    out: Annotated[Path, typer.Option()],
+    tokens_per_param: str = "20",
+    runs: int = 40,
+    counts: str | None = None,
+    held_out: int = 0,
+    budget: str | None = None,
+    hardware: str = "here",
+    repeat: int = 3,
+    seeds: int = 3,
+    tune: bool = True,
+    check: bool = True,
+    x: str = "0.05:0.2",
+    r: str = "0.5:5",
+    layers: str = "3:12",
+    kv_shares: str = "1,0.5,0.25,0.125",
+    head_dim: int = 32,
+    multiple: int = 32,
+    max_tokens: str | None = None,
+    sequence_length: int = 256,
+    schedule: str = "cosine",
+    learning_rate: float = 4e-3,
+    precision: str = "fp32",
+    add: int | None = None,
+    store: Path | None = None,
+    device: str = "cpu",
+    seed: int = 0,
     as_json: AsJson = False,
 ) -> None:
     """Choose shapes that tell most about the law's coefficients, and say what they cost.
 
     Example: [bold]suffice ladder plan --sizes 1M,2M,4M --tokens-per-param 20,100 --budget 2h
     --data data/ --out plan.json[/bold]
+
+    Options:
+        sizes: Non-embedding parameters, e.g. 1M,2M,4M.
+        out: Plan file to write, or to extend with --add.
+        tokens_per_param: Training tokens per parameter, e.g. 20,100.
+        runs: Designed runs; repeats and checks come on top.
+        counts: Designed runs by size instead, e.g. 24,12,4.
+        held_out: Runs of the largest size, drawn at random to test the law.
+        budget: Limit of the total time, e.g. 2h.
+        hardware: `here` measures; or a name (see `suffice hardware`), or FLOP/s: 2e10.
+        repeat: Shapes to repeat with other seeds.
+        seeds: Seeds of a repeated shape.
+        tune: Find the learning rate first.
+        check: Check that it carries over to other widths.
+        add: Propose so many more runs from what --store holds.
+        store: Runs measured so far.
+        device: Device that --hardware here means.
+        seed: Seed of what is drawn at random.
+    What may vary:
+        x: Range of x.
+        r: Range of r.
+        layers: Depths.
+        kv_shares: KV heads over query heads.
+        head_dim: Head size.
+        multiple: Step of hidden and MLP width.
+        max_tokens: Longest run, e.g. 100M.
+    How rungs are trained:
+        sequence_length: Tokens per sequence.
+        schedule: cosine or wsd.
+        learning_rate: Peak at fan-in 256.
+        precision: fp32 or bf16.
     """
     manifest = read_manifest(data)
     measured = RunStore(store).read() if store else []

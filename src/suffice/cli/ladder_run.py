@@ -26,48 +26,44 @@ DataFolder = Annotated[Path, typer.Option("--data", help="Folder made by `suffic
 
 
 def run(
-    plan: Annotated[Path, typer.Option(help="Plan file.")],
+    plan: Annotated[Path, typer.Option()],
     data: DataFolder,
     store: LadderStore,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, or a list: cuda:0,cuda:1.", rich_help_panel=_WHERE)
-    ] = "auto",
-    workers: Annotated[
-        int, typer.Option(help="Rungs at a time, spread over devices.", rich_help_panel=_WHERE)
-    ] = 1,
-    threads: Annotated[int, typer.Option(help="CPU threads each.", rich_help_panel=_WHERE)] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option(help="Ray's address, or `local`: many machines.", rich_help_panel=_WHERE),
-    ] = None,
-    gpus_per_rung: Annotated[
-        float, typer.Option(help="With --ray; .25 packs four.", rich_help_panel=_WHERE)
-    ] = 0.0,
-    compile_: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Default: on a GPU.", rich_help_panel=_WHERE),
-    ] = None,
-    graph: Annotated[
-        bool | None,
-        typer.Option(
-            "--graph/--no-graph", help="CUDA graphs. Default: on a GPU.", rich_help_panel=_WHERE
-        ),
-    ] = None,
-    micro_batch: Annotated[
-        int, typer.Option(help="Most sequences in memory at once.", rich_help_panel=_WHERE)
-    ] = 128,
-    deadline: Annotated[
-        str | None, typer.Option(help="Start no rung that would end later, e.g. 9m.")
-    ] = None,
-    work: Annotated[Path | None, typer.Option(help="Checkpoints; default beside --store.")] = None,
-    checkpoint_every: Annotated[str, typer.Option(help="Time between checkpoints.")] = "60s",
-    export: Annotated[Path | None, typer.Option(help="Folder for the trained models.")] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Also write the store as Parquet.")] = None,
+    device: str = "auto",
+    workers: int = 1,
+    threads: int = 1,
+    ray: str | None = None,
+    gpus_per_rung: float = 0.0,
+    compile_: Annotated[bool | None, typer.Option("--compile/--no-compile")] = None,
+    graph: bool | None = None,
+    micro_batch: int = 128,
+    deadline: str | None = None,
+    work: Path | None = None,
+    checkpoint_every: str = "60s",
+    export: Path | None = None,
+    parquet: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Train what the plan asks for and the store does not hold; a killed run goes on.
 
     Example: [bold]suffice ladder run --plan plan.json --data data/ --store runs.jsonl[/bold]
+
+    Options:
+        plan: Plan file.
+        deadline: Start no rung that would end later, e.g. 9m.
+        work: Checkpoints; default beside --store.
+        checkpoint_every: Time between checkpoints.
+        export: Folder for the trained models.
+        parquet: Also write the store as Parquet.
+    Where it runs:
+        device: cpu, cuda, or a list: cuda:0,cuda:1.
+        workers: Rungs at a time, spread over devices.
+        threads: CPU threads each.
+        ray: Ray's address, or `local`: many machines.
+        gpus_per_rung: With --ray; .25 packs four.
+        compile_: Default: on a GPU.
+        graph: CUDA graphs. Default: on a GPU.
+        micro_batch: Most sequences in memory at once.
     """  # fmt: skip
     require_torch()
     from suffice.recipes.ladder.run import over_ranks, run_ladder  # noqa: PLC0415 - torch

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from suffice.cli.documented import Flag
 from suffice.cli.latent_view import print_latent
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
@@ -23,49 +24,39 @@ if not HELP_ONLY:
 
 
 def train_latent(
-    out: Annotated[Path, typer.Option(help="Folder for the network; resumed if interrupted.")],
-    task: Annotated[
-        str | None,
-        typer.Option(help="queens-N, colouring-N, sudoku-4, -6 or -9.", show_default=False),
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="trm (deterministic; explored later, it is PTRM) or gram.", show_default=False
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file; options given here win.", show_default=False)
-    ] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="The published size, for a GPU.")] = False,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default=False)] = None,
-    until: Annotated[
-        int | None, typer.Option(help="Stop after so many steps for now.", show_default=False)
-    ] = None,
-    kl_reduction: Annotated[
-        str | None, typer.Option(help="sum, channels or mean.", show_default=False)
-    ] = None,
-    noise: Annotated[
-        str | None, typer.Option(help="learned, fixed or zero_mean.", show_default=False)
-    ] = None,
-    guidance: Annotated[
-        bool | None,
-        typer.Option(
-            "--guidance/--no-guidance",
-            help="gram: a posterior that sees the answer.",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")
-    ] = None,
+    out: Annotated[Path, typer.Option()],
+    task: str | None = None,
+    method: str | None = None,
+    config: Path | None = None,
+    paper: Flag = False,
+    steps: int | None = None,
+    until: int | None = None,
+    kl_reduction: str | None = None,
+    noise: str | None = None,
+    guidance: bool | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a network that reasons by iterating a hidden state: TRM, or GRAM with sampled states.
 
     Example: [bold]suffice train latent --task queens-7 --method gram --out gram/[/bold]
+
+    Options:
+        out: Folder for the network; resumed if interrupted.
+        task: queens-N, colouring-N, sudoku-4, -6 or -9.
+        method: trm (deterministic; explored later, it is PTRM) or gram.
+        config: TOML file; options given here win.
+        paper: The published size, for a GPU.
+        steps: Optimiser steps.
+        until: Stop after so many steps for now.
+        kl_reduction: sum, channels or mean.
+        noise: learned, fixed or zero_mean.
+        guidance: gram: a posterior that sees the answer.
+        seed: Seed of all that is drawn.
+        device: cpu or cuda.
+        threads: CPU threads; torch decides by default.
     """
     require_torch()
     import torch  # noqa: PLC0415 - an extra
@@ -126,37 +117,36 @@ def _progress(line: dict[str, Any]) -> str:
 
 
 def eval_latent(
-    network: Annotated[Path, typer.Option(help="Folder made by `suffice train latent`.")],
-    widths: Annotated[str, typer.Option(help="Trajectories of a puzzle.")] = "1,2,5,10,20",
-    depths: Annotated[str, typer.Option(help="Steps of a trajectory.")] = "1,2,4,8",
-    depth: Annotated[int, typer.Option(help="Depth at which policies are compared.", min=1)] = 4,
-    sigma: Annotated[
-        float | None,
-        typer.Option(
-            help="Explore with Gaussian noise of this size (PTRM); by default by the learned prior,"
-            " or σ = .3 where there is none.",
-            show_default=False,
-        ),
-    ] = None,
-    puzzles: Annotated[
-        int | None, typer.Option(help="Held-out puzzles; all by default.", show_default=False)
-    ] = None,
-    max_drop: Annotated[
-        float, typer.Option(help="Accuracy that a certified width may lose, as a share.")
-    ] = 0.02,
-    policies: Annotated[
-        bool, typer.Option(help="Compare policies that decide the width by request.")
-    ] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for table and pictures.", show_default=False)
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    network: Annotated[Path, typer.Option()],
+    widths: str = "1,2,5,10,20",
+    depths: str = "1,2,4,8",
+    depth: Annotated[int, typer.Option(min=1)] = 4,
+    sigma: float | None = None,
+    puzzles: int | None = None,
+    max_drop: float = 0.02,
+    policies: bool = True,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Accuracy, coverage and any@K against FLOPs and serial steps, for every width and depth.
 
     Example: [bold]suffice eval latent --network gram/ --out report/[/bold]
+
+    Options:
+        network: Folder made by `suffice train latent`.
+        widths: Trajectories of a puzzle.
+        depths: Steps of a trajectory.
+        depth: Depth at which policies are compared.
+        sigma: Explore with Gaussian noise of this size (PTRM); by default by the learned prior, or
+            σ = .3 where there is none.
+        puzzles: Held-out puzzles; all by default.
+        max_drop: Accuracy that a certified width may lose, as a share.
+        policies: Compare policies that decide the width by request.
+        seed: Seed of the noise.
+        out: Folder for table and pictures.
+        device: cpu or cuda.
     """
     require_torch()
     from suffice.backends.latent.trajectories import Exploration  # noqa: PLC0415 - torch

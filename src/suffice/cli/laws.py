@@ -32,15 +32,17 @@ _FIRST_SOURCE = re.compile(r" \(|[,;]")
 
 
 def laws(
-    action: Annotated[
-        str | None, typer.Argument(help="`show` for one law in full; all laws if left out.")
-    ] = None,
-    name: Annotated[str | None, typer.Argument(help="A law's name or a law file.")] = None,
+    action: Annotated[str | None, typer.Argument()] = None,
+    name: Annotated[str | None, typer.Argument()] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the embedded laws, or show one: coefficients, range, optimum, errata.
 
     Example: [bold]suffice laws show bian2025-1b[/bold]
+
+    Options:
+        action: `show` for one law in full; all laws if left out.
+        name: A law's name or a law file.
     """
     if action is not None and action != "show":
         raise InputError(
@@ -63,37 +65,32 @@ def laws(
 
 
 def predict(
-    law: Annotated[str, typer.Option(help="A law's name (see `suffice laws`) or a law file.")],
-    like: Annotated[
-        list[str] | None,
-        typer.Option("--like", "--shape", help="A model's name or a config.json; repeatable."),
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option("--tokens", "--D", help="Training tokens, e.g. 100B.")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option("--N", help="Parameters instead of a shape, for laws in N and D.")
-    ] = None,
-    flops: Annotated[
-        str | None,
-        typer.Option(help="Training FLOPs in place of N or of tokens; alone: at the optimum."),
-    ] = None,
-    versus: Annotated[
-        str | None, typer.Option(help="Shape to compare with: a name or a config.json.")
-    ] = None,
-    versus_loss: Annotated[
-        float | None, typer.Option(help="Measured loss of that shape, nats.")
-    ] = None,
-    confidence: Annotated[
-        float, typer.Option(help="Confidence of each one-sided bound, .5 to 1.")
-    ] = 0.9,
-    extrapolate: Annotated[bool, typer.Option(help="Answer outside the law's evidence.")] = False,
+    law: Annotated[str, typer.Option()],
+    like: Annotated[list[str] | None, typer.Option("--like", "--shape")] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", "--D")] = None,
+    size: Annotated[str | None, typer.Option("--N")] = None,
+    flops: str | None = None,
+    versus: str | None = None,
+    versus_loss: float | None = None,
+    confidence: float = 0.9,
+    extrapolate: bool = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict a shape's loss by a law, alone or against another shape.
 
     Example: [bold]suffice predict --like bian2025/panda-1b --law bian2025-1b --tokens 100B
     --versus meta-llama/Llama-3.2-1B --versus-loss 2.803[/bold]
+
+    Options:
+        law: A law's name (see `suffice laws`) or a law file.
+        like: A model's name or a config.json; repeatable.
+        tokens: Training tokens, e.g. 100B.
+        size: Parameters instead of a shape, for laws in N and D.
+        flops: Training FLOPs in place of N or of tokens; alone: at the optimum.
+        versus: Shape to compare with: a name or a config.json.
+        versus_loss: Measured loss of that shape, nats.
+        confidence: Confidence of each one-sided bound, .5 to 1.
+        extrapolate: Answer outside the law's evidence.
     """
     loaded = load_law(law)
     budget = None if tokens is None else parse_count(tokens, what="--tokens")

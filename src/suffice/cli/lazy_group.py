@@ -11,6 +11,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from suffice.cli.documented import documented
+
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -80,6 +82,9 @@ def lazy_app(verbs: Mapping[str, tuple[str, str]], **settings: Any) -> typer.Typ
 def as_command(verb: Callable[..., Any] | typer.Typer, name: str) -> Any:
     """The command of a function or of a typer app."""
     if isinstance(verb, typer.Typer):
+        for inner in (*verb.registered_commands, verb.registered_callback):
+            if inner is not None and inner.callback is not None:
+                documented(inner.callback)
         command = typer.main.get_group(verb)
         command.name = name
         return command
@@ -87,5 +92,6 @@ def as_command(verb: Callable[..., Any] | typer.Typer, name: str) -> Any:
         add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
         context_settings=HELP_OPTIONS,
     )  # fmt: skip
+    documented(verb)
     app.command(name)(verb)
     return typer.main.get_command(app)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from suffice.cli.documented import Flag
 from suffice.cli.keys import Ledger
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
@@ -133,20 +134,16 @@ def _certificate(one: dict[str, Any]) -> str:
 
 @ledger.command("export")
 def export(
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="File that ends in .jsonl or .parquet; standard output without one.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Path | None = None,
     since: Since = None,
     ledger: Ledger = None,
 ) -> None:
     """Write one record per request, with samples, cost beside the baseline's and judgement.
 
     Example: [bold]suffice ledger export --out requests.parquet --since 7d[/bold]
+
+    Options:
+        out: File that ends in .jsonl or .parquet; standard output without one.
     """
     store = open_existing(ledger or default_url())
     try:
@@ -162,10 +159,7 @@ def export(
 
 @ledger.command("audits")
 def audits(
-    waiting: Annotated[
-        bool,
-        typer.Option("--waiting", help="Answers that differ from the baseline's, not yet judged."),
-    ] = False,
+    waiting: Flag = False,
     since: Since = None,
     ledger: Ledger = None,
     as_json: AsJson = False,
@@ -173,6 +167,9 @@ def audits(
     """What the gateway's audits of certified answers found and cost, by certificate.
 
     Example: [bold]suffice ledger audits --waiting[/bold]
+
+    Options:
+        waiting: Answers that differ from the baseline's, not yet judged.
     """
     store = open_existing(ledger or default_url())
     try:
@@ -209,15 +206,17 @@ def _print_audits(found: list[dict[str, Any]]) -> None:
 
 @ledger.command("prune")
 def prune(
-    older_than: Annotated[str, typer.Option("--older-than", help="Age of what goes: 90d, 12h …")],
-    texts_only: Annotated[
-        bool, typer.Option("--texts-only", help="Delete prompts and outputs, keep the rest.")
-    ] = False,
+    older_than: Annotated[str, typer.Option()],
+    texts_only: Flag = False,
     ledger: Ledger = None,
 ) -> None:
     """Delete old requests with all that belongs to them. Keys and what they used stay.
 
     Example: [bold]suffice ledger prune --older-than 90d[/bold]
+
+    Options:
+        older_than: Age of what goes: 90d, 12h …
+        texts_only: Delete prompts and outputs, keep the rest.
     """
     before_s = time.time() - parse_duration(older_than, what="--older-than")
     store = open_existing(ledger or default_url())

@@ -42,36 +42,17 @@ def simulate(
     traces: TraceFiles,
     cheap: Cheap,
     safe: Safe,
-    target: Annotated[
-        str, typer.Option("--target", help="Share that may be answered differently.")
-    ] = "5%",
-    confidence: Annotated[
-        str, typer.Option("--confidence", help="Confidence of a certificate.")
-    ] = "95%",
-    share: Annotated[
-        str, typer.Option("--share", help="Share of requests that both answer, until certified.")
-    ] = "25%",
-    share_after: Annotated[
-        str,
-        typer.Option("--share-after", help="Share of requests that both answer, once certified."),
-    ] = "5%",
-    rate: Annotated[str, typer.Option("--rate", help="Requests that come, e.g. 5/s.")] = "1/s",
-    requests: Annotated[int, typer.Option("--requests", min=1, help="In all.")] = 5000,
-    burst: Annotated[
-        float, typer.Option("--burst", min=1, help="Times the rate, in a tenth of the time.")
-    ] = 1.0,
-    mix: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--mix", help="Part of a data set: NAME=PART; else as recorded.", show_default=False
-        ),
-    ] = None,
-    drift: Annotated[
-        list[str] | None,
-        typer.Option("--drift", help="Parts at the end, likewise.", show_default=False),
-    ] = None,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="Samples of each question.")] = 1,
-    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Gateways simulated.")] = 200,
+    target: str = "5%",
+    confidence: str = "95%",
+    share: str = "25%",
+    share_after: str = "5%",
+    rate: str = "1/s",
+    requests: Annotated[int, typer.Option(min=1)] = 5000,
+    burst: Annotated[float, typer.Option(min=1)] = 1.0,
+    mix: list[str] | None = None,
+    drift: list[str] | None = None,
+    draws: Annotated[int, typer.Option(min=1)] = 1,
+    seeds: Annotated[int, typer.Option(min=2)] = 200,
     seed: Seed = 0,
     price: PriceOption = None,
     as_json: AsJson = False,
@@ -80,6 +61,19 @@ def simulate(
 
     Example: [bold]suffice live simulate r.parquet --safe single@large --cheap
     "agreement:models=a+b > single@large" --target 5% --rate 5/s[/bold]
+
+    Options:
+        target: Share that may be answered differently.
+        confidence: Confidence of a certificate.
+        share: Share of requests that both answer, until certified.
+        share_after: Share of requests that both answer, once certified.
+        rate: Requests that come, e.g. 5/s.
+        requests: In all.
+        burst: Times the rate, in a tenth of the time.
+        mix: Part of a data set: NAME=PART; else as recorded.
+        drift: Parts at the end, likewise.
+        draws: Samples of each question.
+        seeds: Gateways simulated.
     """
     rule = LiveRule(
         target=parse_share(target, what="--target"),
@@ -191,17 +185,17 @@ def _as_json(pool: Pool, rule: LiveRule, traffic: Traffic, found: LivePlay) -> d
 
 @live.command()
 def status(
-    url: Annotated[
-        str, typer.Option("--url", help="The gateway's address.")
-    ] = "http://127.0.0.1:8080",
-    key: Annotated[
-        str | None, typer.Option("--key", envvar="SUFFICE_KEY", help="An admin key, if it asks.")
-    ] = None,
+    url: str = "http://127.0.0.1:8080",
+    key: Annotated[str | None, typer.Option(envvar="SUFFICE_KEY")] = None,
     as_json: AsJson = False,
 ) -> None:
     """How a gateway's live certificates stand.
 
     Example: [bold]suffice live status --url http://localhost:8080[/bold]
+
+    Options:
+        url: The gateway's address.
+        key: An admin key, if it asks.
     """
     code, state = asyncio.run(_state(url, key))
     if code != 200:

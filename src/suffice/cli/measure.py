@@ -6,12 +6,13 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
 from suffice.core.errors import InputError, MeasurementError
@@ -36,76 +37,57 @@ _ENGINE = "Engine"
 
 
 def measure(
-    like: Annotated[
-        list[str] | None, typer.Option(help="A model's name (see `suffice shapes`); repeatable.")
-    ] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option(help="A config.json or its folder; repeatable.")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="vllm, torch or openai.")] = "torch",
-    input_tokens: Annotated[int, typer.Option(help="Prompt tokens per sequence.")] = 4096,
-    output_tokens: Annotated[int, typer.Option(help="Tokens to generate per sequence.")] = 1024,
-    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,16,64",
-    repeat: Annotated[int, typer.Option(help="Repeats; shapes take turns within each.")] = 5,
-    prefill_repeats: Annotated[
-        int | None, typer.Option(help="Repeats that time the prefill too; default: all.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="JSONL to append to; an interrupted run resumes.")] = (
-        Path("results.jsonl")
-    ),
-    shrink: Annotated[
-        int, typer.Option(help="Divide all widths by this; r, x, GQA and depth stay.")
-    ] = 1,
-    tag: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE kept with each sample; repeatable.")
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="bf16 or fp32.", rich_help_panel=_ENGINE)] = "bf16",
-    device: Annotated[
-        str | None, typer.Option(help="torch: cpu or cuda.", rich_help_panel=_ENGINE)
-    ] = None,
-    kernels: Annotated[
-        str, typer.Option(help="torch: auto, torch or triton.", rich_help_panel=_ENGINE)
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads of the engine.", rich_help_panel=_ENGINE)
-    ] = None,
-    clock: Annotated[
-        str,
-        typer.Option(
-            help="wall, or cpu: processor time of one thread, for shared CPUs.",
-            rich_help_panel=_ENGINE,
-        ),
-    ] = "wall",
-    server: Annotated[
-        bool,
-        typer.Option(
-            "--server", help="vllm: measure its HTTP server instead.", rich_help_panel=_ENGINE
-        ),
-    ] = False,
-    vllm_python: Annotated[
-        str | None,
-        typer.Option(
-            help="vllm: interpreter that has it; default: this one or $SUFFICE_VLLM_PYTHON.",
-            rich_help_panel=_ENGINE,
-        ),
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="openai: base URL of the endpoint.", rich_help_panel=_ENGINE)
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="openai: model name at the endpoint.", rich_help_panel=_ENGINE),
-    ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(help="openai: tokenizer folder for the prompts.", rich_help_panel=_ENGINE),
-    ] = None,
+    like: list[str] | None = None,
+    shape: list[str] | None = None,
+    engine: str = "torch",
+    input_tokens: int = 4096,
+    output_tokens: int = 1024,
+    batch: str = "1,16,64",
+    repeat: int = 5,
+    prefill_repeats: int | None = None,
+    out: Path = Path("results.jsonl"),
+    shrink: int = 1,
+    tag: list[str] | None = None,
+    dtype: str = "bf16",
+    device: str | None = None,
+    kernels: str = "auto",
+    threads: int | None = None,
+    clock: str = "wall",
+    server: Flag = False,
+    vllm_python: str | None = None,
+    url: str | None = None,
+    model: str | None = None,
+    tokenizer: str | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure prefill and decode of shapes with random weights; nothing is downloaded.
 
     Example: [bold]suffice measure --like llama-3.2-1b --like surefire-1b --engine vllm
     --input-tokens 1024 --output-tokens 128 --batch 1,16 --out results.jsonl[/bold]
+
+    Options:
+        like: A model's name (see `suffice shapes`); repeatable.
+        shape: A config.json or its folder; repeatable.
+        engine: vllm, torch or openai.
+        input_tokens: Prompt tokens per sequence.
+        output_tokens: Tokens to generate per sequence.
+        batch: Batch sizes.
+        repeat: Repeats; shapes take turns within each.
+        prefill_repeats: Repeats that time the prefill too; default: all.
+        out: JSONL to append to; an interrupted run resumes.
+        shrink: Divide all widths by this; r, x, GQA and depth stay.
+        tag: NAME=VALUE kept with each sample; repeatable.
+    Engine:
+        dtype: bf16 or fp32.
+        device: torch: cpu or cuda.
+        kernels: torch: auto, torch or triton.
+        threads: CPU threads of the engine.
+        clock: wall, or cpu: processor time of one thread, for shared CPUs.
+        server: vllm: measure its HTTP server instead.
+        vllm_python: vllm: interpreter that has it; default: this one or $SUFFICE_VLLM_PYTHON.
+        url: openai: base URL of the endpoint.
+        model: openai: model name at the endpoint.
+        tokenizer: openai: tokenizer folder for the prompts.
     """  # fmt: skip
     shapes = tuple(shrunk(found, shrink) for found in _shapes(like or [], shape or []))
     options: Any = {"dtype": dtype, "device": device, "kernels": kernels, "clock": clock}

@@ -28,21 +28,25 @@ if not HELP_ONLY:
 
 
 def optimum(
-    law: Annotated[str, typer.Option(help="A law's name (see `suffice laws`) or a law file.")],
-    flops: Annotated[list[str], typer.Option(help="Budget in FLOPs, e.g. 1e21; repeatable.")],
-    served: Annotated[
-        str | None, typer.Option(help="Tokens served over the model's life: 2 N FLOPs each.")
-    ] = None,
-    flops_per_token: Annotated[
-        float | None, typer.Option(help="Training FLOPs per token and parameter; 6 by default.")
-    ] = None,
-    confidence: Annotated[float, typer.Option(help="Confidence of the two-sided intervals.")] = 0.9,
-    extrapolate: Annotated[bool, typer.Option(help="Answer outside the law's evidence.")] = False,
+    law: Annotated[str, typer.Option()],
+    flops: Annotated[list[str], typer.Option()],
+    served: str | None = None,
+    flops_per_token: float | None = None,
+    confidence: float = 0.9,
+    extrapolate: bool = False,
     as_json: AsJson = False,
 ) -> None:
     """How large a model a budget trains best, and on how many tokens, with intervals.
 
     Example: [bold]suffice optimum --law besiroglu2024 --flops 1e21 --served 1T[/bold]
+
+    Options:
+        law: A law's name (see `suffice laws`) or a law file.
+        flops: Budget in FLOPs, e.g. 1e21; repeatable.
+        served: Tokens served over the model's life: 2 N FLOPs each.
+        flops_per_token: Training FLOPs per token and parameter; 6 by default.
+        confidence: Confidence of the two-sided intervals.
+        extrapolate: Answer outside the law's evidence.
     """
     loaded = load_law(law)
     found = [

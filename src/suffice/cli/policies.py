@@ -18,9 +18,7 @@ if not HELP_ONLY:
 
 
 def policies(
-    name: Annotated[
-        str | None, typer.Argument(help="Show the options of this policy only.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the policies, or the options of one.
@@ -28,6 +26,9 @@ def policies(
     Example: [bold]suffice policies adaptive_consistency[/bold], then
     [bold]suffice ask "…" --policy adaptive_consistency:threshold=.9,max_samples=16[/bold].
     A cascade is written [bold]adaptive_consistency:accept=.9@small > single@large[/bold].
+
+    Options:
+        name: Show the options of this policy only.
     """
     found: tuple[PolicyInfo, ...] = describe_all() if name is None else (describe(name),)
     if as_json:

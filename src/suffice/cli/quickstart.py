@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.core.errors import InputError, needs
 from suffice.core.prices import Prices
@@ -23,70 +24,38 @@ if not HELP_ONLY:
 
 
 def quickstart(
-    upstream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--upstream",
-            help="An OpenAI-compatible server; may be repeated. With --live the usual ports of "
-            "this machine are tried without one.",
-            show_default=False,
-        ),
-    ] = None,
-    questions: Annotated[
-        Path | None,
-        typer.Option(
-            "--questions", help="Your questions with answers: JSONL or CSV.", show_default=False
-        ),
-    ] = None,
-    live: Annotated[
-        bool,
-        typer.Option(
-            "--live",
-            help="Without questions: compare two ways on your traffic, changing no answer.",
-        ),
-    ] = False,
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target", help="With --live: share of requests that may be answered differently."
-        ),
-    ] = "5%",
-    out: Annotated[Path, typer.Option("--out", help="Folder for all that is written.")] = Path(
-        "suffice-quickstart"
-    ),
-    baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", help="The model that answers today.", show_default=False),
-    ] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--price",
-            help="MODEL=PROMPT/COMPLETION\\[/CACHED] in USD per million tokens, for every model.",
-            show_default=False,
-        ),
-    ] = None,
-    limit: Annotated[
-        float, typer.Option("--limit", help="Points of accuracy that may be lost at most.")
-    ] = 2.0,
-    samples: Annotated[
-        int, typer.Option("--samples", min=1, help="Answers of each model to each question.")
-    ] = 1,
-    answer_format: Annotated[
-        str | None,
-        typer.Option(
-            "--answer-format",
-            help="How answers are compared; guessed from your answers by default.",
-            show_default=False,
-        ),
-    ] = None,
-    port: Annotated[int, typer.Option("--port", help="Port in the settings.")] = 8080,
-    yes: Annotated[bool, typer.Option("--yes", help="Take every proposal, ask nothing.")] = False,
+    upstream: list[str] | None = None,
+    questions: Path | None = None,
+    live: Flag = False,
+    target: str = "5%",
+    out: Path = Path("suffice-quickstart"),
+    baseline: str | None = None,
+    price: list[str] | None = None,
+    limit: float = 2.0,
+    samples: Annotated[int, typer.Option(min=1)] = 1,
+    answer_format: str | None = None,
+    port: int = 8080,
+    yes: Flag = False,
 ) -> None:
     """Record your models on your questions, certify a cheaper policy, write settings and try them.
 
     Example: [bold]suffice quickstart --upstream http://localhost:8001/v1
     --upstream http://localhost:8002/v1 --questions mine.jsonl[/bold]
+
+    Options:
+        upstream: An OpenAI-compatible server; may be repeated. With --live the usual ports of this
+            machine are tried without one.
+        questions: Your questions with answers: JSONL or CSV.
+        live: Without questions: compare two ways on your traffic, changing no answer.
+        target: With --live: share of requests that may be answered differently.
+        out: Folder for all that is written.
+        baseline: The model that answers today.
+        price: MODEL=PROMPT/COMPLETION\\[/CACHED] in USD per million tokens, for every model.
+        limit: Points of accuracy that may be lost at most.
+        samples: Answers of each model to each question.
+        answer_format: How answers are compared; guessed from your answers by default.
+        port: Port in the settings.
+        yes: Take every proposal, ask nothing.
     """
 
     def ask(question: str, proposal: str) -> str:

@@ -18,8 +18,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
-from suffice.cli.options import Upstreams
+from suffice.cli.options import AsJson, Upstreams
 from suffice.core.errors import needs
 from suffice.core.quantities import parse_rate
 from suffice.core.requests import Sampling
@@ -38,91 +39,30 @@ if not HELP_ONLY:
 
 
 def record(
-    dataset: Annotated[
-        str,
-        typer.Option(
-            "--dataset",
-            help="A JSONL, CSV or Parquet file of questions (prompt, answer); or gsm8k:PATH, "
-            "math500:PATH, choices:PATH, bfcl:PATH, reasoning-gym:TASK,size=100.",
-        ),
-    ],
+    dataset: Annotated[str, typer.Option()],
     upstream: Upstreams,
-    out: Annotated[
-        Path, typer.Option("--out", help="Recording to write; an existing file is continued.")
-    ],
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Samples per question.")] = 32,
-    top_logprobs: Annotated[
-        int,
-        typer.Option(
-            "--top-logprobs", min=0, help="Alternatives behind each token's confidence; 0: none."
-        ),
-    ] = 20,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            help="May be repeated. Default: the first model that each server lists.",
-            show_default=False,
-        ),
-    ] = None,
-    checker: Annotated[
-        str | None,
-        typer.Option(
-            "--checker",
-            help="number, choice, math, json, text …; without, guessed from the answers.",
-            show_default=False,
-        ),
-    ] = None,
-    mode: Annotated[
-        str,
-        typer.Option("--mode", help="answer, think, direct, think:TOKENS, or a name for --suffix."),
-    ] = "answer",
-    suffix: Annotated[
-        str, typer.Option("--suffix", help="Text appended to the question.", show_default=False)
-    ] = "",
-    rate: Annotated[
-        str | None,
-        typer.Option("--rate", help="Samples started, e.g. 5/s or 90/min.", show_default=False),
-    ] = None,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, help="How many samples run at once.")
-    ] = 16,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="First questions only.", show_default=False)
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, show_default=False)
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0.0, show_default=False)
-    ] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", show_default=False)] = None,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option("--stop", help="May be repeated; \\n is a line break.", show_default=False),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", help="Sample i is drawn with seed + i.", show_default=False),
-    ] = None,
-    completions: Annotated[
-        bool, typer.Option("--completions", help="Ask /v1/completions, without a chat template.")
-    ] = False,
-    patience_s: Annotated[
-        float, typer.Option("--patience", min=1.0, help="Give up after so many silent seconds.")
-    ] = 300.0,
-    keep_going: Annotated[
-        bool,
-        typer.Option("--keep-going", help="Go on even if none of the first 20 answers is right."),
-    ] = False,
-    licence: Annotated[
-        str, typer.Option("--licence", help="Licence of the recording.", show_default=False)
-    ] = "",
-    description: Annotated[str, typer.Option("--description", show_default=False)] = "",
-    server: Annotated[
-        str, typer.Option("--server", help="Engine and version, for the file.", show_default=False)
-    ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    out: Annotated[Path, typer.Option()],
+    samples: Annotated[int, typer.Option(min=1)] = 32,
+    top_logprobs: Annotated[int, typer.Option(min=0)] = 20,
+    model: list[str] | None = None,
+    checker: str | None = None,
+    mode: str = "answer",
+    suffix: str = "",
+    rate: str | None = None,
+    concurrency: Annotated[int, typer.Option(min=1)] = 16,
+    limit: Annotated[int | None, typer.Option(min=1)] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0)] = None,
+    top_p: float | None = None,
+    stop: list[str] | None = None,
+    seed: int | None = None,
+    completions: Flag = False,
+    patience_s: Annotated[float, typer.Option("--patience", min=1.0)] = 300.0,
+    keep_going: Flag = False,
+    licence: str = "",
+    description: str = "",
+    server: str = "",
+    as_json: AsJson = False,
 ) -> None:
     """Record every sample whole: text, tokens, confidences, answer, right or wrong, timings.
 
@@ -131,6 +71,32 @@ def record(
 
     Example: [bold]suffice record --dataset questions.jsonl --upstream http://localhost:8000
     --samples 32 --out traces.parquet[/bold]
+
+    Options:
+        dataset: A JSONL, CSV or Parquet file of questions (prompt, answer); or gsm8k:PATH,
+            math500:PATH, choices:PATH, bfcl:PATH, reasoning-gym:TASK,size=100.
+        out: Recording to write; an existing file is continued.
+        samples: Samples per question.
+        top_logprobs: Alternatives behind each token's confidence; 0: none.
+        model: May be repeated. Default: the first model that each server lists.
+        checker: number, choice, math, json, text …; without, guessed from the answers.
+        mode: answer, think, direct, think:TOKENS, or a name for --suffix.
+        suffix: Text appended to the question.
+        rate: Samples started, e.g. 5/s or 90/min.
+        concurrency: How many samples run at once.
+        limit: First questions only.
+        max_tokens: Completion tokens per sample.
+        temperature: Temperature of sampling; without it the server decides.
+        top_p: Nucleus sampling: share of probability kept; without it the server decides.
+        stop: May be repeated; \\n is a line break.
+        seed: Sample i is drawn with seed + i.
+        completions: Ask /v1/completions, without a chat template.
+        patience_s: Give up after so many silent seconds.
+        keep_going: Go on even if none of the first 20 answers is right.
+        licence: Licence of the recording.
+        description: What is recorded, for the file.
+        server: Engine and version, for the file.
+        as_json: Print the result as JSON.
     """  # fmt: skip
     arrow()  # before anything is drawn
     config = RecordConfig(

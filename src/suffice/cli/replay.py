@@ -38,59 +38,21 @@ if not HELP_ONLY:
 
 
 def replay(
-    traces: Annotated[list[Path], typer.Argument(help="Trace files, taken as one set.")],
-    policy: Annotated[
-        list[str], typer.Option("--policy", help="Policy with options; may be repeated.")
-    ],
-    draws: Annotated[
-        int,
-        typer.Option(
-            "--draws", min=1, help="How often each question is asked, with other samples."
-        ),
-    ] = 4,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of orders and arrivals.")] = 0,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Where a policy names none; the first.", show_default=False),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="First questions only.", show_default=False)
-    ] = None,
-    max_samples: Annotated[
-        int | None, typer.Option("--max-samples", min=1, show_default=False)
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option("--budget-tokens", min=1, help="Per request.", show_default=False),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option("--rate", help="Requests that arrive, e.g. 50/s.", show_default=False),
-    ] = None,
-    hardware: Annotated[
-        str | None,
-        typer.Option("--hardware", help="Machine of a replica, e.g. h100.", show_default=False),
-    ] = None,
-    shape: Annotated[
-        str | None,
-        typer.Option("--shape", help="The model that is served.", show_default=False),
-    ] = None,
+    traces: Annotated[list[Path], typer.Argument()],
+    policy: Annotated[list[str], typer.Option()],
+    draws: Annotated[int, typer.Option(min=1)] = 4,
+    seed: int = 0,
+    model: str | None = None,
+    limit: Annotated[int | None, typer.Option(min=1)] = None,
+    max_samples: Annotated[int | None, typer.Option(min=1)] = None,
+    max_tokens: Annotated[int | None, typer.Option("--budget-tokens", min=1)] = None,
+    rate: str | None = None,
+    hardware: str | None = None,
+    shape: str | None = None,
     replicas: Annotated[int, typer.Option("--replicas", min=1)] = 1,
-    requests: Annotated[
-        int, typer.Option("--requests", min=1, help="Requests that arrive in all.")
-    ] = 1000,
-    spend: Annotated[
-        float | None,
-        typer.Option(
-            "--spend", help="auto: mean samples' worth a request to aim at.", show_default=False
-        ),
-    ] = None,
-    queue_target: Annotated[
-        float | None,
-        typer.Option(
-            "--queue-target", help="auto: waiting requests that double lambda.", show_default=False
-        ),
-    ] = None,
+    requests: Annotated[int, typer.Option(min=1)] = 1000,
+    spend: float | None = None,
+    queue_target: float | None = None,
     price: PriceOption = None,
     baseline: BaselineOption = None,
     as_json: AsJson = False,
@@ -101,6 +63,23 @@ def replay(
 
     Example: [bold]suffice replay data/traces/stepwise.parquet --policy self_consistency:samples=8
     --policy adaptive_consistency:max_samples=16[/bold]
+
+    Options:
+        traces: Trace files, taken as one set.
+        policy: Policy with options; may be repeated.
+        draws: How often each question is asked, with other samples.
+        max_samples: Samples of a question at most, whatever the policy asks.
+        seed: Random seed of orders and arrivals.
+        model: Where a policy names none; the first.
+        limit: First questions only.
+        max_tokens: Per request.
+        rate: Requests that arrive, e.g. 50/s.
+        replicas: Replicas of --shape that share the requests.
+        hardware: Machine of a replica, e.g. h100.
+        shape: The model that is served.
+        requests: Requests that arrive in all.
+        spend: auto: mean samples' worth a request to aim at.
+        queue_target: auto: waiting requests that double lambda.
     """  # fmt: skip
     timed = (rate, hardware, shape)
     if any(timed) and not all(timed):

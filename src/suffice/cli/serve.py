@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from suffice.cli.documented import Flag
 from suffice.cli.embedded import embedded
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import BaselineOption, PriceOption, Scorer, prices_of
@@ -41,125 +42,57 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    upstream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--upstream", help="An OpenAI-compatible server; may be repeated.", show_default=False
-        ),
-    ] = None,
-    model_here: Annotated[
-        str | None,
-        typer.Option(
-            "--embedded",
-            help="Model of this process in place of an upstream: nano (the default without one; it "
-            "ships with suffice), a folder of suffice train, or smollm2 (extra embedded).",
-            show_default=False,
-        ),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            "--policy",
-            help="Policy for requests that name an upstream's model: a name "
-            "with options, a TOML or JSON file, or bypass.",
-            show_default=False,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="Model behind suffice/<policy>; the first one by default.",
-            show_default=False,
-        ),
-    ] = None,
-    answer_format: Annotated[
-        str | None,
-        typer.Option(
-            "--answer-format",
-            help="How answers are compared if a request does not say: "
-            "number, choice, boxed, math, json, tool, regex:…",
-            show_default=False,
-        ),
-    ] = None,
+    upstream: list[str] | None = None,
+    model_here: Annotated[str | None, typer.Option("--embedded")] = None,
+    policy: str | None = None,
+    model: str | None = None,
+    answer_format: str | None = None,
     scorer: Scorer = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help="TOML file; command-line options override it.", show_default=False
-        ),
-    ] = None,
-    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port; 0 takes a free one.")] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes that share the port.")
-    ] = None,
-    ledger: Annotated[
-        str | None,
-        typer.Option(
-            "--ledger",
-            help="Where requests are recorded, without their text: a file, postgresql://…, or "
-            "none. By default SUFFICE_LEDGER, else a file of the user's own.",
-            show_default=False,
-        ),
-    ] = None,
+    config: Path | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    ledger: str | None = None,
     price: PriceOption = None,
     baseline: BaselineOption = None,
-    audit_share: Annotated[
-        str | None,
-        typer.Option(
-            "--audit-share",
-            help="Share of the answers under a certificate that the baseline gives too, in the "
-            "background and at your cost, so that the certificate is checked while it runs: 1%.",
-            show_default=False,
-        ),
-    ] = None,
-    cheap: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cheap",
-            help="What may take the place of --safe once traffic has shown that it answers the "
-            "same: a policy with its model or effort; repeat from cautious to cheap.",
-            show_default=False,
-        ),
-    ] = None,
-    safe: Annotated[
-        str | None,
-        typer.Option(
-            "--safe",
-            help="What answers until then, and is compared with in the background.",
-            show_default=False,
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            help="Share of requests that may be answered differently: 5%.",
-            show_default=False,
-        ),
-    ] = None,
-    share: Annotated[
-        str | None,
-        typer.Option(
-            "--share",
-            help="Share of requests that both answer while nothing is certified: 25%.",
-            show_default=False,
-        ),
-    ] = None,
-    shadow_only: Annotated[
-        bool,
-        typer.Option(
-            "--shadow-only", help="Compare and report; --safe answers everything, as today."
-        ),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
+    audit_share: str | None = None,
+    cheap: list[str] | None = None,
+    safe: str | None = None,
+    target: str | None = None,
+    share: str | None = None,
+    shadow_only: Flag = False,
+    quiet: Flag = False,
 ) -> None:
     """Serve OpenAI's API, spending just enough per request. Without an upstream it serves
     suffice-nano in this process, a model of a megabyte that solves small puzzles.
 
     Example: [bold]suffice serve --upstream http://localhost:8000/v1 --policy
     adaptive_consistency --answer-format number[/bold]
+
+    Options:
+        upstream: An OpenAI-compatible server; may be repeated.
+        model_here: Model of this process in place of an upstream: nano (the default without one; it
+            ships with suffice), a folder of suffice train, or smollm2 (extra embedded).
+        policy: Policy for requests that name an upstream's model: a name with options, a TOML or
+            JSON file, or bypass.
+        model: Model behind suffice/<policy>; the first one by default.
+        answer_format: How answers are compared if a request does not say: number, choice, boxed,
+            math, json, tool, regex:…
+        config: TOML file; command-line options override it.
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        workers: Processes that share the port.
+        ledger: Where requests are recorded, without their text: a file, postgresql://…, or none. By
+            default SUFFICE_LEDGER, else a file of the user's own.
+        audit_share: Share of the answers under a certificate that the baseline gives too, in the
+            background and at your cost, so that the certificate is checked while it runs: 1%.
+        cheap: What may take the place of --safe once traffic has shown that it answers the same: a
+            policy with its model or effort; repeat from cautious to cheap.
+        safe: What answers until then, and is compared with in the background.
+        target: Share of requests that may be answered differently: 5%.
+        share: Share of requests that both answer while nothing is certified: 25%.
+        shadow_only: Compare and report; --safe answers everything, as today.
+        quiet: Only warnings and errors.
     """  # fmt: skip
     read = partial(
         settings_of, config, upstream=upstream, policy=policy, model=model,

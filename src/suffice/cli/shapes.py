@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
 from suffice.core.errors import UnsupportedModel
@@ -35,24 +36,21 @@ _KV_BYTES = {"bf16": 2.0, "fp8": 1.0, "int4": 0.5}
 
 
 def shapes(
-    source: Annotated[
-        str | None,
-        typer.Argument(help="A model's name, a config.json or its folder; all names if left out."),
-    ] = None,
-    context: Annotated[
-        str, typer.Option(help="KV length for FLOPs and KV bytes, tokens.")
-    ] = "4096",
+    source: Annotated[str | None, typer.Argument()] = None,
+    context: str = "4096",
     as_json: AsJson = False,
-    config: Annotated[
-        bool, typer.Option("--config", help="Print the loadable config.json.")
-    ] = False,
-    families: Annotated[
-        bool, typer.Option("--families", help="List the model types that can be read.")
-    ] = False,
+    config: Flag = False,
+    families: Flag = False,
 ) -> None:
     """List embedded models, or count one: parameters by part, cache and state, FLOPs and bytes.
 
     Example: [bold]suffice shapes Llama-3.2-1B[/bold]
+
+    Options:
+        source: A model's name, a config.json or its folder; all names if left out.
+        context: KV length for FLOPs and KV bytes, tokens.
+        config: Print the loadable config.json.
+        families: List the model types that can be read.
     """
     if families:
         typer.echo("\n".join(sorted(BUILDERS)))

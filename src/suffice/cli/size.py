@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
 from suffice.cli.size_view import print_size
@@ -31,171 +32,68 @@ _SERVING = "Serving"
 
 
 def size(
-    model: Annotated[str, typer.Option(help="A model's name, a config.json or its folder.")],
-    hardware: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Name (see `suffice hardware`) or file; repeat for several, all GPUs by default.",
-            show_default=False,
-        ),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            help="Requests that come at random, e.g. 20/s or 300/min.",
-            rich_help_panel=_LOAD,
-            show_default=False,
-        ),
-    ] = None,
-    input_tokens: Annotated[
-        int, typer.Option(help="Prompt tokens per request.", rich_help_panel=_LOAD)
-    ] = 1024,
-    output_tokens: Annotated[
-        int, typer.Option(help="Output tokens per request.", rich_help_panel=_LOAD)
-    ] = 256,
-    workload: Annotated[
-        str | None,
-        typer.Option(
-            help="A TOML or JSON file of lengths, or a ledger: its file or URL, or `ledger` for "
-            "the usual one.",
-            rich_help_panel=_LOAD,
-            show_default=False,
-        ),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Read only the last 24h, 7d … of a ledger.",
-            rich_help_panel=_LOAD,
-            show_default=False,
-        ),
-    ] = None,
-    of_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Read only this model's calls of a ledger.",
-            rich_help_panel=_LOAD,
-            show_default=False,
-        ),
-    ] = None,
-    cached_prompt: Annotated[
-        str | None,
-        typer.Option(
-            help="Share of each prompt in the prefix cache, e.g. 60%.",
-            rich_help_panel=_LOAD,
-            show_default=False,
-        ),
-    ] = None,
-    max_ttft: Annotated[
-        str | None,
-        typer.Option(
-            help="Longest time to the first token, e.g. 500ms.",
-            rich_help_panel=_LIMITS,
-            show_default=False,
-        ),
-    ] = None,
-    max_tpot: Annotated[
-        str | None,
-        typer.Option(
-            help="Longest time per further token, e.g. 30ms.",
-            rich_help_panel=_LIMITS,
-            show_default=False,
-        ),
-    ] = None,
-    within: Annotated[
-        str,
-        typer.Option(
-            help="Share of requests inside the limits, under a rate.", rich_help_panel=_LIMITS
-        ),
-    ] = "95%",
-    context: Annotated[
-        str | None,
-        typer.Option(
-            help="Tokens at which the KV cache is told; those of the longest request by default.",
-            rich_help_panel=_SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    speculative: Annotated[
-        float,
-        typer.Option(help="Tokens per step with a draft, e.g. 2.1.", rich_help_panel=_SERVING),
-    ] = 1.0,
-    draft_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens drafted per step; as many as are accepted, rounded up, by default.",
-            rich_help_panel=_SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="bf16, fp16, fp8, int8, fp4, mxfp4 or int4; as stored by default.",
-            rich_help_panel=_SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    kv_cache: Annotated[
-        str | None,
-        typer.Option(
-            help="bf16, fp16, fp8, int8 or int4; as stored by default.",
-            rich_help_panel=_SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="generic, vllm, sglang or trtllm.", rich_help_panel=_SERVING)
-    ] = "vllm",
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            help="Devices of a replica, all of them.",
-            rich_help_panel=_SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    tensor_parallel: Annotated[
-        int | None,
-        typer.Option(
-            help="Devices that share each attention.",
-            rich_help_panel=_SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    max_batch: Annotated[
-        int | None,
-        typer.Option(
-            help="The engine's limit of sequences; vLLM's own for the machine by default.",
-            rich_help_panel=_SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    max_batched_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Token budget of a pass; vLLM's own for the machine by default.",
-            rich_help_panel=_SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    memory: Annotated[
-        str,
-        typer.Option(help="Share of each device's memory to use.", rich_help_panel=_SERVING),
-    ] = "90%",
-    disaggregated: Annotated[
-        bool, typer.Option("--disaggregated", help="Also size two pools, prefill and decode.")
-    ] = False,
-    cross_check: Annotated[
-        bool,
-        typer.Option("--cross-check", help="Also ask aiconfigurator, where it is installed."),
-    ] = False,
+    model: Annotated[str, typer.Option()],
+    hardware: list[str] | None = None,
+    rate: str | None = None,
+    input_tokens: int = 1024,
+    output_tokens: int = 256,
+    workload: str | None = None,
+    since: str | None = None,
+    of_model: str | None = None,
+    cached_prompt: str | None = None,
+    max_ttft: str | None = None,
+    max_tpot: str | None = None,
+    within: str = "95%",
+    context: str | None = None,
+    speculative: float = 1.0,
+    draft_tokens: int | None = None,
+    weights: str | None = None,
+    kv_cache: str | None = None,
+    engine: str = "vllm",
+    gpus: int | None = None,
+    tensor_parallel: int | None = None,
+    max_batch: int | None = None,
+    max_batched_tokens: int | None = None,
+    memory: str = "90%",
+    disaggregated: Flag = False,
+    cross_check: Flag = False,
     as_json: AsJson = False,
 ) -> None:
     """How fast a model is on a machine, how many requests fit, and how many GPUs a rate takes.
 
     Example: [bold]suffice size --model DeepSeek-V3 --hardware h200 --rate 5/s
     --input-tokens 4096 --output-tokens 1024 --max-ttft 2s --max-tpot 50ms[/bold]
+
+    Options:
+        model: A model's name, a config.json or its folder.
+        hardware: Name (see `suffice hardware`) or file; repeat for several, all GPUs by default.
+        disaggregated: Also size two pools, prefill and decode.
+        cross_check: Also ask aiconfigurator, where it is installed.
+    Load:
+        rate: Requests that come at random, e.g. 20/s or 300/min.
+        input_tokens: Prompt tokens per request.
+        output_tokens: Output tokens per request.
+        workload: A TOML or JSON file of lengths, or a ledger: its file or URL, or `ledger` for the
+            usual one.
+        since: Read only the last 24h, 7d … of a ledger.
+        of_model: Read only this model's calls of a ledger.
+        cached_prompt: Share of each prompt in the prefix cache, e.g. 60%.
+    Limits:
+        max_ttft: Longest time to the first token, e.g. 500ms.
+        max_tpot: Longest time per further token, e.g. 30ms.
+        within: Share of requests inside the limits, under a rate.
+    Serving:
+        context: Tokens at which the KV cache is told; those of the longest request by default.
+        speculative: Tokens per step with a draft, e.g. 2.1.
+        draft_tokens: Tokens drafted per step; as many as are accepted, rounded up, by default.
+        weights: bf16, fp16, fp8, int8, fp4, mxfp4 or int4; as stored by default.
+        kv_cache: bf16, fp16, fp8, int8 or int4; as stored by default.
+        engine: generic, vllm, sglang or trtllm.
+        gpus: Devices of a replica, all of them.
+        tensor_parallel: Devices that share each attention.
+        max_batch: The engine's limit of sequences; vLLM's own for the machine by default.
+        max_batched_tokens: Token budget of a pass; vLLM's own for the machine by default.
+        memory: Share of each device's memory to use.
     """  # fmt: skip
     traffic = _traffic(workload, since, of_model)
     rate_per_s = parse_rate(rate) if rate is not None else traffic.peak_per_s if traffic else None

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from suffice.cli.documented import Flag
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.core.quantities import counted, parse_duration
 
@@ -22,25 +23,20 @@ if not HELP_ONLY:
 
 
 def rejudge(
-    file: Annotated[Path, typer.Argument(help="A recording.")],
-    dataset: Annotated[
-        str | None,
-        typer.Option("--dataset", help="Questions with the right answers.", show_default=False),
-    ] = None,
-    checker: Annotated[
-        str | None,
-        typer.Option("--checker", help="number, choice, math, json, text …", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Recording to write; the same file without.", show_default=False
-        ),
-    ] = None,
+    file: Annotated[Path, typer.Argument()],
+    dataset: str | None = None,
+    checker: str | None = None,
+    out: Path | None = None,
 ) -> None:
     """Grade recorded samples again, by other answers or another checker, without asking again.
 
     Example: [bold]suffice traces rejudge traces.parquet --checker number[/bold]
+
+    Options:
+        file: A recording.
+        dataset: Questions with the right answers.
+        checker: number, choice, math, json, text …
+        out: Recording to write; the same file without.
     """  # fmt: skip
     items = []
     if dataset is not None:
@@ -62,30 +58,22 @@ def rejudge(
 
 
 def from_ledger(
-    out: Annotated[Path, typer.Option("--out", help="Trace file to write.")],
-    ledger: Annotated[
-        str | None,
-        typer.Option("--ledger", help="File or postgresql:// URL; the default ledger without."),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", help="Only the last 90m, 24h, 7d …", show_default=False),
-    ] = None,
-    answer_format: Annotated[
-        str | None,
-        typer.Option(
-            "--answer-format",
-            help="Extracts answers where no policy did: number, choice, boxed …",
-            show_default=False,
-        ),
-    ] = None,
-    judged: Annotated[
-        bool, typer.Option("--judged", help="Only questions of which every sample is judged.")
-    ] = False,
+    out: Annotated[Path, typer.Option()],
+    ledger: str | None = None,
+    since: str | None = None,
+    answer_format: str | None = None,
+    judged: Flag = False,
 ) -> None:
     """Turn traffic whose prompts and outputs were stored into traces, judged by feedback.
 
     Example: [bold]suffice traces from-ledger --since 7d --judged --out traffic.parquet[/bold]
+
+    Options:
+        out: Trace file to write.
+        ledger: File or postgresql:// URL; the default ledger without.
+        since: Only the last 90m, 24h, 7d …
+        answer_format: Extracts answers where no policy did: number, choice, boxed …
+        judged: Only questions of which every sample is judged.
     """
     began_s = 0.0 if since is None else time.time() - parse_duration(since, what="--since")
     store = open_existing(ledger or default_url())

@@ -22,62 +22,34 @@ if not HELP_ONLY:
 
 
 def import_(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...",
-            help="Tables (JSONL, CSV, Parquet), logs of lm-eval or inspect_ai, folders of such "
-            "logs; or a published set's NAME and its FOLDER (suffice traces sets).",
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Trace file to write.")],
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            "--columns",
-            help="FIELD=COLUMN,… where the guess is wrong: question, prompt, model, text, answer, "
-            "reference, correct, prompt_tokens, completion_tokens …",
-            show_default=False,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", help="Whose samples they are, if no column says.", show_default=False
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Name of the questions.", show_default=False)
-    ] = None,
-    checker: Annotated[
-        str | None,
-        typer.Option(
-            "--checker",
-            help="number, choice, math, json, text …; guessed from the right answers without.",
-            show_default=False,
-        ),
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--kind",
-            help="table, lm-eval or inspect; told by the file without.",
-            show_default=False,
-        ),
-    ] = None,
-    pick: Annotated[
-        str | None,
-        typer.Option("--pick", help="Filter, metric or scorer of a log.", show_default=False),
-    ] = None,
-    right_from: Annotated[
-        float, typer.Option("--right-from", help="A score of so much or more is right.")
-    ] = 1.0,
+    sources: Annotated[list[str], typer.Argument(metavar="FILE...")],
+    out: Annotated[Path, typer.Option()],
+    columns: str | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+    checker: str | None = None,
+    kind: str | None = None,
+    pick: str | None = None,
+    right_from: float = 1.0,
 ) -> None:
     """Turn samples that you have, or a published set, into a trace file.
 
     Says which column is taken for what, and which checker; --columns and --checker overrule it.
 
     Example: [bold]suffice traces import answers.csv --out traces.parquet[/bold]
+
+    Options:
+        sources: Tables (JSONL, CSV, Parquet), logs of lm-eval or inspect_ai, folders of such logs;
+            or a published set's NAME and its FOLDER (suffice traces sets).
+        out: Trace file to write.
+        columns: FIELD=COLUMN,… where the guess is wrong: question, prompt, model, text, answer,
+            reference, correct, prompt_tokens, completion_tokens …
+        model: Whose samples they are, if no column says.
+        dataset: Name of the questions.
+        checker: number, choice, math, json, text …; guessed from the right answers without.
+        kind: table, lm-eval or inspect; told by the file without.
+        pick: Filter, metric or scorer of a log.
+        right_from: A score of so much or more is right.
     """  # fmt: skip
     if sources[0] in IMPORTERS and not Path(sources[0]).exists():
         _import_published(sources, out)

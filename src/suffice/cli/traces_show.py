@@ -21,7 +21,7 @@ if not HELP_ONLY:
 
 
 def show(
-    files: Annotated[list[Path], typer.Argument(help="Trace files, taken as one set.")],
+    files: Annotated[list[Path], typer.Argument()],
     as_json: AsJson = False,
 ) -> None:
     """Show what is in a trace file: counts, accuracy with intervals, tokens, by dataset and arm.
@@ -30,6 +30,9 @@ def show(
     over questions.
 
     Example: [bold]suffice traces show data/traces/stepwise.parquet[/bold]
+
+    Options:
+        files: Trace files, taken as one set.
     """
     found = read_traces(files)
     rows = summarise(found)
@@ -78,12 +81,16 @@ def _heading(found: TraceSet) -> str:
 
 
 def join(
-    files: Annotated[list[Path], typer.Argument(help="Trace files.")],
-    out: Annotated[Path, typer.Option("--out", help="Trace file to write.")],
+    files: Annotated[list[Path], typer.Argument()],
+    out: Annotated[Path, typer.Option()],
 ) -> None:
     """Join trace files into one; samples that contradict each other are refused.
 
     Example: [bold]suffice traces join small.parquet large.parquet --out both.parquet[/bold]
+
+    Options:
+        files: Trace files.
+        out: Trace file to write.
     """
     found = read_traces(files)
     write_traces(out, found)

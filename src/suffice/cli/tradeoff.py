@@ -31,22 +31,25 @@ VOTE, VERIFIER = (0, 1, 2, 3, 4, 5, 6), (0, 1, 7, 8, 9)
 
 def tradeoff(
     traces: TraceFiles,
-    small: Annotated[str, typer.Option("--small", help="MODEL=PARAMETERS/TRAINING_TOKENS.")],
-    large: Annotated[str, typer.Option("--large", help="MODEL=PARAMETERS/TRAINING_TOKENS.")],
-    ratio: Annotated[
-        str, typer.Option("--ratio", help="Inference over training tokens, e.g. 0.1,1,10.")
-    ] = "0.1,1,10",
-    bins: Annotated[int, typer.Option("--bins", help="How many bins of difficulty.")] = 5,
+    small: Annotated[str, typer.Option()],
+    large: Annotated[str, typer.Option()],
+    ratio: str = "0.1,1,10",
+    bins: int = 5,
     seed: Seed = 0,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for page and picture.", show_default=False)
-    ] = None,
+    out: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Where a small model with more samples beats a large one at equal total FLOPs, by difficulty.
 
     Example: [bold]suffice tradeoff traces.parquet --small small=1.2B/9T --large large=8B/15T
     --ratio 0.1,1,10[/bold]
+
+    Options:
+        small: MODEL=PARAMETERS/TRAINING_TOKENS.
+        large: MODEL=PARAMETERS/TRAINING_TOKENS.
+        ratio: Inference over training tokens, e.g. 0.1,1,10.
+        bins: How many bins of difficulty.
+        out: Folder for page and picture.
     """
     try:
         ratios = [float(part) for part in ratio.split(",")]

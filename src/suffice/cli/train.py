@@ -49,7 +49,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; torch dec
 
 @train.command()
 def nano(
-    out: Annotated[Path, typer.Option(help="Folder for the model; resumed if interrupted.")],
+    out: Annotated[Path, typer.Option()],
     config: Config = None,
     tasks: Annotated[
         str | None,
@@ -58,18 +58,10 @@ def nano(
             show_default=False,
         ),
     ] = None,
-    problems: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSONL of your own problems with prompt, answer and steps, instead of tasks.",
-            show_default=False,
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Steps of the warm-up.", show_default=False)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
-    evaluate: Annotated[int, typer.Option(help="Held-out problems per task and difficulty.")] = 200,
+    problems: Path | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    evaluate: int = 200,
     device: Device = "cpu",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -78,6 +70,13 @@ def nano(
 
     Example: [bold]suffice train nano --seed 0 --out nano/[/bold], or of your own problems:
     [bold]suffice train nano --problems mine.jsonl --out mine/[/bold]
+
+    Options:
+        out: Folder for the model; resumed if interrupted.
+        problems: JSONL of your own problems with prompt, answer and steps, instead of tasks.
+        steps: Steps of the warm-up.
+        seed: Seed of all that is drawn.
+        evaluate: Held-out problems per task and difficulty.
     """
     _torch(threads)
     asked = from_toml(NanoTraining, config) if config else NanoTraining()
@@ -101,14 +100,10 @@ def nano(
 
 @train.command()
 def modes(
-    out: Annotated[Path, typer.Option(help="Folder for the trained model; resumed if there.")],
-    model: Annotated[
-        str | None, typer.Option(help="Model folder to start from.", show_default=False)
-    ] = None,
+    out: Annotated[Path, typer.Option()],
+    model: str | None = None,
     config: Config = None,
-    method: Annotated[
-        str | None, typer.Option(help="grpo, degrpo, adaptthink or gate.", show_default=False)
-    ] = None,
+    method: str | None = None,
     tasks: Annotated[
         str | None,
         typer.Option(
@@ -116,41 +111,18 @@ def modes(
             show_default=False,
         ),
     ] = None,
-    problems: Annotated[
-        Path | None,
-        typer.Option(help="JSONL with prompt and answer, instead of tasks.", show_default=False),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(show_default=False)] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Learning rate of all but the gate.", show_default=False)
-    ] = None,
-    alpha: Annotated[
-        float | None, typer.Option(help="degrpo: weight of the mode token.", show_default=False)
-    ] = None,
-    norm: Annotated[
-        str | None, typer.Option(help="degrpo: paper or released.", show_default=False)
-    ] = None,
-    entropy: Annotated[
-        float | None, typer.Option(help="Bonus on the mode's entropy.", show_default=False)
-    ] = None,
-    gamma: Annotated[
-        float | None, typer.Option(help="Price of thinking, 0 to 2.", show_default=False)
-    ] = None,
-    hardware: Annotated[
-        str | None,
-        typer.Option(
-            help="Take γ from what thinking costs on this machine instead (see --answer-worth).",
-            show_default=False,
-        ),
-    ] = None,
-    answer_worth: Annotated[
-        float, typer.Option(help="What a right answer is worth, in short answers' cost.")
-    ] = 20.0,
-    accept_weak: Annotated[
-        bool, typer.Option(help="Start from a model that solves the problems in neither mode.")
-    ] = False,
-    seed: Annotated[int | None, typer.Option(show_default=False)] = None,
-    evaluate: Annotated[int, typer.Option(help="Held-out problems per task and difficulty.")] = 200,
+    problems: Path | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    alpha: float | None = None,
+    norm: str | None = None,
+    entropy: float | None = None,
+    gamma: float | None = None,
+    hardware: str | None = None,
+    answer_worth: float = 20.0,
+    accept_weak: bool = False,
+    seed: int | None = None,
+    evaluate: int = 200,
     device: Device = "cpu",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -159,6 +131,23 @@ def modes(
 
     Example: [bold]suffice train modes --model nano/ --method degrpo --tasks chain
     --out routed/[/bold]
+
+    Options:
+        out: Folder for the trained model; resumed if there.
+        model: Model folder to start from.
+        method: grpo, degrpo, adaptthink or gate.
+        steps: Steps of training.
+        problems: JSONL with prompt and answer, instead of tasks.
+        learning_rate: Learning rate of all but the gate.
+        alpha: degrpo: weight of the mode token.
+        norm: degrpo: paper or released.
+        entropy: Bonus on the mode's entropy.
+        gamma: Price of thinking, 0 to 2.
+        hardware: Take γ from what thinking costs on this machine instead (see --answer-worth).
+        answer_worth: What a right answer is worth, in short answers' cost.
+        accept_weak: Start from a model that solves the problems in neither mode.
+        seed: Seed of all that is drawn.
+        evaluate: Held-out problems per task and difficulty.
     """
     _torch(threads)
     if model is None and config is None:

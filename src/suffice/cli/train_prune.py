@@ -24,19 +24,12 @@ if not HELP_ONLY:
 
 
 def prune(
-    out: Annotated[Path, typer.Option(help="Folder for the result; resumed if interrupted.")],
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file; options given here win.", show_default=False)
-    ] = None,
-    keep: Annotated[
-        float | None,
-        typer.Option(help="Share of each trace's tokens that students see.", show_default=False),
-    ] = None,
-    per_step: Annotated[
-        int | None, typer.Option(help="Tokens deleted a greedy step.", show_default=False)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all that is drawn.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    out: Annotated[Path, typer.Option()],
+    config: Path | None = None,
+    keep: float | None = None,
+    per_step: int | None = None,
+    seed: int | None = None,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Prune reasoning traces and train students on what is left (experimental).
@@ -45,6 +38,14 @@ def prune(
     truncation, surprisal, entropy and gradient importance, at the same number of tokens.
 
     Example: [bold]suffice train prune --seed 0 --out pruned/[/bold]
+
+    Options:
+        out: Folder for the result; resumed if interrupted.
+        config: TOML file; options given here win.
+        keep: Share of each trace's tokens that students see.
+        per_step: Tokens deleted a greedy step.
+        seed: Seed of all that is drawn.
+        threads: CPU threads.
     """
     require_torch()
     import torch  # noqa: PLC0415 - heavy

@@ -18,7 +18,7 @@ import typer.main  # noqa: E402
 import typer.testing  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from suffice.testing.postgres import PostgresServer, why_not  # noqa: E402
+from tests.postgres import PostgresServer, why_not  # noqa: E402
 
 # A time limit for one example fails on a busy machine and says nothing about the code.
 # The same examples every time: a run that fails can be repeated.

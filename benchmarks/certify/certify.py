@@ -24,8 +24,9 @@ from recorded import as_models, as_pool, zeroeval
 
 from suffice.core.errors import InputError, NothingFeasible
 from suffice.core.files import write_json
+from suffice.evals.statistics.binomial import lower_bound, upper_bound
 from suffice.evals.statistics.bootstrap import ratio_interval
-from suffice.evals.statistics.paired import Pairs, drop_interval
+from suffice.evals.statistics.paired import Pairs
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.stopping_times import count_votes
@@ -36,6 +37,16 @@ CASCADES = (
     ("crux", (MINI, "Qwen2.5-32B-Instruct"), O1),
     ("crux", (QWEN, LLAMA), FOUR_O),
 )
+
+
+def drop_interval(pairs: Pairs, confidence: float) -> tuple[float, float]:
+    """Two-sided bounds of the drop from four of Clopper and Pearson; wide, but exact."""
+    tail = 1.0 - (1.0 - confidence) / 4.0
+    n, harmed, helped = pairs.n, pairs.harmed, pairs.helped
+    return (
+        lower_bound(harmed, n, tail) - upper_bound(helped, n, tail),
+        upper_bound(harmed, n, tail) - lower_bound(helped, n, tail),
+    )
 
 
 def cascades(folder: Path) -> list[dict]:
@@ -54,18 +65,18 @@ def cascades(folder: Path) -> list[dict]:
         right, agreed = cascade.correct[:, 0], cascade.early[:, 0]
         standard = ground.played(ground.baseline.text).correct[:, 0]
         pairs = Pairs.of(standard, right)
-        drop = drop_interval(pairs, 0.95)
+        low, high = drop_interval(pairs, 0.95)
         row = {
             "task": task, "small": list(pair), "large": strong, "n": len(agreed),
             "agree": float(agreed.mean()), "accuracy_agreed": float(right[agreed].mean()),
             "cascade": float(right.mean()), "always_large": float(standard.mean()),
             "harmed": pairs.harmed, "helped": pairs.helped,
-            "drop": [drop.estimate, drop.low, drop.high],
+            "drop": [pairs.drop, low, high],
         }  # fmt: skip
         found.append(row)
         print(f"{task:8} {'+'.join(pair)} > {strong}: agree {100 * row['agree']:.1f} % at "
               f"{100 * row['accuracy_agreed']:.1f}, cascade {100 * row['cascade']:.1f}, large "
-              f"{100 * row['always_large']:.1f}, drop {drop}", flush=True)  # fmt: skip
+              f"{100 * row['always_large']:.1f}, drop {pairs.drop:.4f} [{low:.4f}, {high:.4f}]", flush=True)  # fmt: skip
     return found
 
 

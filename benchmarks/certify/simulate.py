@@ -13,16 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from compared_tests import betting_p_value, bonferroni, hoeffding_bentkus_p_value
 
 from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.evals.statistics.binomial import at_least_p_value, at_most_p_value
-from suffice.evals.statistics.bounded import (
-    betting_p_value,
-    hoeffding_bentkus_p_value,
-    mean_p_value,
-)
+from suffice.evals.statistics.bounded import mean_p_value
 from suffice.evals.statistics.paired import Pairs, drop_p_value
-from suffice.evals.statistics.sequence import bonferroni, conformal_risk, fixed_sequence
+from suffice.evals.statistics.sequence import conformal_risk, fixed_sequence
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -166,7 +166,7 @@ class Programme:
 
     def check_kernels(self) -> float:
         # Imports Triton, which a machine without a GPU need not have.
-        from suffice.testing.kernel_check import (  # noqa: PLC0415
+        from kernel_check import (  # noqa: PLC0415
             AttentionCase,
             AttentionChoice,
             check_kernels,
@@ -214,7 +214,7 @@ class Programme:
                     self.say(f"{name} batch {batch}: {self.compare_step(session, batch)}")
 
     def compare_step(self, session, batch: int) -> str:  # type: ignore[no-untyped-def]
-        from suffice.testing.kernel_check import relative_error  # noqa: PLC0415
+        from kernel_check import relative_error  # noqa: PLC0415
 
         run = session.run(batch)
         model, cache = run.model, run.cache

@@ -28,7 +28,7 @@ from suffice.core.completions import TokenLogprob
 from suffice.core.draw import Draw
 from suffice.core.errors import MalformedStream, UpstreamRefused, UpstreamTimeout
 from suffice.core.requests import Message, Request, Sampling
-from suffice.testing.scripted_server import ScriptedServer, Step, framed, plain
+from tests.scripted_server import ScriptedServer, Step, framed, plain
 
 Work = Coroutine[Any, Any, Any]
 LOOPS: dict[str, Callable[[Work], Any]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}

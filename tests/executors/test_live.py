@@ -23,7 +23,6 @@ from suffice.core.errors import (
 from suffice.core.requests import Message, Request, Sampling
 from suffice.core.thinking import Thinking
 from suffice.evals.extract import number
-from suffice.executors.batch import run_batch
 from suffice.executors.live import Failed, Finished, Launched, Settled, Streamed, run, stream
 from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.answer_stability import AnswerStability
@@ -250,18 +249,6 @@ def test_failures_are_events():
     # Nor does one hold on to what it went through: of a flood, all that had come.
     assert [e.error.__traceback__ for e in events if isinstance(e, Failed)] == [None]
     assert kinds[-1] is Settled
-
-
-def test_a_batch_gives_every_request_its_own_policy():
-    requests = [replace(REQUEST, sampling=Sampling(max_tokens=n)) for n in (1, 9, 9)]
-    policies = [Single(), SelfConsistency(samples=2), DeepConfOnline()]
-    poor = replace(ABLE, logprobs=False)
-    backend = FakeBackend([Script.of("it is 4")], capabilities=poor)
-    results = asyncio.run(run_batch(policies, requests, backend, extract=number, at_once=2))
-    assert results[0].completion.finish_reason == "length"
-    assert results[1].samples_run == 2
-    assert isinstance(results[2], LacksCapability)
-    assert backend.traffic.most_running <= 3
 
 
 class Ignoring(FakeBackend):

@@ -22,7 +22,7 @@ from suffice.core.errors import BackendError, ConfigError, InputError
 from suffice.core.requests import Message, Request, Sampling
 from suffice.gateway.config_file import config_from, load_config
 from suffice.gateway.wire.safe_regex import linear_regex
-from suffice.testing.scripted_server import ScriptedServer
+from tests.scripted_server import ScriptedServer
 
 LINES = st.sampled_from(
     ["data: ", "data:", "event: x", ": comment", "id: 1", "\n", "\r", "\r\n", "\ufeff", "[DONE]",

@@ -19,7 +19,7 @@ from suffice.core.requests import Message, Request
 from suffice.policies.agreement import AdaptiveConsistency, EarlyStopping
 from suffice.policies.auto import PUBLISHED_ARMS
 from suffice.policies.fixed import BestOfN, SelfConsistency
-from suffice.testing.reference_replay import replay
+from tests.policies.reference_replay import replay
 
 DATA = Path(os.environ.get("SUFFICE_SHARED_DATA", "../shared/data")) / "runtime" / "tot_game24"
 FILE = DATA / "gpt-4_0.7_naive_cot_sample_100_start900_end1000.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from suffice.ledger.store import Store
-from suffice.testing.postgres import PostgresServer
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

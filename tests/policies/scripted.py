@@ -9,7 +9,7 @@ from suffice.backends.protocol import Chunk
 from suffice.core.completions import Completion, Outcome, Usage
 from suffice.core.requests import Message, Request
 from suffice.executors.running_sample import Launch
-from suffice.testing.reference_replay import replay
+from tests.policies.reference_replay import replay
 
 REQUEST = Request(
     messages=(Message(role="user", content="2+2?"),), model="m", answer_format="number"

@@ -14,9 +14,6 @@ from suffice.policies.agreement import AdaptiveConsistency
 from suffice.policies.allocation import (
     DifficultyBinned,
     allocate,
-    best_arm_by_bin,
-    compute_optimal_accuracy,
-    difficulty_bins,
     success_curve,
 )
 from suffice.policies.auto import PUBLISHED_ARMS, Arm, Auto, SpendControl
@@ -58,17 +55,6 @@ def test_a_step_shaped_curve_is_climbed_by_its_hull():
     assert allocate(values, 4).tolist() == [3, 1]
     with pytest.raises(InputError, match="finite table"):
         allocate([[np.nan]], 1)
-
-
-def test_difficulty_bins_choose_their_own_arm():
-    # Hard questions gain from arm 1, easy ones from arm 0: the bins recover more than one arm can.
-    easiness = np.linspace(0, 1, 100)
-    accuracy = np.stack([easiness > 0.5, easiness < 0.5], axis=1).astype(float)
-    bins = difficulty_bins(easiness, 5)
-    assert np.bincount(bins).tolist() == [20] * 5
-    assert best_arm_by_bin(accuracy, bins)[0] == 1
-    assert best_arm_by_bin(accuracy, bins)[4] == 0
-    assert compute_optimal_accuracy(accuracy, bins, seed=0) > 0.85
 
 
 def test_pilots_decide_how_many_more():

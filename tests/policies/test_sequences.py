@@ -13,7 +13,7 @@ from suffice.policies.fixed import SelfConsistency, Single
 from suffice.policies.sequential_revision import ASK, ReviseOnce, SequentialRevision
 from suffice.policies.think_block import BudgetForcing, HesitationStop
 from suffice.policies.thinking import NoThinking, Overrides
-from suffice.testing.reference_replay import replay
+from tests.policies.reference_replay import replay
 from tests.policies.scripted import FREE_FORM, REQUEST, Said, play
 
 

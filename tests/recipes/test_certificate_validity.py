@@ -9,12 +9,9 @@ from hypothesis import strategies as st
 from simulate import METHODS, simulate, tasks
 
 from suffice.evals.statistics.sequence import (
-    bonferroni,
     chains_shown,
     conformal_risk,
     fixed_sequence,
-    holm,
-    largest_shown,
 )
 
 TASKS = {task.name: task for task in tasks()}
@@ -102,17 +99,12 @@ def test_a_useful_share_is_certified_where_truth_allows_it():
     assert 0.6 * allowed < found.certified < allowed * 1.02
 
 
-def test_multiple_testing_rules_by_hand():
+def test_a_fixed_sequence_by_hand():
     assert fixed_sequence([0.01, 0.04, 0.2, 0.001], 0.05) == 2
     assert fixed_sequence([0.2, 0.001], 0.05) == 0
     tested = []
     fixed_sequence((tested.append(p) or p for p in (0.01, 0.9, 0.01)), 0.05)
     assert tested == [0.01, 0.9]  # lazily: nothing after the first failure is looked at
-    assert bonferroni([0.01, 0.03, 0.02], 0.05) == (True, False, False)
-    assert holm([0.01, 0.03, 0.02], 0.05) == (True, True, True)
-    assert holm([0.001, 0.2, 0.04], 0.05) == (True, False, False)
-    assert largest_shown([7, 5, 3], lambda setting: 0.01 * (8 - setting), 0.03) == 5
-    assert largest_shown([7], lambda _: 0.9, 0.05) is None
 
 
 def test_conformal_risk_by_hand():

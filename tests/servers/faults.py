@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suffice.testing.scripted_server import Step, framed, plain
+from tests.scripted_server import Step, framed, plain
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 BEGIN, END = "<!-- upstream faults -->", "<!-- end -->"

@@ -18,8 +18,8 @@ from suffice.ledger.store import Store
 from suffice.policies.policy_file import PolicyFile, sealed
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
-from suffice.testing.postgres import PostgresServer
 from tests.policies.policy_table import policy_table
+from tests.postgres import PostgresServer
 from tests.servers.test_keys import Gateways, free_port, gateways, served
 
 TABLE = policy_table("adaptive_consistency:max_samples=2", "single", model="fake")

@@ -21,7 +21,7 @@ from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.gateway.wire.headers import HeadersConfig
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Asked, Reply, Talents
-from suffice.testing.scripted_server import ScriptedServer, plain
+from tests.scripted_server import ScriptedServer, plain
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
 SOUND = bytes(range(256)) * 40

@@ -23,7 +23,7 @@ from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.config import GatewayConfig
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
-from suffice.testing.scripted_server import ScriptedServer, Steps, framed, plain
+from tests.scripted_server import ScriptedServer, Steps, framed, plain
 from tests.servers import faults
 from tests.servers.faults import FAULTS, Fault
 

@@ -15,7 +15,7 @@ import pytest
 from suffice.backends.fake import FakeBackend, Script
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Json, Misdeed, Reply, Talents
-from suffice.testing.scripted_server import ScriptedServer, framed, plain
+from tests.scripted_server import ScriptedServer, framed, plain
 
 MESSAGES: Any = [{"role": "user", "content": "what is 2+2"}]
 NUMBER = {"answer_format": "number"}

@@ -20,7 +20,7 @@ from suffice.ledger.api_keys import Limits, add_key, make_key, revoke_key
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
-from suffice.testing.postgres import PostgresServer
+from tests.postgres import PostgresServer
 from tests.servers.serve_soon import command
 
 ASK = {"model": "fake", "messages": [{"role": "user", "content": "what is 2+2"}]}

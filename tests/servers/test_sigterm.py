@@ -25,7 +25,7 @@ from suffice.gateway.calls import Hook
 from suffice.gateway.server import LastResort
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
-from suffice.testing.postgres import PostgresServer, why_not
+from tests.postgres import PostgresServer, why_not
 from tests.servers.conftest import config_for
 from tests.servers.serve_soon import command, environment
 

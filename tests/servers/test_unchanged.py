@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from suffice.testing.scripted_server import ScriptedServer, framed, plain
+from tests.scripted_server import ScriptedServer, framed, plain
 
 ANSWER: dict[str, Any] = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "fake",

@@ -16,7 +16,7 @@ from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.ledger.queries import recent
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Json, Reply
-from suffice.testing.scripted_server import ScriptedServer, plain
+from tests.scripted_server import ScriptedServer, plain
 
 MESSAGES = [{"role": "user", "content": "2+2?"}]
 SHORT = {"max_tokens": 50}

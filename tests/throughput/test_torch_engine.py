@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from suffice.throughput.engines.torch_engine import TorchEngine  # noqa: E402
 pytestmark = pytest.mark.torch
 
 PROMPT = 13
+GPU_BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu"  # kernel_check.py
 
 
 def small(heads: int, kv: int, head_dim: int, *, d: int = 64, kind: str = "llama") -> Shape:
@@ -202,7 +204,7 @@ def test_no_gpu_is_one_clear_line() -> None:
 
 INTERPRETED = """
 import torch
-from suffice.testing.kernel_check import AttentionCase, AttentionChoice, check_kernels
+from kernel_check import AttentionCase, AttentionChoice, check_kernels
 from suffice.throughput.engines.triton_ops import TritonOps
 case = AttentionCase(kv_heads=3, gqa=3, head_dim=16, batch=2, context=75,
                      choice=AttentionChoice(splits=1, block_t=32))
@@ -222,16 +224,18 @@ def test_triton_kernels_equal_plain_torch_when_interpreted() -> None:
     numpy = pytest.importorskip("numpy")
     if tuple(map(int, numpy.__version__.split(".")[:2])) >= (2, 4):
         pytest.skip("triton's interpreter needs numpy < 2.4 for loops with computed bounds")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    paths = os.pathsep.join((str(GPU_BENCHMARKS), os.environ.get("PYTHONPATH", "")))
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": paths}
     subprocess.run([sys.executable, "-c", INTERPRETED], check=True, env=environment, timeout=300)
 
 
 @pytest.mark.gpu
-def test_triton_kernels_equal_plain_torch_on_a_gpu() -> None:
+def test_triton_kernels_equal_plain_torch_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     pytest.importorskip("triton")
-    from suffice.testing.kernel_check import (
+    monkeypatch.syspath_prepend(GPU_BENCHMARKS)
+    from kernel_check import (
         AttentionCase,
         AttentionChoice,
         check_kernels,

@@ -15,9 +15,9 @@ from suffice.core.requests import Message, Request, Tool, ToolCall, ToolHints
 from suffice.executors.events import Event
 from suffice.executors.live import run
 from suffice.executors.tool_calls import ToolLimits
-from suffice.testing.virtual_time import run_in_virtual_time
 from suffice.tools.protocol import ToolResult
 from suffice.tools.toolbox import Toolbox
+from tests.tools.virtual_time import run_in_virtual_time
 
 PRIVATE = ToolHints(read_only=True, open_world=False)
 ONE_TEXT = json.dumps(

@@ -196,11 +196,6 @@ class Store:
             "INSERT INTO shared (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, value)
         )
 
-    def owner_of(self, request_id: str) -> tuple[bool, str | None]:
-        """Whether the ledger has this request, and the key that made it."""
-        rows = self.database.execute("SELECT key_id FROM requests WHERE id = ?", (request_id,))
-        return (True, rows[0][0]) if rows else (False, None)
-
     def prune(
         self,
         *,

@@ -6,7 +6,6 @@ Shape suffixes: Q questions, B budgets in samples (index = samples, from 0), A a
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -75,36 +74,6 @@ def _hull_steps(row: FloatArray) -> list[tuple[int, float]]:
 
 def _slope(row: FloatArray, before: int, after: int) -> float:
     return float((row[after] - row[before]) / (after - before))
-
-
-def difficulty_bins(easiness: ArrayLike, bins: int = 5) -> IntArray:
-    """Bin of each question, 0 hardest, in equal shares by `easiness` (pass rate or mean score)."""
-    values = np.asarray(easiness, dtype=np.float64)
-    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    result: IntArray = (ranks * bins // len(values)).astype(np.int64)
-    return result
-
-
-def best_arm_by_bin(accuracy_QA: ArrayLike, bin_Q: Sequence[int] | IntArray) -> dict[int, int]:
-    """Arm with the highest mean accuracy in each difficulty bin (the first among equals)."""
-    table, bins = np.asarray(accuracy_QA, dtype=np.float64), np.asarray(bin_Q)
-    return {int(each): int(table[bins == each].mean(axis=0).argmax()) for each in np.unique(bins)}
-
-
-def compute_optimal_accuracy(accuracy_QA: ArrayLike, bin_Q: ArrayLike, *, seed: int) -> float:
-    """Accuracy of the best arm by bin, chosen on one random half and scored on the other, twice.
-
-    Reference: 2408.03314 (Snell et al.), §3.2, whose difficulty estimate is not in the budget.
-    """
-    table, bins = np.asarray(accuracy_QA, dtype=np.float64), np.asarray(bin_Q)
-    fold = np.random.default_rng(seed).permutation(len(table)) % 2
-    scored = np.empty(len(table))
-    overall = int(table.mean(axis=0).argmax())
-    for half in (0, 1):
-        arms = best_arm_by_bin(table[fold != half], bins[fold != half])
-        for q in np.flatnonzero(fold == half):
-            scored[q] = table[q, arms.get(int(bins[q]), overall)]
-    return float(scored.mean())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

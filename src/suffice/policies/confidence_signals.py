@@ -135,10 +135,3 @@ class Window:
                 mean = total / self.size
                 lowest = mean if lowest is None or mean < lowest else lowest
         return total, lowest
-
-    @property
-    def lowest_or_mean(self) -> float | None:
-        """Least group confidence, with a trace shorter than a window as one group."""
-        if self.lowest is not None:
-            return self.lowest
-        return self.total / self.count if self.count else None

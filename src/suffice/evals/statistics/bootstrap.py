@@ -92,15 +92,3 @@ def of_share(found: Interval, n: int) -> Interval:
     if found.low == found.high and found.estimate in (0.0, 1.0):
         return clopper_pearson(round(found.estimate * n), n, found.confidence)
     return found
-
-
-def clustered_standard_error(values: ArrayLike, questions: Sequence[object]) -> float:
-    """Standard error of the mean with values correlated inside a question.
-
-    Formula: sqrt(Σ_c (Σ_i∈c (x_i - mean))²) / n, without small-sample correction.
-    Reference: 2411.00640, equation 4.
-    """
-    sums, counts = by_question(values, questions)
-    total = counts.sum()
-    mean = sums.sum() / total
-    return float(np.sqrt(((sums - mean * counts) ** 2).sum()) / total)

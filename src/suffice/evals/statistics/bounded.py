@@ -1,7 +1,7 @@
-"""P-values for the mean of bounded losses: Hoeffding, Hoeffding-Bentkus, and betting.
+"""P-values for the mean of bounded losses, by betting.
 
 The null is "the mean is `limit` or more". Needed where a loss is not 0 or 1: a question's mean over
-several samples, or a graded score. Losses lie in [0, 1]; `mean_p_value` takes them in [-1, 1].
+several samples, or a graded score. Values lie in [-1, 1].
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr
+from numpy.typing import ArrayLike
 
 from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
@@ -21,56 +20,6 @@ PRIOR_VARIANCE = 0.005
 PRIOR_QUESTIONS = 4.0
 # Share of the largest bet that no value can ruin: a single 1 leaves a tenth of the wealth.
 BOLDEST = 0.9
-
-
-def hoeffding_p_value(mean: float, n: int, limit: float) -> float:
-    """exp(-2 n (limit - mean)^2) below the limit, else 1."""
-    return math.exp(-2.0 * n * (limit - mean) ** 2) if mean < limit else 1.0
-
-
-def hoeffding_upper_bound(mean: float, n: int, confidence: float) -> float:
-    """mean + sqrt(ln(1/δ) / 2n), at most 1."""
-    return min(1.0, mean + math.sqrt(math.log(1.0 / (1.0 - confidence)) / (2.0 * n)))
-
-
-def hoeffding_bentkus_p_value(mean: float, n: int, limit: float) -> float:
-    """The smaller of Hoeffding's (relative-entropy form) and Bentkus' bound.
-
-    Formula: min(exp(-n KL(mean, limit)), e P(Bin(n, limit) <= ceil(n mean))).
-    Reference: 2110.01052 (learn then test), proposition 2.
-    """
-    if mean >= limit:
-        return 1.0
-    entropy = 0.0
-    if mean > 0.0:
-        entropy += mean * math.log(mean / limit)
-    entropy += (1.0 - mean) * math.log((1.0 - mean) / (1.0 - limit))
-    bentkus = math.e * float(bdtr(math.ceil(n * mean - 1e-9), n, limit))
-    return min(1.0, math.exp(-n * entropy), bentkus)
-
-
-def betting_p_value(losses: ArrayLike, limit: float, alpha: float = 0.05) -> float:
-    """1 / largest wealth of a bettor who bets that the mean lies below `limit`.
-
-    Formula: wealth = Π (1 - ν_i (x_i - limit)), ν_i set from the losses before i, at most
-    1 / (1 - limit), so that wealth is a non-negative supermartingale under the null. Depends on
-    the order of the losses, which must not depend on their values.
-    Reference: 2010.09686, the hedged bets of section 4.
-    """
-    x: NDArray[np.float64] = np.asarray(losses, dtype=np.float64)
-    if x.size == 0 or x.min() < 0.0 or x.max() > 1.0:
-        raise InputError("losses must lie between 0 and 1, and there must be some")
-    i = np.arange(1, x.size + 1)
-    means = (0.5 + np.cumsum(x)) / (i + 1)
-    before = np.concatenate(([0.5], means[:-1]))
-    spread = (0.25 + np.cumsum((x - means) ** 2)) / (i + 1)
-    earlier = np.concatenate(([0.25], spread[:-1]))
-    size = np.sqrt(2.0 * math.log(1.0 / alpha) / (x.size * earlier))
-    # The bettor's best guess: growth is largest at (limit - mean) / variance.
-    kelly = np.maximum(limit - before, 0.0) / (earlier + (limit - before) ** 2)
-    bets = np.minimum(np.minimum(size, kelly), 0.75 / (1.0 - limit))
-    wealth = np.exp(np.cumsum(np.log1p(-bets * (x - limit))))
-    return float(min(1.0, 1.0 / wealth.max()))
 
 
 def mean_p_value(

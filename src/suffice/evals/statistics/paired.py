@@ -14,11 +14,11 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr, bdtrc, gammaln, xlog1py, xlogy
+from scipy.special import bdtrc, gammaln, xlog1py, xlogy
 
 from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.errors import InputError
-from suffice.evals.statistics.binomial import Interval, check_confidence, lower_bound, upper_bound
+from suffice.evals.statistics.binomial import check_confidence, upper_bound
 
 # Share of the error probability that pays for bounding the nuisance (Berger and Boos 1994).
 NUISANCE_SHARE = 0.001
@@ -154,26 +154,6 @@ def drop_upper_bound(pairs: Pairs, confidence: float) -> float:
         else:
             low = middle
     return high
-
-
-def drop_interval(pairs: Pairs, confidence: float) -> Interval:
-    """Two-sided interval of the drop from four Clopper-Pearson bounds; wide, but exact."""
-    tail = 1.0 - (1.0 - check_confidence(confidence)) / 4.0
-    n, harmed, helped = pairs.n, pairs.harmed, pairs.helped
-    return Interval(
-        estimate=pairs.drop,
-        low=lower_bound(harmed, n, tail) - upper_bound(helped, n, tail),
-        high=upper_bound(harmed, n, tail) - lower_bound(helped, n, tail),
-        confidence=confidence,
-    )
-
-
-def mcnemar_p_value(pairs: Pairs) -> float:
-    """Two-sided exact p-value of "the two arms are equally accurate" (McNemar's test)."""
-    odd = pairs.harmed + pairs.helped
-    if odd == 0:
-        return 1.0
-    return min(1.0, 2.0 * float(bdtr(min(pairs.harmed, pairs.helped), odd, 0.5)))
 
 
 def rows_for_drop(limit: float, confidence: float, helped_rate: float = 0.0) -> int:

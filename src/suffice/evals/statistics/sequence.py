@@ -61,21 +61,6 @@ def chains_shown(
     return tuple(shown), tuple(levels)
 
 
-def bonferroni(p_values: Sequence[float], alpha: float) -> tuple[bool, ...]:
-    """Which settings are shown together, each tested at alpha / m: valid in any order."""
-    return tuple(p_value <= alpha / len(p_values) for p_value in p_values)
-
-
-def holm(p_values: Sequence[float], alpha: float) -> tuple[bool, ...]:
-    """Which settings are shown together by Holm's step-down: never fewer than Bonferroni."""
-    shown = [False] * len(p_values)
-    for done, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        if not p_values[index] <= alpha / (len(p_values) - done):
-            break
-        shown[index] = True
-    return tuple(shown)
-
-
 def conformal_risk(losses: ArrayLike, limit: float, most: float = 1.0) -> int:
     """How many settings, from the start, keep the *expected* loss of a new question <= limit.
 
@@ -93,9 +78,3 @@ def conformal_risk(losses: ArrayLike, limit: float, most: float = 1.0) -> int:
     risk = (rising.sum(axis=0) + most) / (n + 1)
     above = np.nonzero(risk > limit)[0]
     return int(above[0]) if above.size else table.shape[1]
-
-
-def largest_shown(path: Sequence[int], p_value: Callable[[int], float], alpha: float) -> int | None:
-    """Last setting of the path that fixed-sequence testing shows; None if not even the first."""
-    shown = fixed_sequence((p_value(setting) for setting in path), alpha)
-    return path[shown - 1] if shown else None

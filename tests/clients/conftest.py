@@ -12,7 +12,7 @@ import pytest
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Asked, Reply, Talents
-from tests.servers.conftest import serving
+from tests.servers.tools import serving
 
 WEATHER = '{"city": "Paris"}'
 PERSON = '{"name": "Ada", "age": 36}'

@@ -17,7 +17,7 @@ from suffice.core.completions import Completion, Usage
 from suffice.core.errors import MissingExtra
 from suffice.evals import equivalence
 from suffice.evals.comparison_pool import ComparisonPool
-from suffice.evals.equivalence import MathExtractor, MathVerifier, answer_extractor
+from suffice.evals.equivalence import MathExtractor, answer_extractor
 from suffice.evals.math_process import MEMORY_BYTES, MathProcess
 from suffice.gateway.wire.errors import describe
 
@@ -66,11 +66,11 @@ def alive(pid: int) -> bool:
 
 
 def test_it_compares_and_leaves_no_process_behind(run: Callable[[Work], Any]) -> None:
-    async def main() -> tuple[list[bool | None], list[int]]:
+    async def main() -> tuple[list[bool | None], tuple[int, ...]]:
         pool = pool_of()
         compare = pool.comparing("a")
         found = await asyncio.gather(*(compare("x" * n, "yy") for n in range(1, 5)))
-        pids = [worker.pid for worker in pool._all]
+        pids = pool.pids
         await pool.aclose()
         return found, pids
 
@@ -97,8 +97,7 @@ def test_a_request_has_a_time_for_all_of_its_comparisons() -> None:
 
     async def main() -> list[bool | None]:
         nonlocal now_s
-        pool = pool_of(request_s=10.0, workers=1)
-        pool._clock = lambda: now_s
+        pool = pool_of(request_s=10.0, workers=1, clock=lambda: now_s)
         compare, other = pool.comparing("a"), pool.comparing("a")
         found = []
         for _ in range(3):
@@ -162,7 +161,7 @@ def test_whoever_leaves_is_forgotten() -> None:
         for task in asked:
             task.cancel()
         await asyncio.wait(asked)
-        waiting = sum(map(len, pool._queues.values()))
+        waiting = pool.waiting
         found = await pool.comparing("a")("ab", "cd")
         await pool.aclose()
         return waiting, found
@@ -174,12 +173,12 @@ def test_the_end_does_not_wait_for_a_comparison() -> None:
     async def main() -> tuple[bool, int]:
         pool = pool_of(limit_s=1000.0, request_s=1000.0)
         task = asyncio.ensure_future(pool.comparing("a")("hang", "x"))
-        while not pool._running:
+        while not pool.running:
             await asyncio.sleep(0.01)
         async with asyncio.timeout(30):
             await pool.aclose()
             await asyncio.wait((task,))
-        return task.cancelled() or task.result() is None, len(pool._all)
+        return task.cancelled() or task.result() is None, len(pool.pids)
 
     assert asyncio.run(main()) == (True, 0)
 
@@ -255,9 +254,12 @@ def test_two_answers_at_once_find_each_other() -> None:
 
 def test_the_real_worker_is_bounded_in_memory_and_time() -> None:
     pytest.importorskip("math_verify")
-    with MathVerifier(limit_s=20.0) as verifier:
-        assert verifier.compare("x+1", "1+x")
-        assert verifier._process is not None
-        limits = Path(f"/proc/{verifier._process.pid}/limits").read_text()
+    process = MathProcess(limit_s=20.0)
+    try:
+        process.await_start()
+        assert process.compare("x+1", "1+x", 20.0)
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+    finally:
+        process.kill()
     data = next(line for line in limits.splitlines() if line.startswith("Max data size"))
     assert str(MEMORY_BYTES) in data

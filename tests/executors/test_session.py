@@ -40,10 +40,11 @@ REQUEST = Request(
 
 @dataclass
 class Scripted(BasePolicy):
-    """Begins with `first`; gives `then` to the first evidence, and keeps what it saw."""
+    """Begins with `first`; gives `then` to evidence number `at`, and keeps what it saw."""
 
     first: tuple
     then: tuple = ()
+    at: int = 0
     name: str = "scripted"
     needs: frozenset = frozenset()
     saw: list = field(default_factory=list)
@@ -53,7 +54,7 @@ class Scripted(BasePolicy):
 
     def step(self, state, evidence):
         self.saw.append(evidence)
-        return state + 1, self.then if state == 0 else ()
+        return state + 1, self.then if state == self.at else ()
 
 
 def tokens(count, *, end=False, prompt=10, total=None):
@@ -102,10 +103,8 @@ def test_tokens_that_a_sample_did_not_draw_are_free_again():
     session, _ = begin(policy, budget=Budget(completion_tokens=100))
     session.chunk(0, tokens(5, end=True), 1.0)
     assert grants(session.finish(0, 1.0, answer=None)) == []  # the ChunkSeen used its one answer
-    free = Scripted(first=(Sample(samples=(0,), max_tokens=90),))
-    session, _ = begin(free, budget=Budget(completion_tokens=100))
+    session, _ = begin(replace(policy, at=1, saw=[]), budget=Budget(completion_tokens=100))
     session.chunk(0, tokens(5, end=True), 1.0)
-    free.then, session._state = (Sample(samples=(1,), max_tokens=90),), 0
     assert grants(session.finish(0, 1.0, answer=None)) == [90]
 
 

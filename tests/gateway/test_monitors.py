@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from suffice.gateway.certificates.monitors import SharedMonitor, _cells
+from suffice.gateway.certificates.monitors import SharedMonitor, sums_of
 from suffice.ledger.records import Batch
 from suffice.ledger.store import Store
 from suffice.policies.certified import Certified
@@ -74,7 +74,7 @@ def test_what_two_saw_adds_up(tmp_path: Path, seed: int) -> None:
     assert alone.alarm is None
     assert alone.above[0].n == 120
     for one in both:
-        assert _cells(one.monitor._state) == pytest.approx(_cells(alone), abs=1e-9)
+        assert sums_of(one.monitor.state) == pytest.approx(sums_of(alone), abs=1e-9)
         assert one.monitor.alarm is None
         one.store.close()
 

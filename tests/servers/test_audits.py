@@ -20,6 +20,7 @@ from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply, Talents
 from tests.policies.policy_table import policy_table
+from tests.servers.tools import Tools
 
 SMALL_LARGE = {
     "cheap": "single@small", "safe": "single@large", "model": ("small", "large"), "loss": "drop",
@@ -73,7 +74,13 @@ class Stack:
 
 @contextmanager
 def stack(
-    tools: Any, path: Path, script: Any, *, table: Any = None, share: float = 1.0, **settings: Any
+    tools: type[Tools],
+    path: Path,
+    script: Any,
+    *,
+    table: Any = None,
+    share: float = 1.0,
+    **settings: Any,
 ) -> Iterator[Stack]:
     talents = Talents(models=("small", "large"))
     with FakeEngine(script, talents=talents) as engine:
@@ -103,7 +110,7 @@ def models(large: str, small: str = "4", **how: Any) -> Any:
 
 
 def test_the_client_gets_the_certified_answer_and_the_books_the_audit(
-    tools: Any, tmp_path: Path
+    tools: type[Tools], tmp_path: Path
 ) -> None:
     with stack(tools, tmp_path, models(large="5")) as s:
         answer = s.ask()
@@ -126,7 +133,7 @@ def _metrics(s: Stack) -> str:
     return httpx2.get(f"{s.url}/metrics").text
 
 
-def test_the_client_does_not_wait_for_the_audit(tools: Any, tmp_path: Path) -> None:
+def test_the_client_does_not_wait_for_the_audit(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path, models(large="4", delay_s=0.5)) as s:
         for stream in (False, True):
             s.ask(stream=stream)
@@ -134,7 +141,7 @@ def test_the_client_does_not_wait_for_the_audit(tools: Any, tmp_path: Path) -> N
         assert [row["differs"] for row in s.audits(2)] == [0, 0]
 
 
-def test_no_key_pays_for_an_audit(tools: Any, tmp_path: Path) -> None:
+def test_no_key_pays_for_an_audit(tools: type[Tools], tmp_path: Path) -> None:
     store = Store(str(tmp_path / "ledger.db"))
     key, text = make_key("alice", limits=Limits(budget_tokens=2000))
     add_key(store, key)
@@ -153,7 +160,9 @@ def test_no_key_pays_for_an_audit(tools: Any, tmp_path: Path) -> None:
         )
 
 
-def test_the_baseline_goes_on_from_the_samples_of_a_vote(tools: Any, tmp_path: Path) -> None:
+def test_the_baseline_goes_on_from_the_samples_of_a_vote(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     """Four samples settled the vote: the audit draws the other four of the eight, no more."""
     script = lambda number, body: Reply.saying(f"it is {4 if number < 4 else 5}")  # noqa: E731
     with stack(tools, tmp_path, script, table=VOTES) as s:
@@ -166,7 +175,9 @@ def test_the_baseline_goes_on_from_the_samples_of_a_vote(tools: Any, tmp_path: P
         assert row["differs"] == 0  # 4 to 4, and the first answer of the vote wins a tie
 
 
-def test_answers_that_come_to_differ_switch_the_certificate_off(tools: Any, tmp_path: Path) -> None:
+def test_answers_that_come_to_differ_switch_the_certificate_off(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     """Certified where at most 5 % of all answers differ: now the baseline says something else."""
     table = SMALL_LARGE | {"most_differ": 0.05}
     with stack(tools, tmp_path, models(large="5"), table=table) as s:
@@ -183,7 +194,7 @@ def test_answers_that_come_to_differ_switch_the_certificate_off(tools: Any, tmp_
         assert len(s.audits(number)) == number  # nothing is covered any more
 
 
-def test_answers_that_stay_the_same_raise_no_alarm(tools: Any, tmp_path: Path) -> None:
+def test_answers_that_stay_the_same_raise_no_alarm(tools: type[Tools], tmp_path: Path) -> None:
     table = SMALL_LARGE | {"most_differ": 0.05}
     with stack(tools, tmp_path, models(large="4"), table=table) as s:
         for _ in range(30):
@@ -192,7 +203,7 @@ def test_answers_that_stay_the_same_raise_no_alarm(tools: Any, tmp_path: Path) -
         assert s.ask().json()["suffice"]["certificate"]["status"] == "valid"
 
 
-def test_judged_pairs_find_the_loss(tools: Any, tmp_path: Path) -> None:
+def test_judged_pairs_find_the_loss(tools: type[Tools], tmp_path: Path) -> None:
     """What differs waits for a judgement; unjudged it counts as a gain and alarms nobody."""
     with stack(tools, tmp_path, models(large="5")) as s:
         answers = [s.ask() for _ in range(25)]
@@ -204,7 +215,7 @@ def test_judged_pairs_find_the_loss(tools: Any, tmp_path: Path) -> None:
         assert s.judge(answers[0], correct=False, baseline_correct=True) == 409
 
 
-def test_an_equal_answer_is_known_to_lose_nothing(tools: Any, tmp_path: Path) -> None:
+def test_an_equal_answer_is_known_to_lose_nothing(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path, models(large="4")) as s:
         for number in range(1, 13):
             answer = s.ask()
@@ -224,7 +235,7 @@ def test_an_equal_answer_is_known_to_lose_nothing(tools: Any, tmp_path: Path) ->
         {"model": "suffice/single", "suffice": {"model": "small"}},
     ],
 )
-def test_what_is_never_audited(tools: Any, tmp_path: Path, changed: Any) -> None:
+def test_what_is_never_audited(tools: type[Tools], tmp_path: Path, changed: Any) -> None:
     with stack(tools, tmp_path, models(large="4")) as s:
         s.ask(**changed)
         s.ask()  # this one is: whatever the other had begun would be there by then
@@ -233,7 +244,7 @@ def test_what_is_never_audited(tools: Any, tmp_path: Path, changed: Any) -> None
         assert len(s.audits(1)) == 1
 
 
-def test_a_share_of_nothing_and_of_some(tools: Any, tmp_path: Path) -> None:
+def test_a_share_of_nothing_and_of_some(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path, models(large="4"), share=0.0) as s:
         for _ in range(5):
             s.ask()
@@ -243,7 +254,7 @@ def test_a_share_of_nothing_and_of_some(tools: Any, tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_upstream_is_booked_and_counts_for_nothing(
-    tools: Any, tmp_path: Path
+    tools: type[Tools], tmp_path: Path
 ) -> None:
     def script(number: int, body: Any) -> Reply:
         return Reply.saying("it is 4") if body["model"] == "small" else Reply(status=500)
@@ -258,7 +269,9 @@ def test_a_fault_of_the_upstream_is_booked_and_counts_for_nothing(
         assert s.ask().json()["suffice"]["certificate"]["status"] == "valid"
 
 
-def test_an_audit_that_is_under_way_ends_with_the_process(tools: Any, tmp_path: Path) -> None:
+def test_an_audit_that_is_under_way_ends_with_the_process(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     with stack(tools, tmp_path, models(large="4", delay_s=30.0)) as s:
         s.ask()
         tools.wait_for(lambda: s.asked("large") == 1)
@@ -269,7 +282,9 @@ def test_an_audit_that_is_under_way_ends_with_the_process(tools: Any, tmp_path: 
     store.close()
 
 
-def test_a_judgement_before_the_audit_is_over_counts_once(tools: Any, tmp_path: Path) -> None:
+def test_a_judgement_before_the_audit_is_over_counts_once(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     table = SMALL_LARGE | {"most_differ": 0.5}
     with stack(tools, tmp_path, models(large="5", delay_s=0.3), table=table) as s:
         answer = s.ask()
@@ -281,7 +296,7 @@ def test_a_judgement_before_the_audit_is_over_counts_once(tools: Any, tmp_path: 
         (row,) = s.audits(1)
         assert (row["harmed"], row["differs"]) == (1, 1)
         (monitor,) = s.opened.totals.monitors
-        tools.wait_for(lambda: monitor._state.above[1].n == 1)  # told once the row is kept
-        drop, differ = monitor._state.above
+        tools.wait_for(lambda: monitor.state.above[1].n == 1)  # told once the row is kept
+        drop, differ = monitor.state.above
         assert (drop.n, drop.total) == (1, 1.0)
         assert (differ.n, differ.total) == (1, 1.0)

@@ -33,6 +33,7 @@ from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply, Served, Talents
 from tests.policies.policy_table import policy_table
 from tests.servers.test_endings import ask_raw
+from tests.servers.tools import Tools
 
 SMALL, LARGE = "small", "large"
 PRICES = Prices.parse([f"{SMALL}=0.1/0.4/0.02", f"{LARGE}=0.5/2/0.1"])
@@ -169,7 +170,7 @@ def priced(model: str, served: Served) -> float:
 
 @contextmanager
 def books(
-    tools: Any, path: Path, *, talents: dict[str, Any] | None = None, **settings: Any
+    tools: type[Tools], path: Path, *, talents: dict[str, Any] | None = None, **settings: Any
 ) -> Iterator[Books]:
     url = str(path / "ledger.db")
     able = {"caches_prompts": True, **(talents or {})}
@@ -228,7 +229,9 @@ def saved_of(cost: float, baseline: float) -> float:
     return 1.0 - cost / baseline
 
 
-def test_a_certified_policy_is_held_against_its_baseline(tools: Any, tmp_path: Path) -> None:
+def test_a_certified_policy_is_held_against_its_baseline(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     with books(tools, tmp_path) as b:
         for i in QUESTIONS:
             answer = b.ask("suffice/careful", f"question {i}", suffice=NUMBER)
@@ -274,7 +277,7 @@ def test_a_certified_policy_is_held_against_its_baseline(tools: Any, tmp_path: P
         )
 
 
-def test_receipts_headers_and_rows_say_the_same(tools: Any, tmp_path: Path) -> None:
+def test_receipts_headers_and_rows_say_the_same(tools: type[Tools], tmp_path: Path) -> None:
     with books(tools, tmp_path) as b:
         for i in range(8):
             b.ask("suffice/careful", f"question {i}", suffice=NUMBER)
@@ -291,7 +294,7 @@ def test_receipts_headers_and_rows_say_the_same(tools: Any, tmp_path: Path) -> N
             assert row["completion_tokens"] == answer.json()["usage"]["completion_tokens"]
 
 
-def test_a_vote_costs_what_it_costs(tools: Any, tmp_path: Path) -> None:
+def test_a_vote_costs_what_it_costs(tools: type[Tools], tmp_path: Path) -> None:
     """Against one call of the model asked for; its prompt is read once, then found in the cache."""
     with books(tools, tmp_path) as b:
         for i in QUESTIONS[:12]:
@@ -315,7 +318,7 @@ def test_a_vote_costs_what_it_costs(tools: Any, tmp_path: Path) -> None:
 
 
 def test_nothing_is_saved_where_the_baseline_would_have_done_the_same(
-    tools: Any, tmp_path: Path
+    tools: type[Tools], tmp_path: Path
 ) -> None:
     with books(tools, tmp_path, policy="careful") as b:
         for policy in (
@@ -338,7 +341,7 @@ def test_nothing_is_saved_where_the_baseline_would_have_done_the_same(
         assert "%" not in printed.partition("certificate")[0] and "costs" not in printed
 
 
-def test_what_never_reached_an_engine_costs_nothing(tools: Any, tmp_path: Path) -> None:
+def test_what_never_reached_an_engine_costs_nothing(tools: type[Tools], tmp_path: Path) -> None:
     """Outages, capabilities that lack, refusals: the books stay empty, as the engines' do."""
     big = "word " * 8000
     with books(tools, tmp_path, talents={"prefill": None, "logprobs": False}) as b:
@@ -364,7 +367,9 @@ def test_what_never_reached_an_engine_costs_nothing(tools: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("way", ["passed through", "vote", "certified", "single"])
-def test_who_left_has_taken_what_the_engine_gave(tools: Any, tmp_path: Path, way: str) -> None:
+def test_who_left_has_taken_what_the_engine_gave(
+    tools: type[Tools], tmp_path: Path, way: str
+) -> None:
     asked: dict[str, Any] = {
         "passed through": {"model": SMALL},
         "vote": {"model": SMALL, "suffice": NUMBER | {"policy": "self_consistency:samples=3"}},
@@ -396,7 +401,7 @@ def test_who_left_has_taken_what_the_engine_gave(tools: Any, tmp_path: Path, way
     {"prompt_tokens": 5, "completion_tokens": 2.5}, "none of yours", [1],
 ])  # fmt: skip
 def test_a_usage_that_cannot_be_is_replaced_and_counted(
-    tools: Any, tmp_path: Path, told: Any
+    tools: type[Tools], tmp_path: Path, told: Any
 ) -> None:
     odd = lambda number, body: Reply(tokens=("it ", "is ", "4"), usage=told)  # noqa: E731
     url = str(tmp_path / "ledger.db")
@@ -420,7 +425,7 @@ def test_a_usage_that_cannot_be_is_replaced_and_counted(
 # --- models are what they are
 
 
-def test_a_request_for_a_model_is_answered_by_it_alone(tools: Any, tmp_path: Path) -> None:
+def test_a_request_for_a_model_is_answered_by_it_alone(tools: type[Tools], tmp_path: Path) -> None:
     with books(tools, tmp_path, policy="careful") as b:
         for model in (SMALL, LARGE):
             answer = b.ask(model, "question 1")
@@ -434,7 +439,7 @@ def test_a_request_for_a_model_is_answered_by_it_alone(tools: Any, tmp_path: Pat
 
 
 def test_the_operator_may_let_the_small_model_answer_for_the_large(
-    tools: Any, tmp_path: Path
+    tools: type[Tools], tmp_path: Path
 ) -> None:
     models = ModelsConfig(may_answer_for={SMALL: (LARGE,)})
     with books(tools, tmp_path, policy="careful", models=models) as b:
@@ -445,7 +450,7 @@ def test_the_operator_may_let_the_small_model_answer_for_the_large(
         assert stays.headers["x-suffice-arm"] == "bypass"  # nobody may answer for the small one
 
 
-def test_a_stream_names_who_answers(tools: Any, tmp_path: Path) -> None:
+def test_a_stream_names_who_answers(tools: type[Tools], tmp_path: Path) -> None:
     with books(tools, tmp_path) as b:
         for i in (0, 3):
             answer = b.ask("suffice/careful", f"question {i}", suffice=NUMBER, stream=True)
@@ -458,7 +463,9 @@ def test_a_stream_names_who_answers(tools: Any, tmp_path: Path) -> None:
 # --- the operator's own baseline
 
 
-def test_the_operators_baseline_comes_first_and_says_what_it_is(tools: Any, tmp_path: Path) -> None:
+def test_the_operators_baseline_comes_first_and_says_what_it_is(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     with books(tools, tmp_path, baseline=f"single@{SMALL}") as b:
         for i in range(4):
             b.ask("suffice/careful", f"question {i}", suffice=NUMBER)
@@ -471,7 +478,7 @@ def test_the_operators_baseline_comes_first_and_says_what_it_is(tools: Any, tmp_
 
 
 def test_without_prices_two_models_are_weighed_as_the_policy_file_says(
-    tools: Any, tmp_path: Path
+    tools: type[Tools], tmp_path: Path
 ) -> None:
     with books(tools, tmp_path, prices=Prices()) as b:
         for i in range(8):
@@ -491,7 +498,9 @@ def test_without_prices_two_models_are_weighed_as_the_policy_file_says(
 # --- streams that pass through without asking for usage
 
 
-def test_the_gateway_asks_for_the_usage_of_streams_and_keeps_it(tools: Any, tmp_path: Path) -> None:
+def test_the_gateway_asks_for_the_usage_of_streams_and_keeps_it(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     quiet = {"tells_usage": "if_asked"}
     traffic = TrafficConfig(ask_usage=True)
     with books(tools, tmp_path, talents=quiet, traffic=traffic) as b:
@@ -507,7 +516,7 @@ def test_the_gateway_asks_for_the_usage_of_streams_and_keeps_it(tools: Any, tmp_
 
 
 def test_a_server_that_refuses_to_be_asked_gets_the_clients_own_body(
-    tools: Any, tmp_path: Path
+    tools: type[Tools], tmp_path: Path
 ) -> None:
     """And is not asked again; what it gave is estimated, and says so."""
 

@@ -20,6 +20,7 @@ from suffice.evals.traces.trace_set import messages_json
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Json, Reply
 from tests.recipes.known_traces import make
+from tests.servers.tools import Tools
 
 SYSTEM, AFTER = "You are a calculator.", "Answer with one single number, please."
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 64}
@@ -52,7 +53,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Json:
 
 
 @contextmanager
-def serving(tools: Any, table: Json) -> Iterator[tuple[str, FakeEngine]]:
+def serving(tools: type[Tools], table: Json) -> Iterator[tuple[str, FakeEngine]]:
     settings = {"policies": {"careful": table}, "policy": "careful"}
     with (
         FakeEngine(Reply.saying("it is 4")) as engine,
@@ -93,7 +94,7 @@ def test_the_file_holds_what_it_is_about(table: Json) -> None:
     assert table["costs"][0]["cost"] == pytest.approx(cost, rel=1e-4)
 
 
-def test_a_plain_request_is_covered_without_any_flag(tools: Any, table: Json) -> None:
+def test_a_plain_request_is_covered_without_any_flag(tools: type[Tools], table: Json) -> None:
     with serving(tools, table) as (url, engine):
         told = ask(url)
         assert told["certificate"]["status"] == "valid"
@@ -119,7 +120,7 @@ DIFFERENT: list[tuple[Json, str]] = [
 
 @pytest.mark.parametrize(("changed", "field"), DIFFERENT)
 def test_a_request_that_differs_is_answered_by_the_baseline(
-    tools: Any, table: Json, changed: Json, field: str
+    tools: type[Tools], table: Json, changed: Json, field: str
 ) -> None:
     assert field in NOT_COVERED
     with serving(tools, table) as (url, _):
@@ -130,12 +131,12 @@ def test_a_request_that_differs_is_answered_by_the_baseline(
     assert told["exit"] == "safe"
 
 
-def test_a_larger_limit_on_tokens_changes_nothing(tools: Any, table: Json) -> None:
+def test_a_larger_limit_on_tokens_changes_nothing(tools: type[Tools], table: Json) -> None:
     with serving(tools, table) as (url, _):
         assert ask(url, max_tokens=4000)["certificate"]["status"] == "valid"
 
 
-def test_other_rules_of_extraction_are_another_subject(tools: Any, table: Json) -> None:
+def test_other_rules_of_extraction_are_another_subject(tools: type[Tools], table: Json) -> None:
     from suffice.policies.policy_file import PolicyFile, sealed
 
     file = PolicyFile.model_validate(table)

@@ -21,6 +21,7 @@ from suffice.testing.fake_replies import Reply
 from tests.policies.policy_table import policy_table
 from tests.postgres import PostgresServer
 from tests.servers.test_keys import Gateways, free_port, gateways, served
+from tests.servers.tools import Tools
 
 TABLE = policy_table("adaptive_consistency:max_samples=2", "single", model="fake")
 ID = TABLE["certificate"]["id"]
@@ -67,7 +68,7 @@ def audit(g: Gateways, number: int) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def check(tools: Any, url: str) -> None:
+def check(tools: type[Tools], url: str) -> None:
     settings = {"policies": {"careful": TABLE}}
     with gateways(tools, url, count=2, **settings) as g:
         assert [status(g, number) for number in (0, 1)] == ["valid", "valid"]
@@ -80,16 +81,18 @@ def check(tools: Any, url: str) -> None:
         assert status(g, 0) == "switched off"  # from the first request on
 
 
-def test_two_processes_share_a_monitor_on_sqlite(tools: Any, tmp_path: Path) -> None:
+def test_two_processes_share_a_monitor_on_sqlite(tools: type[Tools], tmp_path: Path) -> None:
     check(tools, str(tmp_path / "ledger.db"))
 
 
-def test_two_processes_share_a_monitor_on_postgres(tools: Any, postgres: PostgresServer) -> None:
+def test_two_processes_share_a_monitor_on_postgres(
+    tools: type[Tools], postgres: PostgresServer
+) -> None:
     check(tools, postgres.new_url())
 
 
 def test_what_was_answered_before_the_alarm_is_not_kept_for_later(
-    tools: Any, tmp_path: Path
+    tools: type[Tools], tmp_path: Path
 ) -> None:
     traffic = TrafficConfig(cache=CacheConfig(max_bytes=2**20))
     cached = ASK | {"suffice": ASK["suffice"] | {"cache": True}}
@@ -106,7 +109,7 @@ def test_what_was_answered_before_the_alarm_is_not_kept_for_later(
 
 
 @pytest.mark.slow
-def test_workers_share_a_monitor(tools: Any, tmp_path: Path) -> None:
+def test_workers_share_a_monitor(tools: type[Tools], tmp_path: Path) -> None:
     """Two processes of one `suffice serve`: whichever answers."""
     policy = tmp_path / "careful.json"
     policy.write_text(json.dumps(TABLE))
@@ -153,7 +156,7 @@ class Keyed(Gateways):
 
 
 @contextmanager
-def keyed(tools: Any, url: str, table: Any = TABLE, **settings: Any) -> Iterator[Keyed]:
+def keyed(tools: type[Tools], url: str, table: Any = TABLE, **settings: Any) -> Iterator[Keyed]:
     store = Store(url)
     try:
         with gateways(
@@ -175,7 +178,7 @@ def code_of(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
-def test_an_ordinary_key_never_moves_a_monitor(tools: Any, url: str) -> None:
+def test_an_ordinary_key_never_moves_a_monitor(tools: type[Tools], url: str) -> None:
     with keyed(tools, url) as g:
         mine = [made(g, key=g.alice) for _ in range(2 * NEEDED)]
         for request_id in mine:
@@ -191,7 +194,7 @@ def test_an_ordinary_key_never_moves_a_monitor(tools: Any, url: str) -> None:
         tools.wait_for(lambda: status(g, 0, g.alice) == "switched off")
 
 
-def test_an_answer_is_audited_once_wherever_and_whenever(tools: Any, url: str) -> None:
+def test_an_answer_is_audited_once_wherever_and_whenever(tools: type[Tools], url: str) -> None:
     with keyed(tools, url, count=2) as g:
         request_id = made(g, key=g.alice)
         assert judge(g, request_id, key=g.admin).status_code == 200
@@ -204,7 +207,7 @@ def test_an_answer_is_audited_once_wherever_and_whenever(tools: Any, url: str) -
         assert status(g, 0, g.alice) == "valid"
 
 
-def test_only_what_this_certificate_covered_counts(tools: Any, url: str) -> None:
+def test_only_what_this_certificate_covered_counts(tools: type[Tools], url: str) -> None:
     with keyed(tools, url) as g:
         for changed, due in (
             ({"model": "suffice/single"}, "not_certified"),
@@ -225,7 +228,7 @@ def test_only_what_this_certificate_covered_counts(tools: Any, url: str) -> None
         assert judge(g, before, key=g.judge).status_code == 200  # it was covered when it was given
 
 
-def test_an_answer_of_the_baseline_is_nothing_to_audit(tools: Any, url: str) -> None:
+def test_an_answer_of_the_baseline_is_nothing_to_audit(tools: type[Tools], url: str) -> None:
     never = policy_table("single", "self_consistency:samples=3", model="fake")
     never["groups"][0]["accept"] = None  # nothing but the baseline is certified
     table = sealed(PolicyFile.model_validate(never)).model_dump(mode="json")
@@ -234,7 +237,7 @@ def test_an_answer_of_the_baseline_is_nothing_to_audit(tools: Any, url: str) -> 
         assert code_of(refused) == (409, "answered_by_baseline")
 
 
-def test_a_certificate_of_the_net_drop_asks_for_both_verdicts(tools: Any, url: str) -> None:
+def test_a_certificate_of_the_net_drop_asks_for_both_verdicts(tools: type[Tools], url: str) -> None:
     with keyed(tools, url, NET) as g:
         request_id = made(g, key=g.alice)
         half = judge(g, request_id, key=g.judge, correct=True, harmed=False)
@@ -258,7 +261,7 @@ def test_a_certificate_of_the_net_drop_asks_for_both_verdicts(tools: Any, url: s
         assert rows == [(0, 1), (0, 0)]
 
 
-def test_a_net_drop_switches_off_although_much_helped_before(tools: Any, url: str) -> None:
+def test_a_net_drop_switches_off_although_much_helped_before(tools: type[Tools], url: str) -> None:
     with keyed(tools, url, NET) as g:
         for _ in range(3):
             judge(g, made(g, key=g.alice), key=g.judge, correct=True, harmed=None,
@@ -271,7 +274,7 @@ def test_a_net_drop_switches_off_although_much_helped_before(tools: Any, url: st
         assert needed > 8  # of harm alone it would be two
 
 
-def test_judgements_are_limited_like_other_calls(tools: Any, url: str) -> None:
+def test_judgements_are_limited_like_other_calls(tools: type[Tools], url: str) -> None:
     with keyed(tools, url) as g:
         slow = g.new_key("slow", limits=Limits(requests_per_minute=3))
         tools.wait_for(lambda: g.get("/v1/models", slow).status_code == 200)
@@ -286,7 +289,7 @@ def test_judgements_are_limited_like_other_calls(tools: Any, url: str) -> None:
 
 
 def test_while_the_ledger_is_away_judgements_are_refused_with_503(
-    tools: Any, postgres: PostgresServer
+    tools: type[Tools], postgres: PostgresServer
 ) -> None:
     with keyed(tools, postgres.new_url()) as g:
         request_id = made(g, key=g.alice)

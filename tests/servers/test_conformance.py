@@ -21,6 +21,7 @@ import pytest
 
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply, Talents
+from tests.servers.tools import Tools
 
 MESSAGES: Any = [{"role": "user", "content": "2+2"}]
 MODELS = ["fake", "suffice/single", "suffice/adaptive_consistency"]
@@ -32,7 +33,7 @@ TOOLS: Any = [{"type": "function", "function": {
 
 @contextmanager
 def stack(
-    tools: Any, reply: Any, talents: Talents | None = None, **settings: Any
+    tools: type[Tools], reply: Any, talents: Talents | None = None, **settings: Any
 ) -> Iterator[tuple[openai.OpenAI, FakeEngine]]:
     with (
         FakeEngine(reply, talents=talents) as engine,
@@ -82,14 +83,12 @@ def test_every_field_reaches_the_engine(shared_stack: Any, model: str, field: st
 
 @pytest.fixture(scope="module")
 def shared_stack() -> Iterator[Any]:
-    from tests.servers.conftest import Tools
-
     with stack(Tools, Reply.saying("it is 4")) as found:
         yield found
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_answers_are_openais_objects(tools: Any, model: str) -> None:
+def test_answers_are_openais_objects(tools: type[Tools], model: str) -> None:
     with stack(tools, Reply.saying("it is 4")) as (client, _):
         answer = client.chat.completions.create(
             model=model, messages=MESSAGES, n=2, logprobs=True, top_logprobs=1
@@ -108,7 +107,7 @@ def test_answers_are_openais_objects(tools: Any, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_streams_are_openais_chunks(tools: Any, model: str) -> None:
+def test_streams_are_openais_chunks(tools: type[Tools], model: str) -> None:
     with stack(tools, Reply.saying("it is 4")) as (client, _):
         chunks = list(client.chat.completions.create(
             model=model, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
@@ -124,7 +123,7 @@ def test_streams_are_openais_chunks(tools: Any, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_tools_go_there_and_back(tools: Any, model: str) -> None:
+def test_tools_go_there_and_back(tools: type[Tools], model: str) -> None:
     reply = Reply(tokens=(), tool_call=("add", '{"a": 1}'), finish_reason="tool_calls")
     turns: Any = [
         {"role": "developer", "content": "be brief"},
@@ -150,7 +149,7 @@ class Sum(pydantic.BaseModel):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_structured_answers(tools: Any, model: str) -> None:
+def test_structured_answers(tools: type[Tools], model: str) -> None:
     with stack(tools, Reply(tokens=('{"total":', " 4}"))) as (client, engine):
         found = client.chat.completions.parse(model=model, messages=MESSAGES, response_format=Sum)
         assert found.choices[0].message.parsed == Sum(total=4)
@@ -158,7 +157,7 @@ def test_structured_answers(tools: Any, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_text_completions(tools: Any, model: str) -> None:
+def test_text_completions(tools: type[Tools], model: str) -> None:
     with stack(tools, Reply.saying("it is 4")) as (client, engine):
         answer = client.completions.create(model=model, prompt="2+2=", max_tokens=9, echo=False)
         assert answer.choices[0].text == "it is 4"
@@ -167,7 +166,7 @@ def test_text_completions(tools: Any, model: str) -> None:
         assert "".join(p.choices[0].text for p in pieces if p.choices) == "it is 4"
 
 
-def test_lists_of_prompts_pass_through_and_are_refused_by_policies(tools: Any) -> None:
+def test_lists_of_prompts_pass_through_and_are_refused_by_policies(tools: type[Tools]) -> None:
     with (
         stack(tools, Reply()) as (client, _),
         pytest.raises(openai.BadRequestError, match="prompt must be one string"),
@@ -175,7 +174,7 @@ def test_lists_of_prompts_pass_through_and_are_refused_by_policies(tools: Any) -
         client.completions.create(model="suffice/single", prompt=["a", "b"])
 
 
-def test_models(tools: Any) -> None:
+def test_models(tools: type[Tools]) -> None:
     with stack(tools, Reply()) as (client, _):
         assert {"fake", "suffice/auto"} <= {card.id for card in client.models.list()}
 
@@ -250,7 +249,7 @@ def test_one_model(shared_stack: Any) -> None:
         client.models.retrieve("fake/x")
 
 
-def test_cancelling_a_stream_reaches_the_engine(tools: Any) -> None:
+def test_cancelling_a_stream_reaches_the_engine(tools: type[Tools]) -> None:
     reply = Reply(tokens=("4",) * 500, delay_s=0.02)
     with stack(tools, reply) as (client, engine):
         for model in ("fake", "suffice/single"):
@@ -332,7 +331,7 @@ def node_path() -> str | None:
     return str(Path(known[0]).resolve()) if known else None
 
 
-def test_nodes_client(tools: Any, tmp_path: Path) -> None:
+def test_nodes_client(tools: type[Tools], tmp_path: Path) -> None:
     node, path = shutil.which("node"), node_path()
     if node is None:
         pytest.skip("no node here")

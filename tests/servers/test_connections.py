@@ -25,7 +25,7 @@ from suffice.gateway.connection.http_transport import Gathered
 from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
-from tests.servers.conftest import config_for, running, serving_bounded, wait_for
+from tests.servers.tools import config_for, running, serving_bounded, wait_for
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 ASK = json.dumps({"model": "fake", "messages": [{"role": "user", "content": "2+2"}]}).encode()

@@ -19,6 +19,7 @@ from suffice.gateway.observe.serving_hooks import serving_hooks
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply, Talents
 from tests.policies.policy_table import policy_table
+from tests.servers.tools import Tools
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installe
 
 
 @contextmanager
-def gateway(tools: Any, **settings: Any) -> Iterator[str]:
+def gateway(tools: type[Tools], **settings: Any) -> Iterator[str]:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url, patience_s=5.0, **settings)
         with tools.serving(config, hooks=serving_hooks(config)) as url:
@@ -58,7 +59,7 @@ def text_of(page: str) -> str:
     return re.sub(r"<[^>]+>", " ", page)
 
 
-def test_the_page_shows_what_happened(tools: Any, tmp_path: Path) -> None:
+def test_the_page_shows_what_happened(tools: type[Tools], tmp_path: Path) -> None:
     with gateway(tools) as url:
         name = httpx2.post(f"{url}/v1/chat/completions", json=VOTE).headers["x-request-id"]
         httpx2.post(f"{url}/v1/feedback", json={"request_id": name, "correct": True})
@@ -74,7 +75,7 @@ def test_the_page_shows_what_happened(tools: Any, tmp_path: Path) -> None:
     assert page.count('class="finished') == 4  # the samples of the vote
 
 
-def test_certificates_models_and_failures_are_shown(tools: Any, tmp_path: Path) -> None:
+def test_certificates_models_and_failures_are_shown(tools: type[Tools], tmp_path: Path) -> None:
     table = policy_table(
         cheap="single@small", safe="single@large", model=("small", "large"), loss="drop"
     )
@@ -99,7 +100,7 @@ def test_certificates_models_and_failures_are_shown(tools: Any, tmp_path: Path) 
     assert page.count('class="failure"') == 2  # each opens
 
 
-def test_with_keys_it_asks_for_one(tools: Any, tmp_path: Path) -> None:
+def test_with_keys_it_asks_for_one(tools: type[Tools], tmp_path: Path) -> None:
     with gateway(tools, keys=KeysConfig(required=True)) as url:
         page = rendered(url, tmp_path)
     assert 'id="login" hidden' not in page
@@ -107,7 +108,7 @@ def test_with_keys_it_asks_for_one(tools: Any, tmp_path: Path) -> None:
     assert "suffice keys add me --admin" in text_of(page)
 
 
-def test_the_page_may_run_nothing_but_its_own_script(tools: Any) -> None:
+def test_the_page_may_run_nothing_but_its_own_script(tools: type[Tools]) -> None:
     with gateway(tools) as url:
         answer = httpx2.get(url)
         assert "script-src 'self'" in answer.headers["content-security-policy"]

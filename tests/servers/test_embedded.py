@@ -15,8 +15,8 @@ from suffice.gateway.config import GatewayConfig
 from suffice.tasks.puzzles import Mixture
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Talents
-from tests.servers.conftest import config_for, serving
 from tests.servers.test_gateway import votes
+from tests.servers.tools import config_for, serving
 
 PROBLEMS = {
     n: problems

@@ -18,6 +18,7 @@ from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
 from tests.servers.test_recording import ASK, VOTE, stack
+from tests.servers.tools import Tools
 
 LATE = Reply(tokens=("it ", "is ", "4"), end_delay_s=0.05)
 SLOW = Reply(tokens=("word ",) * 200, delay_s=0.01)
@@ -43,7 +44,7 @@ def ask_raw(url: str, body: dict[str, Any], until: bytes) -> bytes:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_that_came_whole_is_answered_however_late_the_upstream_ends(
-    tools: Any, tmp_path: Path, way: str
+    tools: type[Tools], tmp_path: Path, way: str
 ) -> None:
     """Its last chunk comes 50 ms after [DONE]; the client is gone by then, as curl is."""
     with stack(tools, tmp_path, LATE) as s:
@@ -54,7 +55,9 @@ def test_an_answer_that_came_whole_is_answered_however_late_the_upstream_ends(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_same_behind_the_products_own_server(tools: Any, tmp_path: Path, way: str) -> None:
+def test_the_same_behind_the_products_own_server(
+    tools: type[Tools], tmp_path: Path, way: str
+) -> None:
     path = str(tmp_path / "ledger.db")
     with FakeEngine(LATE) as engine:
         config = tools.config_for(engine.url, ledger=LedgerConfig(url=path, flush_s=0.02))
@@ -67,7 +70,9 @@ def test_the_same_behind_the_products_own_server(tools: Any, tmp_path: Path, way
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_client_who_goes_in_the_middle_has_left(tools: Any, tmp_path: Path, way: str) -> None:
+def test_a_client_who_goes_in_the_middle_has_left(
+    tools: type[Tools], tmp_path: Path, way: str
+) -> None:
     with stack(tools, tmp_path, SLOW) as s:
         ask_raw(s.url, WAYS[way] | {"stream": True}, b"word")
         (row,) = s.rows(1)
@@ -75,7 +80,7 @@ def test_a_client_who_goes_in_the_middle_has_left(tools: Any, tmp_path: Path, wa
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_answer_that_broke_off_has_failed(tools: Any, tmp_path: Path, way: str) -> None:
+def test_an_answer_that_broke_off_has_failed(tools: type[Tools], tmp_path: Path, way: str) -> None:
     broken = Reply(tokens=("a ", "b ", "c "), misdeed="cut", misdeed_after=2)
     with stack(tools, tmp_path, broken) as s:
         ask_raw(s.url, WAYS[way] | {"stream": True}, b'"error"')

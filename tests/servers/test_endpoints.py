@@ -22,6 +22,7 @@ from suffice.gateway.wire.headers import HeadersConfig
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Asked, Reply, Talents
 from tests.scripted_server import ScriptedServer, plain
+from tests.servers.tools import Tools
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
 SOUND = bytes(range(256)) * 40
@@ -64,7 +65,11 @@ def others(asked: Asked) -> tuple[int, str, bytes] | None:
 
 @contextmanager
 def stack(
-    tools: Any, *, hooks: bool = False, headers: dict[str, str] | None = None, **settings: Any
+    tools: type[Tools],
+    *,
+    hooks: bool = False,
+    headers: dict[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[tuple[str, FakeEngine, ServingHooks | None]]:
     with FakeEngine(Reply.saying("it is 4"), others=others, headers=headers) as engine:
         config = tools.config_for(
@@ -79,7 +84,7 @@ def client_of(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{url}/v1", api_key="sk-theirs", max_retries=0)
 
 
-def test_openais_client_on_every_endpoint(tools: Any) -> None:
+def test_openais_client_on_every_endpoint(tools: type[Tools]) -> None:
     with stack(tools) as (url, engine, _), client_of(url) as client:
         found = client.embeddings.create(model="fake", input="x", encoding_format="float")
         assert found.data[0].embedding == [0.5, -1.0]
@@ -96,7 +101,7 @@ def test_openais_client_on_every_endpoint(tools: Any) -> None:
         assert engine.seen.probes == []
 
 
-def test_paths_beside_openais(tools: Any) -> None:
+def test_paths_beside_openais(tools: type[Tools]) -> None:
     with stack(tools) as (url, engine, _), httpx2.Client(base_url=url) as client:
         ask = {"model": "fake", "query": "q", "documents": ["a", "b"], "prompt": "x"}
         assert client.post("/v1/rerank", json=ask).json()["usage"]["total_tokens"] == 11
@@ -113,7 +118,7 @@ def test_paths_beside_openais(tools: Any) -> None:
         assert "is a policy" in policy.json()["error"]["message"]
 
 
-def test_several_upstreams_want_a_model(tools: Any) -> None:
+def test_several_upstreams_want_a_model(tools: type[Tools]) -> None:
     talents = (Talents(models=("one",)), Talents(models=("two",)))
     with (
         FakeEngine(Reply(), others=others, talents=talents[0]) as one,
@@ -128,7 +133,7 @@ def test_several_upstreams_want_a_model(tools: Any) -> None:
         assert "name the model" in unnamed.json()["error"]["message"]
 
 
-def test_the_ledger_books_them(tools: Any) -> None:
+def test_the_ledger_books_them(tools: type[Tools]) -> None:
     with stack(tools, hooks=True) as (url, _, opened), client_of(url) as client:
         assert opened is not None
         client.embeddings.create(model="fake", input="x", encoding_format="float")
@@ -155,7 +160,7 @@ def rows(opened: ServingHooks) -> list[tuple[Any, ...]]:
     ["/v1/chat/completions/", "/chat/completions", "/openai/v1/chat/completions",
      "/openai/deployments/fake/chat/completions?api-version=2024-10-21"],
 )  # fmt: skip
-def test_a_path_may_be_written_otherwise(tools: Any, path: str) -> None:
+def test_a_path_may_be_written_otherwise(tools: type[Tools], path: str) -> None:
     with stack(tools) as (url, engine, _):
         body = {"messages": HELLO} | ({} if "deployments" in path else {"model": "fake"})
         answer = httpx2.post(f"{url}{path}", json=body)
@@ -163,7 +168,7 @@ def test_a_path_may_be_written_otherwise(tools: Any, path: str) -> None:
         assert engine.seen.paths == ["/v1/chat/completions"]
 
 
-def test_azures_client(tools: Any) -> None:
+def test_azures_client(tools: type[Tools]) -> None:
     with stack(tools) as (url, _, _):
         client = openai.AzureOpenAI(
             azure_endpoint=url, api_key="k", api_version="2024-10-21", max_retries=0
@@ -173,7 +178,7 @@ def test_azures_client(tools: Any) -> None:
         assert answer.choices[0].message.content == "it is 4"
 
 
-def test_methods(tools: Any) -> None:
+def test_methods(tools: type[Tools]) -> None:
     with stack(tools) as (url, _, _), httpx2.Client(base_url=url) as client:
         assert client.head("/health").status_code == 200
         assert client.head("/v1/models").status_code == 200
@@ -188,7 +193,7 @@ def test_methods(tools: Any) -> None:
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
 
-def test_pages_of_named_origins(tools: Any) -> None:
+def test_pages_of_named_origins(tools: type[Tools]) -> None:
     page, other = {"origin": "https://app.example"}, {"origin": "https://evil.example"}
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "x-a"}
     with (
@@ -221,7 +226,7 @@ def test_pages_of_named_origins(tools: Any) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("model", ["fake", "suffice/single"])
-def test_other_base_paths(tools: Any, written: str, seen: str, model: str) -> None:
+def test_other_base_paths(tools: type[Tools], written: str, seen: str, model: str) -> None:
     with FakeEngine(Reply()) as engine:
         upstream = UpstreamConfig(url=engine.url + written, api_key="k", api_key_header="api-key")
         with tools.serving(GatewayConfig(upstreams=(upstream,))) as url:
@@ -232,7 +237,7 @@ def test_other_base_paths(tools: Any, written: str, seen: str, model: str) -> No
         assert "authorization" not in engine.seen.headers[-1]
 
 
-def test_an_upstream_without_a_list(tools: Any) -> None:
+def test_an_upstream_without_a_list(tools: type[Tools]) -> None:
     with FakeEngine(Reply(), talents=Talents(models=("deployed",))) as engine:
         upstream = UpstreamConfig(url=engine.url, models=("deployed",))
         with (
@@ -249,7 +254,7 @@ def test_an_upstream_without_a_list(tools: Any) -> None:
 
 @pytest.mark.parametrize("model", ["fake", "suffice/single"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_headers_pass_both_ways(tools: Any, model: str, stream: bool) -> None:
+def test_headers_pass_both_ways(tools: type[Tools], model: str, stream: bool) -> None:
     theirs = {
         "x-request-id": "req.mine:1", "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
         "x-session-id": "s", "x-data-parallel-rank": "1", "openai-organization": "org",
@@ -283,7 +288,7 @@ def test_headers_pass_both_ways(tools: Any, model: str, stream: bool) -> None:
             assert "x-other" not in raw.headers
 
 
-def test_an_id_that_cannot_be_kept_is_replaced(tools: Any) -> None:
+def test_an_id_that_cannot_be_kept_is_replaced(tools: type[Tools]) -> None:
     with stack(tools) as (url, engine, _), client_of(url) as client:
         for odd in ("x" * 200, "a b"):
             raw = client.chat.completions.with_raw_response.create(
@@ -293,7 +298,7 @@ def test_an_id_that_cannot_be_kept_is_replaced(tools: Any) -> None:
             assert engine.seen.headers[-1]["x-request-id"] == raw.headers["x-request-id"]
 
 
-def test_samples_have_ids_of_their_own(tools: Any) -> None:
+def test_samples_have_ids_of_their_own(tools: type[Tools]) -> None:
     with stack(tools, answer_format="number") as (url, engine, _), client_of(url) as client:
         client.chat.completions.create(
             model="suffice/adaptive_consistency",
@@ -308,7 +313,7 @@ def test_samples_have_ids_of_their_own(tools: Any) -> None:
 # --- limits of answers that are not streamed
 
 
-def test_a_long_answer_that_is_not_streamed_is_waited_for(tools: Any) -> None:
+def test_a_long_answer_that_is_not_streamed_is_waited_for(tools: type[Tools]) -> None:
     # Nothing comes before the whole answer is there: first_byte_s is for streams.
     with FakeEngine(Reply(tokens=("a",), delay_s=1.0)) as engine:
         upstream = UpstreamConfig(url=engine.url, first_byte_s=0.2, silence_s=0.2)
@@ -321,7 +326,7 @@ def test_a_long_answer_that_is_not_streamed_is_waited_for(tools: Any) -> None:
                 list(client.chat.completions.create(model="fake", messages=HELLO, stream=True))
 
 
-def test_after_a_time_out_it_is_not_begun_anew(tools: Any) -> None:
+def test_after_a_time_out_it_is_not_begun_anew(tools: type[Tools]) -> None:
     with (
         FakeEngine(Reply(delay_s=5.0)) as one,
         FakeEngine(Reply(delay_s=5.0)) as two,
@@ -334,7 +339,7 @@ def test_after_a_time_out_it_is_not_begun_anew(tools: Any) -> None:
         assert len(one.seen.bodies) + len(two.seen.bodies) == 1
 
 
-def test_a_body_that_trickles_is_bounded_as_a_whole(tools: Any) -> None:
+def test_a_body_that_trickles_is_bounded_as_a_whole(tools: type[Tools]) -> None:
     # Every piece is in time; the answer as a whole, a minute of pieces, is not.
     def steps(body: dict[str, Any]) -> list[Any]:
         whole = plain(b'{"choices": []}' + b" " * 1000)
@@ -381,7 +386,7 @@ def streamed(kind: str, gap: str) -> Any:
         ("text/event-stream", "\n\n\n"),
     ],
 )
-def test_media_types_and_ends_of_lines(tools: Any, model: str, kind: str, gap: str) -> None:
+def test_media_types_and_ends_of_lines(tools: type[Tools], model: str, kind: str, gap: str) -> None:
     able = Capabilities(models=("fake",))
     with (
         ScriptedServer(streamed(kind, gap)) as server,
@@ -394,7 +399,7 @@ def test_media_types_and_ends_of_lines(tools: Any, model: str, kind: str, gap: s
 
 
 @pytest.mark.parametrize("words", ["stream_options: Extra inputs are not permitted", "Bad Request"])
-def test_an_engine_that_refuses_stream_options(tools: Any, words: str) -> None:
+def test_an_engine_that_refuses_stream_options(tools: type[Tools], words: str) -> None:
     script = lambda number, body: (  # noqa: E731
         Reply(status=400, error=words) if "stream_options" in body else Reply.saying("it is 4")
     )
@@ -410,7 +415,7 @@ def test_an_engine_that_refuses_stream_options(tools: Any, words: str) -> None:
         assert len(refused) == 1  # it is learned once
 
 
-def test_what_is_refused_for_another_reason_keeps_its_reason(tools: Any) -> None:
+def test_what_is_refused_for_another_reason_keeps_its_reason(tools: type[Tools]) -> None:
     with (
         FakeEngine(Reply(status=400, error="too long")) as engine,
         tools.serving(tools.config_for(engine.url)) as url,
@@ -420,7 +425,7 @@ def test_what_is_refused_for_another_reason_keeps_its_reason(tools: Any) -> None
         client.chat.completions.create(model="suffice/single", messages=HELLO)
 
 
-def test_feedback_by_the_clients_own_id(tools: Any) -> None:
+def test_feedback_by_the_clients_own_id(tools: type[Tools]) -> None:
     with stack(tools, hooks=True) as (url, _, opened), client_of(url) as client:
         assert opened is not None
         own = {"x-request-id": "task/7:2"}

@@ -26,6 +26,7 @@ from suffice.gateway.fallbacks import Fallback, failure_of
 from suffice.gateway.observe.serving_hooks import open_hooks
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply, Talents
+from tests.servers.tools import Tools
 
 HI: Any = [{"role": "user", "content": "hi"}]
 RULE = Fallback(model="large", to=("small",))
@@ -50,7 +51,7 @@ def engines(large: Reply, **how: Any) -> tuple[FakeEngine, FakeEngine]:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("model", ["large", "suffice/single"])
-def test_another_model_answers_and_is_named(tools: Any, model: str, stream: bool) -> None:
+def test_another_model_answers_and_is_named(tools: type[Tools], model: str, stream: bool) -> None:
     large, small = engines(Reply(status=500, error="out of memory"))
     with large, small:
         config = tools.config_for(large.url, small.url, fallback=(RULE,), model="large")
@@ -62,7 +63,7 @@ def test_another_model_answers_and_is_named(tools: Any, model: str, stream: bool
         assert small.seen.bodies[-1]["model"] == "small"
 
 
-def test_without_a_rule_nobody_else_answers(tools: Any) -> None:
+def test_without_a_rule_nobody_else_answers(tools: type[Tools]) -> None:
     large, small = engines(Reply(status=500, error="out of memory"))
     with (
         large,
@@ -74,7 +75,7 @@ def test_without_a_rule_nobody_else_answers(tools: Any) -> None:
     assert small.seen.bodies == []
 
 
-def test_only_after_the_failures_that_are_named(tools: Any) -> None:
+def test_only_after_the_failures_that_are_named(tools: type[Tools]) -> None:
     for status, on, falls in (
         (429, ("rate_limited",), True),
         (429, ("unavailable", "timeout", "server_error"), False),
@@ -96,7 +97,7 @@ def test_only_after_the_failures_that_are_named(tools: Any) -> None:
                 assert caught.value.status_code == status
 
 
-def test_a_model_that_is_away_or_served_nowhere(tools: Any) -> None:
+def test_a_model_that_is_away_or_served_nowhere(tools: type[Tools]) -> None:
     large, small = engines(Reply())
     with large, small:
         config = tools.config_for(large.url, small.url, fallback=(RULE,))
@@ -116,7 +117,7 @@ def small_alone() -> FakeEngine:
     return FakeEngine(Reply.saying("small"), talents=Talents(models=("small",)))
 
 
-def test_a_time_out(tools: Any) -> None:
+def test_a_time_out(tools: type[Tools]) -> None:
     large, small = engines(Reply(delay_s=5.0))
     with large, small:
         config = tools.config_for(large.url, small.url, patience_s=0.5, fallback=(RULE,))
@@ -124,7 +125,7 @@ def test_a_time_out(tools: Any) -> None:
             assert ask(url)[1]["x-suffice-fallback"] == "large -> small; timeout"
 
 
-def test_what_has_begun_stays_with_its_model(tools: Any) -> None:
+def test_what_has_begun_stays_with_its_model(tools: type[Tools]) -> None:
     large, small = engines(Reply(tokens=("a", "b"), misdeed="cut", misdeed_after=1))
     with large, small:
         config = tools.config_for(large.url, small.url, fallback=(RULE,))
@@ -133,7 +134,7 @@ def test_what_has_begun_stays_with_its_model(tools: Any) -> None:
         assert small.seen.bodies == []
 
 
-def test_if_all_fail_the_first_ones_words_are_told(tools: Any) -> None:
+def test_if_all_fail_the_first_ones_words_are_told(tools: type[Tools]) -> None:
     large = FakeEngine(
         Reply(status=500, error="large is broken"), talents=Talents(models=("large",))
     )
@@ -148,7 +149,7 @@ def test_if_all_fail_the_first_ones_words_are_told(tools: Any) -> None:
         assert "x-suffice-fallback" not in caught.value.response.headers
 
 
-def test_the_ledger_says_who_answered(tools: Any) -> None:
+def test_the_ledger_says_who_answered(tools: type[Tools]) -> None:
     large, small = engines(Reply(status=503, error="full"))
     with large, small:
         config = tools.config_for(

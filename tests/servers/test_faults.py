@@ -26,6 +26,7 @@ from suffice.testing.fake_replies import Reply
 from tests.scripted_server import ScriptedServer, Steps, framed, plain
 from tests.servers import faults
 from tests.servers.faults import FAULTS, Fault
+from tests.servers.tools import Tools
 
 QUESTION = b'{"model": "fake", "stream": true, "messages": [{"role": "user", "content": "x"}]}'
 ABLE = Capabilities(models=("fake",))
@@ -46,7 +47,7 @@ def backend(
 
 @contextmanager
 def behind(
-    tools: Any, steps: Steps, settings: GatewayConfig | None = None
+    tools: type[Tools], steps: Steps, settings: GatewayConfig | None = None
 ) -> Iterator[tuple[str, ScriptedServer]]:
     settings = settings or config()
     most_bytes = settings.traffic.max_response_bytes
@@ -95,7 +96,7 @@ def read_stream(text: str) -> str:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
-def test_upstream_faults(tools: Any, fault: Fault) -> None:
+def test_upstream_faults(tools: type[Tools], fault: Fault) -> None:
     def steps(body: dict[str, Any]) -> Any:
         return fault.stream if body.get("stream") else fault.whole
 
@@ -115,7 +116,9 @@ def test_upstream_faults(tools: Any, fault: Fault) -> None:
     "said", ["inf", "nan", "-inf", "1e308", "-1", "Fri, 31 Dec 9999 23:59:59 GMT"]
 )
 @pytest.mark.parametrize("model", ["fake", "suffice/single"])
-def test_a_retry_after_that_is_no_time_is_not_passed_on(tools: Any, said: str, model: str) -> None:
+def test_a_retry_after_that_is_no_time_is_not_passed_on(
+    tools: type[Tools], said: str, model: str
+) -> None:
     steps = [plain(b'{"error":{"message":"no"}}', status=429, extra=f"retry-after: {said}\r\n")]
     with behind(tools, lambda body: steps) as (url, _):
         found = ask(url, model=model, stream=False)
@@ -138,7 +141,7 @@ def test_a_retry_after_that_is_no_time_is_not_passed_on(tools: Any, said: str, m
 )
 @pytest.mark.parametrize("status", [200, 400])
 def test_no_browser_runs_what_an_upstream_sends(
-    tools: Any, kind: str, seen: str, status: int
+    tools: type[Tools], kind: str, seen: str, status: int
 ) -> None:
     body = faults.WHOLE if status == 200 else b'{"error":{"message":"<script>x</script>"}}'
     head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -154,7 +157,7 @@ def test_no_browser_runs_what_an_upstream_sends(
         assert other.headers.get_list("x-content-type-options") == ["nosniff"]
 
 
-def test_an_upstream_that_refuses(tools: Any) -> None:
+def test_an_upstream_that_refuses(tools: type[Tools]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -164,7 +167,7 @@ def test_an_upstream_that_refuses(tools: Any) -> None:
                 assert ask(url, model=model, stream=stream) == "502 upstream_refused"
 
 
-def test_a_tls_connection_that_is_cut(tools: Any) -> None:
+def test_a_tls_connection_that_is_cut(tools: type[Tools]) -> None:
     authority = trustme.CA()
     serverside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     clientside = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -187,7 +190,7 @@ def test_a_tls_connection_that_is_cut(tools: Any) -> None:
         assert ask(url, stream=False) == "502 upstream_disconnected"
 
 
-def test_a_stranger_behind_the_certificate_is_refused(tools: Any) -> None:
+def test_a_stranger_behind_the_certificate_is_refused(tools: type[Tools]) -> None:
     serverside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(serverside)
     with (
@@ -197,7 +200,7 @@ def test_a_stranger_behind_the_certificate_is_refused(tools: Any) -> None:
         assert ask(url, stream=True) == "502 upstream_refused"
 
 
-def test_another_upstream_answers_instead(tools: Any) -> None:
+def test_another_upstream_answers_instead(tools: type[Tools]) -> None:
     with (
         ScriptedServer(lambda body: ["close"]) as dead,
         ScriptedServer(lambda body: faults.STREAM) as alive,
@@ -250,7 +253,7 @@ def seen(answer: bytes) -> str:
     return f"{int(head[9:12])} {json.loads(body)['error']['code']}" if answer else "closed"
 
 
-def test_bodies_that_are_no_question(tools: Any) -> None:
+def test_bodies_that_are_no_question(tools: type[Tools]) -> None:
     with behind(tools, lambda body: faults.STREAM) as (url, server):
         for body in (b"\xff\xfe{}", b'{"model": "fake\xff"}', b"{", b"", b"[]", b"[" * 100_000,
                      b'{"model": 1' + b"0" * 10_000 + b"}", b'{"a": "\\ud800"}'):  # fmt: skip
@@ -258,7 +261,7 @@ def test_bodies_that_are_no_question(tools: Any) -> None:
         assert server.requests == 0
 
 
-def test_fifty_megabytes(tools: Any) -> None:
+def test_fifty_megabytes(tools: type[Tools]) -> None:
     with behind(tools, lambda body: faults.STREAM) as (url, _):
         body = b'{"model": "fake", "messages": "' + b"x" * (50 * 10**6) + b'"}'
         assert httpx2.post(f"{url}/v1/chat/completions", content=body).status_code == 413
@@ -267,7 +270,7 @@ def test_fifty_megabytes(tools: Any) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
 
 
-def test_a_client_that_sends_slowly(tools: Any) -> None:
+def test_a_client_that_sends_slowly(tools: type[Tools]) -> None:
     settings = config(header_s=0.3, body_s=0.3)
     with behind(tools, lambda body: faults.STREAM, settings) as (url, _):
         assert seen(raw(url, posted(b'{"model":', length=50))) == "408 request_timeout"
@@ -276,7 +279,7 @@ def test_a_client_that_sends_slowly(tools: Any) -> None:
         assert ask(url, stream=True) == "“it is 4”, complete"
 
 
-def test_headers_without_end(tools: Any) -> None:
+def test_headers_without_end(tools: type[Tools]) -> None:
     with behind(tools, lambda body: faults.STREAM) as (url, _):
         lines = b"".join(b"x-%d: " % n + b"y" * 1000 + b"\r\n" for n in range(100))
         assert (
@@ -289,7 +292,7 @@ def test_headers_without_end(tools: Any) -> None:
         assert seen(raw(url, b"\x16\x03\x01 hello?\r\n\r\n")) == "400 invalid_http"
 
 
-def test_a_client_that_leaves_ends_the_upstreams_work(tools: Any) -> None:
+def test_a_client_that_leaves_ends_the_upstreams_work(tools: type[Tools]) -> None:
     steps = [*faults.TWO, "hang"]
     with behind(tools, lambda body: steps) as (url, server):
         for model in (b"fake", b"suffice/single"):
@@ -306,7 +309,7 @@ def test_a_client_that_leaves_ends_the_upstreams_work(tools: Any) -> None:
             tools.wait_for(lambda before=left: server.left > before)
 
 
-def test_a_client_that_does_not_read_is_cut_off(tools: Any) -> None:
+def test_a_client_that_does_not_read_is_cut_off(tools: type[Tools]) -> None:
     flood = [faults.HEAD, *faults.STREAM[1:2] * 20_000, "hang"]
     settings = config(stall_s=0.5, max_response_bytes=2**30)
     with behind(tools, lambda body: flood, settings) as (url, _):
@@ -319,7 +322,7 @@ def test_a_client_that_does_not_read_is_cut_off(tools: Any) -> None:
             tools.wait_for(lambda: httpx2.get(f"{url}/ready").json()["running"] == 0, 10.0)
 
 
-def test_a_hostile_pattern_does_not_stop_the_others(tools: Any) -> None:
+def test_a_hostile_pattern_does_not_stop_the_others(tools: type[Tools]) -> None:
     text = "a" * 5000 + "!"
     wishes = {"policy": "self_consistency:samples=3", "answer_format": "regex:(a+)+$"}
     with (
@@ -334,7 +337,7 @@ def test_a_hostile_pattern_does_not_stop_the_others(tools: Any) -> None:
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value")
 
 
-def test_json_without_end_instead_of_a_stream_is_not_read(tools: Any) -> None:
+def test_json_without_end_instead_of_a_stream_is_not_read(tools: type[Tools]) -> None:
     head = (
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     )

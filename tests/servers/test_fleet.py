@@ -18,11 +18,12 @@ import pytest
 from suffice.backends.router import RoutingConfig
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply, Script, Talents
+from tests.servers.tools import Tools
 
 
 @contextmanager
 def fleet(
-    tools: Any, script: Script | Reply, count: int = 3, **settings: Any
+    tools: type[Tools], script: Script | Reply, count: int = 3, **settings: Any
 ) -> Iterator[tuple[openai.OpenAI, list[FakeEngine]]]:
     with ExitStack() as stack:
         engines = [stack.enter_context(FakeEngine(script)) for _ in range(count)]
@@ -36,7 +37,7 @@ def counts(engines: list[FakeEngine]) -> list[int]:
     return [len(engine.seen.bodies) for engine in engines]
 
 
-def test_twenty_conversations_of_six_turns(tools: Any) -> None:
+def test_twenty_conversations_of_six_turns(tools: type[Tools]) -> None:
     with fleet(tools, Reply.saying("well done")) as (client, engines):
 
         def converse(number: int) -> None:
@@ -62,7 +63,7 @@ def test_twenty_conversations_of_six_turns(tools: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_equal_prompts_at_once_are_spread(tools: Any, stream: bool) -> None:
+def test_equal_prompts_at_once_are_spread(tools: type[Tools], stream: bool) -> None:
     with fleet(tools, Reply(tokens=("a",) * 20, delay_s=0.05)) as (client, engines):
         together = threading.Barrier(12)
 
@@ -80,7 +81,7 @@ def test_equal_prompts_at_once_are_spread(tools: Any, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("named", ["header", "user", "prompt_cache_key"])
-def test_a_session_that_is_named_stays_together(tools: Any, named: str) -> None:
+def test_a_session_that_is_named_stays_together(tools: type[Tools], named: str) -> None:
     how: dict[str, Any] = {
         "header": {"extra_headers": {"x-session-id": "s-1"}},
         "user": {"user": "s-1"},
@@ -93,7 +94,7 @@ def test_a_session_that_is_named_stays_together(tools: Any, named: str) -> None:
         assert sorted(counts(engines)) == [0, 0, 12]
 
 
-def test_samples_of_a_request_go_together(tools: Any) -> None:
+def test_samples_of_a_request_go_together(tools: type[Tools]) -> None:
     with fleet(tools, Reply(delay_s=0.02), answer_format="number") as (client, engines):
         for number in range(6):
             before = counts(engines)
@@ -105,7 +106,7 @@ def test_samples_of_a_request_go_together(tools: Any) -> None:
             assert sorted(b - a for a, b in zip(before, after, strict=True)) == [0, 0, 16]
 
 
-def test_a_replica_that_dies_costs_no_answer(tools: Any) -> None:
+def test_a_replica_that_dies_costs_no_answer(tools: type[Tools]) -> None:
     with fleet(tools, Reply()) as (client, engines):
 
         def ask(text: str) -> None:
@@ -122,7 +123,7 @@ def test_a_replica_that_dies_costs_no_answer(tools: Any) -> None:
         assert sum(counts(engines)) == 60
 
 
-def test_a_replica_that_hangs_is_avoided_within_a_second(tools: Any) -> None:
+def test_a_replica_that_hangs_is_avoided_within_a_second(tools: type[Tools]) -> None:
     slow, free = threading.Event(), threading.Event()
 
     def script_of(own: bool) -> Script:
@@ -157,7 +158,7 @@ def test_a_replica_that_hangs_is_avoided_within_a_second(tools: Any) -> None:
             wait.result()  # answered, however late
 
 
-def test_a_busy_engine_is_passed_over(tools: Any) -> None:
+def test_a_busy_engine_is_passed_over(tools: type[Tools]) -> None:
     with fleet(tools, Reply(), routing=RoutingConfig(metrics_s=0.01)) as (client, engines):
         busy = "vllm:num_requests_running 64\nvllm:num_requests_waiting 9\n"
         idle = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n"
@@ -185,7 +186,7 @@ def names(client: openai.OpenAI) -> set[str]:
     return {model.id for model in client.models.list() if not model.id.startswith("suffice/")}
 
 
-def test_a_model_that_appears_later_is_served(tools: Any) -> None:
+def test_a_model_that_appears_later_is_served(tools: type[Tools]) -> None:
     with fleet(tools, Reply(), count=1) as (client, (engine,)):
         hello: Any = [{"role": "user", "content": "x"}]
         client.chat.completions.create(model="fake", messages=hello)
@@ -197,7 +198,7 @@ def test_a_model_that_appears_later_is_served(tools: Any) -> None:
         assert names(client) == {"fake", "new-lora"}
 
 
-def test_an_unknown_name_is_looked_up_once_a_second_at_most(tools: Any) -> None:
+def test_an_unknown_name_is_looked_up_once_a_second_at_most(tools: type[Tools]) -> None:
     with fleet(tools, Reply(), count=1) as (client, (engine,)):
         for _ in range(50):
             with pytest.raises(openai.NotFoundError):
@@ -207,7 +208,7 @@ def test_an_unknown_name_is_looked_up_once_a_second_at_most(tools: Any) -> None:
         assert engine.seen.gets.count("/v1/models") < 20
 
 
-def test_a_model_that_is_removed_disappears(tools: Any) -> None:
+def test_a_model_that_is_removed_disappears(tools: type[Tools]) -> None:
     with fleet(tools, Reply(), count=1) as (client, (engine,)):
         engine.talents = replace(engine.talents, models=("fake", "old"))
         assert names(client) == {"fake", "old"}
@@ -216,7 +217,7 @@ def test_a_model_that_is_removed_disappears(tools: Any) -> None:
         assert names(client) == {"fake"}
 
 
-def test_an_engine_that_restarts_with_another_model(tools: Any) -> None:
+def test_an_engine_that_restarts_with_another_model(tools: type[Tools]) -> None:
     first = FakeEngine(Reply(), talents=Talents(models=("one",)))
     with first, tools.serving(tools.config_for(first.url)) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
@@ -235,7 +236,7 @@ def test_an_engine_that_restarts_with_another_model(tools: Any) -> None:
             assert names(client) == {"two"}
 
 
-def test_nothing_is_probed_for_what_passes_through(tools: Any) -> None:
+def test_nothing_is_probed_for_what_passes_through(tools: type[Tools]) -> None:
     with fleet(tools, Reply(), count=1) as (client, (engine,)):
         engine.talents = replace(engine.talents, models=("embedder", "fake"))
         hello: Any = [{"role": "user", "content": "x"}]
@@ -244,7 +245,7 @@ def test_nothing_is_probed_for_what_passes_through(tools: Any) -> None:
         assert engine.seen.probes == []
 
 
-def test_only_the_model_that_is_asked_for_is_probed(tools: Any) -> None:
+def test_only_the_model_that_is_asked_for_is_probed(tools: type[Tools]) -> None:
     with fleet(tools, Reply(), count=1) as (client, (engine,)):
         engine.talents = replace(engine.talents, models=("first", "fake"))
         answer = client.chat.completions.create(
@@ -256,7 +257,7 @@ def test_only_the_model_that_is_asked_for_is_probed(tools: Any) -> None:
         assert {probe["model"] for probe in engine.seen.probes} == {"fake"}
 
 
-def test_an_embedding_model_listed_first_is_not_what_policies_run_on(tools: Any) -> None:
+def test_an_embedding_model_listed_first_is_not_what_policies_run_on(tools: type[Tools]) -> None:
     with fleet(tools, Reply(), count=1) as (client, (engine,)):
         engine.talents = replace(engine.talents, models=("embedder", "fake"), no_chat=("embedder",))
         answer = client.chat.completions.create(

@@ -16,6 +16,7 @@ from suffice.backends.fake import FakeBackend, Script
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Json, Misdeed, Reply, Talents
 from tests.scripted_server import ScriptedServer, framed, plain
+from tests.servers.tools import Tools
 
 MESSAGES: Any = [{"role": "user", "content": "what is 2+2"}]
 NUMBER = {"answer_format": "number"}
@@ -24,7 +25,7 @@ VOTE = {"suffice": {**NUMBER, "policy": "adaptive_consistency"}}
 
 @contextmanager
 def stack(
-    tools: Any, script: Any, *, talents: Talents | None = None, **settings: Any
+    tools: type[Tools], script: Any, *, talents: Talents | None = None, **settings: Any
 ) -> Iterator[tuple[openai.OpenAI, FakeEngine]]:
     with (
         FakeEngine(script, talents=talents) as engine,
@@ -35,7 +36,7 @@ def stack(
 
 
 @contextmanager
-def held_stack(tools: Any) -> Iterator[tuple[openai.OpenAI, threading.Event]]:
+def held_stack(tools: type[Tools]) -> Iterator[tuple[openai.OpenAI, threading.Event]]:
     """An engine that says `a`, and the rest of `a b c d e f` once the event is set."""
     go_on = threading.Event()
 
@@ -79,7 +80,7 @@ def receipt_of(response: Any) -> Json:
 # --- passing through
 
 
-def test_an_upstreams_own_model_passes_untouched(tools: Any) -> None:
+def test_an_upstreams_own_model_passes_untouched(tools: type[Tools]) -> None:
     with stack(tools, Reply.saying("the answer is 4")) as (client, engine):
         raw = client.chat.completions.with_raw_response.create(
             model="fake", messages=MESSAGES, n=3, logprobs=True, top_logprobs=2, seed=7,
@@ -97,7 +98,7 @@ def test_an_upstreams_own_model_passes_untouched(tools: Any) -> None:
     assert (engine.seen.bodies[0]["n"], engine.seen.bodies[0]["seed"]) == (3, 7)
 
 
-def test_the_very_bytes_are_forwarded(tools: Any) -> None:
+def test_the_very_bytes_are_forwarded(tools: type[Tools]) -> None:
     body = b'{"model" :"fake",  "messages":[{"role":"user","content":"\\u00e9"}], "x": 1.50}'
     with FakeEngine(Reply()) as engine, tools.serving(tools.config_for(engine.url)) as url:
         answer = httpx2.post(f"{url}/v1/chat/completions", content=body)
@@ -105,7 +106,7 @@ def test_the_very_bytes_are_forwarded(tools: Any) -> None:
         assert int(engine.seen.headers[0]["content-length"]) == len(body)
 
 
-def test_pass_through_streams_as_it_comes(tools: Any) -> None:
+def test_pass_through_streams_as_it_comes(tools: type[Tools]) -> None:
     with held_stack(tools) as (client, go_on):
         stream = client.chat.completions.create(model="fake", messages=MESSAGES, stream=True)
         seen = []
@@ -115,7 +116,7 @@ def test_pass_through_streams_as_it_comes(tools: Any) -> None:
     assert "".join(text or "" for text in seen) == "a b c d e f"
 
 
-def test_images_and_tools_pass_through_and_through_a_policy(tools: Any) -> None:
+def test_images_and_tools_pass_through_and_through_a_policy(tools: type[Tools]) -> None:
     messages: Any = [
         {
             "role": "user",
@@ -149,7 +150,7 @@ def test_images_and_tools_pass_through_and_through_a_policy(tools: Any) -> None:
 # --- policies
 
 
-def test_a_vote_and_its_receipt(tools: Any) -> None:
+def test_a_vote_and_its_receipt(tools: type[Tools]) -> None:
     with stack(tools, votes("4")) as (client, engine):
         raw = client.chat.completions.with_raw_response.create(
             model="suffice/adaptive_consistency", messages=MESSAGES, extra_body={"suffice": NUMBER}
@@ -178,7 +179,7 @@ def test_a_vote_and_its_receipt(tools: Any) -> None:
     assert float(raw.headers["x-suffice-overhead-ms"]) >= 0
 
 
-def test_the_majority_wins_against_a_minority(tools: Any) -> None:
+def test_the_majority_wins_against_a_minority(tools: type[Tools]) -> None:
     with stack(tools, votes("4", "4", "5", "4", "4", "4", "4")) as (client, _):
         response = client.chat.completions.create(
             model="fake", messages=MESSAGES, extra_body=VOTE, logprobs=True, top_logprobs=1
@@ -191,7 +192,7 @@ def test_the_majority_wins_against_a_minority(tools: Any) -> None:
     assert len(logprobs.content[0].top_logprobs) == 1
 
 
-def test_a_single_sample_streams_as_it_comes(tools: Any) -> None:
+def test_a_single_sample_streams_as_it_comes(tools: type[Tools]) -> None:
     with held_stack(tools) as (client, go_on):
         stream = client.chat.completions.create(
             model="suffice/single", messages=MESSAGES, stream=True,
@@ -214,7 +215,7 @@ def test_a_single_sample_streams_as_it_comes(tools: Any) -> None:
 
 @pytest.mark.parametrize("model", ["suffice/single", "suffice/adaptive_consistency"])
 @pytest.mark.parametrize("n", [1, 3])
-def test_streamed_text_is_unstreamed_text(tools: Any, model: str, n: int) -> None:
+def test_streamed_text_is_unstreamed_text(tools: type[Tools], model: str, n: int) -> None:
     ask: Any = {"model": model, "messages": MESSAGES, "n": n, "extra_body": {"suffice": NUMBER}}
     with stack(tools, votes("4", delay_s=0.002)) as (client, _):
         whole = client.chat.completions.create(**ask)
@@ -228,7 +229,7 @@ def test_streamed_text_is_unstreamed_text(tools: Any, model: str, n: int) -> Non
     assert ends == n
 
 
-def test_a_vote_keeps_the_stream_alive_until_it_is_decided(tools: Any) -> None:
+def test_a_vote_keeps_the_stream_alive_until_it_is_decided(tools: type[Tools]) -> None:
     wishes = {**NUMBER, "policy": {"policy": "self_consistency", "samples": 3}}
     body = {"model": "suffice/auto", "messages": MESSAGES, "stream": True, "suffice": wishes}
     with (
@@ -243,7 +244,7 @@ def test_a_vote_keeps_the_stream_alive_until_it_is_decided(tools: Any) -> None:
     assert "assistant" in after.split("\n")[0]
 
 
-def test_text_completions(tools: Any) -> None:
+def test_text_completions(tools: type[Tools]) -> None:
     with stack(tools, votes("4")) as (client, engine):
         response = client.completions.create(
             model="suffice/adaptive_consistency", prompt="2+2=", extra_body={"suffice": NUMBER}
@@ -255,7 +256,7 @@ def test_text_completions(tools: Any) -> None:
     assert receipt_of(response)["samples_run"] == 4
 
 
-def test_reasoning_has_both_names(tools: Any) -> None:
+def test_reasoning_has_both_names(tools: type[Tools]) -> None:
     with stack(tools, Reply(tokens=("4",), reasoning=("hm", " so"))) as (client, _):
         message = client.chat.completions.create(
             model="suffice/single", messages=MESSAGES
@@ -265,7 +266,7 @@ def test_reasoning_has_both_names(tools: Any) -> None:
     assert (extra["reasoning"], extra["reasoning_content"]) == ("hm so", "hm so")
 
 
-def test_limits_effort_and_unknown_fields_reach_every_sample(tools: Any) -> None:
+def test_limits_effort_and_unknown_fields_reach_every_sample(tools: type[Tools]) -> None:
     talents = Talents(thinking_switch=True)
     with stack(tools, votes("4"), talents=talents) as (client, engine):
         client.chat.completions.create(
@@ -282,14 +283,14 @@ def test_limits_effort_and_unknown_fields_reach_every_sample(tools: Any) -> None
     assert not any("suffice" in body for body in bodies)
 
 
-def test_the_target_moves_the_threshold(tools: Any) -> None:
+def test_the_target_moves_the_threshold(tools: type[Tools]) -> None:
     with stack(tools, votes("4")) as (client, engine):
         wishes = {"suffice": {**NUMBER, "policy": "adaptive_consistency", "target": 0.7}}
         client.chat.completions.create(model="fake", messages=MESSAGES, extra_body=wishes)
         assert len(engine.seen.bodies) == 1  # one vote gives .75
 
 
-def test_free_form_text_is_not_voted_on(tools: Any) -> None:
+def test_free_form_text_is_not_voted_on(tools: type[Tools]) -> None:
     with stack(tools, votes("4")) as (client, engine):
         response = client.chat.completions.create(
             model="suffice/adaptive_consistency", messages=MESSAGES
@@ -298,7 +299,7 @@ def test_free_form_text_is_not_voted_on(tools: Any) -> None:
     assert "free-form" in receipt_of(response)["why"]
 
 
-def test_the_operators_policy_answers_for_the_upstreams_model(tools: Any) -> None:
+def test_the_operators_policy_answers_for_the_upstreams_model(tools: type[Tools]) -> None:
     tables = {"careful": {"policy": "self_consistency", "samples": 3}}
     settings = {"policy": "careful", "policies": tables, "answer_format": "number"}
     with stack(tools, votes("4"), **settings) as (client, engine):
@@ -313,7 +314,7 @@ def test_the_operators_policy_answers_for_the_upstreams_model(tools: Any) -> Non
     assert {"fake", "suffice/auto", "suffice/careful", "suffice/adaptive_consistency"} <= names
 
 
-def test_two_upstreams(tools: Any) -> None:
+def test_two_upstreams(tools: type[Tools]) -> None:
     with (
         FakeEngine(votes("1"), talents=Talents(models=("small",))) as one,
         FakeEngine(votes("2"), talents=Talents(models=("large",))) as two,
@@ -337,7 +338,7 @@ def test_two_upstreams(tools: Any) -> None:
     assert [sample["model"] for sample in receipt["samples"]] == ["small", "small", "large"]
 
 
-def test_a_model_in_this_process(tools: Any) -> None:
+def test_a_model_in_this_process(tools: type[Tools]) -> None:
     backend = FakeBackend([Script.of("in here")])
     with (
         tools.serving(tools.config_for(), [backend]) as url,
@@ -358,7 +359,7 @@ class BrokenBackend(FakeBackend):
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_bug_is_a_500_that_tells_nothing(
-    tools: Any, streaming: bool, caplog: pytest.LogCaptureFixture
+    tools: type[Tools], streaming: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = {"model": "suffice/single", "messages": MESSAGES, "stream": streaming}
     with tools.serving(tools.config_for(), [BrokenBackend([Script.of("x")])]) as url:
@@ -374,7 +375,7 @@ def test_a_bug_is_a_500_that_tells_nothing(
 @pytest.mark.parametrize("model", ["fake", "suffice/single", "suffice/self_consistency"])
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_leaving_client_stops_every_upstream_request(
-    tools: Any, model: str, streaming: bool
+    tools: type[Tools], model: str, streaming: bool
 ) -> None:
     body = {"model": model, "messages": MESSAGES, "stream": streaming, "suffice": NUMBER}
     if model == "fake":
@@ -415,7 +416,7 @@ def patience_of(reply: Reply) -> float:
 )
 @pytest.mark.parametrize("streaming", [True, False])
 def test_faults_before_the_first_token_have_a_status(
-    tools: Any, reply: Reply, status: int, code: str, streaming: bool
+    tools: type[Tools], reply: Reply, status: int, code: str, streaming: bool
 ) -> None:
     with (
         stack(tools, reply, keep_alive_s=5.0, patience_s=patience_of(reply)) as (client, _),
@@ -431,7 +432,7 @@ def test_faults_before_the_first_token_have_a_status(
 @pytest.mark.parametrize("misdeed", ["cut", "malformed", "hang", "error_event"])
 @pytest.mark.parametrize("model", ["fake", "suffice/single"])
 def test_faults_in_the_middle_of_a_stream_are_errors_not_answers(
-    tools: Any, misdeed: Misdeed, model: str
+    tools: type[Tools], misdeed: Misdeed, model: str
 ) -> None:
     reply = Reply(tokens=("a", "b", "c"), misdeed=misdeed, misdeed_after=2)
     with stack(tools, reply, patience_s=patience_of(reply)) as (client, _):
@@ -444,7 +445,7 @@ def test_faults_in_the_middle_of_a_stream_are_errors_not_answers(
     assert seen == "ab"
 
 
-def test_some_samples_may_fail(tools: Any) -> None:
+def test_some_samples_may_fail(tools: type[Tools]) -> None:
     def script(number: int, body: Json) -> Reply:
         broken = Reply(tokens=("it", " is"), misdeed="cut", misdeed_after=1)
         return broken if number % 2 else Reply.saying("it is 4")
@@ -456,7 +457,7 @@ def test_some_samples_may_fail(tools: Any) -> None:
     assert {sample["status"] for sample in receipt["samples"]} == {"finished", "failed"}
 
 
-def test_nobody_upstream(tools: Any) -> None:
+def test_nobody_upstream(tools: type[Tools]) -> None:
     with (
         tools.serving(tools.config_for("http://127.0.0.1:9")) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
@@ -469,7 +470,7 @@ def test_nobody_upstream(tools: Any) -> None:
     assert (health.status_code, health.json()["status"]) == (503, "down")
 
 
-def test_a_policy_that_needs_logprobs_says_so(tools: Any) -> None:
+def test_a_policy_that_needs_logprobs_says_so(tools: type[Tools]) -> None:
     talents = Talents(logprobs=False)
     with (
         stack(tools, votes("4"), talents=talents) as (client, _),
@@ -481,7 +482,7 @@ def test_a_policy_that_needs_logprobs_says_so(tools: Any) -> None:
     assert caught.value.code == "lacks_capability"
 
 
-def test_nothing_to_extract_is_answered_and_admitted(tools: Any) -> None:
+def test_nothing_to_extract_is_answered_and_admitted(tools: type[Tools]) -> None:
     with stack(tools, Reply.saying("I do not know")) as (client, _):
         budget = {"suffice": {**VOTE["suffice"], "budget": {"samples": 4}}}
         response = client.chat.completions.create(
@@ -494,7 +495,7 @@ def test_nothing_to_extract_is_answered_and_admitted(tools: Any) -> None:
 
 
 @pytest.mark.parametrize("budget", [{"completion_tokens": 0}, {"samples": 0}])
-def test_a_budget_too_small(tools: Any, budget: dict[str, int]) -> None:
+def test_a_budget_too_small(tools: type[Tools], budget: dict[str, int]) -> None:
     wishes = {"suffice": {**VOTE["suffice"], "budget": budget}}
     with (
         stack(tools, votes("4")) as (client, engine),
@@ -505,7 +506,7 @@ def test_a_budget_too_small(tools: Any, budget: dict[str, int]) -> None:
     assert engine.seen.bodies == []
 
 
-def test_over_long_prompts_and_bodies(tools: Any) -> None:
+def test_over_long_prompts_and_bodies(tools: type[Tools]) -> None:
     with stack(tools, votes("4"), max_body_bytes=2000) as (client, _):
         with pytest.raises(openai.BadRequestError, match="cannot be greater than 4096"):
             client.chat.completions.create(
@@ -536,7 +537,7 @@ def test_over_long_prompts_and_bodies(tools: Any) -> None:
     ],
 )
 def test_bad_requests_are_named(
-    tools: Any, changes: dict[str, Any], status: int, said: str
+    tools: type[Tools], changes: dict[str, Any], status: int, said: str
 ) -> None:
     with FakeEngine(votes("4")) as engine, tools.serving(tools.config_for(engine.url)) as url:
         body = {"model": "fake", "messages": MESSAGES, **changes}
@@ -547,7 +548,7 @@ def test_bad_requests_are_named(
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"messages": []}'])
-def test_bodies_that_are_no_request(tools: Any, content: bytes) -> None:
+def test_bodies_that_are_no_request(tools: type[Tools], content: bytes) -> None:
     with tools.serving(tools.config_for("http://127.0.0.1:9")) as url:
         answer = httpx2.post(f"{url}/v1/chat/completions", content=content)
         lost = httpx2.get(f"{url}/v1/nowhere")

@@ -15,7 +15,7 @@ from suffice.gateway.observe.feedback import MOST_BYTES
 from suffice.gateway.observe.serving_hooks import open_hooks
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
-from tests.servers.conftest import config_for, serving
+from tests.servers.tools import config_for, serving
 
 PLACE = "@@"
 # Raw JSON, or what is none, by why it is nasty.

@@ -18,6 +18,7 @@ from suffice.ledger.api_keys import load_ring
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply, Talents
+from tests.servers.tools import Tools
 
 CHAT = "/v1/chat/completions"
 KEYS = "/admin/keys"
@@ -46,7 +47,7 @@ def ledger(tmp_path: Path) -> str:
 
 
 @contextmanager
-def site(tools: Any, ledger: str, **reply: Any) -> Iterator[Site]:
+def site(tools: type[Tools], ledger: str, **reply: Any) -> Iterator[Site]:
     talents = Talents(models=("small", "large"))
     with FakeEngine(Reply.saying("it is 4", **reply), talents=talents) as engine:
         kept = LedgerConfig(url=ledger, flush_s=0.05)
@@ -68,7 +69,7 @@ def code_of(answer: httpx2.Response) -> str:
     return code
 
 
-def test_an_admin_makes_lists_rotates_and_revokes(tools: Any, ledger: str) -> None:
+def test_an_admin_makes_lists_rotates_and_revokes(tools: type[Tools], ledger: str) -> None:
     with site(tools, ledger) as s:
         admin = made(s, None, name="ops", admin=True)  # on a loopback without keys anyone may
         assert s.call(KEYS, {"name": "x"}).status_code == 401  # from then on nobody without one
@@ -99,7 +100,7 @@ def test_an_admin_makes_lists_rotates_and_revokes(tools: Any, ledger: str) -> No
     store.close()
 
 
-def test_a_key_for_some_models_asks_for_no_other(tools: Any, ledger: str) -> None:
+def test_a_key_for_some_models_asks_for_no_other(tools: type[Tools], ledger: str) -> None:
     with site(tools, ledger) as s:
         admin = made(s, None, name="ops", admin=True)
         key = made(s, admin, name="team", models=["small", "suffice/s*"])
@@ -124,7 +125,7 @@ def test_a_key_for_some_models_asks_for_no_other(tools: Any, ledger: str) -> Non
         assert not {"large", "suffice/auto"} & shown
 
 
-def test_a_key_that_has_expired_is_refused(tools: Any, ledger: str) -> None:
+def test_a_key_that_has_expired_is_refused(tools: type[Tools], ledger: str) -> None:
     with site(tools, ledger) as s:
         admin = made(s, None, name="ops", admin=True)
         brief, long = (made(s, admin, name="x", expires_in_s=each) for each in (0.001, 3600.0))
@@ -132,7 +133,7 @@ def test_a_key_that_has_expired_is_refused(tools: Any, ledger: str) -> None:
         assert [s.ask(key).status_code for key in (long, brief)] == [200, 401]
 
 
-def test_so_many_requests_at_a_time(tools: Any, ledger: str) -> None:
+def test_so_many_requests_at_a_time(tools: type[Tools], ledger: str) -> None:
     with site(tools, ledger, delay_s=0.2) as s:
         key = made(s, None, name="ops", admin=True, parallel_requests=2)
         found: list[httpx2.Response] = []
@@ -149,7 +150,7 @@ def test_so_many_requests_at_a_time(tools: Any, ledger: str) -> None:
         assert s.ask(key).status_code == 200  # whoever has ended holds no place
 
 
-def test_where_a_key_stands_with_its_limits(tools: Any, ledger: str) -> None:
+def test_where_a_key_stands_with_its_limits(tools: type[Tools], ledger: str) -> None:
     with site(tools, ledger) as s:
         key = made(s, None, name="ops", admin=True, requests_per_minute=2, tokens_per_minute=9000)
         answers = [s.ask(key), s.ask(key, "suffice/single", stream=True), s.ask(key)]

@@ -22,6 +22,7 @@ from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
 from tests.postgres import PostgresServer
 from tests.servers.serve_soon import command
+from tests.servers.tools import Tools
 
 ASK = {"model": "fake", "messages": [{"role": "user", "content": "what is 2+2"}]}
 VOTE = ASK | {"suffice": {"answer_format": "number", "policy": "adaptive_consistency"}}
@@ -53,7 +54,9 @@ class Gateways:
 
 
 @contextmanager
-def gateways(tools: Any, url: str, *, count: int = 1, **settings: Any) -> Iterator[Gateways]:
+def gateways(
+    tools: type[Tools], url: str, *, count: int = 1, **settings: Any
+) -> Iterator[Gateways]:
     with ExitStack() as stack:
         engine = stack.enter_context(FakeEngine(Reply.saying(WORDS)))
         config = tools.config_for(
@@ -81,13 +84,13 @@ def error_of(answer: httpx2.Response) -> dict[str, Any]:
     return found
 
 
-def test_without_keys_anyone_may(tools: Any, url: str) -> None:
+def test_without_keys_anyone_may(tools: type[Tools], url: str) -> None:
     with gateways(tools, url) as g:
         assert g.ask(None).status_code == 200
         assert g.ask("sk-anything").status_code == 200
 
 
-def test_with_keys_only_they_may(tools: Any, url: str) -> None:
+def test_with_keys_only_they_may(tools: type[Tools], url: str) -> None:
     key = new_key(url)
     with gateways(tools, url) as g:
         assert g.ask(key).status_code == 200
@@ -111,7 +114,7 @@ def test_with_keys_only_they_may(tools: Any, url: str) -> None:
         assert g.get("/v1/models", key).status_code == 200
 
 
-def test_whoever_is_turned_away_fills_no_disk(tools: Any, url: str) -> None:
+def test_whoever_is_turned_away_fills_no_disk(tools: type[Tools], url: str) -> None:
     key, admin = new_key(url, requests_per_minute=1), new_key(url, "root", admin=True)
     with gateways(tools, url) as g:
         codes = [g.ask(each).status_code for each in (key, key, None, "sk-x")]
@@ -124,7 +127,7 @@ def test_whoever_is_turned_away_fills_no_disk(tools: Any, url: str) -> None:
     store.close()
 
 
-def test_keys_come_and_go_while_it_runs(tools: Any, url: str) -> None:
+def test_keys_come_and_go_while_it_runs(tools: type[Tools], url: str) -> None:
     with gateways(tools, url) as g:
         assert g.ask(None).status_code == 200
         key = new_key(url)
@@ -137,12 +140,12 @@ def test_keys_come_and_go_while_it_runs(tools: Any, url: str) -> None:
         assert g.ask(None).status_code == 401  # revoking the last key opens nothing
 
 
-def test_keys_can_be_demanded_before_there_are_any(tools: Any, url: str) -> None:
+def test_keys_can_be_demanded_before_there_are_any(tools: type[Tools], url: str) -> None:
     with gateways(tools, url, keys=KeysConfig(required=True)) as g:
         assert g.ask(None).status_code == 401
 
 
-def test_a_rate_limit_says_when_to_come_back(tools: Any, url: str) -> None:
+def test_a_rate_limit_says_when_to_come_back(tools: type[Tools], url: str) -> None:
     key = new_key(url, requests_per_minute=3)
     with gateways(tools, url) as g:
         assert [g.ask(key).status_code for _ in range(5)] == [200, 200, 200, 429, 429]
@@ -152,7 +155,7 @@ def test_a_rate_limit_says_when_to_come_back(tools: Any, url: str) -> None:
     assert 50 <= int(refused.headers["retry-after"]) <= 65
 
 
-def test_a_token_budget_ends_and_says_until_when(tools: Any, url: str) -> None:
+def test_a_token_budget_ends_and_says_until_when(tools: type[Tools], url: str) -> None:
     key = new_key(url, budget_tokens=30, budget_window="day")
     with gateways(tools, url) as g:
         found = [g.ask(key) for _ in range(4)]
@@ -164,7 +167,7 @@ def test_a_token_budget_ends_and_says_until_when(tools: Any, url: str) -> None:
     assert 1 <= int(found[-1].headers["retry-after"]) <= 86400
 
 
-def test_a_spent_total_gives_no_time(tools: Any, url: str) -> None:
+def test_a_spent_total_gives_no_time(tools: type[Tools], url: str) -> None:
     key = new_key(url, budget_tokens=1, budget_window="total")
     with gateways(tools, url) as g:
         assert g.ask(key).status_code == 200
@@ -173,7 +176,7 @@ def test_a_spent_total_gives_no_time(tools: Any, url: str) -> None:
     assert "retry-after" not in refused.headers
 
 
-def test_a_policy_may_spend_what_is_left(tools: Any, url: str) -> None:
+def test_a_policy_may_spend_what_is_left(tools: type[Tools], url: str) -> None:
     key = new_key(url, budget_tokens=45, budget_window="day")
     with gateways(tools, url) as g:
         answer = g.ask(key, body=VOTE)
@@ -181,7 +184,7 @@ def test_a_policy_may_spend_what_is_left(tools: Any, url: str) -> None:
         assert answer.json()["usage"]["completion_tokens"] <= 45
 
 
-def test_a_budget_outlives_the_process(tools: Any, url: str) -> None:
+def test_a_budget_outlives_the_process(tools: type[Tools], url: str) -> None:
     key = new_key(url, budget_tokens=5, budget_window="day")
     with gateways(tools, url) as g:
         assert g.ask(key).status_code == 200
@@ -189,7 +192,7 @@ def test_a_budget_outlives_the_process(tools: Any, url: str) -> None:
         assert g.ask(key).status_code == 429
 
 
-def check_shared(tools: Any, url: str) -> None:
+def check_shared(tools: type[Tools], url: str) -> None:
     """Two gateways on one ledger hold one limit, one budget and one lambda."""
     rate = new_key(url, "rate", requests_per_minute=6)
     quota = new_key(url, "quota", budget_tokens=60, budget_window="day")
@@ -223,15 +226,17 @@ def check_shared(tools: Any, url: str) -> None:
         tools.wait_for(lambda: prices()[0] > 0.001 and prices()[0] == prices()[1], 10)
 
 
-def test_two_processes_share_limits_on_sqlite(tools: Any, url: str) -> None:
+def test_two_processes_share_limits_on_sqlite(tools: type[Tools], url: str) -> None:
     check_shared(tools, url)
 
 
-def test_two_processes_share_limits_on_postgres(tools: Any, postgres: PostgresServer) -> None:
+def test_two_processes_share_limits_on_postgres(
+    tools: type[Tools], postgres: PostgresServer
+) -> None:
     check_shared(tools, postgres.new_url())
 
 
-def test_postgres_goes_away_and_comes_back(tools: Any, postgres: PostgresServer) -> None:
+def test_postgres_goes_away_and_comes_back(tools: type[Tools], postgres: PostgresServer) -> None:
     url = postgres.new_url()
     key = new_key(url, "alice", admin=True)
     with gateways(tools, url) as g:
@@ -278,7 +283,7 @@ def served(argv: list[str], port: int, log: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 def test_workers_share_a_limit_and_one_page_of_metrics(
-    tools: Any, postgres: PostgresServer, tmp_path: Path
+    tools: type[Tools], postgres: PostgresServer, tmp_path: Path
 ) -> None:
     url = postgres.new_url()
     key, admin = new_key(url, requests_per_minute=20), new_key(url, "root", admin=True)

@@ -19,6 +19,7 @@ from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.testing.fake_replies import Reply
 from tests.servers.test_recording import ASK, stack
+from tests.servers.tools import Tools
 
 QUESTIONS, SAMPLES = 130, 3
 
@@ -47,7 +48,7 @@ def run(*words: str) -> tuple[int, str]:
     return found.exit_code, found.output + str(found.exception or "")
 
 
-def test_served_judged_and_calibrated(tools: Any, tmp_path: Path) -> None:
+def test_served_judged_and_calibrated(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path, said, ledger={"texts": "all"}) as s:
         with httpx2.Client(base_url=s.url) as client:
             answers = [ask(client, i) for i in range(QUESTIONS)]
@@ -79,7 +80,7 @@ def test_served_judged_and_calibrated(tools: Any, tmp_path: Path) -> None:
     assert certificate.expected.baseline_accuracy == pytest.approx(0.9, abs=0.06)
 
 
-def test_passed_through_requests_and_unjudged_ones(tools: Any, tmp_path: Path) -> None:
+def test_passed_through_requests_and_unjudged_ones(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path, Reply.saying("it is 4"), ledger={"texts": "all"}) as s:
         with httpx2.Client(base_url=s.url) as client:
             first = client.post("/v1/chat/completions", json=ASK)
@@ -104,7 +105,7 @@ def test_passed_through_requests_and_unjudged_ones(tools: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kept", ["none", "prompts", "outputs"])
-def test_a_ledger_without_texts_is_refused(tools: Any, tmp_path: Path, kept: str) -> None:
+def test_a_ledger_without_texts_is_refused(tools: type[Tools], tmp_path: Path, kept: str) -> None:
     with stack(tools, tmp_path, ledger={"texts": kept}) as s:
         s.ask(ASK)
         s.rows(1)
@@ -115,7 +116,7 @@ def test_a_ledger_without_texts_is_refused(tools: Any, tmp_path: Path, kept: str
     assert not out.exists()
 
 
-def test_an_empty_ledger_is_refused(tools: Any, tmp_path: Path) -> None:
+def test_an_empty_ledger_is_refused(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path) as s:
         s.get("/health")
         code, told = run("traces", "from-ledger", "--ledger", s.path, "--out", "x.parquet")

@@ -23,6 +23,7 @@ from suffice.ledger.records import AuditRow
 from suffice.ledger.shadows import ShadowRow
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine, Reply, Talents
+from tests.servers.tools import Tools
 
 LIVE = LiveConfig(
     safe="single@large", cheap=("single@small",), target=0.2, share=1.0, share_after=1.0
@@ -57,7 +58,7 @@ class Stack:
 
 @contextmanager
 def stack(
-    tools: Any, path: Path, script: Any, live: LiveConfig = LIVE, **more: Any
+    tools: type[Tools], path: Path, script: Any, live: LiveConfig = LIVE, **more: Any
 ) -> Iterator[Stack]:
     with FakeEngine(script, talents=Talents(models=("small", "large"))) as engine:
         url = str(path / "ledger.db")
@@ -77,7 +78,7 @@ def saying(small: str, large: str) -> Any:
 
 
 def test_shadows_then_certifies_then_saves_and_survives_a_restart(
-    tools: Any, tmp_path: Path
+    tools: type[Tools], tmp_path: Path
 ) -> None:
     with stack(tools, tmp_path, saying("4", "4")) as s:
         first = s.ask()
@@ -107,7 +108,9 @@ def test_shadows_then_certifies_then_saves_and_survives_a_restart(
         assert s.ask()["model"] == "small"
 
 
-def test_what_differs_is_never_switched_on_and_loses_its_place(tools: Any, tmp_path: Path) -> None:
+def test_what_differs_is_never_switched_on_and_loses_its_place(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     with stack(tools, tmp_path, saying("5", "4")) as s:
         for number in range(40):
             assert s.ask()["model"] == "large"
@@ -115,7 +118,7 @@ def test_what_differs_is_never_switched_on_and_loses_its_place(tools: Any, tmp_p
         assert s.control.state.arms[0].evidence.mean == 1.0
 
 
-def test_shadow_only_changes_no_answer(tools: Any, tmp_path: Path) -> None:
+def test_shadow_only_changes_no_answer(tools: type[Tools], tmp_path: Path) -> None:
     only = LiveConfig(
         safe="single@large", cheap=("single@small",), target=0.2, share=1.0, share_after=1.0,
         shadow_only=True,
@@ -130,7 +133,7 @@ def test_shadow_only_changes_no_answer(tools: Any, tmp_path: Path) -> None:
         assert shown["cheap_cost_share"] == pytest.approx(0.1)
 
 
-def test_a_cascade_goes_on_from_the_clients_own_sample(tools: Any, tmp_path: Path) -> None:
+def test_a_cascade_goes_on_from_the_clients_own_sample(tools: type[Tools], tmp_path: Path) -> None:
     cascade = LiveConfig(
         safe="single@large", cheap=("agreement:models=small+other > single@large",), share=1.0
     )
@@ -151,7 +154,7 @@ def test_a_cascade_goes_on_from_the_clients_own_sample(tools: Any, tmp_path: Pat
             assert s.control.state.arms[0].evidence.total == 0.0
 
 
-def test_what_is_not_shadowed(tools: Any, tmp_path: Path) -> None:
+def test_what_is_not_shadowed(tools: type[Tools], tmp_path: Path) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     with stack(tools, tmp_path, saying("4", "4")) as s:
         s.ask(tools=[tool])
@@ -163,7 +166,9 @@ def test_what_is_not_shadowed(tools: Any, tmp_path: Path) -> None:
         assert s.asked("small") == 1
 
 
-def test_the_books_hold_every_token_and_a_limit_ends_shadowing(tools: Any, tmp_path: Path) -> None:
+def test_the_books_hold_every_token_and_a_limit_ends_shadowing(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     limited = LiveConfig(safe="single@large", cheap=("single@small",), share=1.0, tokens_per_day=30)
     with stack(tools, tmp_path, saying("4", "4"), limited) as s:
         for _ in range(8):

@@ -38,7 +38,7 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from tests.servers.conftest import config_for, serving
+    from tests.servers.tools import config_for, serving
 
     url = str(tmp_path_factory.mktemp("openapi") / "ledger.db")
     with FakeEngine(Reply.saying("it is 4")) as engine:

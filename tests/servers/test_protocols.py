@@ -15,6 +15,7 @@ from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.serving_hooks import open_hooks, serving_hooks
 from suffice.testing.fake_engine import FakeEngine, Others
 from suffice.testing.fake_replies import Asked, Reply, Script
+from tests.servers.tools import Tools
 
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
 MODELS = ["fake", "suffice/single"]
@@ -39,7 +40,11 @@ def script(number: int, body: dict[str, Any]) -> Reply:
 
 @contextmanager
 def stack(
-    tools: Any, *, others: Others | None = None, reply: Script | Reply = script, **settings: Any
+    tools: type[Tools],
+    *,
+    others: Others | None = None,
+    reply: Script | Reply = script,
+    **settings: Any,
 ) -> Iterator[tuple[str, FakeEngine]]:
     with FakeEngine(reply, others=others) as engine:
         config = tools.config_for(engine.url, patience_s=5.0, **settings)
@@ -64,7 +69,7 @@ def anthropic_of(url: str, key: str = "none") -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_response(tools: Any, model: str) -> None:
+def test_a_response(tools: type[Tools], model: str) -> None:
     with stack(tools) as (url, engine), openai_of(url) as client:
         found = client.responses.create(
             model=model, instructions="Be short.", input="think", max_output_tokens=50,
@@ -85,7 +90,7 @@ def test_a_response(tools: Any, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_streamed_response(tools: Any, model: str) -> None:
+def test_a_streamed_response(tools: type[Tools], model: str) -> None:
     with stack(tools) as (url, _), openai_of(url) as client:
         with client.responses.stream(model=model, input="think") as stream:
             kinds = [event.type for event in stream]
@@ -102,7 +107,7 @@ def test_a_streamed_response(tools: Any, model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_tools_of_responses(tools: Any, model: str, stream: bool) -> None:
+def test_tools_of_responses(tools: type[Tools], model: str, stream: bool) -> None:
     tool: Any = {"type": "function", "name": "weather", "parameters": TOOL, "strict": None}
     with stack(tools) as (url, engine), openai_of(url) as client:
         asked: Any = [{"role": "user", "content": "weather?"}]
@@ -126,7 +131,7 @@ def test_tools_of_responses(tools: Any, model: str, stream: bool) -> None:
         assert turns[1]["tool_calls"][0]["id"] == turns[2]["tool_call_id"] == call.call_id
 
 
-def test_a_vote_through_responses(tools: Any) -> None:
+def test_a_vote_through_responses(tools: type[Tools]) -> None:
     with stack(tools, answer_format="number") as (url, engine), openai_of(url) as client:
         found = client.responses.create(model="suffice/adaptive_consistency", input="2+2?")
         assert found.suffice["samples_run"] == len(engine.seen.bodies) == 4
@@ -190,7 +195,7 @@ def as_asked(value: Any, whole: Any, events: list[Any]) -> tuple[int, str, bytes
     return 200, "text/event-stream", text.encode()
 
 
-def test_an_engine_that_speaks_responses_is_left_to_it(tools: Any) -> None:
+def test_an_engine_that_speaks_responses_is_left_to_it(tools: type[Tools]) -> None:
     with stack(tools, others=native) as (url, engine), openai_of(url) as client:
         found = client.responses.create(model="fake", input="x", previous_response_id="resp_0")
         assert (found.id, found.output_text) == ("resp_engine", "native")
@@ -202,7 +207,7 @@ def test_an_engine_that_speaks_responses_is_left_to_it(tools: Any) -> None:
         assert policy.output_text == "it is 4"
 
 
-def test_what_an_engine_lacks_is_asked_once(tools: Any) -> None:
+def test_what_an_engine_lacks_is_asked_once(tools: type[Tools]) -> None:
     with stack(tools) as (url, engine), openai_of(url) as client:
         for _ in range(4):
             client.responses.create(model="fake", input="x")
@@ -210,7 +215,7 @@ def test_what_an_engine_lacks_is_asked_once(tools: Any) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_errors_of_responses(tools: Any, model: str) -> None:
+def test_errors_of_responses(tools: type[Tools], model: str) -> None:
     with stack(tools) as (url, _), openai_of(url) as client:
         with pytest.raises(openai.BadRequestError, match="previous_response_id"):
             client.responses.create(model=model, input="x", previous_response_id="r")
@@ -230,7 +235,7 @@ HI: Any = [{"role": "user", "content": "hi"}]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_message(tools: Any, model: str) -> None:
+def test_a_message(tools: type[Tools], model: str) -> None:
     with stack(tools) as (url, engine), anthropic_of(url) as client:
         found = client.messages.create(
             model=model, max_tokens=50, system="Be short.", extra_body={"top_k": 7},
@@ -247,7 +252,7 @@ def test_a_message(tools: Any, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_streamed_message(tools: Any, model: str) -> None:
+def test_a_streamed_message(tools: type[Tools], model: str) -> None:
     with stack(tools) as (url, _), anthropic_of(url) as client:
         asked = [{"role": "user", "content": "think"}]
         with client.messages.stream(model=model, max_tokens=50, messages=asked) as stream:
@@ -260,7 +265,7 @@ def test_a_streamed_message(tools: Any, model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_tools_of_messages(tools: Any, model: str, stream: bool) -> None:
+def test_tools_of_messages(tools: type[Tools], model: str, stream: bool) -> None:
     tool = {"name": "weather", "description": "d", "input_schema": TOOL}
     with stack(tools) as (url, engine), anthropic_of(url) as client:
         asked: Any = [{"role": "user", "content": "weather?"}]
@@ -285,7 +290,7 @@ def test_tools_of_messages(tools: Any, model: str, stream: bool) -> None:
         assert engine.seen.bodies[-1]["tools"][0]["function"]["parameters"] == TOOL
 
 
-def test_a_vote_through_messages(tools: Any) -> None:
+def test_a_vote_through_messages(tools: type[Tools]) -> None:
     with stack(tools, answer_format="number") as (url, engine), anthropic_of(url) as client:
         found = client.messages.create(
             model="suffice/adaptive_consistency", max_tokens=50, messages=HI
@@ -298,7 +303,7 @@ def test_a_vote_through_messages(tools: Any) -> None:
             assert stream.get_final_text() == "it is 4"
 
 
-def test_an_engine_that_speaks_messages_is_left_to_it(tools: Any) -> None:
+def test_an_engine_that_speaks_messages_is_left_to_it(tools: type[Tools]) -> None:
     with stack(tools, others=native) as (url, engine), anthropic_of(url) as client:
         found = client.messages.create(model="fake", max_tokens=5, messages=HI)
         assert (found.id, found.content[0].text) == ("msg_engine", "native")
@@ -320,7 +325,7 @@ def test_an_engine_that_speaks_messages_is_left_to_it(tools: Any) -> None:
         assert "x-api-key" not in engine.seen.others[-1].headers
 
 
-def test_tokens_of_a_message_are_counted_by_engines_that_only_tokenize(tools: Any) -> None:
+def test_tokens_of_a_message_are_counted_by_engines_that_only_tokenize(tools: type[Tools]) -> None:
     anthropic = pytest.importorskip("anthropic")
 
     def tokenizes(asked: Asked) -> tuple[int, str, bytes] | None:
@@ -341,7 +346,7 @@ def test_tokens_of_a_message_are_counted_by_engines_that_only_tokenize(tools: An
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_errors_of_messages(tools: Any, model: str) -> None:
+def test_errors_of_messages(tools: type[Tools], model: str) -> None:
     anthropic = pytest.importorskip("anthropic")
     with stack(tools) as (url, _), anthropic_of(url) as client:
 
@@ -361,7 +366,7 @@ def test_errors_of_messages(tools: Any, model: str) -> None:
             list(ask("die", stream=True))
 
 
-def test_a_key_where_anthropics_clients_put_it(tools: Any, tmp_path: Any) -> None:
+def test_a_key_where_anthropics_clients_put_it(tools: type[Tools], tmp_path: Any) -> None:
     anthropic = pytest.importorskip("anthropic")
     from suffice.ledger.api_keys import add_key, make_key
     from suffice.ledger.store import Store
@@ -383,7 +388,7 @@ def test_a_key_where_anthropics_clients_put_it(tools: Any, tmp_path: Any) -> Non
                 client.messages.create(model="fake", max_tokens=5, messages=HI)
 
 
-def test_who_leaves_a_translated_stream_stops_the_engine(tools: Any) -> None:
+def test_who_leaves_a_translated_stream_stops_the_engine(tools: type[Tools]) -> None:
     with stack(tools) as (url, engine), openai_of(url) as client:
         stream = client.responses.create(model="fake", input="long", stream=True)
         for event in stream:
@@ -393,7 +398,7 @@ def test_who_leaves_a_translated_stream_stops_the_engine(tools: Any) -> None:
         tools.wait_for(lambda: engine.seen.aborted == 1)
 
 
-def test_the_ledger_books_translated_calls(tools: Any) -> None:
+def test_the_ledger_books_translated_calls(tools: type[Tools]) -> None:
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, ledger=LedgerConfig(flush_s=0.01, texts="prompts"))
         opened = open_hooks(config)
@@ -411,7 +416,7 @@ def test_the_ledger_books_translated_calls(tools: Any) -> None:
             assert [row[0] for row in texts] == ["hi", "hi"]
 
 
-def test_bodies_that_are_none(tools: Any) -> None:
+def test_bodies_that_are_none(tools: type[Tools]) -> None:
     with stack(tools) as (url, _), httpx2.Client(base_url=url) as client:
         for path, where in (("/v1/messages", "type"), ("/v1/responses", "error")):
             bad = client.post(path, content=b"{")

@@ -25,6 +25,7 @@ from suffice.ledger.records import Batch
 from suffice.ledger.store import Store
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
+from tests.servers.tools import Tools
 
 CANARY = "canary-7f3a9c"
 ASK = {"model": "fake", "messages": [{"role": "user", "content": f"what is 2+2 {CANARY}"}]}
@@ -60,7 +61,7 @@ class Stack:
 
 @contextmanager
 def stack(
-    tools: Any, path: Path, script: Any = None, *, ledger: Any = None, **settings: Any
+    tools: type[Tools], path: Path, script: Any = None, *, ledger: Any = None, **settings: Any
 ) -> Iterator[Stack]:
     url = str(path / "ledger.db")
     kept = LedgerConfig(**{"url": url, "flush_s": 0.05, **(ledger or {})})
@@ -75,7 +76,7 @@ def votes(*answers: str) -> Any:
     return lambda number, body: Reply.saying(f"it is {answers[number % len(answers)]}")
 
 
-def test_every_request_is_written_with_its_samples(tools: Any, tmp_path: Path) -> None:
+def test_every_request_is_written_with_its_samples(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path, votes("4")) as s:
         answer = s.ask(VOTE).json()
         s.ask(ASK)
@@ -106,7 +107,7 @@ def test_every_request_is_written_with_its_samples(tools: Any, tmp_path: Path) -
 
 
 def test_nothing_that_was_written_leaks(
-    tools: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tools: type[Tools], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = votes(f"4 {CANARY}")
     caplog.set_level("DEBUG")
@@ -124,7 +125,7 @@ def test_nothing_that_was_written_leaks(
     assert "suffice_requests_total" in metrics
 
 
-def test_texts_are_kept_only_if_asked_and_redacted(tools: Any, tmp_path: Path) -> None:
+def test_texts_are_kept_only_if_asked_and_redacted(tools: type[Tools], tmp_path: Path) -> None:
     ledger = {"texts": "all", "redact": ("email", r"secret-\d+")}
     with stack(tools, tmp_path, Reply.saying("mail me@example.org it is 4"), ledger=ledger) as s:
         body = {
@@ -139,7 +140,7 @@ def test_texts_are_kept_only_if_asked_and_redacted(tools: Any, tmp_path: Path) -
             assert "[email] it is 4" in row["output"]
 
 
-def test_feedback_is_attached(tools: Any, tmp_path: Path) -> None:
+def test_feedback_is_attached(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path) as s:
         name = s.ask(ASK).headers["x-request-id"]
         said = {"request_id": name, "correct": True, "comment": "thanks, me@example.org"}
@@ -157,7 +158,7 @@ def test_feedback_is_attached(tools: Any, tmp_path: Path) -> None:
     assert state["total"]["score"] == 1.0
 
 
-def test_a_client_that_leaves_is_counted(tools: Any, tmp_path: Path) -> None:
+def test_a_client_that_leaves_is_counted(tools: type[Tools], tmp_path: Path) -> None:
     script = lambda number, body: Reply.saying("a b c d e f g h it is 4", delay_s=0.05)  # noqa: E731
     with stack(tools, tmp_path, script, patience_s=5.0) as s:
         for body in (ASK, VOTE):
@@ -172,7 +173,7 @@ def test_a_client_that_leaves_is_counted(tools: Any, tmp_path: Path) -> None:
     assert {row["status"] for row in voted["sample_rows"]} == {"cancelled"}
 
 
-def test_metrics_count(tools: Any, tmp_path: Path) -> None:
+def test_metrics_count(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path, votes("4")) as s:
         for _ in range(3):
             s.ask(VOTE)
@@ -202,7 +203,7 @@ def test_metrics_count(tools: Any, tmp_path: Path) -> None:
     assert f'{times}{{gen_ai_request_model="fake"}} {drawn}.0' in text
 
 
-def test_the_live_view_shows_samples_racing(tools: Any, tmp_path: Path) -> None:
+def test_the_live_view_shows_samples_racing(tools: type[Tools], tmp_path: Path) -> None:
     words = " ".join(["word"] * 300)  # far longer than the test looks
     script = lambda number, body: Reply.saying(words, delay_s=0.1)  # noqa: E731
 
@@ -224,7 +225,7 @@ def test_the_live_view_shows_samples_racing(tools: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_what_has_ended_is_counted_for_whoever_asks_next(
-    tools: Any, tmp_path: Path, kept: bool
+    tools: type[Tools], tmp_path: Path, kept: bool
 ) -> None:
     # The ledger is written every ten seconds here; nobody who asks has to wait for that.
     ledger = LedgerConfig(url=str(tmp_path / "ledger.db") if kept else None, flush_s=10.0)
@@ -241,7 +242,7 @@ def test_what_has_ended_is_counted_for_whoever_asks_next(
                 assert f'code="model_not_found",model="",upstream=""}} {asked}.0' in metrics
 
 
-def test_without_a_file_the_last_requests_are_shown(tools: Any) -> None:
+def test_without_a_file_the_last_requests_are_shown(tools: type[Tools]) -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url)
         opened = open_hooks(config)
@@ -250,7 +251,9 @@ def test_without_a_file_the_last_requests_are_shown(tools: Any) -> None:
             tools.wait_for(lambda: bool(httpx2.get(f"{url}/admin/state").json()["recent"]))
 
 
-def test_another_sites_page_cannot_use_a_gateway_without_keys(tools: Any, tmp_path: Path) -> None:
+def test_another_sites_page_cannot_use_a_gateway_without_keys(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     with stack(tools, tmp_path) as s:
         assert s.ask(ASK, origin="https://evil.example").status_code == 403
         assert s.ask(ASK, host="rebound.example").status_code == 403
@@ -259,7 +262,7 @@ def test_another_sites_page_cannot_use_a_gateway_without_keys(tools: Any, tmp_pa
         assert s.ask(ASK, host="localhost:99").status_code == 200
 
 
-def test_the_sums_agree_with_the_rows(tools: Any, tmp_path: Path) -> None:
+def test_the_sums_agree_with_the_rows(tools: type[Tools], tmp_path: Path) -> None:
     with stack(tools, tmp_path, votes("4", "5", "4")) as s:
         for _ in range(5):
             s.ask(VOTE)
@@ -277,7 +280,7 @@ def test_the_sums_agree_with_the_rows(tools: Any, tmp_path: Path) -> None:
 
 
 def test_new_settings_are_taken_over_while_it_runs(
-    tools: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tools: type[Tools], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url, ledger=LedgerConfig(url=str(tmp_path / "l.db")))
@@ -301,7 +304,7 @@ def test_new_settings_are_taken_over_while_it_runs(
 
 @pytest.mark.parametrize("policy", ["auto", "adaptive_consistency", "single"])
 def test_a_streamed_call_is_over_when_its_stream_is(
-    tools: Any, tmp_path: Path, policy: str
+    tools: type[Tools], tmp_path: Path, policy: str
 ) -> None:
     slow = Reply(tokens=("it", " is", " 4"), delay_s=0.05)
     wishes = {"policy": policy, "answer_format": "number"}

@@ -26,8 +26,8 @@ from suffice.gateway.server import LastResort
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
 from tests.postgres import PostgresServer, why_not
-from tests.servers.conftest import config_for
 from tests.servers.serve_soon import command, environment
+from tests.servers.tools import config_for
 
 DRAIN_S = 0.5
 # The promise is DRAIN_S + END_S; a loaded machine has its own time to start and to die.

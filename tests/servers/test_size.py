@@ -12,6 +12,7 @@ import pytest
 from suffice.backends import openai as backend
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Json, Reply
+from tests.servers.tools import Tools
 
 TURN = {"role": "user", "content": "x"}
 VOTE = {"model": "suffice/self_consistency", "suffice": {"answer_format": "number"}}
@@ -36,7 +37,9 @@ LARGE: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("setting", LARGE)
-def test_what_is_too_many_is_refused_by_the_name_of_its_setting(tools: Any, setting: str) -> None:
+def test_what_is_too_many_is_refused_by_the_name_of_its_setting(
+    tools: type[Tools], setting: str
+) -> None:
     with FakeEngine(Reply.saying("4")) as engine, tools.serving(
         tools.config_for(engine.url)
     ) as url:  # fmt: skip
@@ -46,7 +49,7 @@ def test_what_is_too_many_is_refused_by_the_name_of_its_setting(tools: Any, sett
     assert f"traffic.{setting}" in answer.json()["error"]["message"]
 
 
-def test_what_passes_through_is_not_counted(tools: Any) -> None:
+def test_what_passes_through_is_not_counted(tools: type[Tools]) -> None:
     with FakeEngine(Reply.saying("4")) as engine, tools.serving(
         tools.config_for(engine.url)
     ) as url:  # fmt: skip
@@ -56,7 +59,7 @@ def test_what_passes_through_is_not_counted(tools: Any) -> None:
 
 
 def test_a_conversation_is_encoded_once_for_all_its_samples(
-    tools: Any, monkeypatch: pytest.MonkeyPatch
+    tools: type[Tools], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = []
     original = backend.fixed_fields
@@ -79,7 +82,7 @@ def test_a_conversation_is_encoded_once_for_all_its_samples(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip"])
-def test_a_compressed_body_is_told_so(tools: Any, encoding: str) -> None:
+def test_a_compressed_body_is_told_so(tools: type[Tools], encoding: str) -> None:
     body = gzip.compress(json.dumps({"model": "fake", "messages": [TURN]}).encode())
     with FakeEngine(Reply.saying("4")) as engine, tools.serving(
         tools.config_for(engine.url)
@@ -101,7 +104,7 @@ def test_a_compressed_body_is_told_so(tools: Any, encoding: str) -> None:
     assert plain.status_code == 200
 
 
-def test_a_model_field_that_stands_twice_is_refused(tools: Any) -> None:
+def test_a_model_field_that_stands_twice_is_refused(tools: type[Tools]) -> None:
     body = b'{"model": "fake", "messages": [{"role": "user", "content": "x"}], "model": "other"}'
     with FakeEngine(Reply.saying("4"), ) as engine, tools.serving(
         tools.config_for(engine.url)

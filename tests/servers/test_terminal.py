@@ -20,6 +20,7 @@ from suffice.gateway.config import GatewayConfig
 from suffice.policies.policy_table import policy_table
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
+from tests.servers.tools import Tools
 
 VOTE = ["--policy", "adaptive_consistency:max_samples=8", "--answer-format", "number"]
 
@@ -42,7 +43,7 @@ def test_ask_says_nothing_of_saving_where_one_call_is_what_was_made() -> None:
     assert "saved" not in printed and "costs" not in printed
 
 
-def test_ask_through_a_gateway_shows_what_it_did(tools: Any) -> None:
+def test_ask_through_a_gateway_shows_what_it_did(tools: type[Tools]) -> None:
     with FakeEngine(Reply.saying("it is 4")) as engine:
         config = tools.config_for(engine.url, policy="self_consistency", answer_format="number")
         with tools.serving(config) as url:
@@ -94,7 +95,7 @@ def test_mistakes_are_told_before_a_model_is_loaded(
     assert says in str(result.exception)
 
 
-def test_serve_as_a_process(tmp_path: Path, tools: Any) -> None:
+def test_serve_as_a_process(tmp_path: Path, tools: type[Tools]) -> None:
     policy = tmp_path / "careful.toml"
     policy.write_text('policy = "self_consistency"\nsamples = 3\n')
     config = tmp_path / "suffice.toml"

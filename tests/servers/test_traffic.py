@@ -32,6 +32,7 @@ from suffice.gateway.wire.errors import Refusal
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Reply
 from tests.servers.serve_soon import command
+from tests.servers.tools import Tools
 
 MESSAGES = [{"role": "user", "content": "2+2"}]
 ASK = {"model": "fake", "messages": MESSAGES}
@@ -44,7 +45,7 @@ def post(url: str, **changes: Any) -> httpx2.Response:
 # --- places and the queue
 
 
-def test_a_full_queue_says_when_to_come_again(tools: Any) -> None:
+def test_a_full_queue_says_when_to_come_again(tools: type[Tools]) -> None:
     traffic = TrafficConfig(max_running=1, max_waiting=1, max_wait_s=60.0)
     free = threading.Event()
     script = lambda number, body: Reply(held=free if number else None)  # noqa: E731
@@ -170,7 +171,7 @@ def test_retry_after_is_heeded_or_passed_on() -> None:
 # --- the cache
 
 
-def test_an_answer_is_kept_only_if_it_would_be_the_same(tools: Any) -> None:
+def test_an_answer_is_kept_only_if_it_would_be_the_same(tools: type[Tools]) -> None:
     traffic = TrafficConfig(cache=CacheConfig(max_bytes=10**6))
     with (
         FakeEngine(lambda number, body: Reply.saying(f"it is {number}")) as engine,
@@ -192,7 +193,7 @@ def test_an_answer_is_kept_only_if_it_would_be_the_same(tools: Any) -> None:
         assert len(engine.seen.bodies) == 6
 
 
-def test_half_an_answer_is_not_kept(tools: Any) -> None:
+def test_half_an_answer_is_not_kept(tools: type[Tools]) -> None:
     traffic = TrafficConfig(cache=CacheConfig(max_bytes=10**6))
 
     def script(number: int, body: Any) -> Reply:
@@ -265,7 +266,7 @@ def in_background(url: str, **changes: Any) -> tuple[threading.Thread, list[Any]
     return thread, found
 
 
-def test_sigterm_lets_calls_finish(tools: Any, tmp_path: Path) -> None:
+def test_sigterm_lets_calls_finish(tools: type[Tools], tmp_path: Path) -> None:
     with (
         FakeEngine(Reply(tokens=("4",) * 20, held=(free := threading.Event()))) as engine,
         process("--upstream", engine.url, tmp_path=tmp_path) as (url, gateway),
@@ -285,7 +286,7 @@ def test_sigterm_lets_calls_finish(tools: Any, tmp_path: Path) -> None:
     assert answers[0].text.rstrip().endswith("[DONE]")
 
 
-def test_sigterm_ends_what_takes_too_long_with_an_error(tools: Any, tmp_path: Path) -> None:
+def test_sigterm_ends_what_takes_too_long_with_an_error(tools: type[Tools], tmp_path: Path) -> None:
     with (
         FakeEngine(Reply(tokens=("4",) * 500, delay_s=0.05)) as engine,
         process("--upstream", engine.url, tmp_path=tmp_path, traffic="drain_s = 0.3") as found,
@@ -306,7 +307,9 @@ def test_sigterm_ends_what_takes_too_long_with_an_error(tools: Any, tmp_path: Pa
         assert "[DONE]" not in answer.text
 
 
-def test_several_workers_share_the_port_and_are_replaced(tools: Any, tmp_path: Path) -> None:
+def test_several_workers_share_the_port_and_are_replaced(
+    tools: type[Tools], tmp_path: Path
+) -> None:
     """They read settings anew, each dies and is replaced, and SIGTERM meanwhile ends them all."""
     settings, log = tmp_path / "suffice.toml", tmp_path / "log"
     settings.write_text('[ledger]\nurl = "none"\n')
@@ -341,7 +344,7 @@ def test_several_workers_share_the_port_and_are_replaced(tools: Any, tmp_path: P
             gateway.wait(20)
 
 
-def test_workers_end_when_their_supervisor_is_killed(tools: Any, tmp_path: Path) -> None:
+def test_workers_end_when_their_supervisor_is_killed(tools: type[Tools], tmp_path: Path) -> None:
     with (
         FakeEngine(Reply()) as engine,
         process("--upstream", engine.url, "--workers", "2", tmp_path=tmp_path) as (url, gateway),

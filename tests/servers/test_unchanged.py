@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from tests.scripted_server import ScriptedServer, framed, plain
+from tests.servers.tools import Tools
 
 ANSWER: dict[str, Any] = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "fake",
@@ -94,7 +95,7 @@ class Recorder:
 
 
 @contextmanager
-def stack(tools: Any, engine: Recorder) -> Iterator[str]:
+def stack(tools: type[Tools], engine: Recorder) -> Iterator[str]:
     with (
         ScriptedServer(engine.steps) as server,
         tools.serving(tools.config_for(server.url, patience_s=5.0)) as url,
@@ -123,7 +124,9 @@ def events_of(url: str, policy: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_message_arrives_as_it_was_sent(tools: Any, name: str, policy: str, way: str) -> None:
+def test_a_message_arrives_as_it_was_sent(
+    tools: type[Tools], name: str, policy: str, way: str
+) -> None:
     engine = Recorder(name)
     with stack(tools, engine) as url:
         answer = ask(url, policy, **WAYS[way])
@@ -146,7 +149,9 @@ def test_a_message_arrives_as_it_was_sent(tools: Any, name: str, policy: str, wa
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_streamed_message_arrives_as_it_was_sent(tools: Any, name: str, policy: str) -> None:
+def test_a_streamed_message_arrives_as_it_was_sent(
+    tools: type[Tools], name: str, policy: str
+) -> None:
     engine = Recorder(name)
     with stack(tools, engine) as url:
         chunks = events_of(url, policy)
@@ -169,7 +174,7 @@ def test_a_streamed_message_arrives_as_it_was_sent(tools: Any, name: str, policy
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_parallel_calls_stay_apart(tools: Any, policy: str) -> None:
+def test_parallel_calls_stay_apart(tools: type[Tools], policy: str) -> None:
     bare = [{**call, "index": 0} for call in CALLS]
     for stream in (False, True):
         engine = Recorder("calls", fragments=[[call] for call in bare])
@@ -187,7 +192,7 @@ def test_parallel_calls_stay_apart(tools: Any, policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_request_arrives_as_it_was_sent(tools: Any, policy: str) -> None:
+def test_a_request_arrives_as_it_was_sent(tools: type[Tools], policy: str) -> None:
     more: dict[str, Any] = {
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "t", "cache_control": {"a": 1}}],

@@ -17,6 +17,7 @@ from suffice.ledger.queries import recent
 from suffice.testing.fake_engine import FakeEngine
 from suffice.testing.fake_replies import Json, Reply
 from tests.scripted_server import ScriptedServer, plain
+from tests.servers.tools import Tools
 
 MESSAGES = [{"role": "user", "content": "2+2?"}]
 SHORT = {"max_tokens": 50}
@@ -24,7 +25,7 @@ SHORT = {"max_tokens": 50}
 
 @contextmanager
 def stack(
-    tools: Any, script: Any, **settings: Any
+    tools: type[Tools], script: Any, **settings: Any
 ) -> Iterator[tuple[str, FakeEngine, ServingHooks]]:
     with FakeEngine(script) as engine:
         config = tools.config_for(engine.url, patience_s=5.0, **settings)
@@ -71,7 +72,7 @@ STREAMED: list[tuple[str, Json]] = [
 
 
 @pytest.mark.parametrize(("policy", "more"), UNSTREAMED)
-def test_what_nothing_looks_at_is_not_streamed(tools: Any, policy: str, more: Json) -> None:
+def test_what_nothing_looks_at_is_not_streamed(tools: type[Tools], policy: str, more: Json) -> None:
     with stack(tools, Reply.saying("it is 4")) as (url, engine, _):
         answer = ask(url, policy, **more)
         asked = engine.seen.bodies
@@ -85,7 +86,7 @@ def test_what_nothing_looks_at_is_not_streamed(tools: Any, policy: str, more: Js
 
 
 @pytest.mark.parametrize(("policy", "more"), STREAMED)
-def test_what_is_looked_at_is_streamed(tools: Any, policy: str, more: Json) -> None:
+def test_what_is_looked_at_is_streamed(tools: type[Tools], policy: str, more: Json) -> None:
     with stack(tools, Reply.saying("it is 4")) as (url, engine, _):
         ask(url, policy, **more)
         asked = engine.seen.bodies
@@ -93,13 +94,13 @@ def test_what_is_looked_at_is_streamed(tools: Any, policy: str, more: Json) -> N
     assert all(body["stream"] for body in asked)
 
 
-def test_an_operator_can_have_all_streamed(tools: Any) -> None:
+def test_an_operator_can_have_all_streamed(tools: type[Tools]) -> None:
     with stack(tools, Reply.saying("it is 4"), unstreamed_tokens=0) as (url, engine, _):
         ask(url, "self_consistency:samples=3")
         assert all(body["stream"] for body in engine.seen.bodies)
 
 
-def test_log_probabilities_come_whole_too(tools: Any) -> None:
+def test_log_probabilities_come_whole_too(tools: type[Tools]) -> None:
     with stack(tools, Reply.saying("it is 4")) as (url, engine, _):
         answer = ask(url, "single", logprobs=True, top_logprobs=2)
         assert not engine.seen.bodies[0]["stream"]
@@ -108,7 +109,7 @@ def test_log_probabilities_come_whole_too(tools: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", ["single", "self_consistency:samples=3"])
-def test_engines_stop_when_the_client_leaves(tools: Any, policy: str) -> None:
+def test_engines_stop_when_the_client_leaves(tools: type[Tools], policy: str) -> None:
     slow = Reply.saying("one two three four five six seven it is 4", delay_s=0.2)
     with stack(tools, slow) as (url, engine, opened):
         wishes = {"policy": policy, "answer_format": "number"}
@@ -121,7 +122,7 @@ def test_engines_stop_when_the_client_leaves(tools: Any, policy: str) -> None:
         tools.wait_for(lambda: not opened.process.live)
 
 
-def test_the_live_view_and_the_books_go_by_their_models_pace(tools: Any) -> None:
+def test_the_live_view_and_the_books_go_by_their_models_pace(tools: type[Tools]) -> None:
     slow = Reply.saying("one two three four five six seven it is 4", delay_s=0.3)
     PACE.learn("fake", 1000, 10.0)
     with stack(tools, slow) as (url, engine, opened):
@@ -150,7 +151,7 @@ def tokens_shown(opened: ServingHooks) -> list[int]:
     ]
 
 
-def test_an_answer_that_is_no_json_is_malformed(tools: Any) -> None:
+def test_an_answer_that_is_no_json_is_malformed(tools: type[Tools]) -> None:
     page = plain(b"<html>", kind="text/html")
     declared = plain(json.dumps({"choices": [{"message": {"content": "ok"}}]}).encode())
 

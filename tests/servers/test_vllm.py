@@ -24,6 +24,7 @@ import pytest
 from suffice.backends.openai import OpenAIBackend
 from suffice.core.draw import Draw
 from suffice.core.requests import Message, Request, Sampling
+from tests.servers.tools import Tools
 from tests.servers.vllm_server import vllm_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
@@ -49,7 +50,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def client(vllm: str, tools: Any) -> Iterator[openai.OpenAI]:
+def client(vllm: str, tools: type[Tools]) -> Iterator[openai.OpenAI]:
     wait_until_idle(vllm, tools)
     with (
         tools.serving(tools.config_for(vllm, patience_s=60.0, keep_alive_s=0.5)) as url,
@@ -68,7 +69,7 @@ def running(vllm: str) -> float:
     return metric(vllm, "num_requests_running") + metric(vllm, "num_requests_waiting")
 
 
-def wait_until_idle(vllm: str, tools: Any) -> None:
+def wait_until_idle(vllm: str, tools: type[Tools]) -> None:
     tools.wait_for(lambda: running(vllm) == 0, 30.0)
 
 
@@ -122,7 +123,7 @@ def test_streaming_n_and_logprobs(client: openai.OpenAI, model: str, n: int) -> 
 
 
 def test_the_receipt_counts_what_the_engine_counts(
-    client: openai.OpenAI, vllm: str, tools: Any
+    client: openai.OpenAI, vllm: str, tools: type[Tools]
 ) -> None:  # fmt: skip
     # Whoever asks first has the upstream probed, which draws a few tokens.
     client.chat.completions.create(model="suffice/single", messages=MESSAGES, max_tokens=1)
@@ -199,7 +200,7 @@ def test_its_errors_arrive(client: openai.OpenAI) -> None:
 )
 @pytest.mark.parametrize("streaming", [True, False])
 def test_running_requests_fall_when_the_client_leaves(  # noqa: PLR0917 - pytest passes by name
-    client: openai.OpenAI, vllm: str, tools: Any, model: str, requests: int, streaming: bool
+    client: openai.OpenAI, vllm: str, tools: type[Tools], model: str, requests: int, streaming: bool
 ) -> None:
     body: dict[str, Any] = {
         "model": model, "messages": MESSAGES, "max_tokens": 1500, "ignore_eos": True,
@@ -222,7 +223,7 @@ def test_running_requests_fall_when_the_client_leaves(  # noqa: PLR0917 - pytest
 
 
 def test_a_policy_that_stops_early_frees_the_engine(
-    client: openai.OpenAI, vllm: str, tools: Any
+    client: openai.OpenAI, vllm: str, tools: type[Tools]
 ) -> None:
     aborted = 'request_success_total{engine="0",finished_reason="abort",model_name="smol"}'
     text = httpx2.get(f"{vllm}/metrics").text
@@ -290,7 +291,7 @@ def test_tokens_are_the_engines_own(client: openai.OpenAI, vllm: str) -> None:
 
 
 def test_an_adapter_that_is_loaded_later(
-    client: openai.OpenAI, vllm: str, tmp_path: Path, tools: Any
+    client: openai.OpenAI, vllm: str, tmp_path: Path, tools: type[Tools]
 ) -> None:
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="adapter", messages=MESSAGES, max_tokens=4)
@@ -354,7 +355,7 @@ config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [True, False])
 def test_usage_is_what_the_engine_counted(
-    client: openai.OpenAI, vllm: str, tools: Any, policy: str, stream: bool
+    client: openai.OpenAI, vllm: str, tools: type[Tools], policy: str, stream: bool
 ) -> None:
     client.models.list()
     ask: Any = {

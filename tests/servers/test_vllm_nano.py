@@ -24,7 +24,7 @@ from suffice.core.files import write_json
 from suffice.core.thinking import EFFORT_BIAS_NATS
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.tasks.puzzles import Mixture, Problem
-from tests.servers.conftest import serving
+from tests.servers.tools import serving
 from tests.servers.vllm_server import vllm_server
 
 # Its first test waits for the server, which takes minutes on a busy machine.

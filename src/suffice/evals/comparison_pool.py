@@ -67,6 +67,21 @@ class ComparisonPool:
         self._begun = False
         self._told_s = -math.inf
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Processes of the workers, also of those that are starting."""
+        return tuple(worker.pid for worker in self._all)
+
+    @property
+    def running(self) -> int:
+        """Comparisons that workers are busy with."""
+        return self._running.total()
+
+    @property
+    def waiting(self) -> int:
+        """Comparisons that wait for a worker."""
+        return sum(map(len, self._queues.values()))
+
     def comparing(self, client: str) -> Comparing:
         """For one request of `client`: None once its time is used up."""
         left_s = self.request_s

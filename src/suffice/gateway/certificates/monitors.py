@@ -38,10 +38,16 @@ class SharedMonitor:
         self.promise = policy.promise  # what it says will be saved
         self._lock = threading.Lock()
         self._empty = self._state = Monitoring(monitors=policy.monitors)
-        self._held = self._sent = np.zeros_like(_cells(self._state))  # by the ledger; on its way
+        self._held = self._sent = np.zeros_like(sums_of(self._state))  # by the ledger; on its way
         self._zeros = 0  # answers of the baseline since the last that was not its
         self._known = False  # whether the ledger has the alarm
         self.alarm: str | None = None  # for people; None: the certificate holds
+
+    @property
+    def state(self) -> Monitoring:
+        """What all processes saw, as far as it is known here."""
+        with self._lock:
+            return self._state
 
     @property
     def counts_helped(self) -> bool:
@@ -64,8 +70,7 @@ class SharedMonitor:
 
     def shown(self) -> dict[str, Any]:
         """How the certificate stands, as a JSON value."""
-        with self._lock:
-            state = self._state
+        state = self.state
         pairs = zip(state.monitors, state.above, strict=True)
         return {
             "id": self.certificate,
@@ -94,14 +99,14 @@ class SharedMonitor:
         `confirm` must follow before the next call.
         """
         with self._lock:
-            self._sent = _cells(self._state) - self._held
+            self._sent = sums_of(self._state) - self._held
             moved = {int(cell): float(self._sent[cell]) for cell in np.flatnonzero(self._sent)}
             return moved, None if self._known else self.alarm
 
     def confirm(self, sums: Mapping[int, float], alarm: str | None) -> None:
         """The database holds what was taken; these are the sums and the alarm of all."""
         with self._lock:
-            fresh = _cells(self._state) - self._held - self._sent
+            fresh = sums_of(self._state) - self._held - self._sent
             self._held, self._sent = np.zeros_like(fresh), np.zeros_like(fresh)
             for cell, value in sums.items():
                 self._held[cell] = value
@@ -156,7 +161,7 @@ class Monitors:
                 monitor.confirm(totals.monitors[monitor.certificate], alarm)
 
 
-def _cells(state: Monitoring) -> FloatArray:
+def sums_of(state: Monitoring) -> FloatArray:
     """A state's sums in one row: monitor by monitor, above its range and below."""
     pairs = zip(state.above, state.below, strict=True)
     return np.array([

@@ -30,7 +30,12 @@ _EXCHANGE_PASSES = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesignSpace:
-    """What may vary, and how far. Bounds on widths keep shapes that a practitioner would build."""
+    """What may vary, and how far. Bounds on widths keep shapes that a practitioner would build.
+
+    `sizes` count attention and MLP matrices, N. With `counted_vocab` = V they count the output
+    matrix too, N + V d: at small sizes a wide shape of equal N has a larger head, and what the head
+    is worth would be taken for the effect of x. Tokens per parameter are per unit of size.
+    """
 
     sizes: tuple[float, ...]
     tokens_per_parameter: tuple[float, ...]
@@ -43,6 +48,7 @@ class DesignSpace:
     attention_per_hidden: tuple[float, float] = (0.5, 4.0)
     size_tolerance: float = 0.04
     max_tokens: float = math.inf
+    counted_vocab: int = 0
 
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 1e4:
@@ -51,6 +57,12 @@ class DesignSpace:
             raise ConfigError("tokens per parameter must be positive")
         if self.head_dim % 2 or self.multiple < 1:
             raise ConfigError("head_dim must be even and the multiple positive")
+        if self.counted_vocab < 0:
+            raise ConfigError(f"counted_vocab must be 0 or more, got {self.counted_vocab}")
+
+    def size_of(self, shape: Shape) -> int:
+        """Parameters of `shape` as `sizes` count them."""
+        return int(non_embedding_parameters(shape)) + self.counted_vocab * shape.hidden_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +107,11 @@ def _shapes_of(space: DesignSpace, size: float, make_shape: Callable[..., Shape]
     shapes: list[Shape] = []
     low, high = (bound * math.sqrt(size) for bound in space.x)
     for d in range(step * math.ceil(low / step), int(high) + 1, step):
+        inner = size - space.counted_vocab * d
+        if not low <= d * math.sqrt(size / max(inner, 1.0)) <= high:
+            continue
         for depth in range(space.layers[0], space.layers[1] + 1):
-            width = size / (depth * d)
+            width = inner / (depth * d)
             for heads in range(1, int(space.attention_per_hidden[1] * d / head) + 1):
                 if heads * head < space.attention_per_hidden[0] * d:
                     continue
@@ -112,23 +127,22 @@ def _shapes_of(space: DesignSpace, size: float, make_shape: Callable[..., Shape]
                         hidden_size=d, intermediate_size=f, num_hidden_layers=depth,
                         num_attention_heads=heads, num_key_value_heads=int(kv), head_dim=head,
                     )  # fmt: skip
-                    if abs(non_embedding_parameters(shape) / size - 1) <= space.size_tolerance:
+                    if abs(space.size_of(shape) / size - 1) <= space.size_tolerance:
                         shapes.append(shape)
     return shapes
 
 
-FEATURES = (
-    "1", "n", "t", "u", "u^2", "v", "v^2", "k", "k^2", "w", "w^2",
-    "n u", "n v", "n w", "t u", "t v", "u v", "u w", "v k", "n t",
-)  # fmt: skip
+# Those that a form of ours or a published one has: a level per scale (n, t, n t), curves in x, r
+# and depth, the KV share, x times r (joint form) and x times depth (width per layer).
+FEATURES = ("1", "n", "t", "u", "u^2", "v", "v^2", "k", "w", "w^2", "u v", "u w", "n t")
 
 
 def coordinates(points: Sequence[DesignPoint]) -> FloatArray:
-    """Rows (n, t, u, v, k, w), one per point."""
+    """Rows (n, t, u, v, k, w), one per point; n and t by the nominal size."""
     rows = [
         (
-            math.log(p.parameters),
-            math.log(p.tokens / p.parameters),
+            math.log(p.size),
+            math.log(p.tokens / p.size),
             math.log(float(aspect(p.shape))),
             math.log(float(mlp_to_attention_ratio(p.shape))),
             math.log(p.shape.num_key_value_heads / p.shape.num_attention_heads),
@@ -143,9 +157,7 @@ def features(standardised: FloatArray) -> FloatArray:
     """Response-surface terms in the order of FEATURES."""
     n, t, u, v, k, w = standardised.T
     one = np.ones_like(n)
-    squares = [one, n, t, u, u**2, v, v**2, k, k**2, w, w**2]
-    products = [n * u, n * v, n * w, t * u, t * v, u * v, u * w, v * k, n * t]
-    return np.column_stack([*squares, *products])
+    return np.column_stack([one, n, t, u, u**2, v, v**2, k, w, w**2, u * v, u * w, n * t])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

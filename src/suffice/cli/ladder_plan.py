@@ -14,7 +14,7 @@ from suffice.cli.ladder_view import console as make_console
 from suffice.cli.ladder_view import plan_table
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
-from suffice.core.errors import InputError
+from suffice.core.errors import InputError, TableError
 from suffice.core.quantities import (
     format_count,
     format_seconds,
@@ -25,9 +25,12 @@ from suffice.core.quantities import (
 
 if not HELP_ONLY:
     from suffice.architecture.ladder_design import DesignSpace, candidates
+    from suffice.architecture.law_file import load_law
     from suffice.recipes.ladder.cost import measured_flops_per_s, named_flops_per_s
     from suffice.recipes.ladder.data import DataConfig, make_data
     from suffice.recipes.ladder.plan import Plan, PlanConfig, add_to_plan, make_plan
+    from suffice.recipes.ladder.plan import far_apart as spread_out
+    from suffice.recipes.ladder.power import plan_power
     from suffice.training.pretrain.run_store import RunStore
     from suffice.training.pretrain.shards import read_manifest
     from suffice.training.rung import Recipe, Rung, ladder_shape
@@ -98,6 +101,8 @@ def plan(
     hardware: str = "here",
     repeat: int = 3,
     seeds: int = 3,
+    seeds_each: int = 1,
+    learning_rate_factor: float = 1.0,
     tune: bool = True,
     check: bool = True,
     x: str = "0.05:0.2",
@@ -106,11 +111,21 @@ def plan(
     kv_shares: str = "1,0.5,0.25,0.125",
     head_dim: int = 32,
     multiple: int = 32,
+    counted: str = "matrices",
+    size_tolerance: float = 0.04,
     max_tokens: str | None = None,
     sequence_length: int = 256,
     schedule: str = "cosine",
     learning_rate: float = 4e-3,
     precision: str = "fp32",
+    aimed_steps: int = 1000,
+    evaluation_sequences: int = 1024,
+    decay_evaluations: int = 1,
+    layer_rate_exponent: float = 0.0,
+    repeated_kv_rate: bool = False,
+    noise: float = 0.5,
+    effect: float = 1.5,
+    far_apart: str | None = None,
     add: int | None = None,
     store: Path | None = None,
     device: str = "cpu",
@@ -133,8 +148,13 @@ def plan(
         hardware: `here` measures; or a name (see `suffice hardware`), or FLOP/s: 2e10.
         repeat: Shapes to repeat with other seeds.
         seeds: Seeds of a repeated shape.
+        seeds_each: Seeds of every designed shape.
+        learning_rate_factor: Plan at, and count as measured, this factor of the rate.
         tune: Find the learning rate first.
         check: Check that it carries over to other widths.
+        noise: Scatter of one run in % of the loss, for the power.
+        effect: Cost of the worst end in %, for the power.
+        far_apart: With --add: held-out shapes, far apart in this law's prediction.
         add: Propose so many more runs from what --store holds.
         store: Runs measured so far.
         device: Device that --hardware here means.
@@ -146,13 +166,22 @@ def plan(
         kv_shares: KV heads over query heads.
         head_dim: Head size.
         multiple: Step of hidden and MLP width.
+        counted: What --sizes count: `matrices` of layers, or `head` for the output matrix too.
+        size_tolerance: How far N may be off, e.g. .02.
         max_tokens: Longest run, e.g. 100M.
     How rungs are trained:
         sequence_length: Tokens per sequence.
         schedule: cosine or wsd.
         learning_rate: Peak at fan-in 256.
         precision: fp32 or bf16.
+        aimed_steps: Steps of a run, about.
+        evaluation_sequences: Held-out sequences.
+        decay_evaluations: Held-out losses averaged over the last tenth.
+        layer_rate_exponent: Rate ~ layers^-this; .5 for Adam.
+        repeated_kv_rate: Slower keys and values where shared.
     """
+    if counted not in ("matrices", "head"):
+        raise InputError(f"--counted {counted!r}: choose matrices or head")
     manifest = read_manifest(data)
     measured = RunStore(store).read() if store else []
     space = DesignSpace(
@@ -165,13 +194,20 @@ def plan(
         kv_shares=_numbers(kv_shares, "--kv-shares"),
         layers=_integers(layers, "--layers"),
         attention_per_hidden=(0.5, 3.0),
+        size_tolerance=size_tolerance,
         max_tokens=float("inf") if max_tokens is None else parse_count(max_tokens),
+        counted_vocab=manifest.vocab_size if counted == "head" else 0,
     )
     recipe = Recipe(
         sequence_length=sequence_length,
         schedule=schedule,  # type: ignore[arg-type]
         peak_learning_rate=learning_rate,
         precision=precision,  # type: ignore[arg-type]
+        aimed_steps=aimed_steps,
+        evaluation_sequences=evaluation_sequences,
+        decay_evaluations=decay_evaluations,
+        layer_rate_exponent=layer_rate_exponent,
+        repeated_kv_rate=repeated_kv_rate,
     )
     config = PlanConfig(
         space=space,
@@ -182,6 +218,8 @@ def plan(
         held_out_runs=held_out,
         repeated_shapes=repeat,
         seeds=seeds,
+        seeds_each=seeds_each,
+        learning_rate_factor=learning_rate_factor,
         tune=tune,
         check=check,
         flops_per_s=_speed(hardware, space, recipe, data, manifest.vocab_size, device),
@@ -192,13 +230,19 @@ def plan(
         result, new = make_plan(config, measured), None
     else:
         old = Plan.load(out)
-        new = add_to_plan(old, replace(config, recipe=old.recipe), measured, add)
+        own = replace(config, recipe=old.recipe)
+        if far_apart is None:
+            new = add_to_plan(old, own, measured, add)
+        else:
+            new = spread_out(old, own, load_law(far_apart), add)
         result = replace(old, rungs=(*old.rungs, *new), flops_per_s=config.flops_per_s)
     result.save(out)
     if as_json:
         typer.echo(out.read_text())
         return
     _print_plan(result, new_from=None if new is None else len(result.rungs) - len(new))
+    if new is None:
+        _print_power(result, noise, effect, seed)
     typer.echo(f"plan: {out}")
 
 
@@ -247,6 +291,17 @@ def _print_plan(plan: Plan, *, new_from: int | None) -> None:
             f"D-efficiency {plan.efficiency:.2f} relative to the best of 200 random designs of "
             "the same size"
         )
+
+
+def _print_power(plan: Plan, noise: float, effect: float, seed: int) -> None:
+    try:
+        powers = plan_power(plan, noise_percent=noise, effect_percent=effect, seed=seed)
+    except TableError as error:
+        typer.echo(f"power: {error}")
+        return
+    typer.echo(f"at {noise:g} % of noise a run (--noise), averaged over seeds:")
+    for power in powers:
+        typer.echo(f"  {power.sentence()}")
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,12 @@ pass so that the trained weights are a plain Llama model:
     output matrix        init zero,         learning rate  η · base_fan_in / d
     norm weights         init one,          learning rate η
 
+With `layer_rate_exponent` e, matrices inside layers learn at (base_layers / layers)^e times that;
+e = 1/2 is the depth rule for Adam (arXiv:2310.02244). With `repeated_kv_rate`, key and value
+matrices that g query heads share learn at 2 / (1 + sqrt(g)) times that, at an unchanged start: the
+repeated matrix has sqrt(g) times the spectral norm of the one that is stored (arXiv:2605.15290; the
+factor is that of its first author's public code, as multiplier and start together).
+
 A fan-in rule, not a width rule: a down projection's fan-in is f and an output projection's is d_q,
 so shapes with a wide MLP or narrow attention are treated as evenly as wide and narrow ones.
 Weight decay is the same per step for all matrices (learning rate times decay is constant), which
@@ -24,6 +30,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from suffice.architecture.shape import Shape
+from suffice.core.errors import ConfigError
 from suffice.training.rung import Recipe
 
 
@@ -55,9 +63,30 @@ def initialise(model: nn.Module, recipe: Recipe, layers: int, seed: int) -> None
                 weight.copy_(torch.randn(weight.shape, generator=generator) * std)
 
 
+def rate_scale(name: str, fan_in: int, recipe: Recipe, shape: Shape | None) -> float:
+    """Learning rate of the weight `name` over the recipe's; `shape` is what depth and KV ask for.
+
+    Raises ConfigError if the recipe asks for a rule that needs a shape and there is none.
+    """
+    kind = matrix_kind(name)
+    if kind not in ("head", "residual", "inner"):
+        return 1.0
+    scale = recipe.base_fan_in / fan_in
+    if kind == "head" or not (recipe.layer_rate_exponent or recipe.repeated_kv_rate):
+        return scale
+    if shape is None:
+        raise ConfigError("layer_rate_exponent and repeated_kv_rate need a shape of layers")
+    scale *= (recipe.base_layers / shape.num_hidden_layers) ** recipe.layer_rate_exponent
+    if recipe.repeated_kv_rate and name.endswith(("k_proj.weight", "v_proj.weight")):
+        shared_by = shape.num_attention_heads / shape.num_key_value_heads
+        scale *= 2 / (1 + math.sqrt(shared_by))
+    return scale
+
+
 def build_optimiser(
-    model: nn.Module, recipe: Recipe, learning_rate_factor: float, device: torch.device
-) -> torch.optim.AdamW:
+    model: nn.Module, recipe: Recipe, learning_rate_factor: float, device: torch.device,
+    shape: Shape | None = None,
+) -> torch.optim.AdamW:  # fmt: skip
     """AdamW with one group per learning rate; rates are tensors, so a captured graph reads them.
 
     Each group's `peak` is its highest learning rate.
@@ -66,7 +95,7 @@ def build_optimiser(
     for name, weight in model.named_parameters():
         kind = matrix_kind(name)
         matrix = kind in ("head", "residual", "inner")
-        scale = recipe.base_fan_in / weight.shape[1] if matrix else 1.0
+        scale = rate_scale(name, weight.shape[-1], recipe, shape)
         decay = recipe.weight_decay / scale if matrix else 0.0
         groups.setdefault((scale, decay), []).append(weight)
     settings: list[dict[str, Any]] = []

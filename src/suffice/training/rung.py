@@ -28,6 +28,11 @@ DIMENSIONS = (
 )
 
 
+_LATER_FIELDS = frozenset(
+    {"layer_rate_exponent", "base_layers", "repeated_kv_rate", "decay_evaluations"}
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How every rung is trained. Two runs are comparable only if their recipes are equal.
@@ -35,6 +40,9 @@ class Recipe:
     `aimed_steps` sets the batch: the power of two of sequences nearest to tokens / (aimed_steps *
     sequence_length), so that small and large rungs take about as many steps.
     `peak_learning_rate` holds for a matrix of fan-in `base_fan_in`; see `optimiser`.
+    `layer_rate_exponent`: matrices inside layers learn at (base_layers / layers) to this power.
+    `repeated_kv_rate`: key and value matrices learn slower the more query heads share them.
+    The loss of a run is the mean of its last `decay_evaluations`, spread over the last tenth.
     """
 
     sequence_length: int = 256
@@ -55,6 +63,10 @@ class Recipe:
     gradient_clip: float = 1.0
     evaluation_sequences: int = 1024
     precision: Precision = "fp32"
+    layer_rate_exponent: float = 0.0
+    base_layers: int = 4
+    repeated_kv_rate: bool = False
+    decay_evaluations: int = 1
 
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "wsd"):
@@ -62,7 +74,7 @@ class Recipe:
         if self.precision not in ("fp32", "bf16"):
             raise ConfigError(f"precision must be fp32 or bf16, got {self.precision!r}")
         for name in ("sequence_length", "aimed_steps", "min_batch_sequences", "base_fan_in",
-                     "evaluation_sequences", "peak_learning_rate", "gradient_clip"):  # fmt: skip
+                     "base_layers", "decay_evaluations", "evaluation_sequences", "peak_learning_rate", "gradient_clip"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("warmup_share", "decay_share", "final_learning_rate_share"):
@@ -74,8 +86,15 @@ class Recipe:
         """12 hexadecimal digits over every field but the precision.
 
         CPU rungs train in fp32 and GPU rungs in bf16 by one recipe; each record says which.
+        Fields that came later count only away from their defaults, so that older records keep
+        their names.
         """
-        values = {k: v for k, v in asdict(self).items() if k != "precision"}
+        defaults = {f.name: f.default for f in fields(self) if f.name in _LATER_FIELDS}
+        values = {
+            k: v
+            for k, v in asdict(self).items()
+            if k != "precision" and not (k in defaults and v == defaults[k])
+        }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     def batch_sequences(self, tokens: int) -> int:

@@ -22,6 +22,8 @@ from suffice.architecture.ladder_design import (
     coordinates,
     repeats,
 )
+from suffice.architecture.laws import ConditionalLaw, Law
+from suffice.architecture.predict import shape_variables
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_json, write_json
 from suffice.training.pretrain.flops import training_flops
@@ -44,6 +46,8 @@ class PlanConfig:
     and twice that rate (of the smallest size, without tuning).
     `held_out_runs` runs of the largest size are drawn at random over its lattice instead of being
     designed, all at the fewest tokens per parameter: a fair test of a law fitted below it.
+    `seeds_each` trains every designed run with so many seeds; `repeated_shapes` come on top.
+    Records at `learning_rate_factor` times their recipe's rate count as measured, no others.
     `flops_per_s` is the speed of training on the machine at hand; `budget_s` limits the total.
     """
 
@@ -55,6 +59,8 @@ class PlanConfig:
     held_out_runs: int = 0
     repeated_shapes: int = 3
     seeds: int = 3
+    seeds_each: int = 1
+    learning_rate_factor: float = 1.0
     tune: bool = True
     check: bool = True
     flops_per_s: float = 2e10
@@ -66,8 +72,12 @@ class PlanConfig:
             raise ConfigError(
                 f"{self.runs} runs are too few for {len(self.space.sizes)} sizes: at least two each"
             )
-        if self.seeds < 1 or self.repeated_shapes < 0:
+        if min(self.seeds, self.seeds_each) < 1 or self.repeated_shapes < 0:
             raise ConfigError("seeds must be at least 1 and repeated shapes at least 0")
+        if self.learning_rate_factor <= 0:
+            raise ConfigError(
+                f"the learning-rate factor must be positive, got {self.learning_rate_factor:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +157,7 @@ def add_to_plan(
     plan: Plan, config: PlanConfig, measured: Sequence[RunRecord], more: int
 ) -> list[Rung]:
     """The next `more` rungs: those that tell most beyond what is planned or measured."""
-    known = [_point(rung, config.space) for rung in plan.rungs] + _points(measured, config.space)
+    known = [_point(rung, config.space) for rung in plan.rungs] + _points(measured, config)
     pool = candidates(config.space, _shape_maker(config))
     taken = {(p.shape, p.tokens) for p in known}
     pool = [p for p in pool if (p.shape, p.tokens) not in taken]
@@ -163,7 +173,55 @@ def add_to_plan(
         chosen = max(gains, key=lambda d: (d.log_det - d.start_log_det) / cost(d.points[0]) ** 0.5)
         best.append(chosen.points[0])
         pool.remove(chosen.points[0])
-    return [Rung(shape=p.shape, tokens=p.tokens, seed=config.seed) for p in best]
+    return [_rung(p, config, n) for n in range(config.seeds_each) for p in best]
+
+
+def far_apart(
+    plan: Plan, config: PlanConfig, law: Law, shapes: int
+) -> list[Rung]:  # fmt: skip
+    """`shapes` of the largest size, spread over what `law` predicts, each with `seeds_each` seeds.
+
+    The best and the worst predicted shape and, between them, those nearest to equal steps of
+    predicted loss: with shapes drawn at random, noise alone decides the order. Shapes outside the
+    law's range, and those that the plan holds, are left out.
+
+    Raises InputError if fewer than `shapes` are left, or the law is not conditional.
+    """
+    if not isinstance(law, ConditionalLaw):
+        raise InputError(f"law {law.name!r} is not conditional: it says nothing of shape alone")
+    size = max(config.space.sizes)
+    pool = candidates(replace(config.space, sizes=(size,)), _shape_maker(config))
+    taken = {rung.shape for rung in plan.rungs}
+    cheapest = min(p.tokens for p in pool)
+    pool = [p for p in pool if p.tokens == cheapest and p.shape not in taken and _covers(law, p)]
+    if len(pool) < shapes or shapes < 2:
+        raise InputError(
+            f"{len(pool)} shapes of {size:,.0f} parameters lie inside the range of law "
+            f"{law.name!r}, {shapes} were asked for: at least two, and no more than there are"
+        )
+    predicted = [float(np.squeeze(law.relative_loss(**_variables(law, p)))) for p in pool]
+    chosen: list[int] = []
+    for aim in np.linspace(min(predicted), max(predicted), shapes):
+        left = [row for row in range(len(pool)) if row not in chosen]
+        chosen.append(min(left, key=lambda row: (abs(predicted[row] - aim), row)))
+    return [
+        replace(_rung(pool[row], config, seed), purpose="held-out")
+        for seed in range(config.seeds_each)
+        for row in chosen
+    ]
+
+
+def _variables(law: ConditionalLaw, point: DesignPoint) -> dict[str, float]:
+    values = shape_variables(point.shape)
+    return {name: values[name] for name in law.family.variables}
+
+
+def _covers(law: ConditionalLaw, point: DesignPoint) -> bool:
+    for name, value in _variables(law, point).items():
+        interval = law.domain.interval(name)
+        if interval is not None and not interval.low <= value <= interval.high:
+            return False
+    return True
 
 
 def rung_flops(rung: Rung, recipe: Recipe) -> float:
@@ -184,7 +242,7 @@ def _plan(config: PlanConfig, measured: Sequence[RunRecord]) -> Plan:
         raise ConfigError(
             f"{len(counts)} counts of runs for {len(designed)} designed sizes: give one each"
         )
-    known = _points(measured, space)
+    known = _points(measured, replace(config, space=space))
     design = choose(space, pool, counts, measured=known, cost=cost, seed=config.seed)
     return Plan(
         recipe=config.recipe,
@@ -195,23 +253,32 @@ def _plan(config: PlanConfig, measured: Sequence[RunRecord]) -> Plan:
 
 
 def _rungs(design: Design, config: PlanConfig) -> list[Rung]:
-    rungs = [Rung(shape=p.shape, tokens=p.tokens, seed=config.seed) for p in design.points]
+    rungs = [_rung(p, config, 0) for p in design.points]
+    rungs += [_rung(p, config, n) for n in range(1, config.seeds_each) for p in design.points]
     for point in repeats(design.points, config.repeated_shapes):
-        rungs += [
-            Rung(shape=point.shape, tokens=point.tokens, seed=config.seed + extra, purpose="repeat")
-            for extra in range(1, config.seeds)
-        ]
+        rungs += [_rung(point, config, n) for n in range(config.seeds_each, config.seeds)]
     sizes = sorted({p.size for p in design.points})
     if config.check:
         # Tuning covers the smallest size; the check then asks whether its rate carries over.
         size = sizes[1] if config.tune and len(sizes) > 1 else sizes[0]
         ends = _extremes(design.points, size, [(1.0, 0.0)])
-        rungs += _at_factors(ends, CHECK_FACTORS, "check", config.seed)
+        rungs += _at_factors(ends, _scaled(CHECK_FACTORS, config), "check", config.seed)
     tuning: list[Rung] = []
     if config.tune:
         corners = _extremes(design.points, sizes[0], [(1.0, 1.0), (1.0, -1.0)])
         tuning = _at_factors(corners, TUNING_FACTORS, "tune", config.seed)
     return tuning + rungs
+
+
+def _rung(point: DesignPoint, config: PlanConfig, extra: int) -> Rung:
+    """`point` with the seed `extra` beyond the first, which makes it a repeat."""
+    return Rung(
+        shape=point.shape,
+        tokens=point.tokens,
+        seed=config.seed + extra,
+        purpose="repeat" if extra else "design",
+        learning_rate_factor=config.learning_rate_factor,
+    )
 
 
 def _held_out(config: PlanConfig, size: float) -> list[Rung]:
@@ -224,9 +291,12 @@ def _held_out(config: PlanConfig, size: float) -> list[Rung]:
     random = np.random.default_rng(config.seed)
     rows = random.choice(len(pool), size=min(config.held_out_runs, len(pool)), replace=False)
     return [
-        Rung(shape=pool[int(row)].shape, tokens=cheapest, seed=config.seed, purpose="held-out")
-        for row in rows
+        replace(_rung(pool[int(row)], config, 0), purpose="held-out") for row in rows
     ]
+
+
+def _scaled(factors: Sequence[float], config: PlanConfig) -> tuple[float, ...]:
+    return tuple(factor * config.learning_rate_factor for factor in factors)
 
 
 def _at_factors(
@@ -270,13 +340,18 @@ def _cost(config: PlanConfig) -> Callable[[DesignPoint], float]:
     return seconds
 
 
-def _points(records: Sequence[RunRecord], space: DesignSpace) -> list[DesignPoint]:
-    finished = [r for r in records if r.status == "finished" and r.learning_rate_factor == 1.0]
-    return [_point(rung_of(record), space) for record in finished]
+def _points(records: Sequence[RunRecord], config: PlanConfig) -> list[DesignPoint]:
+    finished = [
+        r
+        for r in records
+        if r.status == "finished" and r.learning_rate_factor == config.learning_rate_factor
+    ]
+    return [_point(rung_of(record), config.space) for record in finished]
 
 
 def _point(rung: Rung, space: DesignSpace) -> DesignPoint:
-    size = min(space.sizes, key=lambda s: abs(math.log(s / rung.parameters)))
+    own = space.size_of(rung.shape)
+    size = min(space.sizes, key=lambda s: abs(math.log(s / own)))
     return DesignPoint(shape=rung.shape, tokens=rung.tokens, size=size)
 
 

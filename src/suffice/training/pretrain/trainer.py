@@ -29,6 +29,9 @@ from suffice.training.rung import Recipe, Rung, dimensions, law_coordinates
 EVALUATION_GRID_TOKENS = 1_000_000
 # Loss at the start is ln V; a run that is well above it after the warm-up will not come back.
 DIVERGED_NATS_ABOVE_START = 1.0
+# The losses that are averaged to that of a run come from the last tenth of its steps, where the
+# cosine is down to a fortieth of its height above the floor.
+FINAL_SHARE = 0.1
 _CHUNK_STEPS = 25
 
 
@@ -130,7 +133,7 @@ def _train(
     model = build_model(rung.shape)
     initialise(model, recipe, rung.shape.num_hidden_layers, rung.seed)
     model.to(device).train()
-    optimiser = build_optimiser(model, recipe, rung.learning_rate_factor, device)
+    optimiser = build_optimiser(model, recipe, rung.learning_rate_factor, device, rung.shape)
     compiled = machine.compiled
     if compiled:
         # Each shape compiles once; what earlier shapes left behind would only count as recompiles.
@@ -261,6 +264,7 @@ def evaluation_steps(recipe: Recipe, tokens: int) -> list[int]:
     """Steps after which held-out loss is measured: at 1M, 2M, 4M, ... tokens, and at the end.
 
     Counts below a twentieth of the run are left out: evaluating would cost more than training.
+    `decay_evaluations` more than one are spread evenly over the last tenth, the end included.
     """
     per_step = recipe.batch_sequences(tokens) * recipe.sequence_length
     last = recipe.steps(tokens)
@@ -270,7 +274,14 @@ def evaluation_steps(recipe: Recipe, tokens: int) -> list[int]:
         if count * 20 >= last * per_step and 0 < step < last:
             grid.append(step)
         count *= 2
-    return [*grid, last]
+    return sorted({*grid, *final_steps(recipe, tokens)})
+
+
+def final_steps(recipe: Recipe, tokens: int) -> list[int]:
+    """Steps whose held-out losses are averaged to the loss of a run, ascending."""
+    last, count = recipe.steps(tokens), recipe.decay_evaluations
+    gap = FINAL_SHARE * last / max(1, count - 1)
+    return sorted({max(1, last - round(gap * back)) for back in range(count)})
 
 
 def _record(
@@ -288,7 +299,10 @@ def _record(
     wall_s = progress.elapsed_s if progress else 0.0
     done = progress.step if progress else 0
     batch_tokens = recipe.batch_sequences(rung.tokens) * recipe.sequence_length
-    loss = progress.evaluations[-1][1] if progress and status == "finished" else None
+    averaged = len(final_steps(recipe, rung.tokens))
+    loss = None
+    if progress and status == "finished":
+        loss = float(np.mean([value for _, value in progress.evaluations[-averaged:]]))
     tail = progress.losses[-max(1, len(progress.losses) // 20) :] if progress else ()
     return RunRecord(
         run_id=rung.run_id(recipe, data.fingerprint),

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from suffice.architecture.fitting import fit
-from suffice.architecture.fitting.compare import compare_forms, simplest_within_error
+from suffice.architecture.fitting.compare import (
+    FormResult,
+    compare_forms,
+    simplest_within_error,
+)
 from suffice.architecture.laws import (
     CONDITIONAL_ASPECT,
     CONDITIONAL_DEPTH,
@@ -143,3 +147,26 @@ def test_left_out_errors_are_those_of_fits_without_the_shape() -> None:
 def test_too_few_runs_to_compare() -> None:
     with pytest.raises(TableError, match="too few to compare conditional-shape"):
         compare_forms(planted().take(np.arange(9)), ["conditional-shape"])
+
+
+def test_forms_are_told_apart_by_shape_and_in_pairs():
+    """Ten repeats of one bad shape are one observation; what is hard for all forms cancels."""
+
+    def form(name, free, errors, shapes):
+        errors = np.asarray(errors, dtype=float)
+        return FormResult(
+            family=name, formula="", free_coefficients=free, log_rmse=0.0,
+            cross_validated=float(np.sqrt(errors.mean())), squared_errors=errors,
+            shape_of=np.asarray(shapes),
+        )  # fmt: skip
+
+    # One shape of ten repeats is worse by much: by runs a sure difference, by shapes none.
+    shapes = [0] * 10 + [1, 2, 3, 4]
+    large = form("large", 7, [1e-4] * 10 + [1e-4, 3e-4, 1e-4, 3e-4], shapes)
+    small = form("small", 3, [1.6e-4] * 10 + [1e-4, 2.9e-4, 1e-4, 3e-4], shapes)
+    assert simplest_within_error([large, small]).family == "small"
+    # Hard shapes make all errors scatter, but one form is worse on every shape by the same.
+    hard = np.array([1e-5, 4e-3, 2e-5, 6e-3, 1e-4, 3e-3, 5e-5, 5e-3])
+    best = form("large", 7, hard, range(8))
+    worse = form("small", 3, hard + 2e-4, range(8))
+    assert simplest_within_error([best, worse]).family == "large"

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.torch
 
 from suffice.architecture.counts import parameter_counts  # noqa: E402
 from suffice.architecture.shape import Shape  # noqa: E402
+from suffice.core.errors import ConfigError  # noqa: E402
 from suffice.training.model import (  # noqa: E402
     LossFunction,
     build_model,
@@ -98,6 +99,30 @@ def test_learning_rates_follow_fan_in_and_decay_per_step_is_equal() -> None:
             wanted = 1e-2 * factor * (256 / weight.shape[1] if matrix else 1.0)
             assert peak == pytest.approx(wanted), name
             assert decay == pytest.approx(1e-3 if matrix else 0.0), name
+
+
+def test_rates_by_depth_and_by_shared_keys() -> None:
+    shape = ladder_shape(
+        hidden_size=64, intermediate_size=96, num_hidden_layers=9, num_attention_heads=4,
+        num_key_value_heads=1, head_dim=16, vocab_size=257,
+    )  # fmt: skip
+    recipe = Recipe(peak_learning_rate=1e-2, layer_rate_exponent=0.5, repeated_kv_rate=True)
+    model = build_model(shape)
+    peak = {}
+    for group in build_optimiser(model, recipe, 1.0, CPU, shape).param_groups:
+        peak |= {id(weight): group["peak"] for weight in group["params"]}
+    rates = {name: peak[id(weight)] for name, weight in model.named_parameters()}
+    layer = "model.layers.0."
+    # Nine layers against a base of four, on fan-in 64 or 96; four query heads share a KV head.
+    deep = 1e-2 * 256 / 64 * (4 / 9) ** 0.5
+    assert rates[layer + "self_attn.q_proj.weight"] == pytest.approx(deep)
+    assert rates[layer + "self_attn.k_proj.weight"] == pytest.approx(deep * 2 / 3)
+    assert rates[layer + "self_attn.v_proj.weight"] == pytest.approx(deep * 2 / 3)
+    assert rates[layer + "mlp.down_proj.weight"] == pytest.approx(deep * 64 / 96)
+    assert rates["lm_head.weight"] == pytest.approx(1e-2 * 256 / 64)
+    assert rates["model.embed_tokens.weight"] == pytest.approx(1e-2)
+    with pytest.raises(ConfigError, match="need a shape"):
+        build_optimiser(model, recipe, 1.0, CPU)
 
 
 def test_schedules() -> None:

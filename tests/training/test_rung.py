@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,3 +83,13 @@ def test_a_bad_rung(rung: Rung) -> None:
         replace(rung, tokens=0)
     with pytest.raises(ConfigError, match="seed"):
         replace(rung, seed=-1)
+
+
+def test_later_fields_of_a_recipe_keep_older_names():
+    """The records of results/ladder were made before depth and KV rates existed."""
+    first = json.loads(Path("results/ladder/runs.jsonl").read_text().splitlines()[0])
+    recipe = Recipe(**json.loads(Path("results/ladder/cpu-plan.json").read_text())["recipe"])
+    assert recipe.sha256 == first["recipe"]
+    for change in ({"layer_rate_exponent": 0.5}, {"repeated_kv_rate": True},
+                   {"decay_evaluations": 3}):  # fmt: skip
+        assert replace(recipe, **change).sha256 != recipe.sha256

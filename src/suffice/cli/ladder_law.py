@@ -13,6 +13,7 @@ from rich.table import Table
 
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson, LadderStore
+from suffice.core.errors import InputError
 
 if not HELP_ONLY:
     from suffice.architecture.law_file import record_of, save_law
@@ -22,6 +23,7 @@ if not HELP_ONLY:
         PickResult,
     )
     from suffice.recipes.ladder.report import write_report
+    from suffice.recipes.ladder.table import LAW_PURPOSES, Counted
 
 
 Family = Annotated[
@@ -37,6 +39,23 @@ RateFactor = Annotated[
 ]
 
 
+CountedOption = Annotated[
+    str,
+    typer.Option(
+        "--counted", help="What a size counts: `matrices` of layers, or `head` for N + V d."
+    ),
+]
+CorrectSize = Annotated[
+    bool,
+    typer.Option(
+        "--correct-size/--as-trained", help="Bring losses to the mean size of their scale."
+    ),
+]
+Purposes = Annotated[
+    str | None, typer.Option(help="Runs to take, e.g. design,repeat; default: all but picks.")
+]
+
+
 def fit(
     store: LadderStore,
     out: Path | None = None,
@@ -44,6 +63,9 @@ def fit(
     forms: Forms = None,
     factor: RateFactor = 1.0,
     name: str = "our-ladder",
+    counted: CountedOption = "matrices",
+    correct_size: CorrectSize = True,
+    purposes: Purposes = None,
     bootstrap: int = 1000,
     seed: int = 0,
     as_json: AsJson = False,
@@ -60,7 +82,8 @@ def fit(
     """
     found = fit_ladder(
         store, family=family, compared=_forms(forms), name=name, bootstrap_draws=bootstrap,
-        learning_rate_factor=factor, seed=seed,
+        learning_rate_factor=factor, counted=_counted(counted), correct_size=correct_size,
+        purposes=_purposes(purposes), seed=seed,
     )  # fmt: skip
     if out is not None:
         save_law(out, found.law)
@@ -80,6 +103,9 @@ def report(
     factor: RateFactor = 1.0,
     name: str = "our-ladder",
     pick: list[Path] | None = None,
+    counted: CountedOption = "matrices",
+    correct_size: CorrectSize = True,
+    purposes: Purposes = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> None:
@@ -97,10 +123,26 @@ def report(
     trained = [PickResult.load(path) for path in pick or []]
     found = fit_ladder(
         store, family=family, compared=_forms(forms), name=name, bootstrap_draws=bootstrap,
-        learning_rate_factor=factor, seed=seed,
+        learning_rate_factor=factor, counted=_counted(counted), correct_size=correct_size,
+        purposes=_purposes(purposes), seed=seed,
     )  # fmt: skip
     for path in write_report(found, out, picks=trained).values():
         typer.echo(str(path))
+
+
+def _counted(text: str) -> Counted:
+    if text not in ("matrices", "head"):
+        raise InputError(f"--counted {text!r}: choose matrices or head")
+    return text
+
+
+def _purposes(text: str | None) -> frozenset[str]:
+    if text is None:
+        return LAW_PURPOSES
+    asked = frozenset(part.strip() for part in text.split(",") if part.strip())
+    if not asked or asked - LAW_PURPOSES:
+        raise InputError(f"--purposes {text!r}: choose of {', '.join(sorted(LAW_PURPOSES))}")
+    return asked
 
 
 def _forms(text: str | None) -> tuple[str, ...]:
@@ -118,6 +160,8 @@ def _print_fit(found: LadderFit) -> None:
     )
     console.print(_table(tables.COEFFICIENT_COLUMNS, tables.coefficient_rows(found)))
     console.print(_table(tables.CURVE_COLUMNS, tables.curve_rows(found)))
+    if found.interactions:
+        console.print(_table(tables.INTERACTION_COLUMNS, tables.interaction_rows(found)[:5]))
     console.print(_table(tables.FORM_COLUMNS, tables.form_rows(found)))
     if found.checks:
         console.print(_table(tables.RATE_COLUMNS, tables.rate_rows(found)))

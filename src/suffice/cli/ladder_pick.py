@@ -133,6 +133,7 @@ def train_pick(
         else _designed(
             found_law, theirs, space, budget, hardware=hardware, confidence=confidence,
             lengths=(input_tokens, output_tokens), store=store, out=out,
+            factor=learning_rate_factor,
         )
     )  # fmt: skip
     for name, shape in (("pick", mine), ("reference", theirs)):
@@ -176,6 +177,7 @@ def _line(shape: Shape) -> str:
 def _designed(
     law: ConditionalLaw, reference: Shape, space: dict[str, Any], tokens: float, *,
     hardware: str, confidence: float, lengths: tuple[int, int], store: Path, out: Path,
+    factor: float,
 ) -> Shape:  # fmt: skip
     """The shape that a design picks in place of `reference`; its report goes to `out`/design."""
     result = design(
@@ -184,7 +186,9 @@ def _designed(
             like=reference, law=law, tokens=max(tokens, 1e6), hardware=hardware,
             confidence=confidence,
             input_tokens=lengths[0], output_tokens=lengths[1],
-            reference_loss=typical_loss(store, space["parameters"], tokens), **space,
+            reference_loss=typical_loss(
+                store, space["parameters"], tokens, learning_rate_factor=factor
+            ), **space,
         )
     )  # fmt: skip
     write_run(result, out / "design")

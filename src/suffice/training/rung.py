@@ -74,7 +74,8 @@ class Recipe:
         if self.precision not in ("fp32", "bf16"):
             raise ConfigError(f"precision must be fp32 or bf16, got {self.precision!r}")
         for name in ("sequence_length", "aimed_steps", "min_batch_sequences", "base_fan_in",
-                     "base_layers", "decay_evaluations", "evaluation_sequences", "peak_learning_rate", "gradient_clip"):  # fmt: skip
+                     "base_layers", "decay_evaluations", "evaluation_sequences",
+                     "peak_learning_rate", "gradient_clip"):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("warmup_share", "decay_share", "final_learning_rate_share"):

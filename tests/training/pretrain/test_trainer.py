@@ -156,6 +156,17 @@ def test_an_export_is_written_when_asked(data: TrainingData, tmp_path: Path) -> 
     assert model.config.hidden_size == 32
 
 
+def test_the_loss_of_a_run_is_the_mean_of_its_last_evaluations(data: TrainingData) -> None:
+    averaged = replace(RECIPE, decay_evaluations=3)
+    assert evaluation_steps(averaged, RUNG.tokens) == [54, 57, 60]
+    record = train_rung(RUNG, averaged, data, Machine())
+    tokens, losses = zip(*record.evaluations, strict=True)
+    assert tokens == (54 * 128, 57 * 128, 60 * 128) and len(set(losses)) == 3
+    assert record.loss == pytest.approx(sum(losses) / 3, rel=1e-12)
+    single = train_rung(RUNG, RECIPE, data, Machine())
+    assert single.loss == pytest.approx(losses[-1], rel=1e-12)
+
+
 def test_held_out_loss_is_measured_on_a_grid_of_tokens() -> None:
     recipe = Recipe(aimed_steps=1000)
     per_step = recipe.batch_sequences(30_000_000) * 256

@@ -23,7 +23,7 @@ from suffice.architecture.fitting.problem import (
 from suffice.architecture.fitting.solve import Method, Solution, bootstrap, solve
 from suffice.architecture.laws import Family, load_family
 from suffice.architecture.runs import RunsTable
-from suffice.core.arrays import FloatArray
+from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.errors import TableError
 
 
@@ -51,7 +51,8 @@ class NextSize:
 class FormResult:
     """How one family does. `cross_validated` is the RMSE of ln loss over shapes left out in turn.
 
-    `squared_errors` are those of ln loss, one per run, NaN where a run's scale has no other shape.
+    `squared_errors` are those of ln loss, one per run, NaN where a run's scale has no other shape;
+    `shape_of` numbers the runs' shapes.
     """
 
     family: str
@@ -60,6 +61,7 @@ class FormResult:
     log_rmse: float
     cross_validated: float
     squared_errors: FloatArray = field(repr=False)
+    shape_of: IntArray = field(repr=False)
     next_size: NextSize | None = None
 
 
@@ -96,6 +98,7 @@ def compare_forms(
                 log_rmse=float(np.sqrt((inside**2).mean())),
                 cross_validated=float(np.sqrt(np.nanmean(squared))),
                 squared_errors=squared,
+                shape_of=shape_clusters(runs),
                 next_size=_next_size(runs, problem, method, delta, seed),
             )
         )
@@ -103,15 +106,32 @@ def compare_forms(
 
 
 def simplest_within_error(results: Sequence[FormResult]) -> FormResult:
-    """The form with the fewest coefficients within one standard error of the best one.
+    """The form with the fewest coefficients that is not told from the best one.
 
-    Breiman's rule on the mean of the left-out squared errors. Next-size results play no part.
+    Breiman's rule with the standard error of the *paired* difference of left-out squared errors,
+    over shapes: repeats and budgets of a shape err alike, and what is hard for all forms cancels.
+    Next-size results play no part.
     """
     best = min(results, key=lambda result: result.cross_validated)
-    squared = best.squared_errors[np.isfinite(best.squared_errors)]
-    limit = float(squared.mean() + squared.std(ddof=1) / np.sqrt(len(squared)))
-    alike = [result for result in results if result.cross_validated**2 <= limit]
+    alike = [result for result in results if _not_worse(result, best)]
     return min(alike, key=lambda result: (result.free_coefficients, result.cross_validated))
+
+
+def _not_worse(result: FormResult, best: FormResult) -> bool:
+    """Whether the mean difference of squared errors is within its standard error.
+
+    Over shapes, each counting once with the mean of its runs.
+    """
+    if result is best:
+        return True
+    difference = result.squared_errors - best.squared_errors
+    known = np.isfinite(difference)
+    _, shape = np.unique(best.shape_of[known], return_inverse=True)
+    shape = shape.reshape(-1)
+    means = np.bincount(shape, difference[known]) / np.bincount(shape)
+    if len(means) < 2:
+        return bool(means.mean() <= 0)
+    return bool(means.mean() <= means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def _left_out(

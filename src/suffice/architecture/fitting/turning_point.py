@@ -15,7 +15,7 @@ and cuts its intervals at the range. Runs of one shape count as their mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,9 +68,7 @@ class TurningPoint:
 
     def holds(self, value: float) -> bool:
         """Whether the interval holds `value`; an open end holds everything beyond the range."""
-        return (self.low is None or self.low <= value) and (
-            self.high is None or value <= self.high
-        )
+        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +86,12 @@ class Curves:
     def matrix(self) -> FloatArray:
         """Levels, then ln v and v0 / v of each curve (v0 its geometric mean), then slopes."""
         levels = (self.scale[:, None] == np.unique(self.scale)[None]).astype(np.float64)
-        columns = [levels]
-        for values in self.curves.values():
-            columns.append(np.stack([np.log(values), _middle(values) / values], axis=1))
-        columns += [np.log(values)[:, None] for values in self.slopes.values()]
-        result: FloatArray = np.concatenate(columns, axis=1)
+        bent = [
+            np.stack([np.log(values), _middle(values) / values], axis=1)
+            for values in self.curves.values()
+        ]
+        straight = [np.log(values)[:, None] for values in self.slopes.values()]
+        result: FloatArray = np.concatenate([levels, *bent, *straight], axis=1)
         return result
 
 
@@ -141,67 +140,68 @@ def turning_points(
     found = []
     for number, (name, values) in enumerate(runs.curves.items()):
         rows = slice(first + 2 * number, first + 2 * number + 2)
-        found.append(
-            _turning_point(
-                name, values, theta[rows], variance * inverse[rows, rows], freedom, confidence
-            )
-        )
+        middle = _middle(values)
+        bend = _Bend(
+            theta[rows], variance * inverse[rows, rows], freedom,
+            float(values.min()) / middle, float(values.max()) / middle,
+        )  # fmt: skip
+        found.append(_turning_point(name, values, bend, confidence))
     return tuple(found)
 
 
-def _turning_point(
-    name: str, values: FloatArray, theta: FloatArray, covariance: FloatArray, freedom: int,
-    confidence: float,
-) -> TurningPoint:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Bend:
+    """c1 and c2 over the middle, their covariance, degrees of freedom, and the range over it."""
+
+    theta: FloatArray
+    covariance: FloatArray
+    freedom: int
+    low: float
+    high: float
+
+    def slope_t(self, at: FloatArray) -> FloatArray:
+        """Student's t of the slope c1 - c2 / v at each v of `at`."""
+        weights = np.stack([np.ones_like(at), -1.0 / at], axis=1)
+        variance = np.einsum("ij,jk,ik->i", weights, self.covariance, weights)
+        result: FloatArray = (weights @ self.theta) / np.sqrt(np.maximum(variance, 1e-300))
+        return result
+
+    def bounds(self, confidence: float) -> tuple[float | None, float | None]:
+        """Ends of the values whose slope is not told from zero, inside the range.
+
+        Left of them the slope falls, right of them it rises; where one of these parts is missing,
+        its bound is None.
+        """
+        quantile = float(stdtrit(self.freedom, 0.5 + confidence / 2))
+        grid = np.geomspace(self.low, self.high, 2001)
+        t = self.slope_t(grid)
+        falls, rises = np.flatnonzero(t < -quantile), np.flatnonzero(t > quantile)
+        left = float(grid[falls[-1]]) if len(falls) and falls[0] == 0 else None
+        right = float(grid[rises[0]]) if len(rises) and rises[-1] == len(grid) - 1 else None
+        return left, right
+
+
+def _turning_point(name: str, values: FloatArray, bend: _Bend, confidence: float) -> TurningPoint:
     low, high, middle = float(values.min()), float(values.max()), _middle(values)
-    c1, c2 = float(theta[0]), float(theta[1]) * middle
-    ends = [_slope_t(theta, covariance, v / middle) for v in (low, high)]
-    p = max(float(stdtr(freedom, ends[0])), float(stdtr(freedom, -ends[1])))
+    c1, c2 = float(bend.theta[0]), float(bend.theta[1]) * middle
+    falls, rises = bend.slope_t(np.array([bend.low, bend.high]))
+    left, right = bend.bounds(confidence)
     value = c2 / c1 if c1 > 0 and c2 > 0 else None
-    bounds = _interval(theta, covariance, freedom, confidence, low / middle, high / middle)
-    loss = {v: c1 * np.log(v) + c2 / v for v in (low, high)}
-    best = min([*loss.values(), *([] if value is None or not low < value < high
-                                  else [c1 * np.log(value) + c2 / value])])  # fmt: skip
+    at = [low, high, *([value] if value is not None and low < value < high else [])]
+    loss = [c1 * float(np.log(v)) + c2 / v for v in at]
     return TurningPoint(
         variable=name,
         value=value,
-        low=None if bounds[0] is None else bounds[0] * middle,
-        high=None if bounds[1] is None else bounds[1] * middle,
+        low=None if left is None else left * middle,
+        high=None if right is None else right * middle,
         range_low=low,
         range_high=high,
-        p_u_shape=p,
-        worst_end_percent=100 * float(np.expm1(max(loss.values()) - best)),
-        degrees_of_freedom=freedom,
+        p_u_shape=max(float(stdtr(bend.freedom, falls)), float(stdtr(bend.freedom, -rises))),
+        worst_end_percent=100 * float(np.expm1(max(loss[:2]) - min(loss))),
+        degrees_of_freedom=bend.freedom,
         confidence=confidence,
     )
 
 
-def _slope_t(theta: FloatArray, covariance: FloatArray, at: float) -> float:
-    """t of the slope c1 - c2 / v at v = `at`, in units of the middle."""
-    weights = np.array([1.0, -1.0 / at])
-    error = float(np.sqrt(max(weights @ covariance @ weights, 1e-300)))
-    return float(weights @ theta) / error
-
-
-def _interval(
-    theta: FloatArray, covariance: FloatArray, freedom: int, confidence: float,
-    low: float, high: float,
-) -> tuple[float | None, float | None]:  # fmt: skip
-    """Bounds of the values whose slope is not told from zero, inside [low, high].
-
-    Outside them the slope falls on the left and rises on the right; where one side has no such
-    part inside the range, its bound is None.
-    """
-    quantile = float(stdtrit(freedom, 0.5 + confidence / 2))
-    grid = np.geomspace(low, high, 2001)
-    weights = np.stack([np.ones_like(grid), -1.0 / grid], axis=1)
-    error = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", weights, covariance, weights), 1e-300))
-    t = (weights @ theta) / error
-    falls, rises = np.flatnonzero(t < -quantile), np.flatnonzero(t > quantile)
-    left = float(grid[falls[-1]]) if len(falls) and falls[0] == 0 else None
-    right = float(grid[rises[0]]) if len(rises) and rises[-1] == len(grid) - 1 else None
-    return left, right
-
-
-def _middle(values: Sequence[float] | FloatArray) -> float:
+def _middle(values: FloatArray) -> float:
     return float(np.exp(np.mean(np.log(values))))

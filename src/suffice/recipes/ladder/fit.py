@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from suffice.architecture.fitting.compare import (
     simplest_within_error,
 )
 from suffice.architecture.fitting.evaluation import RankCorrelation, rank_correlation
+from suffice.architecture.fitting.turning_point import LIKELY_LEVEL, TurningPoint
 from suffice.architecture.laws import (
     NOISE_FLOOR_NATS,
     ConditionalLaw,
@@ -25,7 +26,10 @@ from suffice.architecture.laws import (
 )
 from suffice.architecture.runs import RunsTable
 from suffice.core.errors import InputError
+from suffice.recipes.ladder.surface import Interaction, interactions, lowest_points
 from suffice.recipes.ladder.table import (
+    LAW_PURPOSES,
+    Counted,
     RateCheck,
     SeedNoise,
     law_records,
@@ -66,8 +70,10 @@ class Curve:
     """What the law says of one variable with the others held.
 
     `best` minimises the loss inside [`low`, `high`], the range of the runs; `best_low`, `best_high`
-    are its interval. `inside_share` is the share of bootstrap fits whose lowest point lies inside
-    the range: near 1 the runs show a U-shape, near 0 loss falls or rises throughout.
+    are its interval over bootstrap fits, cut at the range. `inside_share` is the share of bootstrap
+    fits whose lowest point lies inside it; since coefficients are kept positive, that is half for
+    flat truths too. Whether there is a U and where its lowest point lies says `turning`, a test of
+    the right size; None where the shapes are too few for it.
     `effect_percent` is the loss at the worst end over that at the best value.
     """
 
@@ -79,16 +85,19 @@ class Curve:
     best_high: float
     inside_share: float
     effect_percent: float
+    turning: TurningPoint | None = None
 
     @property
     def verdict(self) -> str:
         """One phrase for tables."""
-        if self.inside_share >= 0.9:
-            return "U-shape, lowest point located"
+        if self.turning is None:
+            return "too few shapes to tell a U-shape"
+        if self.turning.p_u_shape <= LIKELY_LEVEL:
+            return self.turning.verdict
         if self.inside_share >= 0.5:
-            return "U-shape in most fits, not certain"
+            return "no U-shape shown"
         end = "larger" if self.best > (self.low * self.high) ** 0.5 else "smaller"
-        return f"no U-shape: loss falls towards {end} values"
+        return f"no U-shape shown: loss falls towards {end} values"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +130,7 @@ class LadderFit:
     noise: SeedNoise | None
     checks: tuple[RateCheck, ...]
     random_ranks: dict[str, RankCorrelation] = field(default_factory=dict)
+    interactions: tuple[Interaction, ...] = ()
 
     def form(self, name: str) -> FormResult:
         """The comparison's row of the family `name`."""
@@ -141,12 +151,17 @@ def fit_ladder(
     confidence: float = 0.9,
     compared: Sequence[str] = (*PUBLISHED_FORMS, *OUR_FORMS),
     learning_rate_factor: float = 1.0,
+    counted: Counted = "matrices",
+    correct_size: bool = True,
+    purposes: Collection[str] = LAW_PURPOSES,
     seed: int = 0,
 ) -> LadderFit:
     """The law of the runs in `store`, by `family` or by the simplest form that wins.
 
-    A form wins if its leave-one-shape-out error is within one standard error of the best form's;
-    of these, the one with the fewest coefficients. The next-size test plays no part in it.
+    A form wins if its leave-one-shape-out error is within one standard error of the best form's
+    (of their paired difference, over shapes); of these, the one with the fewest coefficients. The
+    next-size test plays no part in it. `counted` and `correct_size`: see `runs_table`; `purposes`
+    are the runs taken.
 
     Raises:
         TableError: no run to fit, runs that do not compare, or too few.
@@ -156,8 +171,8 @@ def fit_ladder(
         raise InputError(
             f"family {family!r} cannot guide a design: choose one of {', '.join(DESIGN_FORMS)}"
         )
-    records = law_records(store, learning_rate_factor=learning_rate_factor)
-    runs = runs_table(records, source=store.name)
+    records = law_records(store, learning_rate_factor=learning_rate_factor, purposes=purposes)
+    runs = runs_table(records, source=store.name, counted=counted, correct_size=correct_size)
     # Forms with more coefficients than the runs can carry are left out of the comparison.
     fitting = [f for f in compared if len(runs) > load_family(f).num_free + _MARGIN]
     forms = compare_forms(runs, fitting, seed=seed)
@@ -185,13 +200,13 @@ def fit_ladder(
         chosen=chosen,
         fit=result,
         law=law,
-        curves=tuple(_curve(law, variable, confidence) for variable in _CURVES
-                     if variable in law.family.variables),
+        curves=_curves(law, lowest_points(runs, law.family, confidence=confidence), confidence),
         widest=widest,
         kv=None if widest is None else _kv_effect(widest, confidence),
         noise=seed_noise(records),
         checks=checks,
         random_ranks=_random_ranks(records, forms, seed),
+        interactions=interactions(runs, law.family),
     )  # fmt: skip
 
 
@@ -270,6 +285,17 @@ def _certified(
 
 def _of(forms: Sequence[FormResult], name: str) -> float:
     return next((f.cross_validated for f in forms if f.family == name), float("nan"))
+
+
+def _curves(
+    law: ConditionalLaw, points: Sequence[TurningPoint], confidence: float
+) -> tuple[Curve, ...]:
+    found = {point.variable: point for point in points}
+    return tuple(
+        replace(_curve(law, variable, confidence), turning=found.get(variable))
+        for variable in _CURVES
+        if variable in law.family.variables
+    )
 
 
 def _curve(law: ConditionalLaw, variable: str, confidence: float) -> Curve:

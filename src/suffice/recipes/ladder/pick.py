@@ -32,7 +32,8 @@ from suffice.recipes.ladder.plan import Plan
 from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import DIMENSIONS, Recipe, Rung, dimensions, ladder_shape
 
-FORMAT = 1
+# 2: the predicted interval is two-sided, as the measured one; in 1 it was one-sided at each end.
+FORMAT = 2
 PICK, REFERENCE = "pick", "reference"
 
 
@@ -55,7 +56,7 @@ class PickResult:
     """The comparison. Losses in nats, one per seed; `difference` is pick less reference.
 
     `low` and `high` bound it two-sidedly at `confidence` (Welch's t). `predicted_ratio` is the
-    law's loss of the pick over the reference's, with one-sided bounds.
+    law's loss of the pick over the reference's, bounded two-sidedly at the same confidence.
     """
 
     pick: Mapping[str, int]
@@ -94,8 +95,8 @@ class PickResult:
             f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}] at {self.confidence:.0%} "
             f"(Welch, {self.degrees_of_freedom:.1f} degrees of freedom), {told}.",
             f"The law {self.law} predicted a ratio of {self.predicted_ratio:.4f} "
-            f"[{self.predicted_low:.4f}, {self.predicted_high:.4f}]; measured "
-            f"{self.measured_ratio:.4f}.",
+            f"[{self.predicted_low:.4f}, {self.predicted_high:.4f}] at {self.confidence:.0%}, "
+            f"two-sided; measured {self.measured_ratio:.4f}.",
         ]
         lines += [
             f"Decode at batch {t.batch}, {t.input_tokens} in / {t.output_tokens} out: "
@@ -240,7 +241,8 @@ def judge(
          if name in law.family.variables}
         for shape in (pick, reference)
     )  # fmt: skip
-    predicted = law.compare(**here, versus=there, confidence=confidence)
+    # The law's bounds are one-sided: each end at half of what is left out.
+    predicted = law.compare(**here, versus=there, confidence=0.5 + confidence / 2)
     return PickResult(
         pick=dimensions(pick),
         reference=dimensions(reference),

@@ -290,9 +290,7 @@ def _held_out(config: PlanConfig, size: float) -> list[Rung]:
     pool = [p for p in pool if p.tokens == cheapest]
     random = np.random.default_rng(config.seed)
     rows = random.choice(len(pool), size=min(config.held_out_runs, len(pool)), replace=False)
-    return [
-        replace(_rung(pool[int(row)], config, 0), purpose="held-out") for row in rows
-    ]
+    return [replace(_rung(pool[int(row)], config, 0), purpose="held-out") for row in rows]
 
 
 def _scaled(factors: Sequence[float], config: PlanConfig) -> tuple[float, ...]:

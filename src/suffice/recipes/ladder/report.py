@@ -10,7 +10,13 @@ import numpy as np
 from suffice.core.errors import InputError
 from suffice.core.files import write_bytes, write_text
 from suffice.core.version import __version__
-from suffice.recipes.ladder.fit import PUBLISHED_OPTIMUM, WIDEST_FORM, LadderFit, rate_note
+from suffice.recipes.ladder.fit import (
+    PUBLISHED_OPTIMUM,
+    WIDEST_FORM,
+    Curve,
+    LadderFit,
+    rate_note,
+)
 from suffice.recipes.ladder.pick import PickResult
 from suffice.recipes.ladder.plots import effect_variables, headline_figure, single_figures
 from suffice.report import page
@@ -49,6 +55,7 @@ def html_report(found: LadderFit, *, picks: Sequence[PickResult] = ()) -> str:
         page.heading("What the law says"),
         page.table(CURVE_COLUMNS, curve_rows(found)),
         page.table(COEFFICIENT_COLUMNS, coefficient_rows(found)),
+        page.table(INTERACTION_COLUMNS, interaction_rows(found)),
         page.heading("How well it predicts"),
         page.table(FORM_COLUMNS, form_rows(found), strong=chosen),
         page.notes(reading(found)),
@@ -74,8 +81,9 @@ def html_report(found: LadderFit, *, picks: Sequence[PickResult] = ()) -> str:
     )
 
 
-CURVE_COLUMNS = ("variable", "lowest loss at", "90 % interval", "range of the runs", "inside the "
-                 "range in", "worst end costs", "reading", "published")  # fmt: skip
+CURVE_COLUMNS = ("variable", "lowest loss at", "90 % interval", "range of the runs", "p of no U",
+                 "worst end costs", "reading", "published")  # fmt: skip
+INTERACTION_COLUMNS = ("one depends on the other", "F", "degrees of freedom", "p, one of many")
 COEFFICIENT_COLUMNS = ("coefficient", "value", "90 % interval")
 FORM_COLUMNS = ("form", "free", "fit", "shapes left out", "next size, no level", "next size, MSE",
                 "Spearman", "p", "n", "regret, nats", "random runs alone")  # fmt: skip
@@ -86,8 +94,9 @@ def curve_rows(found: LadderFit) -> list[tuple[str, ...]]:
     """One row per variable with a curve, and one for the KV share."""
     rows: list[tuple[str, ...]] = [
         (
-            c.variable, f"{c.best:.3g}", f"{c.best_low:.3g} … {c.best_high:.3g}",
-            f"{c.low:.3g} … {c.high:.3g}", f"{c.inside_share:.0%} of fits",
+            c.variable, f"{c.best:.3g}", _interval(c),
+            f"{c.low:.3g} … {c.high:.3g}",
+            "–" if c.turning is None else f"{c.turning.p_u_shape:.2g}",
             f"+{c.effect_percent:.1f} %", c.verdict,
             f"{PUBLISHED_OPTIMUM[c.variable]:g}" if c.variable in PUBLISHED_OPTIMUM else "–",
         )
@@ -101,6 +110,22 @@ def curve_rows(found: LadderFit) -> list[tuple[str, ...]]:
             f"a quarter of the KV heads ({WIDEST_FORM}), {sure}", "not modelled",
         ))  # fmt: skip
     return rows
+
+
+def interaction_rows(found: LadderFit) -> list[tuple[str, ...]]:
+    """Pairs of variables whose effects may depend on each other, least p first."""
+    return [
+        (f"{i.first} × {i.second}", f"{i.f:.2f}", f"1, {i.degrees_of_freedom}", f"{i.p:.3g}")
+        for i in found.interactions
+    ]
+
+
+def _interval(curve: Curve) -> str:
+    """Bounds of the lowest point; an open end says that the runs do not bound it there."""
+    if curve.turning is None:
+        return "–"
+    ends = (curve.turning.low, curve.turning.high)
+    return " … ".join("open" if end is None else f"{end:.3g}" for end in ends)
 
 
 def coefficient_rows(found: LadderFit) -> list[tuple[str, ...]]:

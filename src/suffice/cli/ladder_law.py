@@ -131,9 +131,11 @@ def report(
 
 
 def _counted(text: str) -> Counted:
-    if text not in ("matrices", "head"):
-        raise InputError(f"--counted {text!r}: choose matrices or head")
-    return text
+    if text == "matrices":
+        return "matrices"
+    if text == "head":
+        return "head"
+    raise InputError(f"--counted {text!r}: choose matrices or head")
 
 
 def _purposes(text: str | None) -> frozenset[str]:

@@ -76,7 +76,7 @@ def rate_scale(name: str, fan_in: int, recipe: Recipe, shape: Shape | None) -> f
         return scale
     if shape is None:
         raise ConfigError("layer_rate_exponent and repeated_kv_rate need a shape of layers")
-    scale *= (recipe.base_layers / shape.num_hidden_layers) ** recipe.layer_rate_exponent
+    scale *= math.pow(recipe.base_layers / shape.num_hidden_layers, recipe.layer_rate_exponent)
     if recipe.repeated_kv_rate and name.endswith(("k_proj.weight", "v_proj.weight")):
         shared_by = shape.num_attention_heads / shape.num_key_value_heads
         scale *= 2 / (1 + math.sqrt(shared_by))

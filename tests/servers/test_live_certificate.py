@@ -206,7 +206,7 @@ def test_a_request_counts_once_whoever_writes_it(tmp_path: Path) -> None:
     [
         ({"safe": "single@large"}, "number", "safe without cheap"),
         ({"cheap": ("single@small",)}, "number", "cheap has no meaning without safe"),
-        ({"safe": "single@a", "cheap": ("single@b",)}, None, "free text is not judged"),
+        ({"safe": "single@a", "cheap": ("single@b",)}, None, "free text needs a judge"),
         ({"safe": "single@a", "cheap": ("single@a",)}, "number", "must differ"),
         ({"safe": "single@a", "cheap": ("sngle@b",)}, "number", "sngle"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,9 +20,13 @@ if not HELP_ONLY:
 
     from suffice.backends.openai import OpenAIBackend
     from suffice.core.arrays import FloatArray
+    from suffice.evals.text_judge import LEAST_PAIRS, MeasuredJudge, split, write_judge
     from suffice.evals.traces.files import read_traces
+    from suffice.executors.judging import asking
+    from suffice.policies.fixed import Single
     from suffice.policies.live.state import LiveRule
     from suffice.policies.registry import parse_policy
+    from suffice.recipes.live.judging import JudgedPair, measure, planted, read_pairs
     from suffice.recipes.live.play import LivePlay, Pool, Traffic, play_live
 
 live = typer.Typer(
@@ -184,6 +189,67 @@ def _as_json(pool: Pool, rule: LiveRule, traffic: Traffic, found: LivePlay) -> d
 
 
 @live.command()
+def judge(
+    pairs: Annotated[Path, typer.Argument()],
+    model: Annotated[str, typer.Option()],
+    upstream: Annotated[str, typer.Option()],
+    out: Path = Path("judge.json"),
+    each: Annotated[int, typer.Option(min=1)] = 100,
+    max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    confidence: str = "95%",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how often a model notices a worse answer, so that it may judge free text.
+
+    Example: [bold]suffice live judge recording.parquet --model qwen3-32b
+    --upstream http://localhost:8000/v1[/bold]
+
+    Options:
+        pairs: JSONL of pairs (prompt, safe, cheap, worse: true or false), or a recording: then worse
+            answers are planted.
+        model: The judge.
+        upstream: The server that has it.
+        out: File to write.
+        each: Pairs planted of a kind, at most.
+        max_tokens: Of a verdict.
+        confidence: Of the certificate that it is for.
+    """
+    sure = parse_share(confidence, what="--confidence")
+    shown = read_pairs(pairs) if pairs.suffix != ".parquet" else planted(
+        read_traces([pairs]), each=each, seed=seed)  # fmt: skip
+    found = asyncio.run(_measured(shown, upstream, model, max_tokens, pairs.name))
+    write_judge(out, found)
+    of_judge, _ = split(sure)
+    notices = found.sensitivity(of_judge)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump() | {"notices_at_least": notices}, indent=1))
+        return
+    for kind, count in found.noticed.items():
+        typer.echo(f"{kind}: {count.worse} of {count.n} worse answers noticed")
+        if count.n < LEAST_PAIRS:
+            typer.echo(f"  few: with {LEAST_PAIRS} pairs or more of a kind it would say more")
+    if found.blamed is not None:
+        typer.echo(f"alike: {found.blamed.worse} of {found.blamed.n} blamed that were as good")
+    typer.echo(
+        f"of the kind noticed least it notices {100 * notices:.0f} % or more, at "
+        f"{100 * of_judge:g} %: a target of 5 % is certified below {5 * notices:.2f} % judged worse"
+    )
+    typer.echo(f"judge: {out}   (suffice serve … --judge {out})")
+
+
+async def _measured(
+    pairs: Sequence[JudgedPair], upstream: str, model: str, max_tokens: int | None, source: str
+) -> MeasuredJudge:
+    backend = OpenAIBackend(upstream)
+    try:
+        ask = asking(Single(), backend, model, max_tokens=max_tokens)
+        return await measure(pairs, ask, model=model, max_tokens=max_tokens, source=source)
+    finally:
+        await backend.aclose()
+
+
+@live.command()
 def status(
     url: str = "http://127.0.0.1:8080",
     key: Annotated[str | None, typer.Option(envvar="SUFFICE_KEY")] = None,
@@ -229,16 +295,24 @@ def _standing(one: dict[str, Any], total: dict[str, Any]) -> Sequence[str]:
     answers = one["safe"] if on is None else one["candidates"][on - 1]["policy"]
     doubt = "; differences seem to rise: more requests are shadowed" if one["doubted"] else ""
     only = " (shadow only: nothing is switched on)" if one["shadow_only"] else ""
+    judge = one.get("judge")
+    differently = "differently from" if judge is None else "worse than by"
+    differ = "differ" if judge is None else "judged worse, or differ"
     lines = [
         f"{one['id']}: {answers} answers{only}{doubt}",
-        f"promised: at most {100 * one['target']:g} % answered differently from {one['safe']}, at "
+        f"promised: at most {100 * one['target']:g} % answered {differently} {one['safe']}, at "
         f"{100 * one['confidence']:g} % confidence",
         f"shadowed: {one['shadowed']:,} requests, now {100 * one['share']:g} % of them",
     ]
+    if judge is not None:
+        lines.append(
+            f"{judge['model']} judges free text: certified below {100 * judge['needed']:.2f} %, "
+            "for it may miss some"
+        )
     for each in one["candidates"]:
         seen = "nothing compared yet"
         if each["n"]:
-            seen = f"{100 * each['differ']:.1f} % of {each['n']:,} differ"
+            seen = f"{100 * each['differ']:.1f} % of {each['n']:,} {differ}"
         evidence = 100 * max(0.0, each["log_wealth"]) / one["reach"]
         standing = "certified" if each["on"] else f"evidence {evidence:.0f} % of what certifies"
         lines.append(f"  {each['policy']}: {seen}; {standing}")

@@ -61,6 +61,7 @@ def serve(
     target: str | None = None,
     share: str | None = None,
     shadow_only: Flag = False,
+    judge: str | None = None,
     quiet: Flag = False,
 ) -> None:
     """Serve OpenAI's API, spending just enough per request. Without an upstream it serves
@@ -92,6 +93,7 @@ def serve(
         target: Share of requests that may be answered differently: 5%.
         share: Share of requests that both answer while nothing is certified: 25%.
         shadow_only: Compare and report; --safe answers everything, as today.
+        judge: File of a judge of free text, which suffice live judge writes.
         quiet: Only warnings and errors.
     """  # fmt: skip
     read = partial(
@@ -102,7 +104,7 @@ def serve(
         cheap=tuple(cheap) if cheap else None, safe=safe,
         target=None if target is None else parse_share(target, what="--target"),
         share=None if share is None else parse_share(share, what="--share"),
-        shadow_only=shadow_only or None,
+        shadow_only=shadow_only or None, judge=judge,
     )  # fmt: skip
     settings = read()
     PolicyRouter(settings)  # what options got wrong is said before anything is opened
@@ -134,7 +136,7 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
     given["prices"] = prices.over(settings.prices)
     live = {
         name: given.pop(name)
-        for name in ("cheap", "safe", "target", "share", "shadow_only")
+        for name in ("cheap", "safe", "target", "share", "shadow_only", "judge")
         if name in given
     }
     if live:
@@ -208,7 +210,8 @@ def _live_in_words(settings: GatewayConfig) -> str:
     )
     if live.shadow_only:
         return f"{what}; nothing is switched on"
+    compared = "differ" if live.judge is None else "differ, or are judged worse where free text"
     return (
-        f"{what}; it takes over once at most {100 * live.target:g} % differ, at "
+        f"{what}; it takes over once at most {100 * live.target:g} % {compared}, at "
         f"{100 * live.confidence:g} % confidence"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -230,6 +230,8 @@ def config_from(
         raise InvalidConfig(source, problems)
     assert ledger is not None
     shared = {each.name: getattr(file, each.name) for each in fields(SharedSettings)}
+    if file.live.judge is not None:
+        shared["live"] = replace(file.live, judge=str(folder / file.live.judge))
     return GatewayConfig(
         **{**shared, "policy": policy},
         upstreams=tuple(each for each in upstreams if each is not None),

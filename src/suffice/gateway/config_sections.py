@@ -191,6 +191,10 @@ class LiveConfig:
         bool,
         About("shadow requests with function tools too: your engine must not run tools by itself"),
     ] = False
+    judge: Annotated[
+        str | None,
+        About("file of a judge of free text (suffice live judge writes it)", example="judge.json"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

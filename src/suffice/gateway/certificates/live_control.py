@@ -13,11 +13,14 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, SufficeError
+from suffice.core.requests import Request
+from suffice.evals.text_judge import MeasuredJudge, is_readable, read_judge, split
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_errors import BadSetting
 from suffice.ledger import shadows
@@ -35,14 +38,16 @@ LIVE = "live"
 CURVE = 400
 EVENTS = 50
 DAY_S = 86400
+# A judge that may miss more than half of the worse answers is no judge.
+LEAST_NOTICED = 0.5
 ROWS = 5000  # of the ledger at a time
 
 _SAYS = {
-    "promoted": "switched on: at most {target:g} % of requests are answered differently, certified "
-    "at {confidence:g} % after {n} shadowed requests ({mean:.1%} differed)",
+    "promoted": "switched on: at most {target:g} % of requests are answered {differently}, "
+    "certified at {confidence:g} % after {n} shadowed requests ({mean:.1%} {differed})",
     "demoted": "switched off: differences have risen; the evidence begins anew after {n} shadowed "
-    "requests ({mean:.1%} differed)",
-    "restarted": "not certified within {n} shadowed requests ({mean:.1%} differed): the evidence "
+    "requests ({mean:.1%} {differed})",
+    "restarted": "not certified within {n} shadowed requests ({mean:.1%} {differed}): the evidence "
     "begins anew",
 }
 
@@ -70,10 +75,10 @@ class Ways:
             raise BadSetting("live", InputError(
                 "live: safe without cheap saves nothing: say what may take its place "
                 "(--cheap single@SMALL or --cheap single:effort=none)"))  # fmt: skip
-        if config.answer_format in (None, "text"):
+        if config.answer_format in (None, "text") and live.judge is None:
             raise BadSetting("live", InputError(
                 "live: answers are compared, so say how: --answer-format number, choice, boxed, "
-                "json, tool or regex:… (free text is not judged, and passes to the safe policy)"
+                "json, tool or regex:…; free text needs a judge (suffice live judge, then --judge)"
             ))  # fmt: skip
         texts = (live.safe, *live.cheap)
         built = tuple(_built(text) for text in texts)
@@ -93,8 +98,35 @@ def _built(text: str) -> AnyPolicy:
     return policy
 
 
+def judge_of(config: GatewayConfig) -> MeasuredJudge | None:
+    """The judge of free text that `[live]` names. Raises BadSetting."""
+    if config.live.judge is None:
+        return None
+    try:
+        return read_judge(Path(config.live.judge))
+    except InputError as error:
+        raise BadSetting("live", error) from None
+
+
+def judged_rule(rule: LiveRule, judge: MeasuredJudge) -> LiveRule:
+    """The rule by which what the judge sees keeps the promise of `rule`. Raises InputError.
+
+    What it misses is carried by a smaller target, that it may be worse than measured by a part of
+    the error probability: see suffice.evals.text_judge.
+    """
+    of_judge, of_evidence = split(rule.confidence)
+    notices = judge.sensitivity(of_judge)
+    if notices < LEAST_NOTICED:
+        raise InputError(
+            f"the judge {judge.model} is only known to notice {notices:.0%} of worse answers "
+            f"(at {of_judge:.0%}); {LEAST_NOTICED:.0%} are needed: take a better one, or measure "
+            "it on more pairs (suffice live judge)"
+        )
+    return replace(rule, target=rule.target * notices, confidence=of_evidence)
+
+
 def rule_of(config: GatewayConfig) -> LiveRule:
-    """The rule that `[live]` states."""
+    """The promise that `[live]` states."""
     live = config.live
     return LiveRule(
         target=live.target, confidence=live.confidence, candidates=len(live.cheap),
@@ -109,6 +141,9 @@ def certificate_id(config: GatewayConfig) -> str:
         "safe": config.live.safe, "cheap": config.live.cheap, "model": config.model,
         "answer_format": config.answer_format, "tools": config.live.tools,
     }  # fmt: skip
+    judge = judge_of(config)
+    if judge is not None:
+        told["judge"] = judge.model_dump(mode="json")
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return f"live-{digest[:12]}"
 
@@ -119,13 +154,23 @@ def uniform(certificate: str, request_id: str) -> float:
     return int.from_bytes(digest[:8]) / 2.0**64
 
 
+def _judged(rule: LiveRule, judge: MeasuredJudge) -> LiveRule:
+    try:
+        return judged_rule(rule, judge)
+    except InputError as error:
+        raise BadSetting("live", error) from None
+
+
 class LiveControl:
     """What one process knows of a live certificate."""
 
     def __init__(self, config: GatewayConfig, ways: Ways) -> None:
         self.certificate = certificate_id(config)
         self.ways = ways
-        self.rule = rule_of(config)
+        # What is promised, and the rule that is kept for it: stricter where a judge may err.
+        self.promise = rule_of(config)
+        self.judge = judge_of(config)
+        self.rule = self.promise if self.judge is None else _judged(self.promise, self.judge)
         self.shadow_only = config.live.shadow_only
         self.tools = config.live.tools
         self.tokens_per_day = config.live.tokens_per_day
@@ -142,6 +187,10 @@ class LiveControl:
     def answering(self) -> int | None:
         """The candidate that answers clients; None: the safe policy."""
         return None if self.shadow_only else self.state.answering
+
+    def judges(self, request: Request) -> bool:
+        """Whether free-form answers to this request can be judged."""
+        return self.judge is not None and is_readable(request.messages)
 
     @property
     def watched(self) -> tuple[int, ...]:
@@ -196,9 +245,12 @@ class LiveControl:
 
     def said(self, event: LiveEvent) -> str:
         """An event for people."""
+        judge = self.judge
         text = _SAYS[event.happened].format(
-            target=100 * self.rule.target, confidence=100 * self.rule.confidence, n=event.n,
-            mean=event.mean,
+            target=100 * self.promise.target, confidence=100 * self.promise.confidence,
+            n=event.n, mean=event.mean,
+            differently="differently" if judge is None else "worse",
+            differed="differed" if judge is None else f"worse, says {judge.model}",
         )  # fmt: skip
         return f"{self.ways.cheap_texts[event.candidate]} {text}"
 
@@ -221,13 +273,15 @@ class LiveControl:
         with self._lock:
             state, curve, events = self.state, list(self._curve), list(self.events)
             safe_cost, cheap_cost = self._costs
-        rule = self.rule
+        rule, judge = self.rule, self.judge
         return {
-            "id": self.certificate, "safe": self.ways.safe_text, "target": rule.target,
-            "confidence": rule.confidence, "run_length": rule.run_length,
+            "id": self.certificate, "safe": self.ways.safe_text, "target": self.promise.target,
+            "confidence": self.promise.confidence, "run_length": rule.run_length,
             "shadow_only": self.shadow_only, "shadowed": state.n, "share": self.share(),
             "answering": None if self.answering is None else self.answering + 1,
             "doubted": state.suspects(rule), "reach": rule.reach,
+            # Of free text; `needed`: below what share judged worse the promise is kept.
+            "judge": None if judge is None else {"model": judge.model, "needed": rule.target},
             # Of the safe policy's cost, by shadowed requests; None: costs cannot be compared.
             "cheap_cost_share": cheap_cost / safe_cost if safe_cost else None,
             "candidates": [

@@ -33,7 +33,7 @@ class LivePolicy(Choice):
 
     def choose(self, request: Request) -> tuple[int, str]:
         """The part that answers. A request goes on as it began: a change meets later ones only."""
-        if request.answer_format is None:
+        if request.answer_format is None and not self.control.judges(request):
             return 0, FREE_FORM
         answering = self.control.answering
         return (0 if answering is None else answering + 1), ""
@@ -48,7 +48,7 @@ class LivePolicy(Choice):
         return stamped(actions, standing, last="safe" if reverts else "accepted")
 
     def _standing(self, state: Chosen) -> Coverage:
-        control, rule = self.control, self.control.rule
+        control, rule = self.control, self.control.promise
         if state.note:
             status, differs = "not covered", "free_form"
         else:

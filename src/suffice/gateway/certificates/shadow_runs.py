@@ -4,6 +4,8 @@ The client's own answer stands in for the policy that gave it; the safe policy a
 that are watched run in the background, going on from the samples that the answer has drawn, and
 the answers are compared. What the run drew is booked as an audit: no key pays for it.
 
+Free text is compared by a judge, where one is given: see suffice.evals.text_judge.
+
 Never shadowed: requests whose answers cannot be compared, requests for several choices, requests
 that make an engine act, requests with tools (unless the operator says that they are only
 functions, which the engine does not run), and anything while the process is ending.
@@ -24,7 +26,9 @@ from suffice.backends.protocol import Backend
 from suffice.core.completions import Budget, Cost, Outcome, Usage
 from suffice.core.errors import SufficeError, UpstreamRejected
 from suffice.core.requests import Request
+from suffice.evals.text_judge import MeasuredJudge, judged_worse
 from suffice.executors import live
+from suffice.executors.judging import asking
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.audits import (
     AT_ONCE,
@@ -43,6 +47,7 @@ from suffice.gateway.wire.errors import describe
 from suffice.ledger.database import LedgerError
 from suffice.ledger.records import AuditRow
 from suffice.ledger.shadows import DIFFERENT, NOT_RUN, SAME, ShadowRow
+from suffice.policies.fixed import Single
 
 logger = logging.getLogger("suffice.gateway")
 
@@ -101,7 +106,8 @@ class Shadower(BackgroundRuns):
         if not isinstance(policy, LivePolicy) or self.ending or job.choices != 1:
             return None
         control, request = policy.control, job.request
-        if request.answer_format is None or not _may_repeat(request, control):
+        comparable = request.answer_format is not None or control.judges(request)
+        if not comparable or not _may_repeat(request, control):
             return None
         if len(self._tasks) >= MOST_WAITING:
             return None
@@ -176,6 +182,14 @@ class Shadower(BackgroundRuns):
                     kept[way] = drawn
             return said
 
+        async def is_same(said: Outcome, safe: Outcome) -> bool:
+            """Whether a candidate's answer is the safe one's; of free text: is no worse."""
+            if job.request.answer_format is not None or control.judge is None:
+                return answer_in(said) == answer_in(safe)
+            asked = Continued(backend, {})
+            runs.append(asked)
+            return await is_no_worse(control.judge, job.request, said, safe, asked, budget)
+
         watched = control.watched
         safe = await answer(0, fails=True)
         assert safe is not None  # a refusal was raised
@@ -185,7 +199,7 @@ class Shadower(BackgroundRuns):
                 letters.append(NOT_RUN)
                 continue
             said = await answer(candidate + 1, fails=False)
-            same = said is not None and answer_in(said) == answer_in(safe)
+            same = said is not None and await is_same(said, safe)
             letters.append(SAME if same else DIFFERENT)
             costs = None if said is None else _costs(safe, said)  # the last is the one in turn
         return _Compared("".join(letters), costs)
@@ -205,6 +219,18 @@ class Shadower(BackgroundRuns):
                 await hook.shadowed(shadow.control, spent, row)
         except LedgerError as error:
             logger.warning("a shadow run is not counted, the ledger cannot be written: %s", error)
+
+
+async def is_no_worse(  # noqa: PLR0917 - both answers, and what the judge is asked by
+    judge: MeasuredJudge, request: Request, said: Outcome, safe: Outcome, backend: Backend,
+    budget: Budget,
+) -> bool:  # fmt: skip
+    """Whether a free-form answer is no worse than the safe one, by the judge."""
+    cheap, dear = said.completion, safe.completion
+    if cheap.tool_calls or dear.tool_calls:
+        return cheap.tool_calls == dear.tool_calls
+    ask = asking(Single(), backend, judge.model, max_tokens=judge.max_tokens, budget=budget)
+    return not await judged_worse(request.messages, dear.text, cheap.text, ask)
 
 
 def _may_repeat(request: Request, control: LiveControl) -> bool:

@@ -285,14 +285,14 @@ function liveCard(one) {
   const word = one.shadow_only ? "shadow only" : on ? (one.doubted ? "in force, doubted" : "in force") : "shadowing";
   const spent = one.spent ? `${count(one.spent.prompt_tokens + one.spent.completion_tokens)} tokens in this span` : "nothing spent in this span";
   const rows = one.candidates.map((c) => {
-    const seen = c.n ? `${percent(c.differ, 1)} of ${count(c.n)} differ` : "nothing compared yet";
+    const seen = c.n ? `${percent(c.differ, 1)} of ${count(c.n)} ${one.judge ? "judged worse" : "differ"}` : "nothing compared yet";
     const state = c.on ? "certified" : `evidence ${Math.max(0, (100 * c.log_wealth) / one.reach).toFixed(0)} %`;
     return [el("dt", {}, c.policy), el("dd", {}, `${seen}; ${state}`)];
   });
   const last = one.events.length ? one.events[one.events.length - 1].said : "";
   return el("div", { class: "panel certificate" },
     el("div", { class: "head" }, el("span", { class: on ? "pill" : "pill wait" }, word),
-      el("b", {}, `at most ${points(one.target)} % answered differently, ${percent(one.confidence)} sure`), el("code", {}, one.id)),
+      el("b", {}, `at most ${points(one.target)} % answered ${one.judge ? `worse (judged by ${one.judge.model})` : "differently"}, ${percent(one.confidence)} sure`), el("code", {}, one.id)),
     evidenceCurve(one),
     el("dl", {}, el("dt", {}, "answers now"), el("dd", {}, on ? one.candidates[one.answering - 1].policy : one.safe), ...rows.flat(),
       el("dt", {}, "a cheap answer costs"), el("dd", {}, one.cheap_cost_share === null ? "not comparable: give prices" : `${percent(one.cheap_cost_share, 1)} of a safe one`),

@@ -206,8 +206,8 @@ def judge(
     --upstream http://localhost:8000/v1[/bold]
 
     Options:
-        pairs: JSONL of pairs (prompt, safe, cheap, worse: true or false), or a recording: then worse
-            answers are planted.
+        pairs: JSONL of pairs (prompt, safe, cheap, worse: true or false), or a recording: then
+            worse answers are planted.
         model: The judge.
         upstream: The server that has it.
         out: File to write.

@@ -57,8 +57,10 @@ def read_pairs(path: Path) -> list[JudgedPair]:
         try:
             pair = _Line.model_validate(json.loads(line))
         except (ValidationError, json.JSONDecodeError) as error:
-            why = error.errors()[0] if isinstance(error, ValidationError) else None
-            said = f"{'.'.join(map(str, why['loc']))}: {why['msg']}" if why else "no valid JSON"
+            said = "no valid JSON"
+            if isinstance(error, ValidationError):
+                fault = error.errors()[0]
+                said = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
             raise InputError(
                 f"{path}, line {number}: {said}; a pair is "
                 '{"prompt": …, "safe": …, "cheap": …, "worse": true or false}'

@@ -212,8 +212,8 @@ def judge(
         upstream: The server that has it.
         out: File to write.
         each: Pairs planted of a kind, at most.
-        max_tokens: Of a verdict.
-        confidence: Of the certificate that it is for.
+        max_tokens: Most tokens of a verdict.
+        confidence: Confidence of the certificate that it is for.
     """
     sure = parse_share(confidence, what="--confidence")
     shown = read_pairs(pairs) if pairs.suffix != ".parquet" else planted(

@@ -32,7 +32,8 @@ from torch.nn import functional
 from suffice.core.files import write_text
 from suffice.recipes.modes.folder import load_routed
 from suffice.tasks import puzzles
-from suffice.tasks.puzzles import PERMUTATIONS, Mixture, Problem
+from suffice.tasks.operations import PERMUTATIONS
+from suffice.tasks.puzzles import Mixture, Problem
 from suffice.training.modes.policy_gradient import train_policy
 from suffice.training.modes.probe import probe_answers, probe_choice
 from suffice.training.modes.rollout import roll_out

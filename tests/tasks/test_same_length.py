@@ -10,7 +10,12 @@ import re
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.tasks.same_length import CHARACTERS, DIFFICULTIES, KINDS, Puzzle, draw
+from suffice.tasks import hidden_depth
+from suffice.tasks.puzzle import Puzzle
+from suffice.tasks.same_length import CHARACTERS, DIFFICULTIES, draw
+from suffice.tasks.same_length import KINDS as ALL_KINDS
+
+KINDS = {name: kind for name, kind in ALL_KINDS.items() if name not in hidden_depth.KINDS}
 
 
 def solved(kind: str, prompt: str) -> str:

@@ -26,7 +26,8 @@ if not HELP_ONLY:
 
 
 TASKS_HELP = (
-    "Kinds of problems: chain, arithmetic, logic, addition, comparison, gcd, countdown, sorting."
+    "Kinds of problems: chain, arithmetic, logic, addition, comparison, gcd, countdown, sorting, "
+    "restarts, zeros, variables."
 )
 evaluate = typer.Typer(
     name="eval", help="Measure what a model's choices are worth.", no_args_is_help=True

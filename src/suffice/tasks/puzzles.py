@@ -4,8 +4,9 @@
     arithmetic  3+4*7      left to right, modulo 10
     logic       1&0>1      left to right over the bits; > is "implies"
 
-Beside them addition, comparison, gcd, countdown and sorting: see `suffice.tasks.same_length`, where
-prompts of a kind are equally long at every difficulty.
+Beside them addition, comparison, gcd, countdown and sorting (`suffice.tasks.same_length`) and
+restarts, zeros and variables (`suffice.tasks.hidden_depth`), where prompts of a kind are equally
+long at every difficulty.
 
 In the first three each step needs the result of the one before, and the chain's permutations do not
 commute, so no shortcut replaces carrying the state. Arithmetic factors are units modulo 10, which
@@ -26,21 +27,12 @@ from typing import Literal, Protocol
 from suffice.core.errors import InputError, UnknownName
 from suffice.core.thinking import THINK_END
 from suffice.tasks import same_length
+from suffice.tasks.operations import PERMUTATIONS
 
 Split = Literal["train", "held_out"]
 HELD_OUT_SHARE = 0.1
 TABLE_STEPS = 2
 
-# Six random permutations of the digits; entry i of a row is where digit i goes. Part of the task's
-# definition: changing one changes the task.
-PERMUTATIONS: Mapping[str, str] = {
-    "a": "8314709625",
-    "b": "1246597038",
-    "c": "3521749068",
-    "d": "5238471069",
-    "e": "3507694182",
-    "f": "9237604815",
-}
 _UNITS = "379"
 _LOGIC: Mapping[str, Callable[[int, int], int]] = {
     "&": lambda state, bit: state & bit,

@@ -9,6 +9,8 @@ A router that counts characters learns nothing here: what decides is inside the 
     countdown   c3,5,2:13  *-       pairs of signs that are tried before the right one
     sorting     s47139     13479    neighbours that are exchanged
 
+Three more hide how many steps count: see `suffice.tasks.hidden_depth`.
+
 Difficulties are 1, 2 and 3: thirds of that number's range, not of what a random prompt has. Steps
 are written as a person would do them on paper, `,` before each.
 """
@@ -17,39 +19,17 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from suffice.core.errors import InputError
+from suffice.tasks import hidden_depth
+from suffice.tasks.puzzle import Kind, Puzzle
 
 DIFFICULTIES = (1, 2, 3)
 STEP = ","
-# Every character that prompts, steps and answers of these puzzles hold.
+# Every character that prompts, steps and answers of the five kinds above hold.
 CHARACTERS = "0123456789+-*<>=%?:,gcs"
 _DRAWS = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Puzzle:
-    """A prompt with the steps that lead to its answer; `counted` is what difficulty bands."""
-
-    prompt: str
-    steps: str
-    answer: str
-    counted: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """How puzzles of a kind are made, and the largest count of difficulty 1 and of 2."""
-
-    make: Callable[[random.Random], Puzzle]
-    easy: int
-    middle: int
-
-    def difficulty(self, puzzle: Puzzle) -> int:
-        """1, 2 or 3."""
-        return 1 if puzzle.counted <= self.easy else 2 if puzzle.counted <= self.middle else 3
 
 
 def addition(rng: random.Random) -> Puzzle:
@@ -127,11 +107,12 @@ def sorting(rng: random.Random) -> Puzzle:
 
 
 KINDS: Mapping[str, Kind] = {
-    "addition": Kind(make=addition, easy=0, middle=1),
-    "comparison": Kind(make=comparison, easy=0, middle=2),
-    "gcd": Kind(make=gcd, easy=1, middle=3),
-    "countdown": Kind(make=countdown, easy=2, middle=5),
-    "sorting": Kind(make=sorting, easy=2, middle=5),
+    "addition": Kind(make=addition, easy=0, middle=1, characters=CHARACTERS),
+    "comparison": Kind(make=comparison, easy=0, middle=2, characters=CHARACTERS),
+    "gcd": Kind(make=gcd, easy=1, middle=3, characters=CHARACTERS),
+    "countdown": Kind(make=countdown, easy=2, middle=5, characters=CHARACTERS),
+    "sorting": Kind(make=sorting, easy=2, middle=5, characters=CHARACTERS),
+    **hidden_depth.KINDS,
 }
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from suffice.recipes.modes.evaluate import ModesResult
-from suffice.tasks.puzzles import PERMUTATIONS
+from suffice.tasks.operations import PERMUTATIONS
+from suffice.tasks.same_length import KINDS
 
 _TASKS = {
     "chain": "`3fb`: a digit sent through permutations of the digits, left to right ("
@@ -19,6 +20,12 @@ _TASKS = {
     "gcd": "`g84,36`: greatest common divisor, two digits",
     "countdown": "`c3,5,2:013`: the two signs that bring the digits to the target, from the left",
     "sorting": "`s47139`: the digits in order",
+    "restarts": "`7ab4cfe`: a digit through permutations (entry i is where i goes: "
+    + ", ".join(f"{name} {row}" for name, row in PERMUTATIONS.items())
+    + "); a digit on the way starts over",
+    "zeros": "`7+3*0-4+9*3+1`: left to right, modulo 10",
+    "variables": "`BaFgA7...?b`: fourteen variables, each a digit or another variable in small "
+    "letters; the value of the one that is asked",
 }
 
 _GENERATED = """\
@@ -27,6 +34,10 @@ data is generated: nothing was scraped. Problems of up to {table} steps are tabl
 that it was shown in full and knows by heart, as a person knows the multiplication table: on those
 the figures below measure memory. Of the longer ones, those whose prompt's SHA-256 falls into a
 tenth were held out, and only those are measured."""
+_ONE_LENGTH = """\
+Prompts of a kind are equally long at every difficulty; trained on {difficulties}. The data is
+generated: nothing was scraped. Those whose prompt's SHA-256 falls into a tenth were held out, and
+only those are measured."""
 _OWN = """\
 Problems of difficulty 1 were shown in full: on those the figures below measure memory. Of the
 others, those whose prompt's SHA-256 falls into a tenth were held out, and only those are
@@ -42,12 +53,19 @@ def model_card(record: dict[str, Any], result: ModesResult, *, command: str) -> 
         if own
         else "\n".join(f"- {_TASKS[name]}" for name in config["tasks"])
     )
+    generated = _ONE_LENGTH if set(config["tasks"]) <= set(KINDS) else _GENERATED
     trained_on = (
         _OWN
         if own
-        else _GENERATED.format(
+        else generated.format(
             difficulties=", ".join(map(str, config["difficulties"])), table=config["table_steps"]
         )
+    )
+    price = config["routing"]["token_price"]
+    priced = (
+        f"a price of thinking of γ =\n{config['routing']['gamma']}"
+        if price is None
+        else f"{price:g} of a right\nanswer's worth for a token"
     )
     return f"""---
 license: apache-2.0
@@ -79,8 +97,8 @@ over problems for the rest). One seed says nothing about other seeds.
 ## Limits
 
 One question, one answer: no system message, no history, no other language than the puzzles'.
-Longer problems than trained on fail. The choice was trained at a price of thinking of γ =
-{config["routing"]["gamma"]}; a bias on the logit of `<think>` moves it without training.
+Longer problems than trained on fail. The choice was trained at {priced}; a bias on the
+logit of `<think>` moves it without training.
 """
 
 

@@ -12,14 +12,13 @@ from suffice.backends.nano.vocabulary import CONTROL_TOKENS, Vocabulary
 from suffice.core.errors import InputError
 from suffice.tasks.puzzles import (
     ALPHABET,
-    BY_STEPS,
     HELD_OUT_SHARE,
     Mixture,
     Problem,
     Split,
     check_spelling,
 )
-from suffice.tasks.same_length import CHARACTERS
+from suffice.tasks.same_length import KINDS
 
 # Generated problems that are looked at, per task and difficulty.
 LOOKED_AT = 64
@@ -28,9 +27,9 @@ LOOKED_AT = 64
 def alphabet_of(mixture: Mixture) -> str:
     """The characters that the problems need: a file's own, or those of the generated tasks."""
     if not mixture.given:
-        others = not set(mixture.tasks) <= set(BY_STEPS)
-        extra = "".join(c for c in CHARACTERS if c not in ALPHABET)
-        return ALPHABET + extra if others else ALPHABET
+        used = "".join(KINDS[task].characters for task in mixture.tasks if task in KINDS)
+        extra = dict.fromkeys(c for c in used if c not in ALPHABET)
+        return ALPHABET + "".join(extra)
     problems = mixture.given
     texts = "".join(p.prompt + p.answer + (p.steps or "") for p in problems)
     return "".join(sorted(set(texts)))

@@ -10,6 +10,7 @@ from suffice.core.errors import ConfigError
 from suffice.training.modes.rewards import ModePrice, Norm, Reward, TokenCost
 
 Method = Literal["grpo", "degrpo", "adaptthink", "gate"]
+ChoiceTarget = Literal["constant", "short_fails"]
 METHODS: tuple[Method, ...] = ("grpo", "degrpo", "adaptthink", "gate")
 
 
@@ -19,7 +20,9 @@ class WarmUp:
 
     `initial_p_think` is the probability of thinking that the control token is taught, and
     `control_weight` the weight of that token's loss: an own weight, since averaging each sequence
-    over its tokens would make the prior n_short / (n_short + n_think).
+    over its tokens would make the prior n_short / (n_short + n_think). With `choice_target`
+    "short_fails" the token is taught 1 - π(short answer | x) instead, for each problem what the
+    model itself gives its short answer at that step: the choice is learned beside the answers.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -29,6 +32,7 @@ class WarmUp:
     learning_rate: float = 2e-3
     initial_p_think: float = 0.5
     control_weight: float = 0.1
+    choice_target: ChoiceTarget = "constant"
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
@@ -38,6 +42,10 @@ class WarmUp:
             raise ConfigError(
                 f"initial_p_think must lie strictly between 0 and 1, got {self.initial_p_think}: "
                 "a mode that is never drawn is never learned"
+            )
+        if self.choice_target not in ("constant", "short_fails"):
+            raise ConfigError(
+                f"choice_target must be constant or short_fails, got {self.choice_target!r}"
             )
         if self.control_weight < 0:
             raise ConfigError(f"control_weight must be 0 or more, got {self.control_weight}")

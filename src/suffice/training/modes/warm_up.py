@@ -5,7 +5,10 @@
 
 Departs from arXiv:2505.13379, whose token sum leaves the first choice to the lengths of the two
 answers once sequences are averaged: here p0 is a parameter, and the second term is least at
-p(think) = p0 for any weight w.
+p(think) = p0 for any weight w. With `choice_target` "short_fails" p0 is another one for each
+problem, 1 - π(short answer | x), in which no gradient flows: least at the model's own chance of
+being wrong at once. Problems that training has seen before look easier than they are, so it is of
+use where each is drawn about once.
 """
 
 from __future__ import annotations
@@ -58,7 +61,8 @@ def warm_up(
     started, begun = clock(), state.step
     while state.step < config.steps:
         problems = mixture.draw(config.pairs, seed=seed, step=state.step, split="train")
-        answer, control = paired_loss(model, paired(problems, vocabulary), config.initial_p_think)
+        p_think = config.initial_p_think if config.choice_target == "constant" else None
+        answer, control = paired_loss(model, paired(problems, vocabulary), p_think)
         loss = answer + config.control_weight * control
         value = require_finite(loss, state.step, "the warm-up")
         optimiser.zero_grad(set_to_none=True)
@@ -98,22 +102,33 @@ def paired(problems: Sequence[Problem], vocabulary: Vocabulary) -> list[Pairs]:
 
 
 def paired_loss(
-    model: nn.Module, parts: Sequence[Pairs], initial_p_think: float
+    model: nn.Module, parts: Sequence[Pairs], initial_p_think: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(answer loss, control loss) in nats over both sides of some problems."""
+    """(answer loss, control loss) in nats over both sides of some problems.
+
+    With `initial_p_think` None the control token is taught 1 - π(short answer | x).
+    """
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
     control = torch.zeros((), device=device)
     tokens = pairs = 0
     for part in parts:
         moved = on_device(part, device)
+        think_share_B: torch.Tensor | None = None
         for logits_BTV, think in zip(paired_logits(model, moved), (False, True), strict=True):
             side = moved.side(think=think)
             logprob_BT = token_logprobs(logits_BTV, side.response_BT)
-            share = initial_p_think if think else 1 - initial_p_think
-            control = control - share * logprob_BT[:, 0].sum()
             answer_BT = side.mask_BT[:, 1:]
-            total = total - (logprob_BT[:, 1:] * answer_BT).sum()
+            answer_B = (logprob_BT[:, 1:] * answer_BT).sum(dim=1)
+            if think_share_B is None:  # the short side comes first
+                think_share_B = (
+                    1 - answer_B.detach().exp()
+                    if initial_p_think is None
+                    else torch.full_like(answer_B, initial_p_think)
+                )
+            share_B = think_share_B if think else 1 - think_share_B
+            control = control - (share_B * logprob_BT[:, 0]).sum()
+            total = total - answer_B.sum()
             tokens += int(answer_BT.sum())
         pairs += len(part.prompt_BP)
     return total / tokens, control / pairs

@@ -93,7 +93,7 @@ def warm_up(
 
 def paired(problems: Sequence[Problem], vocabulary: Vocabulary) -> list[Pairs]:
     """The problems with both responses, cut by length so that little is padding."""
-    ordered = sorted(problems, key=lambda problem: (problem.difficulty, len(problem.prompt)))
+    ordered = sorted(problems, key=lambda p: (len(p.prompt), len(p.steps or ""), p.difficulty))
     size = -(-len(ordered) // PASSES)
     return [
         demonstrations(ordered[start : start + size], vocabulary)

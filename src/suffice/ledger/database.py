@@ -59,7 +59,11 @@ class Database(Protocol):
 
 
 class Sqlite:
-    """A file in write-ahead-log mode; every commit is synced to disk before it counts."""
+    """A file in write-ahead-log mode; every commit is synced to disk before it counts.
+
+    The connection is closed between two statements or transactions and never during one, whoever
+    runs it: SQLite's own would be freed under another thread, and the process would die.
+    """
 
     types = {"int": "INTEGER", "real": "REAL", "text": "TEXT"}  # noqa: RUF012 - a constant
 
@@ -81,20 +85,23 @@ class Sqlite:
         except sqlite3.Error as error:
             raise _sqlite_error(error, path) from None
         self._path = path
+        self._closed = False
 
     def execute(self, sql: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
         """Rows that the statement gives, if it gives any."""
         with self._lock:
+            connection = self._opened()
             try:
-                return self._connection.execute(sql, values).fetchall()
+                return connection.execute(sql, values).fetchall()
             except sqlite3.Error as error:
                 raise _sqlite_error(error, self._path) from None
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
         """The statement once per row."""
         with self._lock:
+            connection = self._opened()
             try:
-                self._connection.executemany(sql, rows)
+                connection.executemany(sql, rows)
             except sqlite3.Error as error:
                 raise _sqlite_error(error, self._path) from None
 
@@ -112,9 +119,16 @@ class Sqlite:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def _opened(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LedgerAway(f"ledger {self._path!r}: it is closed")
+        return self._connection
+
     def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
+        """Let go of the file once the transaction, or statement, that another thread is in ends."""
+        with self._lock:
+            self._closed = True
+            self._connection.close()
 
 
 # No file of SQLite's, or a damaged one; and what a wrong statement gives (no such table, syntax).
@@ -160,10 +174,12 @@ class Postgres:
         self._url = url
         self._lock = threading.RLock()
         self._connection: Any = None
-        self._inside = False
+        self._closed = False
         self._connect()
 
     def _connect(self) -> Any:
+        if self._closed:
+            raise LedgerAway(f"ledger {shown(self._url)}: it is closed")
         if self._connection is not None and not self._connection.closed:
             return self._connection
         try:
@@ -209,9 +225,11 @@ class Postgres:
             raise kind(f"ledger {shown(self._url)}: {_first_line(error)}") from None
 
     def close(self) -> None:
-        """Let go of the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        """Let go of the connection once the transaction that another thread is in ends."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
 
 
 def _is_clear(url: str) -> bool:

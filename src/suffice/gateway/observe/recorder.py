@@ -95,7 +95,7 @@ class Recorder(Hook):
         await asyncio.to_thread(self._writer.close)
         if self._spans is not None:
             await asyncio.to_thread(self._spans.close)
-        self._close()
+        await asyncio.to_thread(self._close)  # it waits for whoever reads or writes
 
     def share(self, monitors: Monitors) -> None:
         """Exchange what certificates have seen with other processes, and hear it at once."""

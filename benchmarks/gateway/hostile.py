@@ -83,7 +83,7 @@ class Gateway:
         self.waits: dict[str, list[float]] = {"live": [], "answer": []}
         self.failures: list[str] = []
         self.rss: list[float] = []
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not self._is_up():
             if time.monotonic() > until or self.process.poll() is not None:
                 raise RuntimeError("the gateway does not start: " + "".join(self.log))

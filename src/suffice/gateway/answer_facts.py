@@ -63,7 +63,7 @@ def said_tokens(answer: Mapping[str, Any]) -> int:
             guess_tokens(_said_bytes(choice.get("message") or choice.get("delta") or choice))
             for choice in choices
         )
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, LookupError):
         return 0  # it is passed on as it is, in a form that tells nothing
 
 

@@ -33,7 +33,7 @@ from suffice.core.errors import (
     UpstreamTimeout,
 )
 from suffice.gateway.answer_facts import model_of, said_tokens, told_usage
-from suffice.gateway.connection.client import Client, ours
+from suffice.gateway.connection.client import JSON, Client, ours
 from suffice.gateway.endpoints import Kind
 from suffice.gateway.wire.errors import retry_after
 from suffice.gateway.wire.event_validator import EventValidator, shown
@@ -162,7 +162,8 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
             if call.usage is None:
                 call.pieces = said_tokens(value)
             call.answered_by = model_of(value) or call.target
-            await client.answer(response.status, data, response.content_type, headers)
+            kind = JSON if media == "text/event-stream" else response.content_type
+            await client.answer(response.status, data, kind, headers)
     finally:
         response.close()
 

@@ -91,7 +91,7 @@ class Client:
         call = self.call
         self.began = True
         content_type, status = safe_type(content_type), safe_status(status)
-        self.is_stream = content_type.startswith("text/event-stream")
+        self.is_stream = content_type[:17].lower() == "text/event-stream"
         call.status = status
         call.first_byte_s = call.elapsed_s()
         raw = [
@@ -184,7 +184,8 @@ class Client:
         self.call.error = envelope["error"]["code"]
         if self.began:
             if not self.is_stream:
-                raise error  # nothing valid can follow half a body: the connection is cut
+                await self.break_off(error)
+                return
             try:
                 async with asyncio.timeout(FAIL_S):
                     await self.end(event_of(envelope))
@@ -203,6 +204,16 @@ class Client:
     def attended(self) -> CancelScope:
         """The block ends early if the client leaves, time is up or the process ends."""
         return CancelScope(self, self._connection, self._receive, self._ending, self._limits)
+
+    async def break_off(self, error: SufficeError) -> None:
+        """Cut the connection: nothing valid can follow half a body.
+
+        Raises `error` where the server gave no connection, for the server to do it.
+        """
+        if self._connection is None:
+            raise error
+        self.cut()
+        await asyncio.sleep(0)  # the server sees that it is gone, and does not look for an answer
 
     def cut(self) -> None:
         """Close the connection without another word."""

@@ -62,13 +62,14 @@ def speaks_chat(kind: Kind) -> bool:
 class TranslatedClient(Client):
     """Its answers come in as chat once `translate` was called, and leave in the client's form."""
 
-    __slots__ = ("_answer", "_kind", "_parser", "translating")
+    __slots__ = ("_answer", "_failed", "_kind", "_parser", "translating")
 
     def __init__(self, kind: Kind, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._kind = kind
         self._answer = _ANSWERS[kind]({})
         self._parser = SseParser()
+        self._failed = False  # the upstream told an error inside its stream: nothing follows that
         self.translating = False
 
     def translate(self, request: Mapping[str, Any]) -> Json:
@@ -102,7 +103,9 @@ class TranslatedClient(Client):
     async def end(self, last: bytes = b"") -> None:
         """The answer is complete with these bytes."""
         if self.translating:
-            last = self._translated(last) + b"".join(map(_event, self._answer.end()))
+            last = self._translated(last)
+            if not self._failed:
+                last += b"".join(map(_event, self._answer.end()))
             self.translating = False
         await super().end(last)
 
@@ -120,10 +123,12 @@ class TranslatedClient(Client):
             await super().answer(status, body, JSON, headers)
             return
         if not self.is_stream:
-            raise error  # nothing valid can follow half a body: the connection is cut
+            await self.break_off(error)
+            return
         try:
             async with asyncio.timeout(FAIL_S):
-                await super().end(_event(self._answer.error_event(status, message, code)))
+                told = self._answer.error_event(status, message, code)
+                await super().end(b"" if self._failed else _event(told))
         except TimeoutError:
             self.cut()
 
@@ -133,7 +138,7 @@ class TranslatedClient(Client):
             events = self._parser.feed(data)
             found: list[Json] = []
             for event in events:
-                if event.data.strip() != "[DONE]":
+                if not self._failed and event.data.strip() != "[DONE]":
                     found += self._of_chunk(orjson.loads(event.data))
         except (SseOverflow, orjson.JSONDecodeError, TypeError, AttributeError) as error:
             raise self._malformed(error) from None
@@ -145,6 +150,7 @@ class TranslatedClient(Client):
         error = chunk.get("error")
         if not error:
             return self._answer.events(chunk)
+        self._failed = True
         message, code = str(error), None
         if isinstance(error, dict):
             message, code = str(error.get("message")), error.get("code")

@@ -70,6 +70,8 @@ class Refusal(SufficeError):
 def describe(error: SufficeError) -> tuple[int, dict[str, Any]]:
     """Status and envelope of an error."""
     message = " ".join(str(error).split())
+    if not message.isascii():  # an upstream's own words may hold what no JSON writer takes
+        message = message.encode("utf-8", "replace").decode("utf-8")
     if isinstance(error, Refusal):
         return error.status, _envelope(message, error.kind, error.code)
     if isinstance(error, BodyTooLarge):

@@ -350,6 +350,7 @@ def check_events(path: str, data: bytes, *, policy: bool) -> None:
     if not data.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
         raise Wrong(f"the last event is not ended: {data[-200:]!r}")
     text = data.decode("utf-8") if policy else data.decode("utf-8", "replace")
+    text = text.removeprefix("\ufeff")  # a mark that readers of events skip
     values: list[Any] = []
     for event in text.replace("\r\n", "\n").replace("\r", "\n").split("\n\n"):
         lines = [line[5:].removeprefix(" ") for line in event.split("\n") if line[:5] == "data:"]

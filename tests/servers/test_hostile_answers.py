@@ -1,7 +1,7 @@
 """Whatever an engine answers, a client gets whole HTTP, and the ledger a row that can be.
 
-The answers are made by benchmarks/gateway/fuzz_upstream.py, which runs for longer; seeds that failed
-there are kept here.
+The answers are made by benchmarks/gateway/fuzz_upstream.py, which runs for longer; seeds that
+failed there are kept here.
 """
 
 from __future__ import annotations

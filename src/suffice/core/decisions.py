@@ -229,6 +229,10 @@ class Policy(Protocol[S]):
         """Whether it acts on ends of samples only, in every state."""
         ...
 
+    def draws_once(self, request: Request) -> bool:
+        """Whether it asks once for one sample, and answers with it or gives up without it."""
+        ...
+
     def start(self, request: Request) -> tuple[S, Actions]:
         """The first state and actions for `request`."""
         ...
@@ -257,6 +261,11 @@ class BasePolicy:
     @property
     def waits_for_ends(self) -> bool:
         """Whether it acts on ends of samples only, in every state."""
+        return False
+
+    def draws_once(self, request: Request) -> bool:
+        """It may ask for others."""
+        del request
         return False
 
     def acts_on(self, state: Any, sample: int) -> Trigger:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from suffice.backends.protocol import Capabilities
+from suffice.backends.protocol import Backend, Capabilities
 from suffice.core.decisions import AnyPolicy, Need
 from suffice.core.errors import LacksCapability
 from suffice.core.requests import Request
+
+
+async def able(
+    policy: AnyPolicy, request: Request, backend: Backend, *, scored: bool
+) -> Capabilities:
+    """What the backend can do, which is enough for the policy. Raises LacksCapability."""
+    capabilities = await backend.capabilities(request.model or None)
+    check_needs(policy, capabilities, backend=backend.name, scored=scored)
+    check_effort(request, capabilities, backend=backend.name)
+    return capabilities
 
 
 def check_needs(

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from suffice.backends.protocol import Backend, Chunk
+from suffice.backends.protocol import Backend, Capabilities, Chunk
 from suffice.core.completions import (
     Budget,
     CostModel,
@@ -23,7 +23,7 @@ from suffice.core.completions import (
 )
 from suffice.core.decisions import AnyPolicy
 from suffice.core.requests import Request
-from suffice.executors.capability_check import check_effort, check_needs
+from suffice.executors.capability_check import able
 from suffice.executors.events import (
     Event,
     Failed,
@@ -36,6 +36,7 @@ from suffice.executors.events import (
     ToolStarted,
     ToolStopped,
 )
+from suffice.executors.one_sample import OneSample, allows_one
 from suffice.executors.running_sample import Launch
 from suffice.executors.sample_tasks import Crashed, Extract, Item, Judged, SampleTasks, Score
 from suffice.executors.session import Command, Session, Stop
@@ -85,8 +86,17 @@ async def run(
     Nothing is shown while it comes: what is not streamed for the policy's sake, nor for the
     budget's, is asked for whole (see `stream`).
     """
-    loop = await _loop_of(
-        policy, request, backend, budget=budget, extract=extract, score=score,
+    capabilities = await able(policy, request, backend, scored=score is not None)
+    if score is None and toolbox is None and (budget is None or allows_one(budget)):
+        bounds = capabilities.logprobs, unstreamed_tokens
+        one = OneSample.of(policy, request, backend, *bounds)
+        if one is not None:
+            return await one.settle(
+                extract=extract, cost_model=cost_model, reached=reached,
+                happened=happened or _ignored, clock=clock,
+            )  # fmt: skip
+    loop = _loop_of(
+        policy, request, backend, capabilities, budget=budget, extract=extract, score=score,
         cost_model=cost_model, reached=reached, unstreamed_tokens=unstreamed_tokens, shown=False,
         toolbox=toolbox, limits=limits, clock=clock,
     )  # fmt: skip
@@ -117,8 +127,9 @@ async def stream(
     their end; nor is one that is `shown` while it comes. Raises BudgetTooSmall, LacksCapability, or
     the upstream's error if every sample failed.
     """
-    loop = await _loop_of(
-        policy, request, backend, budget=budget, extract=extract, score=score,
+    capabilities = await able(policy, request, backend, scored=score is not None)
+    loop = _loop_of(
+        policy, request, backend, capabilities, budget=budget, extract=extract, score=score,
         cost_model=cost_model, tick_s=tick_s, clock=clock, reached=reached,
         unstreamed_tokens=unstreamed_tokens, shown=shown, toolbox=toolbox, limits=limits,
     )  # fmt: skip
@@ -127,10 +138,11 @@ async def stream(
             yield event
 
 
-async def _loop_of(
+def _loop_of(
     policy: AnyPolicy,
     request: Request,
     backend: Backend,
+    capabilities: Capabilities,
     *,
     budget: Budget | None,
     extract: Extract | None,
@@ -145,9 +157,6 @@ async def _loop_of(
     clock: Callable[[], float] = time.monotonic,
 ) -> _Loop:
     """The loop for a request, once the backend is known to be able to."""
-    capabilities = await backend.capabilities(request.model or None)
-    check_needs(policy, capabilities, backend=backend.name, scored=score is not None)
-    check_effort(request, capabilities, backend=backend.name)
     if toolbox is not None:
         request = toolbox.equip(request)
     session = Session(

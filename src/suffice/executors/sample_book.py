@@ -92,17 +92,17 @@ class SampleBook:
         return tuple(self._record(each) for _, each in sorted(self.ended.items()))
 
     def _record(self, running: RunningSample) -> SampleRecord:
-        record = running.record()
-        if not self._has_reached(running):
-            return replace(record, reached=False, usage=Usage(), told=True)
-        if record.usage.prompt_tokens or self._was_turned_away(running):
-            return record
-        # A stream that was cut before its last chunk never told its prompt tokens; a sibling with
-        # the same prompt did, or they are guessed by its size.
-        known = self.account.known_prompt_tokens(running.launch.prompt_key)
-        prompt = estimate_prompt_tokens(running.launch) if known is None else known
-        told = record.told and known is not None
-        return replace(record, usage=replace(record.usage, prompt_tokens=prompt), told=told)
+        reached = self._has_reached(running)
+        if reached and self._was_turned_away(running):
+            return running.record()
+        return record_of(
+            running,
+            reached=reached,
+            # A sibling with the same prompt may have told what a stream that was cut did not.
+            known_prompt=self.account.known_prompt_tokens(running.launch.prompt_key)
+            if running.usage is None or not running.usage.prompt_tokens
+            else None,
+        )
 
     def _has_reached(self, running: RunningSample) -> bool:
         return self._reached is None or running.launch.sample in self._reached or running.spoke
@@ -121,3 +121,15 @@ class SampleBook:
             most = draw.sampling.max_tokens
             running.tokens = self._pace.drawn(draw.model, elapsed_s, most)
             running.forget_completion()
+
+
+def record_of(running: RunningSample, *, reached: bool, known_prompt: int | None) -> SampleRecord:
+    """A receipt's line; `known_prompt`: tokens that a sibling's engine told, else it is guessed."""
+    record = running.record()
+    if not reached:
+        return replace(record, reached=False, usage=Usage(), told=True)
+    if record.usage.prompt_tokens:
+        return record
+    prompt = estimate_prompt_tokens(running.launch) if known_prompt is None else known_prompt
+    told = record.told and known_prompt is not None
+    return replace(record, usage=replace(record.usage, prompt_tokens=prompt), told=told)

@@ -8,7 +8,7 @@ cannot overspend in either: whatever it asks, a sample starts only with tokens t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 from suffice.backends.protocol import Chunk
@@ -49,6 +49,7 @@ from suffice.executors.pace import PACE, Pace
 from suffice.executors.running_sample import Launch
 from suffice.executors.sample_book import SampleBook
 from suffice.executors.settlement import (
+    accepted,
     best_of,
     confidence_of,
     failure_of,
@@ -247,18 +248,7 @@ class Session:
             )
         if chosen is None or self._book.ended[chosen].status == "failed":
             raise self._no_answer(decision.why)
-        completion = self._book.ended[chosen].completion()
-        if decision.text is not None:
-            # What the server said besides was about its own text.
-            completion = replace(
-                completion, text=decision.text, finish_reason="stop", tool_calls=(), extras=None
-            )
-        if isinstance(decision, Answer) and decision.tool_calls:
-            completion = replace(
-                completion, tool_calls=decision.tool_calls, finish_reason="tool_calls", extras=None
-            )
-        elif completion.finish_reason == "cancelled":
-            completion = replace(completion, finish_reason="length")
+        completion = accepted(decision, self._book.ended[chosen].completion())
         records = self._book.records()
         return Outcome(
             completion=completion,

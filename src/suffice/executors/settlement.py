@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from suffice.core.completions import SampleRecord, Usage
+from suffice.core.completions import Completion, SampleRecord, Usage
 from suffice.core.decisions import Answer, Escalate, Failure
 from suffice.core.errors import (
     BackendError,
@@ -46,6 +47,22 @@ def confidence_of(
     votes = [record.answer for record in records if record.is_vote]
     mine = next(record.answer for record in records if record.sample == chosen)
     return None if mine is None or len(votes) < 2 else votes.count(mine) / len(votes)
+
+
+def accepted(decision: Answer | Escalate, completion: Completion) -> Completion:
+    """The completion of the sample that was decided for, as the decision wants it given."""
+    if decision.text is not None:
+        # What the server said besides was about its own text.
+        completion = replace(
+            completion, text=decision.text, finish_reason="stop", tool_calls=(), extras=None
+        )
+    if isinstance(decision, Answer) and decision.tool_calls:
+        return replace(
+            completion, tool_calls=decision.tool_calls, finish_reason="tool_calls", extras=None
+        )
+    if completion.finish_reason == "cancelled":
+        return replace(completion, finish_reason="length")
+    return completion
 
 
 def usage_of(records: tuple[SampleRecord, ...]) -> Usage:

@@ -39,6 +39,11 @@ class Single(WholeSamples):
         if self.effort is not None:
             Thinking.of_effort(self.effort)
 
+    def draws_once(self, request: Request) -> bool:
+        """It does, whatever is asked."""
+        del request
+        return True
+
     def start(self, request: Request) -> tuple[Pool, Actions]:
         return one_sample(
             max_tokens=self.max_tokens,

@@ -266,6 +266,10 @@ class PoolPolicy(WholeSamples):
         """The pool after a sample ended."""
         return state.settle(evidence)
 
+    def draws_once(self, request: Request) -> bool:
+        """It does where there is nothing to compare."""
+        return self.compares(request) is not None
+
     def start(self, request: Request) -> tuple[Pool, Actions]:
         note = self.compares(request)
         return self.opening() if note is None else self.alone(note)

@@ -22,19 +22,27 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from episode_model import (
+    CHARS_PER_TOKEN,
+    Count,
+    Engine,
+    Episode,
+    Turn,
+    argument,
+    tokens,
+)
+
 from suffice.core.decisions import CallTool
 from suffice.core.files import write_json
-from suffice.core.requests import Message, Request, Tool, ToolCall, ToolHints
-from suffice.executors.recorded_stream import Recorded
+from suffice.core.requests import Message, Request, Tool, ToolHints
 from suffice.executors.replay import RecordedCall, play
-from suffice.executors.running_sample import Launch
 from suffice.policies.registry import parse_policy
+from suffice.tools.code_sandbox import Runner
+from suffice.tools.servers import python
 
-CHARS_PER_TOKEN = 4
 FEW_SHOT_TOKENS = 1_500
 SOLVER_TOKENS = 300  # of the papers' solver prompts
 TOKEN_S, FIRST_S = 0.02, 0.3
@@ -47,24 +55,11 @@ SEARCH = Tool(
     '"required": ["query"]}',
     hints=ToolHints(read_only=True, open_world=False),
 )
-POLICIES = ("react", "rewoo", "rewoo:continued=yes", "dag")
-
-
-@dataclass(frozen=True)
-class Turn:
-    thought: str
-    action: str
-    observation: str
-
-
-@dataclass(frozen=True)
-class Episode:
-    question: str
-    turns: tuple[Turn, ...]
-
-    @property
-    def steps(self) -> int:
-        return len(self.turns)
+POLICIES = (
+    "react", "rewoo", "rewoo:continued=yes", "dag", "futures", "program", "abstraction",
+)  # fmt: skip
+PYTHON = python.server().tools
+SANDBOX_S = 0.05  # of one run of a program
 
 
 def reflexion(folder: Path) -> list[Episode]:
@@ -110,25 +105,6 @@ def made_up() -> list[Episode]:
     ]
 
 
-def tokens(text: str) -> float:
-    return len(text) / CHARS_PER_TOKEN
-
-
-@dataclass(frozen=True)
-class Count:
-    """Tokens of an episode: `unique` once, `repeated` again and again; both include the prompt."""
-
-    unique: float
-    repeated: float
-
-    @property
-    def total(self) -> float:
-        return self.unique + self.repeated
-
-    def cost(self, rho: float) -> float:
-        return self.unique + rho * self.repeated
-
-
 def formula_react(episode: Episode) -> Count:
     head = FEW_SHOT_TOKENS + tokens(episode.question)
     sizes = [tokens(t.thought) + tokens(t.action) + tokens(t.observation) for t in episode.turns]
@@ -157,95 +133,18 @@ def break_even(react: Sequence[Count], rewoo: Sequence[Count]) -> float | None:
     return rho if 0.0 <= rho <= 1.0 else None
 
 
-@dataclass
-class Engine:
-    """Says what the episode says, counts prompts, and knows which part of each it has seen."""
-
-    episode: Episode
-    chain: bool
-    sent: list[str] = field(default_factory=list)
-    prompt_chars: int = 0
-    written_chars: int = 0
-    cached_chars: int = 0
-
-    def __call__(self, launch: Launch) -> Recorded:
-        request = launch.draw.request
-        prompt = shown(request)
-        reply, calls = self._reply(launch)
-        said = reply + "".join(call.name + call.arguments for call in calls)
-        self.prompt_chars += len(prompt)
-        self.written_chars += len(said)
-        self.cached_chars += max((common(prompt, each) for each in self.sent), default=0)
-        self.sent.append(prompt + said)
-        return Recorded(
-            text=reply, tokens=max(1, round(tokens(said))), tool_calls=calls,
-            prompt_tokens=round(tokens(prompt)),
-            finish_reason="tool_calls" if calls else "stop",
-        )  # fmt: skip
-
-    def _reply(self, launch: Launch) -> tuple[str, tuple[ToolCall, ...]]:
-        turns = self.episode.turns
-        if launch.purpose == "plan":
-            numbered = "join()" in launch.draw.request.messages[0].text
-            return "\n".join(self._line(n, numbered) for n in range(1, len(turns))), ()
-        if not launch.draw.request.tools:
-            return turns[-1].thought + argument(turns[-1]), ()
-        at = sum(m.role == "assistant" for m in launch.draw.request.messages)
-        turn = turns[min(at, len(turns) - 1)]
-        if at >= len(turns) - 1:
-            return turn.thought + argument(turn), ()
-        query = json.dumps({"query": argument(turn)})
-        return turn.thought, (ToolCall(id=f"c{at}", name="search", arguments=query),)
-
-    def _line(self, number: int, numbered: bool) -> str:
-        turn = self.episode.turns[number - 1]
-        said = re.sub(r'[\[\]"\\\n$#]', " ", argument(turn))
-        thought = " ".join(turn.thought.split())
-        if numbered:
-            cited = f" ${number - 1}" if self.chain and number > 1 else ""
-            return f'Thought: {thought}\n{number}. search("{said}{cited}")'
-        cited = f" #E{number - 1}" if self.chain and number > 1 else ""
-        return f"Plan: {thought}\n#E{number} = search[{said}{cited}]"
-
-    @property
-    def count(self) -> Count:
-        every = (self.prompt_chars + self.written_chars) / CHARS_PER_TOKEN
-        cached = self.cached_chars / CHARS_PER_TOKEN
-        return Count(every - cached, cached)
-
-
-def argument(turn: Turn) -> str:
-    return turn.action.partition("[")[2].rstrip("] \n") or turn.action
-
-
-def shown(request: Request) -> str:
-    """A prompt as a template would write it: tools first, then the turns."""
-    parts = [f"{t.name}{t.description}{t.parameters_json}" for t in request.tools]
-    for turn in request.messages:
-        parts.append(turn.text)
-        parts += [call.name + call.arguments for call in turn.tool_calls]
-    return "".join(parts)
-
-
-def common(a: str, b: str) -> int:
-    """Characters that two texts begin with alike."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[:middle] == b[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def played(episode: Episode, policy: str, *, chain: bool, tool_s: float, system: int) -> dict:
-    engine = Engine(episode, chain)
+def played(
+    episode: Episode, policy: str, *, chain: bool, tool_s: float, system: int, sandbox: Runner
+) -> dict:
+    engine = Engine(episode, chain, policy.partition(":")[0])
     left = {argument(t): t.observation for t in episode.turns[:-1]}
     waiting = [t.observation for t in episode.turns[:-1]]
 
     def call(action: CallTool) -> RecordedCall:
-        number = int(action.step or 0) - 1
+        if action.tool == "run_python":
+            ran = sandbox.run(json.loads(action.arguments_json)["code"])
+            return RecordedCall(result=ran.output, elapsed_s=SANDBOX_S)
+        number = int(action.step.removeprefix("y") or 0) - 1
         text = waiting[number] if number >= 0 else None
         if text is None:
             text = left.get(json.loads(action.arguments_json)["query"], "")
@@ -253,7 +152,9 @@ def played(episode: Episode, policy: str, *, chain: bool, tool_s: float, system:
 
     head = (Message(role="system", content="s" * system * CHARS_PER_TOKEN),) if system else ()
     request = Request(
-        messages=(*head, Message(role="user", content=episode.question)), model="m", tools=(SEARCH,)
+        messages=(*head, Message(role="user", content=episode.question)),
+        model="m",
+        tools=(SEARCH, *PYTHON) if policy == "program" else (SEARCH,),
     )
     if policy == "react":
         policy = "react:max_turns=99"
@@ -262,7 +163,7 @@ def played(episode: Episode, policy: str, *, chain: bool, tool_s: float, system:
         first_ticks=round(FIRST_S / TOKEN_S),
     )  # fmt: skip
     outcome = found.outcome
-    made = len(outcome.tool_records)
+    made = sum(record.tool != "run_python" for record in outcome.tool_records)
     assert made == episode.steps - 1, (policy, made, episode.steps)
     return {
         "count": engine.count,
@@ -271,7 +172,7 @@ def played(episode: Episode, policy: str, *, chain: bool, tool_s: float, system:
     }
 
 
-def table(episodes: list[Episode], *, tool_s: float, system: int) -> list[dict]:
+def table(episodes: list[Episode], *, tool_s: float, system: int, sandbox: Runner) -> list[dict]:
     """A row per number of calls and policy, and one over all."""
     rows = []
     groups: list[tuple[str, Callable[[Episode], bool]]] = [("all", lambda e: True)]
@@ -283,7 +184,10 @@ def table(episodes: list[Episode], *, tool_s: float, system: int) -> list[dict]:
             continue
         for policy in POLICIES:
             for chain in (True, False) if policy != "react" else (True,):
-                runs = [played(e, policy, chain=chain, tool_s=tool_s, system=system) for e in some]
+                runs = [
+                    played(e, policy, chain=chain, tool_s=tool_s, system=system, sandbox=sandbox)
+                    for e in some
+                ]
                 counts = [run["count"] for run in runs]
                 rows.append(
                     {
@@ -299,10 +203,15 @@ def table(episodes: list[Episode], *, tool_s: float, system: int) -> list[dict]:
     return rows
 
 
-def break_even_of(episodes: list[Episode], planner: str, *, tool_s: float, system: int) -> dict:
+def break_even_of(
+    episodes: list[Episode], planner: str, *, tool_s: float, system: int, sandbox: Runner
+) -> dict:
     """Where our own policies cost the same, and what they cost a little to either side of it."""
     react, rewoo = (
-        [played(e, name, chain=True, tool_s=tool_s, system=system)["count"] for e in episodes]
+        [
+            played(e, name, chain=True, tool_s=tool_s, system=system, sandbox=sandbox)["count"]
+            for e in episodes
+        ]
         for name in ("react", planner)
     )
     rho = break_even(react, rewoo)
@@ -335,7 +244,7 @@ def closed_form(episodes: list[Episode]) -> dict:
 def plot(rows: list[dict], file: Path) -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    arms = [("react", ""), *((each, "independent") for each in POLICIES[1:]), ("rewoo", "chain")]
+    arms = [("react", ""), *((each, "independent") for each in POLICIES[1:4]), ("rewoo", "chain")]
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
     for axis, column, title in zip(
         axes,
@@ -373,6 +282,7 @@ def main() -> None:
         if not (args.data / "reflexion_trials").is_dir():
             raise SystemExit(f"error: {args.data} has no reflexion_trials; docs/data.md names it")
         sets = {"reflexion": reflexion(args.data), "rewoo": rewoo_set(args.data)} | sets
+    sandbox = Runner()
     record: dict = {"tool_s": args.tool_s, "token_s": TOKEN_S, "first_s": FIRST_S}
     for name, episodes in sets.items():
         form = closed_form(episodes)
@@ -380,9 +290,11 @@ def main() -> None:
         print("  closed form:", {k: v for k, v in form.items() if k not in ("episodes", "steps")})
         record[name] = {"closed_form": form}
         for system in (0, FEW_SHOT_TOKENS):
-            rows = table(episodes, tool_s=args.tool_s, system=system)
+            rows = table(episodes, tool_s=args.tool_s, system=system, sandbox=sandbox)
             even = {
-                planner: break_even_of(episodes, planner, tool_s=args.tool_s, system=system)
+                planner: break_even_of(
+                    episodes, planner, tool_s=args.tool_s, system=system, sandbox=sandbox
+                )
                 for planner in POLICIES[1:3]
             }
             record[name][f"system prompt of {system} tokens"] = {"rows": rows, "break_even": even}
@@ -391,6 +303,7 @@ def main() -> None:
                 print(f"    break-even of {planner}: {each}")
             for row in rows:
                 print("   ", " ".join(f"{value!s:>12}" for value in row.values()))
+    sandbox.close()
     first = next(iter(sets))
     if args.plot is not None:
         plot(record[first]["system prompt of 0 tokens"]["rows"], args.plot)

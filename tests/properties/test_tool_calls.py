@@ -18,8 +18,12 @@ from suffice.executors.tool_calls import ToolLimits
 from suffice.policies.registry import parse_policy
 from suffice.tools.protocol import ToolLost, ToolResult
 from tests.tools.scripted import PRIVATE, Ran, Recorded, ask, calls, tool
+from tests.tools.with_sandbox import ask_program
 
-POLICIES = ["rewoo:notation=numbered", "rewoo:notation=rewoo", "dag", "dag:replan=0", "react"]
+POLICIES = [
+    "rewoo:notation=numbered", "rewoo:notation=rewoo", "dag", "dag:replan=0", "react", "futures",
+    "abstraction", "program",
+]  # fmt: skip
 HINTS = [PRIVATE, ToolHints(), ToolHints(idempotent=True, open_world=True)]
 NAMES = ("search", "look_up", "other")
 
@@ -44,6 +48,38 @@ def written(made: list[tuple[str, str, list[int]]], notation: str) -> Script:
             else f'{number}. {name}("{said}")\n'
         )
     return Script(tokens=tuple(lines) or ("no call",), delay_s=0.5)
+
+
+def in_turns(made: list[tuple[str, str, list[int]]]) -> Script:
+    return Script.of("x", tool_calls=calls(*((n, {"query": w}) for n, w, _ in made)))
+
+
+def named(made: list[tuple[str, str, list[int]]]) -> Script:
+    def text(word: str, cited: list[int]) -> str:
+        return " ".join([word, *(f"$r{each}" for each in cited)])
+
+    return Script.of("x", tool_calls=calls(*((n, {"query": text(w, c)}) for n, w, c in made)))
+
+
+def chained(made: list[tuple[str, str, list[int]]]) -> Script:
+    lines = [
+        f"[{name}({' '.join([word, *(f'y{each}' for each in cited)])}) = y{number}]"
+        for number, (name, word, cited) in enumerate(made, 1)
+    ]
+    return Script.of("\n".join([*lines, "Answer: none"]))
+
+
+def programmed(made: list[tuple[str, str, list[int]]]) -> Script:
+    lines = []
+    for number, (name, word, cited) in enumerate(made, 1):
+        parts = " ".join([word, *(f"{{x{each}}}" for each in cited)])
+        lines += [f'x{number} = {name}(f"{parts}")']
+    return Script.of("\n".join([*lines, "print('none')"]))
+
+
+OTHER_FORMS = {
+    "react": in_turns, "futures": named, "abstraction": chained, "program": programmed,
+}  # fmt: skip
 
 
 def faulty(seed: int) -> Any:
@@ -82,17 +118,21 @@ def test_whatever_fails(seed: int, steps: int, policy: str, most: int | None, to
         delay_s=lambda name, arguments: random.Random(f"{arguments}{seed}").choice([0, 1, 3, 90]),
     )
     first = written(made, notation)
-    if policy == "react":
-        first = Script.of("x", tool_calls=calls(*((n, {"query": w}) for n, w, _ in made)))
-    ran = ask(
-        parse_policy(policy),
-        [first, Script.of("none"), Script.of("answer")],
-        server=server,
-        budget=Budget(tool_calls=most, tool_s=tool_s),
-        limits=ToolLimits(timeout_s=10.0, retry_wait_s=0.0),
-    )
+    if policy in OTHER_FORMS:
+        first = OTHER_FORMS[policy](made)
+    given = {
+        "server": server,
+        "budget": Budget(tool_calls=most, tool_s=tool_s),
+        "limits": ToolLimits(timeout_s=10.0, retry_wait_s=0.0),
+    }
+    said = [first, Script.of("none" if policy != "futures" else "ready"), Script.of("answer")]
+    if policy == "program":
+        ran = ask_program(policy, said, **given)
+    else:
+        ran = ask(parse_policy(policy), said, **given)
     check_once(ran, tools)
-    check_citations(ran)
+    if policy != "program":  # its calls cite nothing: the program does
+        check_citations(ran)
     check_sums(ran, most, tool_s)
 
 
@@ -102,6 +142,7 @@ def check_once(ran: Ran, tools: Any) -> None:
     assert len({record.call for record in records}) == len(records)
     steps = [(record.version, record.step) for record in records if record.step]
     assert len(set(steps)) == len(steps)
+    records = tuple(each for each in records if each.tool != "run_python")
     asked = Counter((name, json.dumps(arguments)) for name, arguments in ran.server.asked)
     repeatable = {each.name: each.hints.is_repeatable for each in tools}
     for (name, _), count in asked.items():

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from suffice.backends.fake import FakeBackend, Script
-from suffice.core.completions import Budget
+from suffice.core.completions import Budget, ToolRecord
 from suffice.core.requests import ToolHints
 from suffice.executors.live import run, stream
 from suffice.executors.tool_calls import ToolLimits
@@ -16,18 +16,36 @@ from suffice.policies.registry import parse_policy
 from suffice.tools.functions import FunctionTools
 from suffice.tools.protocol import ToolLost, ToolResult
 from suffice.tools.toolbox import Toolbox
-from tests.tools.scripted import PRIVATE, Recorded, ask, calls, echo, question, tool
+from tests.tools.scripted import PRIVATE, Ran, Recorded, ask, calls, echo, question, tool
+from tests.tools.with_sandbox import ask_program
 
 ONE = "#E1 = search[a]"
-POLICIES = ["react", "rewoo", "dag"]
+POLICIES = ["react", "rewoo", "dag", "futures", "abstraction", "program"]
 
 
 def said(policy: str) -> list[Script]:
-    if policy == "react":
-        return [Script.of("", tool_calls=calls(("search", {"query": "a"}))), Script.of("done")]
+    if policy in ("futures", "react"):
+        first = Script.of("", tool_calls=calls(("search", {"query": "a"})))
+        return [first, *[Script.of("ready")] * (policy == "futures"), Script.of("done")]
+    if policy == "abstraction":
+        return [Script.of("[search(a) = y1]\nAnswer: y1"), Script.of("done")]
+    if policy == "program":  # one that fails is written again, and fails again
+        program = Script.of('print(search("a"))')
+        return [program, program, Script.of("done")]
     plan = Script(tokens=("#E1 = search[a]\n",)) if policy == "rewoo" else None
     numbered = Script(tokens=('1. search("a")\n', "2. join()"))
     return [plan or numbered, *([numbered] if policy == "dag" else []), Script.of("done")]
+
+
+def asked(policy: str, server: Recorded, **given) -> Ran:
+    """The question under a policy, with a sandbox beside the tools where it needs one."""
+    if policy == "program":
+        return ask_program(policy, said(policy), server=server, **given)
+    return ask(parse_policy(policy), said(policy), server=server, **given)
+
+
+def first_call(ran: Ran) -> ToolRecord:
+    return next(each for each in ran.outcome.tool_records if each.tool != "run_python")
 
 
 def failing(reply, *, hints=PRIVATE, delay_s=0.0):
@@ -58,17 +76,17 @@ def test_a_tool_that_fails(policy: str, reply, reason: str) -> None:
         server = Cancels(echo, tools=(tool("search"),))
     else:
         server = failing(reply)
-    ran = ask(parse_policy(policy), said(policy), server=server)
+    ran = asked(policy, server)
     assert ran.text in ("done", "2. join()") or policy == "dag"
-    first = ran.outcome.tool_records[0]
+    first = first_call(ran)
     assert (first.status, first.reason) == ("failed", reason)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_tool_that_hangs(policy: str) -> None:
     server = failing("late", delay_s=10_000.0)
-    ran = ask(parse_policy(policy), said(policy), server=server, limits=ToolLimits(timeout_s=7.0))
-    first = ran.outcome.tool_records[0]
+    ran = asked(policy, server, limits=ToolLimits(timeout_s=7.0))
+    first = first_call(ran)
     assert first.reason == "search gave nothing within 7 s"
     assert first.elapsed_s == pytest.approx(7.0)
     assert server.running == 0
@@ -114,8 +132,8 @@ def test_a_function_that_hangs_in_its_thread_does_not_hold_the_answer_up() -> No
 @pytest.mark.parametrize("policy", POLICIES)
 def test_ten_megabytes(policy: str) -> None:
     server = failing("x" * 10_000_000)
-    ran = ask(parse_policy(policy), said(policy), server=server)
-    first = ran.outcome.tool_records[0]
+    ran = asked(policy, server)
+    first = first_call(ran)
     assert (first.result_chars, first.cut_from) == (16_000, 10_000_000)
     assert sum(len(turn.text) for turn in ran.backend.traffic.calls[-1].request.messages) < 20_000
 

@@ -36,8 +36,11 @@ from suffice.policies.sequential_revision import ReviseOnce, SequentialRevision
 from suffice.policies.short_m_at_k import ShortMAtK
 from suffice.policies.think_block import BudgetForcing, HesitationStop
 from suffice.policies.thinking import NoThinking, Overrides
+from suffice.policies.tool_plan.abstraction import Abstraction
 from suffice.policies.tool_plan.choose import Choose
+from suffice.policies.tool_plan.futures import Futures
 from suffice.policies.tool_plan.planned import Dag, Rewoo
+from suffice.policies.tool_plan.program import Program
 from suffice.policies.tool_plan.react import React
 from suffice.policies.two_sided import TwoSided
 from suffice.policies.vote_table import VoteTable
@@ -68,6 +71,9 @@ _CLASSES: tuple[type[Any], ...] = (
     React,
     Rewoo,
     Dag,
+    Futures,
+    Program,
+    Abstraction,
     Choose,
     Auto,
     Cascade,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -21,7 +22,7 @@ from suffice.core.decisions import (
     Trigger,
 )
 from suffice.core.errors import InputError
-from suffice.core.requests import Message, Request
+from suffice.core.requests import Message, Request, Tool
 from suffice.core.serial import stored
 from suffice.policies.sampling_state import is_count, option
 from suffice.policies.tool_plan.execution import PlanRun
@@ -102,7 +103,7 @@ class PlanFirst(BasePolicy):
         state = Planning(request=request)
         if not request.tools:  # nothing to plan with
             return self._solve(replace(state, sample=-1))
-        state = replace(state, asked=planner_messages(request, self.notation))
+        state = replace(state, asked=self.asked(request))
         return state, (self._planner(state),)
 
     def step(self, state: Planning, evidence: Evidence) -> tuple[Planning, Actions]:
@@ -124,6 +125,14 @@ class PlanFirst(BasePolicy):
                 state = replace(state, run=run)
                 return self._go_on(state, actions)
         return state, ()
+
+    def asked(self, request: Request) -> tuple[Message, ...]:
+        """What the planner is sent."""
+        return planner_messages(request, self.notation)
+
+    def parsed(self, text: str, tools: Sequence[Tool]) -> Plan:
+        """The plan in what the planner wrote. Raises PlanError."""
+        return parse_plan(text, self.notation, tools)
 
     @property
     def _reads_lines(self) -> bool:
@@ -177,7 +186,7 @@ class PlanFirst(BasePolicy):
         """The plan is written: run it, or have it written again."""
         state = replace(state, plan_text=text, written="", read=0)
         try:
-            plan = parse_plan(text, self.notation, state.request.tools)
+            plan = self.parsed(text, state.request.tools)
             done = tuple(step for step in state.run.plan.steps if step.id in state.run.texts)
             whole = replace(plan, steps=(*done, *plan.steps)) if state.replans else plan
             check_plan(whole, state.request.tools, most_steps=self.max_steps)

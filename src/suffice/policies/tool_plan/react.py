@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from suffice.core.decisions import (
     Action,
@@ -21,11 +22,15 @@ from suffice.core.decisions import (
     ToolFinished,
     WholeSamples,
 )
+from suffice.core.errors import InputError
 from suffice.core.requests import Message, Request, Tool, ToolCall
 from suffice.core.serial import stored
 from suffice.policies.sampling_state import is_count, option
+from suffice.policies.tool_plan.guard import refusal
 from suffice.policies.tool_plan.plan import schema_of
 from suffice.tools.json_schema import problems
+
+AfterResults = Literal["free", "guarded"]
 
 
 @stored
@@ -38,6 +43,7 @@ class Turns:
     turn: int = 0  # also the number of the sample that runs
     asked: tuple[ToolCall, ...] = ()  # calls of the turn at hand
     first_call: int = 0  # the number of the first of them
+    planned: tuple[tuple[str, str], ...] = ()  # calls asked for before any result was read
     said: tuple[tuple[int, str], ...] = ()  # what calls came to, by number
 
 
@@ -50,6 +56,9 @@ class React(WholeSamples):
     """
 
     max_turns: int = option(12, "samples at most; the last one is asked without tools")
+    after_results: AfterResults = option(
+        "free", "calls once a result was read: free, or guarded: such as nobody outside sees"
+    )
 
     name: ClassVar[str] = "react"
     paper: ClassVar[str] = "2210.03629"
@@ -57,6 +66,8 @@ class React(WholeSamples):
 
     def __post_init__(self) -> None:
         is_count("max_turns", self.max_turns, 1)
+        if self.after_results not in ("free", "guarded"):
+            raise InputError(f"after_results must be free or guarded, got {self.after_results!r}")
 
     def start(self, request: Request) -> tuple[Turns, Actions]:
         state = Turns(messages=request.messages, tools=request.tools)
@@ -89,15 +100,23 @@ class React(WholeSamples):
     def _act(self, state: Turns, ended: SampleFinished) -> tuple[Turns, Actions]:
         """The model's turn: its calls are made, or it is the answer."""
         calls, known = ended.completion.tool_calls, {tool.name: tool for tool in state.tools}
-        ours = [known[call.name].hints is not None for call in calls if call.name in known]
+        refused = self._refused(state, calls, known)
+        left = tuple(call for number, call in enumerate(calls) if number not in refused)
+        ours = [known[call.name].hints is not None for call in left if call.name in known]
         if not calls or not all(ours):  # the client's own tools
             why = "the model answered" if not calls else "calls for the client"
             turns = f"{state.turn + 1} turn{'s' if state.turn else ''}"
-            return state, (Answer(sample=ended.sample, why=f"{why} after {turns}"),)
-        if state.turn + 1 >= self.max_turns:
             return state, (
-                Escalate(why=f"no answer after {self.max_turns} turns", best=state.turn),
+                Answer(
+                    sample=ended.sample,
+                    why=f"{why} after {turns}",
+                    tool_calls=left if refused else (),
+                ),
             )
+        if state.turn + 1 >= self.max_turns:
+            # It was shown no tools: calls that it asks for all the same are not handed on.
+            why, text = f"no answer after {self.max_turns} turns", ended.completion.text
+            return state, (Escalate(why=why, best=state.turn, text=text),)
         labelled = tuple(
             replace(call, id=call.id or f"call_{state.turn}_{number}")
             for number, call in enumerate(calls)
@@ -106,15 +125,32 @@ class React(WholeSamples):
         state = replace(state, messages=(*state.messages, turn), asked=labelled)
         actions: list[Action] = []
         said: list[tuple[int, str]] = []
-        for number, call in enumerate(labelled, state.first_call):
+        for place, call in enumerate(labelled):
+            number = state.first_call + place
             wrong = _wrong(call, known.get(call.name))
-            if wrong is None:
+            if place in refused:
+                said.append((number, f"Error (refused): {refused[place]}"))
+            elif wrong is None:
                 arguments = call.arguments.strip() or "{}"
                 actions.append(CallTool(call=number, tool=call.name, arguments_json=arguments))
             else:
                 said.append((number, f"Error (arguments): {wrong}"))
+        if not state.planned and not state.turn:
+            state = replace(state, planned=tuple((c.name, c.arguments) for c in labelled))
         state = replace(state, said=tuple(said))
         return self._go_on(state) if not actions else (state, tuple(actions))
+
+    def _refused(
+        self, state: Turns, calls: Sequence[ToolCall], known: Mapping[str, Tool]
+    ) -> dict[int, str]:
+        """Calls of a turn that results may have asked for, by their place, and why not."""
+        if self.after_results == "free":
+            return {}
+        found = {
+            place: refusal(call, known.get(call.name), state.messages, state.planned)
+            for place, call in enumerate(calls)
+        }
+        return {place: why for place, why in found.items() if why is not None}
 
     def _hear(self, state: Turns, call: int, text: str) -> tuple[Turns, Actions]:
         if not state.first_call <= call < state.first_call + len(state.asked):

@@ -47,15 +47,23 @@ class Pair:
 
 
 def pairs(asked: Sequence[Question], render: Any, *, seed: int, country: Country) -> Iterator[Pair]:
-    """Prompts and replies of questions, each under one form; `render` is a tokenizer's template."""
+    """Prompts and replies of questions, each under one form; `render` is a tokenizer's template.
+
+    A conversation that goes on is given once, whole: its earlier replies stand in the last prompt.
+    """
     rng = random.Random(seed)
     toolbox = Toolbox([country.server()])
     weights = [form.weight for form in FORMS]
     for question in asked:
         form = rng.choices(FORMS, weights)[0]
         played = play_rightly(question, form.build(), form.notation, toolbox)
-        for example in played.examples:
-            yield Pair(prompt=rendered(example, render), reply=reply_of(example))
+        said = [
+            Pair(prompt=rendered(example, render), reply=reply_of(example))
+            for example in played.examples
+        ]
+        for pair, after in zip(said, [*said[1:], None], strict=True):
+            if after is None or not after.prompt.startswith(pair.prompt + pair.reply):
+                yield pair
 
 
 def rendered(example: Example, render: Any) -> str:

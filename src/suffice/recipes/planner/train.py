@@ -1,7 +1,16 @@
-"""Train the small planner on generated questions; goes on where it stopped."""
+"""Train the small planner on generated questions; goes on where it stopped.
+
+B  sequences   P  tokens of instructions that all rows of a batch begin with   T  tokens after these
+N  tokens that are learned
+
+Instructions are most of a prompt and always the same. A batch has one kind of them, read once: rows
+attend to their keys and values. Short rows come first (`curriculum_share`).
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 import random
 import time
@@ -13,16 +22,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
+from transformers import DynamicCache
 
 from suffice.architecture.shape import Shape
-from suffice.core.files import write_json
+from suffice.core.files import write_json, write_text
 from suffice.recipes.planner.data import Pair, pairs
 from suffice.recipes.planner.questions import Country, questions
-from suffice.recipes.planner.vocabulary import load_vocabulary, template, train_vocabulary
+from suffice.recipes.planner.vocabulary import END, load_vocabulary, template, train_vocabulary
 from suffice.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from suffice.training.model import build_model, save_model
+from suffice.training.model import autocast, build_model, save_model
 from suffice.training.optimiser import build_optimiser, initialise, schedule
-from suffice.training.rung import Recipe
+from suffice.training.rung import Precision, Recipe
 
 IGNORED = -100
 Tell = Callable[[str], None]
@@ -32,15 +42,17 @@ Tell = Callable[[str], None]
 class PlannerTraining:
     """Size of the model, of its data and of its training."""
 
-    hidden_size: int = 160
+    hidden_size: int = 128
     layers: int = 4
-    heads: int = 5
-    vocab_size: int = 640
+    heads: int = 4
+    vocab_size: int = 1_024
     questions: int = 12_000
-    steps: int = 1_600
-    batch_tokens: int = 3_600
+    steps: int = 3_000
+    batch_tokens: int = 2_048  # of a batch, instructions not counted
     most_tokens: int = 1_024  # of a prompt and its reply; also the context of the model
     learning_rate: float = 4e-3
+    curriculum_share: float = 0.2  # of the steps, in which ever longer rows are let in
+    precision: Precision = "bf16"
     seed: int = 0
     checkpoint_every: int = 50
 
@@ -48,6 +60,15 @@ class PlannerTraining:
     def run_id(self) -> str:
         """What a checkpoint must agree with."""
         return repr(sorted(asdict(self).items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A conversation in tokens: its instructions, and what follows them."""
+
+    head: tuple[int, ...]
+    ids: tuple[int, ...]
+    learned: tuple[bool, ...]  # of `ids`: what the model says, end marks included
 
 
 def train_planner(config: PlannerTraining, out: Path, tell: Tell = print) -> None:
@@ -83,19 +104,24 @@ def train_planner(config: PlannerTraining, out: Path, tell: Tell = print) -> Non
     count = sum(weight.numel() for weight in model.parameters())
     last = float(np.mean(progress.losses[-50:]))
     record = {"config": asdict(config), "parameters": count, "loss": last,
-              "elapsed_s": progress.elapsed_s, "pairs": len(rows)}  # fmt: skip
+              "elapsed_s": progress.elapsed_s, "rows": len(rows)}  # fmt: skip
     write_json(out / "record.json", record)
     tell(f"{count:,} parameters, loss {last:.4f}, {progress.elapsed_s:.0f} s")
 
 
-Row = tuple[list[int], int]  # ids, and how many of them are the prompt
-
-
 def _data(config: PlannerTraining, out: Path, tell: Tell) -> tuple[Any, list[Row]]:
-    country = Country()
-    asked = questions(config.questions, seed=config.seed, split="train", country=country)
-    found = list(pairs(asked, template(), seed=config.seed, country=country))
-    tell(f"{len(found):,} prompts of {len(asked):,} questions")
+    """The tokenizer and the rows; texts are played once and kept beside the model."""
+    texts = out / "conversations.json"
+    if texts.exists():
+        found = [
+            Pair(prompt=prompt, reply=reply) for prompt, reply in json.loads(texts.read_text())
+        ]
+    else:
+        country = Country()
+        asked = questions(config.questions, seed=config.seed, split="train", country=country)
+        found = list(pairs(asked, template(), seed=config.seed, country=country))
+        write_text(texts, json.dumps([[pair.prompt, pair.reply] for pair in found]))
+    tell(f"{len(found):,} conversations of {config.questions:,} questions")
     if (out / "tokenizer.json").exists():
         tokenizer = load_vocabulary(out)
     else:
@@ -103,25 +129,73 @@ def _data(config: PlannerTraining, out: Path, tell: Tell) -> tuple[Any, list[Row
         some = rng.sample(found, min(len(found), 4_000))
         tokenizer = train_vocabulary((p.prompt + p.reply for p in some), config.vocab_size)
         tokenizer.save_pretrained(out)
-    rows = [row for pair in found if len((row := _ids(pair, tokenizer))[0]) <= config.most_tokens]
-    lengths = [len(ids) for ids, _ in rows]
-    tell(f"{len(tokenizer)} tokens in the vocabulary; mean {np.mean(lengths):.0f} a row")
+    rows = [row_of(pair, tokenizer) for pair in found]
+    rows = [row for row in rows if len(row.head) + len(row.ids) <= config.most_tokens]
+    heads = {row.head for row in rows}
+    length, learned = (
+        np.mean([len(row.ids) for row in rows]), np.mean([sum(row.learned) for row in rows])
+    )  # fmt: skip
+    tell(
+        f"{len(tokenizer)} tokens in the vocabulary; mean {length:.0f} a row, {learned:.0f} of "
+        "them learned; "
+        f"{len(heads)} kinds of instructions of {sorted(map(len, heads))} tokens"
+    )
     return tokenizer, rows
 
 
-def _ids(pair: Pair, tokenizer: Any) -> Row:
-    prompt = tokenizer(pair.prompt, add_special_tokens=False)["input_ids"]
-    reply = tokenizer(pair.reply, add_special_tokens=False)["input_ids"]
-    return [*prompt, *reply, tokenizer.eos_token_id], len(prompt)
+def row_of(pair: Pair, tokenizer: Any) -> Row:
+    """A conversation in tokens; all that an assistant says in it is learned."""
+    text = f"{pair.prompt}{pair.reply}{END}"
+    cut = text.index(END) + len(END) if text.startswith("<|system|>") else 0
+    head = tokenizer(text[:cut], add_special_tokens=False)["input_ids"]
+    ids = tokenizer(text[cut:], add_special_tokens=False)["input_ids"]
+    speaks, ends = tokenizer.convert_tokens_to_ids(["<|assistant|>", END])
+    learned, speaking = [], False
+    for token in ids:
+        learned.append(speaking)
+        speaking = token == speaks or (speaking and token != ends)
+    return Row(head=tuple(head), ids=tuple(ids), learned=tuple(learned))
 
 
-def batch_of(rows: Sequence[Row], batch_tokens: int, rng: random.Random) -> list[Row]:
-    """Rows of like length, together about `batch_tokens` with their padding."""
-    centre = rng.randrange(len(rows))
-    length = len(rows[centre][0])
-    count = max(1, batch_tokens // length)
-    low = max(0, min(centre - count, len(rows) - 2 * count))
-    return rng.sample(rows[low : low + 2 * count], min(count, len(rows)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """Rows with the same instructions, by length; `weight`: how often a batch is of this kind."""
+
+    rows: tuple[Row, ...]
+    weight: float
+
+
+def kinds_of(rows: Sequence[Row]) -> list[Kind]:
+    """Rows by their instructions.
+
+    The weight is the number of learned tokens, and a little of all of them: short replies to long
+    prompts are to be learned too.
+    """
+    by_head: dict[tuple[int, ...], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        by_head.setdefault(row.head, []).append(row)
+    return [
+        Kind(rows=tuple(each), weight=sum(sum(row.learned) + 0.1 * len(row.ids) for row in each))
+        for each in by_head.values()
+    ]
+
+
+def batch_of(
+    kinds: Sequence[Kind], batch_tokens: int, share: float, rng: random.Random
+) -> list[Row]:
+    """Rows of one kind and like length, at most `batch_tokens` with their padding (or one row).
+
+    Only the shortest `share` of a kind is used.
+    """
+    rows = rng.choices(kinds, [kind.weight for kind in kinds])[0].rows
+    among = max(1, math.ceil(len(rows) * share))
+    centre = rng.randrange(among)
+    count = max(1, batch_tokens // len(rows[centre].ids))
+    near = rows[max(0, centre - count) : min(centre + count, among)]
+    found = sorted(rng.sample(near, min(count, len(near))), key=lambda row: len(row.ids))
+    while len(found) > 1 and len(found) * len(found[-1].ids) > batch_tokens:
+        found.pop()
+    return found
 
 
 def _loop(
@@ -135,7 +209,7 @@ def _loop(
     kept: Path,
     tell: Tell,
 ) -> Progress:
-    rows = sorted(rows, key=lambda row: len(row[0]))
+    kinds = kinds_of(rows)
     shares = schedule(recipe, config.steps)
     losses = list(progress.losses)
     began_s = time.monotonic() - progress.elapsed_s
@@ -144,7 +218,10 @@ def _loop(
         rng = random.Random(f"{config.seed}/{step}")
         for group in optimiser.param_groups:
             group["lr"] = torch.tensor(group["peak"] * float(shares[step]))
-        loss = _loss(model, batch_of(rows, config.batch_tokens, rng))
+        grown = step / max(config.steps * config.curriculum_share, 1.0)
+        batch = batch_of(kinds, config.batch_tokens, min(1.0, 0.3 + 0.7 * grown), rng)
+        with autocast(torch.device("cpu"), config.precision):
+            loss = _loss(model, batch)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
@@ -167,15 +244,27 @@ def _loop(
 
 
 def _loss(model: Any, batch: Sequence[Row]) -> torch.Tensor:
-    """Mean cross-entropy in nats over the replies' tokens."""
-    most = max(len(ids) for ids, _ in batch)
+    """Mean cross-entropy in nats over the learned tokens; the shared head is read once."""
+    most = max(len(row.ids) for row in batch)
     ids_BT = torch.zeros(len(batch), most, dtype=torch.long)
-    labels_BT = torch.full((len(batch), most), IGNORED)
-    for number, (ids, prompt) in enumerate(batch):
-        ids_BT[number, : len(ids)] = torch.tensor(ids)
-        labels_BT[number, prompt : len(ids)] = torch.tensor(ids[prompt:])
-    # Padding stands after the reply: causal attention never looks at it.
-    hidden_BTd = model.model(input_ids=ids_BT).last_hidden_state[:, :-1]
-    wanted = labels_BT[:, 1:] != IGNORED
+    learned_BT = torch.zeros(len(batch), most, dtype=torch.bool)
+    for number, row in enumerate(batch):
+        ids_BT[number, : len(row.ids)] = torch.tensor(row.ids)
+        learned_BT[number, : len(row.ids)] = torch.tensor(row.learned)
+    named: dict[str, Any] = {}
+    if batch[0].head:
+        seen = DynamicCache()
+        named = {_cache_name(type(model.model)): seen, "use_cache": True}
+        model.model(input_ids=torch.tensor(batch[0].head)[None], **named)
+        seen.batch_repeat_interleave(len(batch))
+    # Padding stands after a row: causal attention never looks at it.
+    read = model.model(input_ids=ids_BT, **(named or {"use_cache": False}))
+    hidden_BTd = read.last_hidden_state[:, :-1]
+    wanted = learned_BT[:, 1:]
     logits_NV = model.lm_head(hidden_BTd[wanted])
-    return functional.cross_entropy(logits_NV.float(), labels_BT[:, 1:][wanted])
+    return functional.cross_entropy(logits_NV.float(), ids_BT[:, 1:][wanted])
+
+
+def _cache_name(kind: type) -> str:
+    """What transformers calls keys and values of earlier tokens; it has changed the name."""
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"

@@ -1,4 +1,8 @@
-"""Tokenizer and chat template of the small planner: byte-level BPE, every digit by itself."""
+"""Tokenizer and chat template of the small planner: byte-level BPE, every digit by itself.
+
+A capitalised word is split from the space before it, so that a name is the same token wherever it
+stands: to copy it is one step.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +45,21 @@ Answer, or call tools as JSON.<|end|>
 
 def train_vocabulary(texts: Iterable[str], size: int) -> Any:
     """A transformers tokenizer of at most `size` tokens, with the chat template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+    from tokenizers import (  # noqa: PLC0415
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        pre_tokenizers,
+        trainers,
+    )
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
 
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Split(Regex("[A-Z][a-z]+"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )

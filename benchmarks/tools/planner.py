@@ -18,6 +18,7 @@ import json
 import math
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,6 +32,7 @@ from suffice.core.requests import Message, Request, Sampling
 from suffice.executors.live import run
 from suffice.policies.registry import parse_policy
 from suffice.recipes.planner.questions import Country, Question, questions
+from suffice.tools.servers import python
 from suffice.tools.toolbox import Toolbox
 
 POLICIES = (
@@ -40,6 +42,9 @@ POLICIES = (
     "rewoo:notation=numbered",
     "rewoo:notation=python",
     "dag",
+    "futures",
+    "program",
+    "abstraction",
     "choose:cached_price=1,steps=4.5,depth=2.2,call_tokens=12,result_tokens=4,answer_tokens=5",
 )
 
@@ -51,7 +56,9 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-async def answered(policy: str, question: Question, backend: Backend, box: Toolbox) -> dict:
+async def answered(
+    policy: str, question: Question, backend: Backend, boxes: Mapping[str, Toolbox]
+) -> dict:
     request = Request(
         messages=(Message(role="user", content=question.text),), model="planner",
         sampling=Sampling(temperature=0.0, max_tokens=400),
@@ -60,7 +67,7 @@ async def answered(policy: str, question: Question, backend: Backend, box: Toolb
     outcome: Outcome | None = None
     try:
         # A single sample is asked without tools: what the model knows by itself.
-        toolbox = None if policy == "single" else box
+        toolbox = None if policy == "single" else boxes.get(policy, boxes["tools"])
         outcome = await run(parse_policy(policy), request, backend, toolbox=toolbox)
     except BackendError as error:
         failed = str(error)
@@ -105,17 +112,22 @@ def report(policy: str, rows: list[dict], asked: list[Question]) -> dict:
 async def evaluate(args: argparse.Namespace) -> None:
     country = Country()
     asked = questions(args.questions, seed=args.seed, split="held_out", country=country)
-    box = Toolbox([country.server()])
+    sandbox = python.server()
+    boxes = {
+        "tools": Toolbox([country.server()]),
+        "program": Toolbox([country.server(), sandbox]),
+    }
     backend = backend_of(args)
     rows = []
     for policy in args.policy or POLICIES:
-        found = [await answered(policy, question, backend, box) for question in asked]
+        found = [await answered(policy, question, backend, boxes) for question in asked]
         rows.append(report(policy, found, asked))
         if args.out is not None:
             write_json(
                 args.out,
                 {"seed": args.seed, "engine": args.upstream or "transformers", "rows": rows},
             )
+    await sandbox.aclose()
     await backend.aclose()
 
 

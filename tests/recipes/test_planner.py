@@ -10,17 +10,20 @@ from suffice.policies.tool_plan.plan import check_plan
 from suffice.recipes.planner.data import FORMS
 from suffice.recipes.planner.oracle import play_rightly, written
 from suffice.recipes.planner.questions import KINDS, Country, questions, split_of
+from suffice.tools.servers import python
 from suffice.tools.toolbox import Toolbox
 
 COUNTRY = Country()
 BOX = Toolbox([COUNTRY.server()])
+WITH_SANDBOX = Toolbox([COUNTRY.server(), python.server()])
 ASKED = questions(16, seed=3, split="held_out", country=COUNTRY)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=[form.policy for form in FORMS])
 def test_a_model_that_knows_is_right_under_every_policy(form) -> None:
     for question in ASKED:
-        played = play_rightly(question, form.build(), form.notation, BOX)
+        box = BOX if form.writes != "program" else WITH_SANDBOX
+        played = play_rightly(question, form.build(), form.writes, box)
         assert played.answer == question.answer, question.text
 
 

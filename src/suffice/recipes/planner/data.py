@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,18 +12,18 @@ from suffice.backends.tool_calls import tool_call_json
 from suffice.backends.wire import message_json, tool_json
 from suffice.core.decisions import AnyPolicy
 from suffice.policies.registry import parse_policy
-from suffice.policies.tool_plan.notations import Notation
-from suffice.recipes.planner.oracle import Example, play_rightly
+from suffice.recipes.planner.oracle import Example, Writes, play_rightly
 from suffice.recipes.planner.questions import Country, Question
+from suffice.tools.servers import python
 from suffice.tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """One way to ask: a policy, and the notation of its plans."""
+    """One way to ask: a policy, and the form in which the model writes for it."""
 
     policy: str
-    notation: Notation
+    writes: Writes
     weight: float
 
     def build(self) -> AnyPolicy:
@@ -31,10 +32,13 @@ class Form:
 
 
 FORMS = (
-    Form(policy="react", notation="rewoo", weight=0.34),
-    Form(policy="rewoo", notation="rewoo", weight=0.22),
-    Form(policy="rewoo:notation=numbered", notation="numbered", weight=0.22),
-    Form(policy="rewoo:notation=python", notation="python", weight=0.22),
+    Form(policy="react", writes="turns", weight=0.2),
+    Form(policy="rewoo", writes="rewoo", weight=0.14),
+    Form(policy="rewoo:notation=numbered", writes="numbered", weight=0.14),
+    Form(policy="rewoo:notation=python", writes="python", weight=0.12),
+    Form(policy="futures", writes="futures", weight=0.14),
+    Form(policy="program", writes="program", weight=0.12),
+    Form(policy="abstraction", writes="abstraction", weight=0.14),
 )
 
 
@@ -44,6 +48,7 @@ class Pair:
 
     prompt: str
     reply: str
+    learned_from: int | None = None  # character of the prompt; None: the reply alone
 
 
 def pairs(asked: Sequence[Question], render: Any, *, seed: int, country: Country) -> Iterator[Pair]:
@@ -52,18 +57,28 @@ def pairs(asked: Sequence[Question], render: Any, *, seed: int, country: Country
     A conversation that goes on is given once, whole: its earlier replies stand in the last prompt.
     """
     rng = random.Random(seed)
-    toolbox = Toolbox([country.server()])
     weights = [form.weight for form in FORMS]
-    for question in asked:
-        form = rng.choices(FORMS, weights)[0]
-        played = play_rightly(question, form.build(), form.notation, toolbox)
-        said = [
-            Pair(prompt=rendered(example, render), reply=reply_of(example))
-            for example in played.examples
-        ]
-        for pair, after in zip(said, [*said[1:], None], strict=True):
-            if after is None or not after.prompt.startswith(pair.prompt + pair.reply):
-                yield pair
+    tools, sandbox = country.server(), python.server()
+    try:
+        for question in asked:
+            form = rng.choices(FORMS, weights)[0]
+            toolbox = Toolbox([tools, sandbox] if form.writes == "program" else [tools])
+            played = play_rightly(question, form.build(), form.writes, toolbox)
+            yield from _whole(played.examples, render)
+    finally:
+        asyncio.run(sandbox.aclose())
+
+
+def _whole(examples: Sequence[Example], render: Any) -> Iterator[Pair]:
+    """Each conversation once, from its first reply on."""
+    begins: int | None = None
+    said = [(rendered(example, render), reply_of(example)) for example in examples]
+    for (prompt, reply), after in zip(said, [*said[1:], None], strict=True):
+        if begins is None:
+            begins = len(prompt)
+        if after is None or not after[0].startswith(prompt + reply):
+            yield Pair(prompt=prompt, reply=reply, learned_from=begins)
+            begins = None
 
 
 def rendered(example: Example, render: Any) -> str:

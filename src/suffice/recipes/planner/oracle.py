@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.core.completions import Usage
@@ -18,6 +19,11 @@ from suffice.policies.tool_plan.plan import Constant, Ref, Step, Text, Value, ar
 from suffice.recipes.planner.questions import Question
 from suffice.tools.toolbox import Toolbox
 
+# How a model writes what it wants: a notation of plans, or the form of another policy.
+Writes = Notation | Literal["turns", "futures", "program", "abstraction"]
+# What the instructions of those say that plan first.
+_PLANNERS = ("Plan the calls", "Write a Python program", "Answer with names")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
@@ -28,20 +34,32 @@ class Example:
     tool_calls: tuple[ToolCall, ...] = ()
 
 
-def written(question: Question, notation: Notation) -> str:
-    """The plan of a question in a notation."""
-    lines = [_line(step, notation) for step in question.plan.steps]
-    if notation == "numbered":
-        lines.append(f"{len(lines) + 1}. join()")
-    return "\n".join(lines) or ("pass" if notation == "python" else "none")
+def written(question: Question, writes: Writes) -> str:
+    """The plan of a question in a form; "" where it is calls and no text."""
+    steps = question.plan.steps
+    lines = [_line(step, writes) for step in steps]
+    last = steps[-1].id if steps else ""
+    match writes:
+        case "numbered":
+            lines.append(f"{len(lines) + 1}. join()")
+        case "abstraction":
+            lines.append(f"Answer: y{last}" if steps else f"Answer: {question.answer}")
+        case "program" if steps:
+            lines.append(f"print(r{last})")
+        case "turns" | "futures":
+            return ""
+    return "\n".join(lines) or ("pass" if writes in ("python", "program") else "none")
 
 
-def _line(step: Step, notation: Notation) -> str:
+def _line(step: Step, writes: Writes) -> str:
     ((_, value),) = step.arguments
-    if notation == "rewoo":
-        return f"#E{step.id} = {step.tool}[{_text(value, '#E')}]"
-    if notation == "numbered":
-        return f'{step.id}. {step.tool}("{_text(value, "$")}")'
+    match writes:
+        case "rewoo":
+            return f"#E{step.id} = {step.tool}[{_text(value, '#E')}]"
+        case "numbered":
+            return f'{step.id}. {step.tool}("{_text(value, "$")}")'
+        case "abstraction":
+            return f"[{step.tool}({_text(value, 'y')}) = y{step.id}]"
     if isinstance(value, Text):
         inner = "".join(f"{{r{p.step}}}" if isinstance(p, Ref) else p for p in value.parts)
         return f'r{step.id} = {step.tool}(f"{inner}")'
@@ -62,9 +80,9 @@ class Oracle:
 
     name = "oracle"
 
-    def __init__(self, question: Question, notation: Notation, toolbox: Toolbox) -> None:
+    def __init__(self, question: Question, writes: Writes, toolbox: Toolbox) -> None:
         self._question = question
-        self._notation = notation
+        self._writes = writes
         self._tools = {tool.name: tool for tool in toolbox.tools}
         self.examples: list[Example] = []
 
@@ -88,25 +106,27 @@ class Oracle:
 
     def _say(self, draw: Draw) -> tuple[str, tuple[ToolCall, ...]]:
         turns = draw.request.messages
-        if draw.request.tools:  # in turns: the calls whose inputs are there
+        if draw.request.tools:  # the calls whose inputs are there, or have a name
             return self._turn(turns)
-        planning = turns[0].role == "system" and "Plan the calls" in turns[0].text
-        if planning:
-            return written(self._question, self._notation), ()
+        if turns[0].role == "system" and any(sign in turns[0].text for sign in _PLANNERS):
+            return written(self._question, self._writes), ()
         return self._question.answer, ()
 
     def _turn(self, turns: Sequence[Message]) -> tuple[str, tuple[ToolCall, ...]]:
         waves = self._question.plan.waves()
         done = sum(bool(turn.tool_calls) for turn in turns)
+        named = self._writes == "futures"
         if done >= len(waves):
-            return self._question.answer, ()
+            return "ready" if named and waves else self._question.answer, ()
         said = [turn.text for turn in turns if turn.role == "tool"]
         order = [step for wave in waves[:done] for step in wave]
+        if named:
+            said = [f"$r{number}" for number in range(1, len(order) + 1)]
         results = dict(zip(order, said, strict=True))
         steps = {step.id: step for step in self._question.plan.steps}
         return "", tuple(
             ToolCall(
-                id=f"c{number}",
+                id=f"c{done}_{number}",
                 name=steps[name].tool,
                 arguments=arguments_of(steps[name], results, self._tools[steps[name].tool]),
             )
@@ -122,11 +142,9 @@ class Played:
     answer: str = ""
 
 
-def play_rightly(
-    question: Question, policy: AnyPolicy, notation: Notation, toolbox: Toolbox
-) -> Played:
+def play_rightly(question: Question, policy: AnyPolicy, writes: Writes, toolbox: Toolbox) -> Played:
     """What a policy asks for a question if every sample is right."""
-    oracle = Oracle(question, notation, toolbox)
+    oracle = Oracle(question, writes, toolbox)
     request = Request(messages=(Message(role="user", content=question.text),), model="planner")
     outcome = asyncio.run(run(policy, request, oracle, toolbox=toolbox))
     return Played(examples=oracle.examples, answer=outcome.completion.text)

@@ -120,7 +120,7 @@ def _data(config: PlannerTraining, out: Path, tell: Tell) -> tuple[Any, list[Row
         country = Country()
         asked = questions(config.questions, seed=config.seed, split="train", country=country)
         found = list(pairs(asked, template(), seed=config.seed, country=country))
-        write_text(texts, json.dumps([[pair.prompt, pair.reply] for pair in found]))
+        write_text(texts, json.dumps([[p.prompt, p.reply, p.learned_from] for p in found]))
     tell(f"{len(found):,} conversations of {config.questions:,} questions")
     if (out / "tokenizer.json").exists():
         tokenizer = load_vocabulary(out)
@@ -144,15 +144,17 @@ def _data(config: PlannerTraining, out: Path, tell: Tell) -> tuple[Any, list[Row
 
 
 def row_of(pair: Pair, tokenizer: Any) -> Row:
-    """A conversation in tokens; all that an assistant says in it is learned."""
+    """A conversation in tokens; what an assistant says in it from some place on is learned."""
     text = f"{pair.prompt}{pair.reply}{END}"
+    given = len(pair.prompt) if pair.learned_from is None else pair.learned_from
     cut = text.index(END) + len(END) if text.startswith("<|system|>") else 0
     head = tokenizer(text[:cut], add_special_tokens=False)["input_ids"]
-    ids = tokenizer(text[cut:], add_special_tokens=False)["input_ids"]
+    read = tokenizer(text[cut:], add_special_tokens=False, return_offsets_mapping=True)
+    ids, places = read["input_ids"], read["offset_mapping"]
     speaks, ends = tokenizer.convert_tokens_to_ids(["<|assistant|>", END])
     learned, speaking = [], False
-    for token in ids:
-        learned.append(speaking)
+    for token, (place, _) in zip(ids, places, strict=True):
+        learned.append(speaking and cut + place >= given)
         speaking = token == speaks or (speaking and token != ends)
     return Row(head=tuple(head), ids=tuple(ids), learned=tuple(learned))
 
@@ -254,7 +256,7 @@ def _loss(model: Any, batch: Sequence[Row]) -> torch.Tensor:
     named: dict[str, Any] = {}
     if batch[0].head:
         seen = DynamicCache()
-        named = {_cache_name(type(model.model)): seen, "use_cache": True}
+        named = {_cache_name(model.model): seen, "use_cache": True}
         model.model(input_ids=torch.tensor(batch[0].head)[None], **named)
         seen.batch_repeat_interleave(len(batch))
     # Padding stands after a row: causal attention never looks at it.
@@ -265,6 +267,6 @@ def _loss(model: Any, batch: Sequence[Row]) -> torch.Tensor:
     return functional.cross_entropy(logits_NV.float(), ids_BT[:, 1:][wanted])
 
 
-def _cache_name(kind: type) -> str:
+def _cache_name(body: Any) -> str:
     """What transformers calls keys and values of earlier tokens; it has changed the name."""
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+    return "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"

@@ -113,9 +113,8 @@ def _data(config: PlannerTraining, out: Path, tell: Tell) -> tuple[Any, list[Row
     """The tokenizer and the rows; texts are played once and kept beside the model."""
     texts = out / "conversations.json"
     if texts.exists():
-        found = [
-            Pair(prompt=prompt, reply=reply) for prompt, reply in json.loads(texts.read_text())
-        ]
+        read = json.loads(texts.read_text(encoding="utf-8"))
+        found = [Pair(prompt=prompt, reply=reply, learned_from=at) for prompt, reply, at in read]
     else:
         country = Country()
         asked = questions(config.questions, seed=config.seed, split="train", country=country)

@@ -33,7 +33,7 @@ from suffice.training.pretrain.flops import training_flops
 from suffice.training.pretrain.pool import limit_threads
 from suffice.training.pretrain.stepper import Stepper
 from suffice.training.pretrain.trainer import device_name
-from suffice.training.rung import Recipe, Rung, ladder_shape
+from suffice.training.rung import LadderRung, Recipe, ladder_shape
 
 # hidden, MLP, layers, query heads, KV heads; heads of 32 below 10M parameters, of 64 above.
 SHAPES = {
@@ -46,7 +46,7 @@ SHAPES = {
 VOCAB_SIZE = 1024
 
 
-def rung_of(size: float, tokens: int) -> Rung:
+def rung_of(size: float, tokens: int) -> LadderRung:
     nearest = min(SHAPES, key=lambda known: abs(known - size))
     hidden, mlp, layers, heads, kv_heads = SHAPES[nearest]
     shape = ladder_shape(
@@ -54,10 +54,10 @@ def rung_of(size: float, tokens: int) -> Rung:
         num_attention_heads=heads, num_key_value_heads=kv_heads,
         head_dim=32 if nearest < 1e7 else 64, vocab_size=VOCAB_SIZE,
     )  # fmt: skip
-    return Rung(shape=shape, tokens=tokens)
+    return LadderRung(shape=shape, tokens=tokens)
 
 
-def stepper_of(rung: Rung, recipe: Recipe, device: torch.device) -> Stepper:
+def stepper_of(rung: LadderRung, recipe: Recipe, device: torch.device) -> Stepper:
     on_gpu = device.type == "cuda"
     model = build_model(rung.shape)
     initialise(model, recipe, rung.shape.num_hidden_layers, seed=0)

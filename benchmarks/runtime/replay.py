@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from suffice.core.requests import Message, Request
-from suffice.executors.recorded_stream import Recorded
+from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.replay import play
 from suffice.policies.registry import parse_policy
 from suffice.recipes.replay.run import ReplayConfig, replay_traces
@@ -42,7 +42,7 @@ TOKENS = (
 REQUEST = Request(messages=(Message(role="user", content="?"),), model="m", answer_format="number")
 
 
-def made_up(count: int, tokens: int, seed: int, *, confident: bool) -> list[Recorded]:
+def made_up(count: int, tokens: int, seed: int, *, confident: bool) -> list[RecordedSample]:
     """Samples of about `tokens` tokens; three of four right, and a little surer when they are."""
     rng = np.random.default_rng(seed)
     found = []
@@ -51,7 +51,7 @@ def made_up(count: int, tokens: int, seed: int, *, confident: bool) -> list[Reco
         answer = str(rng.choice(5, p=[0.75, 0.1, 0.05, 0.05, 0.05]))
         level = 3.2 if answer == "0" else 2.8
         found.append(
-            Recorded(
+            RecordedSample(
                 text="x" * 80,
                 tokens=length,
                 prompt_tokens=100,

@@ -25,7 +25,7 @@ from typing import Any
 from suffice.core.decisions import CallTool
 from suffice.core.files import write_json
 from suffice.core.requests import Message, Request, Tool, ToolCall, ToolHints
-from suffice.executors.recorded_stream import Recorded
+from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.replay import RecordedCall, play
 from suffice.executors.running_sample import Launch
 from suffice.policies.registry import parse_policy
@@ -157,7 +157,7 @@ def played(row: Row, way: str) -> Json:
     rng = random.Random(row.name)
     delays = [rng.lognormvariate(0.0, 0.5) for _ in row.calls]
 
-    def said(launch: Launch) -> Recorded:
+    def said(launch: Launch) -> RecordedSample:
         request = launch.draw.request
         turn = sum(message.role == "assistant" for message in request.messages)
         text, calls = ANSWER, ()
@@ -172,7 +172,7 @@ def played(row: Row, way: str) -> Json:
             calls = tuple(native(row, number) for number in wanted)
             text = "" if calls else ANSWER
         written = text + "".join(call.name + call.arguments for call in calls)
-        return Recorded(
+        return RecordedSample(
             text=text, tokens=max(1, round(len(written) / 4)), tool_calls=calls,
             prompt_tokens=round(size(request) / 4),
             finish_reason="tool_calls" if calls else "stop",

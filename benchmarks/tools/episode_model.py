@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from suffice.core.requests import Request, ToolCall
-from suffice.executors.recorded_stream import Recorded
+from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.running_sample import Launch
 
 CHARS_PER_TOKEN = 4
@@ -64,7 +64,7 @@ class Engine:
     written_chars: int = 0
     cached_chars: int = 0
 
-    def __call__(self, launch: Launch) -> Recorded:
+    def __call__(self, launch: Launch) -> RecordedSample:
         request = launch.draw.request
         prompt = shown(request)
         reply, calls = self._reply(launch)
@@ -73,7 +73,7 @@ class Engine:
         self.written_chars += len(said)
         self.cached_chars += max((common(prompt, each) for each in self.sent), default=0)
         self.sent.append(prompt + said)
-        return Recorded(
+        return RecordedSample(
             text=reply, tokens=max(1, round(tokens(said))), tool_calls=calls,
             prompt_tokens=round(tokens(prompt)),
             finish_reason="tool_calls" if calls else "stop",

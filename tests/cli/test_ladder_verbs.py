@@ -18,7 +18,7 @@ from suffice.core.errors import InputError, SufficeError
 from suffice.recipes.ladder.pick import PickResult
 from suffice.recipes.ladder.plan import Plan
 from suffice.training.pretrain.run_store import RunRecord, RunStore
-from suffice.training.rung import Recipe, Rung, dimensions, ladder_shape, law_coordinates
+from suffice.training.rung import LadderRung, Recipe, dimensions, ladder_shape, law_coordinates
 
 RECIPE = Recipe(sequence_length=32, aimed_steps=4, evaluation_sequences=4)
 FORMS = "conditional-multiplicative,conditional-depth"
@@ -117,7 +117,7 @@ def test_train_pick_trains_both_once_and_judges_them(law: Path, tmp_path: Path) 
         hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2,
         num_key_value_heads=1, head_dim=8, vocab_size=257,
     )  # fmt: skip
-    plan = Plan(recipe=RECIPE, rungs=(Rung(shape=shape, tokens=100),), flops_per_s=1e9)
+    plan = Plan(recipe=RECIPE, rungs=(LadderRung(shape=shape, tokens=100),), flops_per_s=1e9)
     plan.save(tmp_path / "plan.json")
     out = tmp_path / "pick"
     arguments = [
@@ -167,7 +167,7 @@ def test_a_corrupt_shard_stops_a_run_with_one_line(tmp_path: Path) -> None:
         hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=1,
         num_key_value_heads=1, head_dim=8, vocab_size=257,
     )  # fmt: skip
-    plan = Plan(recipe=RECIPE, rungs=(Rung(shape=shape, tokens=100),), flops_per_s=1e9)
+    plan = Plan(recipe=RECIPE, rungs=(LadderRung(shape=shape, tokens=100),), flops_per_s=1e9)
     plan.save(tmp_path / "plan.json")
     with pytest.raises(SufficeError, match=shard.name):
         CliRunner().invoke(

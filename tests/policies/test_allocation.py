@@ -16,7 +16,7 @@ from suffice.policies.allocation import (
     allocate,
     success_curve,
 )
-from suffice.policies.auto import PUBLISHED_ARMS, Arm, Auto, SpendControl
+from suffice.policies.auto import PUBLISHED_ARMS, Auto, RatedPolicy, SpendControl
 from suffice.policies.fixed import SelfConsistency, Single
 from tests.policies.scripted import REQUEST, Said, play
 
@@ -120,14 +120,14 @@ def test_a_queue_makes_everything_dearer_at_once():
     with pytest.raises(InputError, match="positive"):
         SpendControl(target=0.0)
     with pytest.raises(InputError, match="quality"):
-        Arm(policy=Single(), quality=1.2, cost=1.0)
+        RatedPolicy(policy=Single(), quality=1.2, cost=1.0)
 
 
 def test_arms_may_be_any_policy():
     auto = Auto(
         arms=(
-            Arm(policy=SelfConsistency(samples=2), quality=0.5, cost=2.0),
-            Arm(policy=AdaptiveConsistency(), quality=0.9, cost=5.0),
+            RatedPolicy(policy=SelfConsistency(samples=2), quality=0.5, cost=2.0),
+            RatedPolicy(policy=AdaptiveConsistency(), quality=0.9, cost=5.0),
         )
     )
     _, actions = auto.start(REQUEST)

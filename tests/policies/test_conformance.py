@@ -26,7 +26,7 @@ from suffice.gateway.certificates.live_control import LiveControl, Ways
 from suffice.gateway.certificates.live_policy import LivePolicy
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.config import GatewayConfig, LiveConfig
-from suffice.policies.auto import Arm, Auto
+from suffice.policies.auto import Auto, RatedPolicy
 from suffice.policies.cascade import Cascade, Rung
 from suffice.policies.certified import Certified, Exits, Gate, Guarantee
 from suffice.policies.live.state import ShadowSeen, after
@@ -191,7 +191,7 @@ def wrapped(name: str) -> dict[str, Any]:
         "Rewired": Overrides(inner=inner, model="other"),
         "Gate": Gate(inner=inner, exits=Exits(accept=0.6), predictor=predictor()),
         "Cascade": Cascade(rungs=(Rung(policy=inner, accept=0.8), Rung(policy=inner))),
-        "Auto": Auto(arms=(Arm(policy=inner, quality=0.9, cost=1.0),)),
+        "Auto": Auto(arms=(RatedPolicy(policy=inner, quality=0.9, cost=1.0),)),
         "Certified": certified(INSIDE[name] + "@small", INSIDE[name] + "@big"),
         "Guard": GuardedPolicy.over(certified(INSIDE[name] + "@small", "single@big"), Monitors()),
         "Guard, switched off": off,

@@ -78,7 +78,10 @@ def test_exits_of_policies_by_themselves(text, script, due):
 
 def test_a_certified_rung_does_not_certify_the_cascade():
     inside = Cascade(
-        rungs=(Rung(policy=certified(OPEN, SHUT)), Rung(policy=parse_policy("single")))
+        rungs=(
+            Rung(policy=certified(OPEN, SHUT)),
+            Rung(policy=parse_policy("single")),
+        )
     )
     found = play(inside, says(a="4", b="4", big="5"), request=ask(SUM)).outcome
     assert found.certificate is not None

@@ -14,7 +14,7 @@ from suffice.core.completions import Budget, Cost
 from suffice.core.errors import BudgetTooSmall, NoAnswer
 from suffice.core.requests import Message, Request, Sampling
 from suffice.core.series import Floats, first_below
-from suffice.executors.recorded_stream import Recorded
+from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.replay import play
 from suffice.policies.confidence_signals import Window
 from suffice.policies.registry import parse_policy
@@ -38,7 +38,7 @@ POLICIES = [
 
 
 @cache
-def recorded(seed: int, model: str, sample: int, gaps: bool) -> Recorded:
+def recorded(seed: int, model: str, sample: int, gaps: bool) -> RecordedSample:
     rng = random.Random(f"{seed}/{model}/{sample}")
     tokens = rng.randint(1, 150)
     noise = np.random.default_rng(rng.randrange(2**32))
@@ -46,7 +46,7 @@ def recorded(seed: int, model: str, sample: int, gaps: bool) -> Recorded:
     if gaps:
         confidences[noise.random(tokens) < 0.1] = np.nan
         confidences = confidences[: max(1, tokens - rng.randint(0, 2))]
-    return Recorded(
+    return RecordedSample(
         text="word " * tokens,
         tokens=tokens,
         prompt_tokens=rng.choice([0, 11]),
@@ -128,7 +128,7 @@ def test_a_sample_that_is_cancelled_has_spent_its_tokens_so_far():
     outcome, ticks, spans = play(
         parse_policy("short_m_at_k:k=4,m=2"),
         Request(messages=(), model="m", answer_format="number"),
-        lambda launch: Recorded(text="x", tokens=10 * (launch.sample + 1), answer="1"),
+        lambda launch: RecordedSample(text="x", tokens=10 * (launch.sample + 1), answer="1"),
     )
     assert [r.usage.completion_tokens for r in outcome.records] == [10, 20, 19, 19]
     assert ticks == 20

@@ -18,7 +18,7 @@ from suffice.recipes.ladder.power import made_up_curve, plan_power
 from suffice.recipes.ladder.surface import interactions
 from suffice.recipes.ladder.table import runs_table, size_classes, size_exponent
 from suffice.training.pretrain.run_store import RunRecord
-from suffice.training.rung import Recipe, Rung, dimensions, ladder_shape, law_coordinates
+from suffice.training.rung import LadderRung, Recipe, dimensions, ladder_shape, law_coordinates
 
 VOCAB = 257
 SPACE = DesignSpace(
@@ -33,7 +33,7 @@ CONFIG = PlanConfig(
 MAKE = partial(ladder_shape, vocab_size=VOCAB)
 
 
-def record(rung: Rung, loss: float, factor: float = 1.0) -> RunRecord:
+def record(rung: LadderRung, loss: float, factor: float = 1.0) -> RunRecord:
     n = rung.parameters
     return RunRecord(
         run_id=f"{tuple(dimensions(rung.shape).values())} {rung.seed} {factor}", status="finished",
@@ -128,7 +128,7 @@ def test_held_out_shapes_are_far_apart_in_predicted_loss():
 def test_losses_are_brought_to_the_size_of_their_scale():
     rungs = [r for r in make_plan(CONFIG).rungs if r.seed == 0]
 
-    def size(rung: Rung) -> float:
+    def size(rung: LadderRung) -> float:
         return rung.parameters + VOCAB * rung.shape.hidden_size
 
     # ln L = -.04 ln size - .06 ln D and nothing else: shapes of a class differ by tolerance alone.

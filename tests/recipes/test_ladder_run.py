@@ -23,7 +23,7 @@ from suffice.recipes.ladder.run import (  # noqa: E402
 )
 from suffice.training.pretrain.run_store import RunRecord, RunStore  # noqa: E402
 from suffice.training.pretrain.trainer import Machine, failed_record  # noqa: E402
-from suffice.training.rung import Recipe, Rung  # noqa: E402
+from suffice.training.rung import LadderRung, Recipe  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_failed_run_is_tried_again_and_the_ladder_goes_on(
     tunes = [r for r in plan.rungs if r.purpose == "tune"]
 
     def breaks_the_second(
-        rungs: Sequence[Rung], recipe: Recipe, keep: Callable[[RunRecord], None]
+        rungs: Sequence[LadderRung], recipe: Recipe, keep: Callable[[RunRecord], None]
     ) -> None:
         train = here(data, Machine(), threads=1, events=Events())
         for number, rung in enumerate(rungs):

@@ -21,7 +21,7 @@ from suffice.evals.traces.files import trace_set, write_traces
 from suffice.evals.traces.trace_set import Question, Trace, messages_json
 from suffice.executors.replay import Span
 from suffice.hardware import load_hardware
-from suffice.policies.auto import Arm, Auto
+from suffice.policies.auto import Auto, RatedPolicy
 from suffice.policies.fixed import SelfConsistency, Single
 from suffice.policies.registry import build_policy, parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
@@ -212,8 +212,8 @@ def test_speed_is_that_of_the_design_plane():
 
 def test_lambda_follows_spend_and_the_queue(traces):
     arms = (
-        Arm(policy=Single(), quality=0.5, cost=1.0),
-        Arm(policy=SelfConsistency(samples=8), quality=0.6, cost=8.0),
+        RatedPolicy(policy=Single(), quality=0.5, cost=1.0),
+        RatedPolicy(policy=SelfConsistency(samples=8), quality=0.6, cost=8.0),
     )
     auto = Auto(arms=arms, price=0.001)
     config, machine = ReplayConfig(model="weak"), speed(*([0.01] * 64))

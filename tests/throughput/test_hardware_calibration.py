@@ -21,14 +21,14 @@ from suffice.throughput.analytic import predict
 from suffice.throughput.engines.protocol import Lengths
 from suffice.throughput.hardware_calibration import (
     FITTED,
-    Evidence,
     MeasuredPoint,
+    StackedPoints,
     accuracy,
     measured_points,
     predict_measured,
 )
 from suffice.throughput.hardware_report import calibrate_files
-from suffice.throughput.records import ResultFile, RunRecord, SampleRecord, shape_config
+from suffice.throughput.records import MeasureRun, ResultFile, TimedSample, shape_config
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
@@ -46,14 +46,14 @@ def shapes() -> list[Shape]:
     return list(dict.fromkeys([reference, *along]))[::2]
 
 
-def planted_samples(noise: float, *, repeats: int = 3) -> list[SampleRecord]:
+def planted_samples(noise: float, *, repeats: int = 3) -> list[TimedSample]:
     """Samples of a machine that obeys the formulas with PLANTED, slowed at random."""
     points = [
         MeasuredPoint(shape=s, batch=b, lengths=LENGTHS, tpot_s=1, ttft_s=1, repeats=1)
         for s in shapes()
         for b in (1, 16)
     ]
-    evidence = Evidence.of(points, machine(), max_batched_tokens=2048)
+    evidence = StackedPoints.of(points, machine(), max_batched_tokens=2048)
     exact = predict_measured(evidence, PLANTED)
     rng = random.Random(0)
     samples = []
@@ -72,9 +72,9 @@ def machine() -> Any:
     return replace(cpu, memory_bytes_per_s=COPY, peak_flops=peaks)
 
 
-def sample(point: MeasuredPoint, repeat: int, step_s: float, ttft_s: float) -> SampleRecord:
+def sample(point: MeasuredPoint, repeat: int, step_s: float, ttft_s: float) -> TimedSample:
     steps = point.lengths.steps
-    return SampleRecord(
+    return TimedSample(
         run="r", name=point.shape.name or "reference", config=shape_config(point.shape),
         engine="vllm", device="planted CPU", dtype="bf16",
         input_tokens=point.lengths.input_tokens, output_tokens=point.lengths.output_tokens,
@@ -85,7 +85,7 @@ def sample(point: MeasuredPoint, repeat: int, step_s: float, ttft_s: float) -> S
     )  # fmt: skip
 
 
-def write(path: Path, samples: list[SampleRecord], **changes: Any) -> Path:
+def write(path: Path, samples: list[TimedSample], **changes: Any) -> Path:
     results = ResultFile(path)
     values: dict[str, Any] = {
         "run": "r", "started_at": "now", "command": "test", "suffice_version": "0", "commit": None,
@@ -93,7 +93,7 @@ def write(path: Path, samples: list[SampleRecord], **changes: Any) -> Path:
         "software": {"max_batched_tokens": "2048"}, "copy_bytes_per_s": COPY,
         "matmul_flops_per_s": MATMUL,
     }  # fmt: skip
-    results.append(RunRecord(**values | changes))
+    results.append(MeasureRun(**values | changes))
     for one in samples:
         results.append(one)
     return path
@@ -151,7 +151,7 @@ def test_ranks_are_over_the_shapes_of_a_load() -> None:
         for b, times in ((1, (1.0, 2.0, 3.0, 4.0)), (16, (4.0, 3.0, 2.0, 1.0)))
         for s, t in zip(shapes(), times, strict=False)
     ]
-    evidence = Evidence.of(points, machine(), max_batched_tokens=2048)
+    evidence = StackedPoints.of(points, machine(), max_batched_tokens=2048)
     predicted = predict_measured(evidence, PLANTED)._replace(
         tpot_s=np.array([1.0, 2.0, 3.0, 4.0] * 2)
     )
@@ -172,7 +172,7 @@ def test_a_gpu_keeps_its_datasheet(tmp_path: Path) -> None:
     assert found.hardware.kind == "gpu"
 
 
-def replace_device(one: SampleRecord, device: str) -> SampleRecord:
+def replace_device(one: TimedSample, device: str) -> TimedSample:
     from dataclasses import replace
 
     return replace(one, device=device)

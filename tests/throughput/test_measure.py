@@ -30,9 +30,9 @@ from suffice.throughput.measure import (
 )
 from suffice.throughput.records import (
     FailureRecord,
+    MeasureRun,
     ResultFile,
-    RunRecord,
-    SampleRecord,
+    TimedSample,
     read_records,
     read_samples,
 )
@@ -112,7 +112,7 @@ class ScriptedSession:
 def measure(
     engine: ScriptedEngine, path: Path, *, repeats: int = 3, batches: tuple[int, ...] = (1, 4),
     prefill_repeats: int | None = None, shapes: tuple[Shape, ...] = (A, B),
-) -> list[SampleRecord]:  # fmt: skip
+) -> list[TimedSample]:  # fmt: skip
     results = ResultFile(path)
     run, environment, _ = begin_run(engine, results, command="test")
     held = read_samples(path)
@@ -135,7 +135,7 @@ def test_shapes_take_turns_and_samples_are_on_disk(tmp_path: Path) -> None:
         samples, key=lambda s: (s.batch, s.repeat, s.name == "w128")
     )
     run = read_records(tmp_path / "r.jsonl")[0]
-    assert isinstance(run, RunRecord)
+    assert isinstance(run, MeasureRun)
     assert run.copy_bytes_per_s == 1e10
     assert {sample.interleaved for sample in samples} == {2}
     assert samples[0].kernels == {"kernel": "scripted"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from suffice.recipes.ladder.data import DataConfig, make_data
-from suffice.training.rung import Rung, ladder_shape
+from suffice.training.rung import LadderRung, ladder_shape
 
 WORDS = ("ladder", "rung", "shape", "token", "width", "depth", "loss", "law", "seed", "model")
 
@@ -31,7 +31,7 @@ def _made_up_documents() -> Callable[..., list[str]]:
 
 
 @pytest.fixture(scope="session")
-def rung() -> Rung:
+def rung() -> LadderRung:
     shape = ladder_shape(
         hidden_size=64,
         intermediate_size=160,
@@ -41,7 +41,7 @@ def rung() -> Rung:
         head_dim=16,
         vocab_size=257,
     )
-    return Rung(shape=shape, tokens=100_000, seed=3, purpose="design")
+    return LadderRung(shape=shape, tokens=100_000, seed=3, purpose="design")
 
 
 @pytest.fixture(scope="session")

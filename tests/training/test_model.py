@@ -26,7 +26,7 @@ from suffice.training.optimiser import (  # noqa: E402
     schedule,
 )
 from suffice.training.pretrain.batches import window_order  # noqa: E402
-from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
+from suffice.training.rung import LadderRung, Recipe, ladder_shape  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -153,7 +153,7 @@ def test_every_window_once_per_epoch() -> None:
     assert not torch.equal(order, window_order(401, recipe, 800, seed=6))
 
 
-def test_held_out_loss_is_the_mean_over_its_windows(rung: Rung) -> None:
+def test_held_out_loss_is_the_mean_over_its_windows(rung: LadderRung) -> None:
     recipe = Recipe(sequence_length=16, evaluation_sequences=10)
     model = build_model(rung.shape)
     initialise(model, recipe, 3, seed=0)

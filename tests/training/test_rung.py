@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from suffice.core.errors import ConfigError
 from suffice.training.pretrain.flops import training_flops
-from suffice.training.rung import Recipe, Rung, law_coordinates
+from suffice.training.rung import LadderRung, Recipe, law_coordinates
 
 
-def test_a_rung_survives_its_plan_file(rung: Rung) -> None:
-    assert Rung.from_json(rung.to_json()) == rung
+def test_a_rung_survives_its_plan_file(rung: LadderRung) -> None:
+    assert LadderRung.from_json(rung.to_json()) == rung
     with pytest.raises(ConfigError, match="unknown: \\['extra'\\]"):
-        Rung.from_json({**rung.to_json(), "extra": 1})
+        LadderRung.from_json({**rung.to_json(), "extra": 1})
     with pytest.raises(ConfigError, match="missing: \\['tokens'\\]"):
-        Rung.from_json({k: v for k, v in rung.to_json().items() if k != "tokens"})
+        LadderRung.from_json({k: v for k, v in rung.to_json().items() if k != "tokens"})
 
 
-def test_the_id_names_what_changes_the_result_and_nothing_else(rung: Rung) -> None:
+def test_the_id_names_what_changes_the_result_and_nothing_else(rung: LadderRung) -> None:
     recipe = Recipe()
     name = rung.run_id(recipe, "data")
     assert replace(rung, purpose="repeat").run_id(recipe, "data") == name
@@ -49,7 +49,7 @@ def test_batches_are_powers_of_two_and_runs_cover_their_tokens(tokens: int) -> N
     assert tokens <= trained < tokens + batch * recipe.sequence_length
 
 
-def test_training_flops_are_six_times_the_matrices_and_the_causal_half(rung: Rung) -> None:
+def test_training_flops_are_six_times_the_matrices_and_the_causal_half(rung: LadderRung) -> None:
     # By hand: N = 3 (2·64·64 + 2·64·32 + 3·64·160), head 64·257, attention 2·2·(T/2)·d_q per layer.
     n = 3 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160)
     forward = 2 * n + 2 * 64 * 257 + 3 * 4 * (256 / 2) * 64
@@ -57,7 +57,7 @@ def test_training_flops_are_six_times_the_matrices_and_the_causal_half(rung: Run
     assert training_flops(rung, Recipe()) == 3 * forward * Recipe().trained_tokens(100_000)
 
 
-def test_coordinates_of_the_laws(rung: Rung) -> None:
+def test_coordinates_of_the_laws(rung: LadderRung) -> None:
     found = law_coordinates(rung.shape)
     assert found["kv_share"] == 0.5
     assert found["r"] == pytest.approx(3 * 160 / (2 * (64 + 32)))
@@ -78,7 +78,7 @@ def test_a_bad_recipe(change: dict[str, Any], message: str) -> None:
         Recipe(**change)
 
 
-def test_a_bad_rung(rung: Rung) -> None:
+def test_a_bad_rung(rung: LadderRung) -> None:
     with pytest.raises(ConfigError, match="positive number of tokens"):
         replace(rung, tokens=0)
     with pytest.raises(ConfigError, match="seed"):

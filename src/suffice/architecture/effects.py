@@ -24,7 +24,7 @@ from suffice.core.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class PublishedChange:
     """One published comparison: ln(loss after / loss before) of a step along an axis."""
 
     source: str
@@ -52,7 +52,7 @@ class Effect:
     mean: float
     sd: float
     degrees_of_freedom: int
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[PublishedChange, ...]
 
     def change(self, before: float, after: FloatArray | float) -> FloatArray:
         """Expected ln(loss after / loss before)."""
@@ -68,7 +68,7 @@ class Effect:
         return tuple(dict.fromkeys(each.source for each in self.evidence))
 
 
-def pooled(axis: str, evidence: tuple[Evidence, ...]) -> Effect:
+def pooled(axis: str, evidence: tuple[PublishedChange, ...]) -> Effect:
     """The effect that `evidence` of at least three sources predicts for the next model."""
     by_source: dict[str, list[float]] = defaultdict(list)
     for each in evidence:
@@ -91,4 +91,4 @@ def grouping_effect() -> Effect:
     """Of query heads per KV head (data/effects/grouping.toml)."""
     text = files("suffice.architecture").joinpath("data/effects/grouping.toml").read_text("utf-8")
     table: dict[str, Any] = tomllib.loads(text)
-    return pooled(table["axis"], tuple(Evidence(**row) for row in table["evidence"]))
+    return pooled(table["axis"], tuple(PublishedChange(**row) for row in table["evidence"]))

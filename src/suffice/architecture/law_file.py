@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from suffice.architecture.laws import (
     AbsoluteLaw,
@@ -26,17 +26,14 @@ from suffice.architecture.laws import (
 from suffice.architecture.laws.law import EMBEDDED
 from suffice.core.errors import InputError, UnknownName
 from suffice.core.files import read_json, write_json
+from suffice.core.strict import Strict
 
 SCHEMA_VERSION = 1
 # Draws carry no more than this; it keeps a law file of 1,000 draws near 60 kB.
 _DRAW_DIGITS = 8
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class ProvenanceRecord(_Record):
+class ProvenanceRecord(Strict):
     """Where the coefficients come from."""
 
     source: str
@@ -45,7 +42,7 @@ class ProvenanceRecord(_Record):
     accuracy: str = ""
 
 
-class IntervalRecord(_Record):
+class IntervalRecord(Strict):
     """Evidence for one variable."""
 
     variable: str
@@ -61,7 +58,7 @@ class IntervalRecord(_Record):
         return self
 
 
-class NoiseRecord(_Record):
+class NoiseRecord(Strict):
     """Scatter of single shapes about the law, as a standard deviation of ln(loss)."""
 
     relative_sd: float = Field(gt=0)
@@ -69,7 +66,7 @@ class NoiseRecord(_Record):
     basis: str
 
 
-class LawRecord(_Record):
+class LawRecord(Strict):
     """A law file, version 1."""
 
     schema_version: Literal[1] = 1
@@ -79,13 +76,13 @@ class LawRecord(_Record):
     coefficients: dict[str, float]
     provenance: ProvenanceRecord
     parameter_count: Literal["non-embedding", "total", "as given"] = "non-embedding"
-    domain: list[IntervalRecord] = []
+    domain: tuple[IntervalRecord, ...] = ()
     noise: NoiseRecord | None = None
-    errata: list[str] = []
-    not_modelled: list[str] = []
+    errata: tuple[str, ...] = ()
+    not_modelled: tuple[str, ...] = ()
     reported_optimum: str = ""
     optimal_loss: float | None = Field(default=None, gt=0)
-    diagnostics: dict[str, Any] = {}
+    diagnostics: dict[str, Any] = Field(default_factory=dict)
     draws: list[list[float]] | None = None
 
 
@@ -132,10 +129,10 @@ def record_of(law: Law) -> dict[str, Any]:
         coefficients=dict(zip(law.family.parameters, law.coefficients, strict=True)),
         provenance=ProvenanceRecord(**_fields(law.provenance)),
         parameter_count=law.parameter_count,  # type: ignore[arg-type]
-        domain=[IntervalRecord(**_fields(interval)) for interval in law.domain.intervals],
+        domain=tuple(IntervalRecord(**_fields(interval)) for interval in law.domain.intervals),
         noise=None if law.noise is None else NoiseRecord(**_fields(law.noise)),
-        errata=list(law.errata),
-        not_modelled=list(law.not_modelled),
+        errata=law.errata,
+        not_modelled=law.not_modelled,
         reported_optimum=law.reported_optimum,
         optimal_loss=law.optimal_loss,
         diagnostics=dict(law.diagnostics),
@@ -172,8 +169,8 @@ def law_from_record(value: Any, *, where: str) -> AbsoluteLaw | ConditionalLaw:
         parameter_count=record.parameter_count,
         domain=Domain(intervals=tuple(Interval(**i.model_dump()) for i in record.domain)),
         noise=None if record.noise is None else LossNoise(**record.noise.model_dump()),
-        errata=tuple(record.errata),
-        not_modelled=tuple(record.not_modelled),
+        errata=record.errata,
+        not_modelled=record.not_modelled,
         reported_optimum=record.reported_optimum,
         optimal_loss=record.optimal_loss,
         diagnostics=record.diagnostics,

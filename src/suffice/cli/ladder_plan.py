@@ -33,7 +33,7 @@ if not HELP_ONLY:
     from suffice.recipes.ladder.power import plan_power
     from suffice.training.pretrain.run_store import RunStore
     from suffice.training.pretrain.shards import read_manifest
-    from suffice.training.rung import Recipe, Rung, ladder_shape
+    from suffice.training.rung import LadderRung, Recipe, ladder_shape
 
 
 _SPACE = "What may vary"
@@ -255,7 +255,9 @@ def _speed(
         except ValueError:
             return named_flops_per_s(hardware)
     points = candidates(space, partial(ladder_shape, vocab_size=vocab_size))
-    rungs = [Rung(shape=p.shape, tokens=p.tokens) for p in points[:: max(1, len(points) // 50)]]
+    rungs = [
+        LadderRung(shape=p.shape, tokens=p.tokens) for p in points[:: max(1, len(points) // 50)]
+    ]
     return measured_flops_per_s(rungs, recipe, data, device, threads=1)
 
 

@@ -19,7 +19,7 @@ if not HELP_ONLY:
     from suffice.training.pretrain.run_store import RunRecord, RunStore
 
 if TYPE_CHECKING:
-    from suffice.recipes.ladder.run import Outcome
+    from suffice.recipes.ladder.run import LadderRun
 
 _WHERE = "Where it runs"
 DataFolder = Annotated[Path, typer.Option("--data", help="Folder made by `suffice ladder data`.")]
@@ -105,7 +105,7 @@ def run(
     _print_outcome(outcome, asked, store, as_json)
 
 
-def _print_outcome(outcome: Outcome, plan: Plan, store: Path, as_json: bool) -> None:
+def _print_outcome(outcome: LadderRun, plan: Plan, store: Path, as_json: bool) -> None:
     ended = _by_status(outcome.made)
     if as_json:
         typer.echo(

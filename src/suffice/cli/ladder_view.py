@@ -18,7 +18,7 @@ if not HELP_ONLY:
     from suffice.recipes.ladder.plan import Plan
     from suffice.training.pretrain.flops import training_flops
     from suffice.training.pretrain.run_store import RunRecord
-    from suffice.training.rung import Recipe, Rung, law_coordinates
+    from suffice.training.rung import LadderRung, Recipe, law_coordinates
 
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def console() -> Console:
     return Console()
 
 
-def plan_table(plan: Plan, rungs: Sequence[Rung], *, every: bool) -> Table:
+def plan_table(plan: Plan, rungs: Sequence[LadderRung], *, every: bool) -> Table:
     """Rungs by purpose, size and tokens; with `every`, one row per rung."""
     table = Table(title="Ladder", title_justify="left")
     if every:
@@ -41,7 +41,7 @@ def plan_table(plan: Plan, rungs: Sequence[Rung], *, every: bool) -> Table:
         return table
     for heading in ("purpose", "N about", "tokens", "runs", "time each", "time"):
         table.add_column(heading, justify="left" if heading == "purpose" else "right")
-    groups: dict[tuple[str, str, int], list[Rung]] = {}
+    groups: dict[tuple[str, str, int], list[LadderRung]] = {}
     for rung in rungs:
         size = format_count(rung.parameters, 2)
         groups.setdefault((rung.purpose, size, rung.tokens), []).append(rung)
@@ -54,7 +54,7 @@ def plan_table(plan: Plan, rungs: Sequence[Rung], *, every: bool) -> Table:
     return table
 
 
-def _rung_cells(plan: Plan, rung: Rung) -> list[str]:
+def _rung_cells(plan: Plan, rung: LadderRung) -> list[str]:
     shape, at = rung.shape, law_coordinates(rung.shape)
     return [
         format_count(rung.parameters), format_count(rung.tokens), str(shape.hidden_size),
@@ -88,7 +88,7 @@ class Progress:
     def _say(self, text: str) -> None:
         self._bars.console.print(text, highlight=False)
 
-    def _stage(self, rungs: Sequence[Rung], recipe: Recipe) -> None:
+    def _stage(self, rungs: Sequence[LadderRung], recipe: Recipe) -> None:
         if self._task is not None:
             self._bars.remove_task(self._task)
         total = sum(training_flops(rung, recipe) for rung in rungs)

@@ -28,7 +28,7 @@ from suffice.core.requests import Sampling
 if not HELP_ONLY:
     from suffice.evals.datasets import Item, open_dataset
     from suffice.evals.traces.columns import arrow
-    from suffice.recipes.record.config import Progress, RecordConfig, Recorded, mode_of
+    from suffice.recipes.record.config import Progress, RecordConfig, RecordingResult, mode_of
     from suffice.recipes.record.several import record_all
     from suffice.recipes.record.stopping import Terminated, run_until_stopped
     from suffice.recipes.record.trial import Trial
@@ -133,7 +133,7 @@ def record(
         raise typer.Exit(1)
 
 
-def _as_json(result: dict[str, Recorded], out: Path, questions: int) -> dict[str, Any]:
+def _as_json(result: dict[str, RecordingResult], out: Path, questions: int) -> dict[str, Any]:
     progress = [each.progress for each in result.values()]
     return {
         "out": str(out),
@@ -200,7 +200,7 @@ def _run(
     patience_s: float,
     *,
     quiet: bool,
-) -> dict[str, Recorded]:
+) -> dict[str, RecordingResult]:
     columns: list[Any] = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -229,7 +229,7 @@ def _run(
             for line in trial_lines(trial):
                 bar.console.print(line, highlight=False, markup=False)
 
-    async def run() -> dict[str, Recorded]:
+    async def run() -> dict[str, RecordingResult]:
         patient = Timeouts(
             connect_s=min(patience_s, 60.0), first_byte_s=patience_s, silence_s=patience_s
         )

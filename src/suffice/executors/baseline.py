@@ -17,7 +17,7 @@ from suffice.core.prices import Prices
 from suffice.core.requests import Message, Request
 from suffice.core.savings import Basis, CostUnit, Method, Saving
 from suffice.core.thinking import Thinking
-from suffice.executors.recorded_stream import Recorded
+from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.replay import play
 from suffice.executors.running_sample import Launch
 
@@ -232,7 +232,7 @@ class _Recording:
         self.taken: list[SampleRecord] = []
         self.filled = 0
 
-    def __call__(self, launch: Launch) -> Recorded:
+    def __call__(self, launch: Launch) -> RecordedSample:
         """The next sample that fits; raises LookupError-like SufficeError where none can."""
         key = launch.draw.model, launch.draw.thinking
         known = self._drawn.of(*key) if launch.plain else []
@@ -254,7 +254,7 @@ class _Recording:
             else:
                 raise _NotDrawn(f"no sample of {launch.draw.model} was drawn")
         self.cached[launch.sample] = told[min(number, len(told) - 1)] if told else None
-        return Recorded(
+        return RecordedSample(
             text="",
             tokens=usage.completion_tokens,
             prompt_tokens=usage.prompt_tokens,

@@ -18,7 +18,7 @@ from suffice.executors.running_sample import Launch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordedSample:
     """One recorded sample, as it would stream. `confidences` hold one value per token, or none.
 
     A token without a confidence is NaN. A shorter array leaves the last tokens without.
@@ -60,7 +60,7 @@ class RecordedStream:
         "version",
     )
 
-    def __init__(self, launch: Launch, recorded: Recorded, start: int, order: int) -> None:
+    def __init__(self, launch: Launch, recorded: RecordedSample, start: int, order: int) -> None:
         limit = launch.draw.sampling.max_tokens
         self.recorded = recorded
         self.tokens = max(recorded.tokens, 1)

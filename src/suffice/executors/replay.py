@@ -23,7 +23,7 @@ from suffice.core.completions import (
 )
 from suffice.core.decisions import AnyPolicy, CallTool, ToolFailure, Trigger, WindowBelow
 from suffice.core.requests import Request
-from suffice.executors.recorded_stream import Recorded, RecordedStream
+from suffice.executors.recorded_stream import RecordedSample, RecordedStream
 from suffice.executors.running_sample import Launch
 from suffice.executors.session import Command, Session, Stop
 from suffice.executors.tool_book import CallEnded, StartCall
@@ -42,7 +42,7 @@ class RecordedCall:
 # What a call plays.
 CallRecording = Callable[[CallTool], RecordedCall]
 # What a launch plays; raises LacksCapability where nothing fitting was recorded.
-Recording = Callable[[Launch], Recorded]
+Recording = Callable[[Launch], RecordedSample]
 # The comparable key of a sample that the budget cut short, from what there is of it.
 CutAnswer = Callable[[Completion], str | None]
 

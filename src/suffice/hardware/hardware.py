@@ -10,9 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from suffice.core.errors import InputError, UnknownName
+from suffice.core.strict import Strict
 from suffice.hardware.utilisation import Utilisation, default_utilisation
 
 Kind = Literal["gpu", "cpu"]
@@ -62,9 +63,7 @@ class Hardware:
         return self.peak_flops[self.multiplies_in(weight_dtype)]
 
 
-class _HardwareFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
+class _HardwareFile(Strict):
     name: str = Field(min_length=1)
     title: str = Field(min_length=1)
     kind: Kind
@@ -74,7 +73,7 @@ class _HardwareFile(BaseModel):
     usd_per_hour: float = Field(ge=0)
     peak_flops: dict[DType, float]
     sources: dict[str, str]
-    utilisation: dict[str, float] = {}
+    utilisation: dict[str, float] = Field(default_factory=dict)
     generation: str | None = None
     interconnect_latency_s: float = Field(default=0.0, ge=0)
     node_devices: int = Field(default=8, ge=1)

@@ -10,7 +10,7 @@ from suffice.core.coverage import CertificateStatus, Exit
 from suffice.core.savings import Basis, CostUnit, Method, Promise, share_saved
 
 # answered: complete; failed: an error instead, or after a part of it; left: the client went away.
-Ending = Literal["answered", "failed", "left"]
+CallEnding = Literal["answered", "failed", "left"]
 # Where the token counts come from: the engine's usage, or counted events and bytes.
 UsageSource = Literal["engine", "estimated"]
 
@@ -33,7 +33,7 @@ class RequestRow:
     served_model: str | None = None
     arm: str | None = None  # the policy that answered; bypass passes through
     key_id: str | None = None
-    ending: Ending = "answered"
+    ending: CallEnding = "answered"
     status: int | None = None
     error_code: str | None = None
     stream: int = 0

@@ -22,7 +22,7 @@ from suffice.policies.wrapper import Choice, Chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
+class RatedPolicy:
     """A policy with what it is expected to give (P(correct)) and to take (samples' worth)."""
 
     policy: AnyPolicy
@@ -40,11 +40,11 @@ class Arm:
 # Until a table of one's own is measured: means over MATH500, GSM8K, AMC23, AIME24 and AIME25 of
 # the published curves for R1-Distill-Qwen-7B (2506.22376), accuracy and tokens against one sample.
 # For another model and task these are a starting point, no more.
-PUBLISHED_ARMS: tuple[Arm, ...] = (
-    Arm(policy=Single(), quality=0.698, cost=1.0),
-    Arm(policy=AdaptiveConsistency(max_samples=4), quality=0.729, cost=4.06),
-    Arm(policy=AdaptiveConsistency(max_samples=8), quality=0.737, cost=6.21),
-    Arm(policy=AdaptiveConsistency(max_samples=40), quality=0.742, cost=13.2),
+PUBLISHED_ARMS: tuple[RatedPolicy, ...] = (
+    RatedPolicy(policy=Single(), quality=0.698, cost=1.0),
+    RatedPolicy(policy=AdaptiveConsistency(max_samples=4), quality=0.729, cost=4.06),
+    RatedPolicy(policy=AdaptiveConsistency(max_samples=8), quality=0.737, cost=6.21),
+    RatedPolicy(policy=AdaptiveConsistency(max_samples=40), quality=0.742, cost=13.2),
 )
 
 
@@ -55,7 +55,7 @@ class Auto(Choice):
     `predict` gives P(correct) of every arm for one request, instead of the table's means.
     """
 
-    arms: tuple[Arm, ...] = PUBLISHED_ARMS
+    arms: tuple[RatedPolicy, ...] = PUBLISHED_ARMS
     price: float = option(0.005, "lambda: quality that one more sample's tokens must buy")
     predict: Callable[[Request], tuple[float, ...]] | None = None
 

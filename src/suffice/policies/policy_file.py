@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.files import read_json, write_json
+from suffice.core.strict import Strict
 from suffice.policies.monitor import Quantity
 from suffice.policies.predictor import EVIDENCE_NAMES
 from suffice.policies.prompt_features import FORM_NAMES
@@ -22,11 +23,7 @@ SCHEMA_VERSION: Literal[2] = 2
 Parse = Callable[[str], AnyPolicy]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Range(_Strict):
+class Range(Strict):
     """An estimate and the bounds of its interval."""
 
     estimate: float
@@ -35,7 +32,7 @@ class Range(_Strict):
     confidence: float = Field(gt=0, lt=1)
 
 
-class Data(_Strict):
+class Data(Strict):
     """The recorded data behind a certificate."""
 
     digest: str  # SHA-256 of the traces' content
@@ -50,7 +47,7 @@ class Data(_Strict):
     licence: str = ""
 
 
-class Target(_Strict):
+class Target(Strict):
     """What was asked for."""
 
     max_drop: float = Field(gt=0, lt=1)
@@ -62,7 +59,7 @@ class Target(_Strict):
     scope: Literal["overall", "group"]
 
 
-class Tested(_Strict):
+class Tested(Strict):
     """What the certifying questions of the whole, or of one cluster, showed."""
 
     n: int = Field(ge=0)  # distinct questions
@@ -73,7 +70,7 @@ class Tested(_Strict):
     upper_bound: float | None = None  # of the loss, at the confidence; None under crc
 
 
-class Expected(_Strict):
+class Expected(Strict):
     """What the policy did on the certifying questions."""
 
     baseline_accuracy: float
@@ -84,7 +81,7 @@ class Expected(_Strict):
     cost_unit: Literal["usd", "tokens", "samples"]
 
 
-class ModelTokens(_Strict):
+class ModelTokens(Strict):
     """What an option asks of one model: means per request; None where the recording has no count.
 
     The first sample of a model in a request reads its prompt; the others find it in the prefix
@@ -98,7 +95,7 @@ class ModelTokens(_Strict):
     completion_tokens: float | None = Field(default=None, ge=0)
 
 
-class OptionCost(_Strict):
+class OptionCost(Strict):
     """What one option costs per request, in the mean over the certifying questions.
 
     `role`: baseline (what the operator runs today), certified (this file), option (the one that
@@ -112,7 +109,7 @@ class OptionCost(_Strict):
     by_model: tuple[ModelTokens, ...]
 
 
-class About(_Strict):
+class About(Strict):
     """What the certificate is about: a request that differs is not covered.
 
     A field that is None, or a key that `sampling` lacks, was not recorded and is not compared.
@@ -146,7 +143,7 @@ class About(_Strict):
         return value
 
 
-class PredictorQuality(_Strict):
+class PredictorQuality(Strict):
     """The predictor of P(right | prompt, confidence) on the certifying questions."""
 
     ece: float
@@ -154,7 +151,7 @@ class PredictorQuality(_Strict):
     auc: Range | None = None  # None: all answers right, or all wrong
 
 
-class Certificate(_Strict):
+class Certificate(Strict):
     """What is claimed, on which data, by which test."""
 
     id: str
@@ -172,7 +169,7 @@ class Certificate(_Strict):
     assumptions: tuple[str, ...]
 
 
-class Group(_Strict):
+class Group(Strict):
     """The rule of one question group, and what was seen there."""
 
     accept: float | None = None
@@ -185,7 +182,7 @@ class Group(_Strict):
     fallback: str = ""  # why only the baseline answers here; empty: it does not
 
 
-class HeadTable(_Strict):
+class HeadTable(Strict):
     """A logistic regression."""
 
     words: tuple[float, ...]
@@ -193,7 +190,7 @@ class HeadTable(_Strict):
     intercept: float
 
 
-class PredictorTable(_Strict):
+class PredictorTable(Strict):
     """The predictor's numbers; without heads it tells question groups alone."""
 
     idf: tuple[float, ...] = Field(min_length=1)
@@ -203,7 +200,7 @@ class PredictorTable(_Strict):
     rescue: HeadTable | None = None
 
 
-class MonitorTable(_Strict):
+class MonitorTable(Strict):
     """What a monitor holds the mean of a quantity against (suffice.policies.monitor)."""
 
     quantity: Quantity
@@ -211,7 +208,7 @@ class MonitorTable(_Strict):
     high: float = Field(ge=0, le=1)
 
 
-class PolicyFile(_Strict):
+class PolicyFile(Strict):
     """A certified policy as it lies on disk."""
 
     policy: Literal["certified"] = "certified"

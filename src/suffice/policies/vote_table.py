@@ -11,7 +11,7 @@ from suffice.core.errors import InputError
 from suffice.policies.sampling_state import Pool, PoolPolicy, is_count, option
 from suffice.policies.votes import top_two
 
-Verdict = Literal["answer", "escalate", "go on"]
+TableDecision = Literal["answer", "escalate", "go on"]
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 NEVER = "-"
 
@@ -69,7 +69,7 @@ class VoteTable(PoolPolicy):
         """The table itself says when to give up."""
         return None
 
-    def verdict(self, state: State) -> Verdict:
+    def verdict(self, state: State) -> TableDecision:
         """What the table says; at the cap a vote that is not handed on is answered."""
         n = state.samples
         if state.lead >= _entry(self.answer, n, state.second, default=DIGITS_END):

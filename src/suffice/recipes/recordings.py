@@ -19,7 +19,7 @@ from suffice.core.completions import SENTINEL_LOGPROB
 from suffice.core.errors import InputError, LacksCapability
 from suffice.core.requests import Request, ToolCall
 from suffice.evals.traces.trace_set import ANSWER_MODE, MISSING, HalfArray, TraceSet
-from suffice.executors.recorded_stream import Recorded
+from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.running_sample import Launch
 
 # Recorded answers are compared as they are, whatever extractor found them.
@@ -37,7 +37,7 @@ class Source:
             raise InputError(
                 f"model {self.model!r} was not recorded: choose {', '.join(traces.models)}"
             )
-        self._recorded: dict[int, Recorded] = {}
+        self._recorded: dict[int, RecordedSample] = {}
         self._arms: dict[tuple[str, str | None], int] = {}
         self._requests: dict[int, Request] = {}
 
@@ -103,18 +103,18 @@ class Source:
             self._arms[launch.draw.model, mode] = found
         return found
 
-    def recorded(self, row: int) -> Recorded:
+    def recorded(self, row: int) -> RecordedSample:
         """A row as it plays."""
         found = self._recorded.get(row)
         if found is None:
             found = self._recorded[row] = self._read(row)
         return found
 
-    def _read(self, row: int) -> Recorded:
+    def _read(self, row: int) -> RecordedSample:
         traces, texts = self.traces, self._texts
         tokens, prompt = float(traces.completion_tokens[row]), float(traces.prompt_tokens[row])
         calls = texts["tool_calls"][row]
-        return Recorded(
+        return RecordedSample(
             text=texts["text"][row] or "",
             tokens=1 if math.isnan(tokens) else int(tokens),
             finish_reason=texts["finish_reason"][row],
@@ -162,11 +162,11 @@ class WholeSource(Source):
         models = self.traces.arms
         return Drawer(self, question, lambda arm: list(order(models[arm].model)))
 
-    def _read(self, row: int) -> Recorded:
+    def _read(self, row: int) -> RecordedSample:
         traces = self.traces
         tokens, prompt = traces.completion_tokens[row], traces.prompt_tokens[row]
         score = traces.score[row]
-        return Recorded(
+        return RecordedSample(
             text="",
             tokens=1,
             billed_tokens=0 if np.isnan(tokens) else int(tokens),
@@ -194,7 +194,7 @@ class Drawer:
         self._left: dict[int, list[int]] = {}
         self.rows: dict[int, int] = {}  # the row behind each of the policy's sample numbers
 
-    def __call__(self, launch: Launch) -> Recorded:
+    def __call__(self, launch: Launch) -> RecordedSample:
         """The next sample of the launch's arm."""
         asked = self._source.request(self._question).messages
         if launch.purpose == "answer" and launch.draw.request.messages != asked:

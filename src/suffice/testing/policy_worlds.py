@@ -35,7 +35,7 @@ from suffice.core.errors import (
     UpstreamDisconnected,
 )
 from suffice.core.requests import Message, Request, Sampling
-from suffice.executors.recorded_stream import Recorded
+from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.replay import play
 from suffice.executors.running_sample import Launch
 from suffice.executors.session import Command, Session, Stop
@@ -281,10 +281,10 @@ def replayed(
     """
     deals, launches = Deals(replace(world, fail=0.0)), []
 
-    def recorded(launch: Launch) -> Recorded:
+    def recorded(launch: Launch) -> RecordedSample:
         launches.append(launch)
         made = deals(launch.draw.model)
-        return Recorded(
+        return RecordedSample(
             text="".join(made.words),
             tokens=len(made.words),
             prompt_tokens=PROMPT_TOKENS,

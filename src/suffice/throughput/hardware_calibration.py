@@ -34,7 +34,7 @@ from suffice.throughput.calibrate import (
 )
 from suffice.throughput.engines.protocol import Lengths
 from suffice.throughput.formulas import Scenario, decode_step, prefill
-from suffice.throughput.records import SampleRecord, Statistic, step_s
+from suffice.throughput.records import Statistic, TimedSample, step_s
 from suffice.throughput.serving import Serving
 from suffice.throughput.stacked_work import selected, stacked
 from suffice.throughput.work import Device, Rows, grid_device
@@ -67,13 +67,13 @@ class MeasuredPoint:
 
 
 def measured_points(
-    samples: Iterable[SampleRecord], statistic: Statistic = "least"
+    samples: Iterable[TimedSample], statistic: Statistic = "least"
 ) -> list[MeasuredPoint]:
     """Points of samples from one device and engine; raises TableError where they are mixed.
 
     "least" takes the least disturbed step and prefill, right where others use the machine too.
     """
-    grouped: dict[tuple[str, ...], list[SampleRecord]] = {}
+    grouped: dict[tuple[str, ...], list[TimedSample]] = {}
     origins: set[tuple[str, str, str, str]] = set()
     for sample in samples:
         # Repeats of one shape in several files are one point.
@@ -107,7 +107,7 @@ def measured_points(
     return points
 
 
-def _repeated(groups: Iterable[Sequence[SampleRecord]]) -> bool:
+def _repeated(groups: Iterable[Sequence[TimedSample]]) -> bool:
     """Whether any point's prefill was timed often enough to choose from."""
     return any(
         sum(sample.ttft_s is not None for sample in group) >= _FEWEST_PREFILLS for group in groups
@@ -115,7 +115,7 @@ def _repeated(groups: Iterable[Sequence[SampleRecord]]) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class StackedPoints:
     """Points in the form that the formulas take, one row each; NaN where no prefill was timed."""
 
     points: tuple[MeasuredPoint, ...]
@@ -129,7 +129,7 @@ class Evidence:
     @classmethod
     def of(
         cls, points: Sequence[MeasuredPoint], hardware: Hardware, *, max_batched_tokens: int
-    ) -> Evidence:
+    ) -> StackedPoints:
         """Stack the scenarios of `points` on `hardware`."""
         devices, decode, prompt = [], [], []
         for point in points:
@@ -158,9 +158,9 @@ class Evidence:
             ttft_s=np.array([np.nan if point.ttft_s is None else point.ttft_s for point in points]),
         )
 
-    def select(self, chosen: NDArray[np.bool_]) -> Evidence:
+    def select(self, chosen: NDArray[np.bool_]) -> StackedPoints:
         """The points where `chosen` is true."""
-        return Evidence(
+        return StackedPoints(
             points=tuple(p for p, keep in zip(self.points, chosen, strict=True) if keep),
             device=selected(self.device, chosen),
             decode=selected_scenario(self.decode, chosen),
@@ -171,7 +171,7 @@ class Evidence:
         )
 
 
-def predict_measured(evidence: Evidence, coefficients: Mapping[str, float]) -> Predicted:
+def predict_measured(evidence: StackedPoints, coefficients: Mapping[str, float]) -> Predicted:
     """Predicted times of the points in seconds."""
     changed: dict[str, Any] = dict(coefficients)
     gemm = changed.pop("gemm", None)
@@ -208,7 +208,7 @@ def measured_priors(hardware: Hardware) -> dict[str, Prior]:
     return known
 
 
-def fit_measured(evidence: Evidence, priors: Mapping[str, Prior]) -> dict[str, float]:
+def fit_measured(evidence: StackedPoints, priors: Mapping[str, Prior]) -> dict[str, float]:
     """Coefficients fitted to the points, by name."""
     start = np.log([prior.value for prior in priors.values()])
     deviation = np.array([prior.deviation for prior in priors.values()])
@@ -252,7 +252,7 @@ class Accuracy:
     shapes: int
 
 
-def accuracy(evidence: Evidence, predicted: Predicted) -> Accuracy:
+def accuracy(evidence: StackedPoints, predicted: Predicted) -> Accuracy:
     """Errors of predictions for the points."""
     timed = np.isfinite(evidence.ttft_s)
     ttft = absolute_errors(predicted.ttft_s[timed], evidence.ttft_s[timed])
@@ -268,12 +268,12 @@ def accuracy(evidence: Evidence, predicted: Predicted) -> Accuracy:
     )
 
 
-def _speed(evidence: Evidence, tpot_s: FloatArray | None = None) -> FloatArray:
+def _speed(evidence: StackedPoints, tpot_s: FloatArray | None = None) -> FloatArray:
     speed: FloatArray = evidence.batch / (evidence.tpot_s if tpot_s is None else tpot_s)
     return speed
 
 
-def _ranks(evidence: Evidence, predicted: Predicted) -> dict[str, float]:
+def _ranks(evidence: StackedPoints, predicted: Predicted) -> dict[str, float]:
     loads = [(point.batch, point.lengths) for point in evidence.points]
     ranks = {}
     for batch, lengths in dict.fromkeys(loads):
@@ -284,7 +284,7 @@ def _ranks(evidence: Evidence, predicted: Predicted) -> dict[str, float]:
     return ranks
 
 
-def leave_one_shape_out(evidence: Evidence, priors: Mapping[str, Prior]) -> Predicted:
+def leave_one_shape_out(evidence: StackedPoints, priors: Mapping[str, Prior]) -> Predicted:
     """Predictions for each shape from a fit to all other shapes; raises TableError below four."""
     shapes = list(dict.fromkeys(point.shape for point in evidence.points))
     if len(shapes) < 4:

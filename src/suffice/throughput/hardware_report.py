@@ -12,7 +12,7 @@ from suffice.hardware import Hardware, hardware_names, load_hardware
 from suffice.throughput.engines import machine
 from suffice.throughput.hardware_calibration import (
     Accuracy,
-    Evidence,
+    StackedPoints,
     accuracy,
     fit_measured,
     leave_one_shape_out,
@@ -20,7 +20,7 @@ from suffice.throughput.hardware_calibration import (
     measured_priors,
     predict_measured,
 )
-from suffice.throughput.records import RunRecord, SampleRecord, Statistic, read_records
+from suffice.throughput.records import MeasureRun, Statistic, TimedSample, read_records
 
 # Tokens that the torch engine prefills together; vLLM's is in its run records.
 _DEFAULT_BATCHED_TOKENS = 8192
@@ -80,14 +80,14 @@ def calibrate_files(
     samples = [
         record
         for record in records
-        if isinstance(record, SampleRecord) and engine in (None, record.engine)
+        if isinstance(record, TimedSample) and engine in (None, record.engine)
     ]
     points = measured_points(samples, chosen)
     origin = samples[0]
     used = {sample.run for sample in samples}
-    runs = [record for record in records if isinstance(record, RunRecord) and record.run in used]
+    runs = [record for record in records if isinstance(record, MeasureRun) and record.run in used]
     hardware = _hardware(origin.device, runs, base=base, name=name)
-    evidence = Evidence.of(points, hardware, max_batched_tokens=_batched_tokens(runs))
+    evidence = StackedPoints.of(points, hardware, max_batched_tokens=_batched_tokens(runs))
     priors = measured_priors(hardware)
     held_out = accuracy(evidence, leave_one_shape_out(evidence, priors))
     coefficients = fit_measured(evidence, priors)
@@ -102,7 +102,7 @@ def calibrate_files(
     )
 
 
-def _hardware(device: str, runs: Sequence[RunRecord], *, base: str | None, name: str) -> Hardware:
+def _hardware(device: str, runs: Sequence[MeasureRun], *, base: str | None, name: str) -> Hardware:
     """The machine's limits: those of a known GPU, or a CPU's ceilings as the runs measured them."""
     known = base or _known_as(device) or "cpu"
     found = load_hardware(known)
@@ -143,7 +143,7 @@ def _known_as(device: str) -> str | None:
     return max(exact, key=len) if exact else None
 
 
-def _batched_tokens(runs: Sequence[RunRecord]) -> int:
+def _batched_tokens(runs: Sequence[MeasureRun]) -> int:
     """Token budget of one pass, as the runs recorded it; they must agree."""
     budgets = {int(run.software.get("max_batched_tokens", _DEFAULT_BATCHED_TOKENS)) for run in runs}
     if len(budgets) > 1:

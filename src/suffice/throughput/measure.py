@@ -29,9 +29,9 @@ from suffice.throughput.engines.protocol import (
 from suffice.throughput.floors import decode_floor_s, prefill_floor_s
 from suffice.throughput.records import (
     FailureRecord,
+    MeasureRun,
     ResultFile,
-    RunRecord,
-    SampleRecord,
+    TimedSample,
     dimensions,
     sample_identity,
     shape_config,
@@ -107,7 +107,7 @@ def begin_run(
     now = datetime.datetime.now(datetime.UTC)
     run = now.strftime("%Y%m%dT%H%M%S.%fZ")
     results.append(
-        RunRecord(
+        MeasureRun(
             run=run,
             started_at=now.isoformat(timespec="seconds"),
             command=command,
@@ -135,14 +135,14 @@ class Measurement:
         *,
         run: str,
         environment: Environment,
-        held: Iterable[SampleRecord] = (),
+        held: Iterable[TimedSample] = (),
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.engine, self.results, self.run, self.environment = engine, results, run, environment
         self.held = {sample.identity: sample for sample in held}
         self.progress = progress
 
-    def carry_out(self, plan: MeasurePlan) -> list[SampleRecord]:
+    def carry_out(self, plan: MeasurePlan) -> list[TimedSample]:
         """Samples of the plan, those already held included; failures are recorded, not raised.
 
         Shapes that do not fit into memory together are measured alone afterwards.
@@ -252,7 +252,7 @@ class Measurement:
         timing: Timing,
     ) -> None:
         shape = session.shape
-        sample = SampleRecord(
+        sample = TimedSample(
             run=self.run,
             name=shape.name or str(shape),
             config=shape_config(shape),
@@ -315,16 +315,16 @@ class Measurement:
         )  # fmt: skip
 
 
-def summarise(samples: Iterable[SampleRecord], ceilings: Ceilings | None) -> list[Summary]:
+def summarise(samples: Iterable[TimedSample], ceilings: Ceilings | None) -> list[Summary]:
     """One summary per engine, device, lengths, shape and batch size, in order of appearance."""
-    grouped: dict[tuple[str, ...], list[SampleRecord]] = {}
+    grouped: dict[tuple[str, ...], list[TimedSample]] = {}
     for sample in samples:
         grouped.setdefault(sample.identity[:-1], []).append(sample)
     return [_summary(group, ceilings) for group in grouped.values()]
 
 
 def paired_ratios(
-    samples: Iterable[SampleRecord], shape: Shape, reference: Shape, batch: int
+    samples: Iterable[TimedSample], shape: Shape, reference: Shape, batch: int
 ) -> Spread | None:
     """Decode throughput of `shape` over `reference`'s, repeat by repeat; None without pairs."""
     speeds = {
@@ -343,7 +343,7 @@ def paired_ratios(
     return Spread.of(ratios) if ratios else None
 
 
-def _summary(group: Sequence[SampleRecord], ceilings: Ceilings | None) -> Summary:
+def _summary(group: Sequence[TimedSample], ceilings: Ceilings | None) -> Summary:
     first = group[0]
     shape, batch = first.shape, first.batch
     lengths = Lengths(input_tokens=first.input_tokens, output_tokens=first.output_tokens)

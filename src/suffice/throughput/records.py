@@ -26,7 +26,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
+class MeasureRun:
     """One invocation. `ceilings` is None where the engine cannot measure the device."""
 
     run: str
@@ -45,7 +45,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampleRecord:
+class TimedSample:
     """One repeat of one shape at one batch size; seconds as `protocol.Timing` defines them.
 
     `interleaved` is the number of shapes that were measured in turn within the repeat. `clock` is
@@ -117,7 +117,7 @@ class FailureRecord:
 Statistic = Literal["least", "median"]
 
 
-def step_s(samples: Sequence[SampleRecord], statistic: Statistic) -> float:
+def step_s(samples: Sequence[TimedSample], statistic: Statistic) -> float:
     """Seconds of a decode step over repeats of one point.
 
     "median" of the repeats, each by the median of its steps where all were timed: an interruption
@@ -130,17 +130,17 @@ def step_s(samples: Sequence[SampleRecord], statistic: Statistic) -> float:
     )
 
 
-def _timed_steps(sample: SampleRecord) -> bool:
+def _timed_steps(sample: TimedSample) -> bool:
     return sample.method == "full" and len(sample.step_s) == sample.output_tokens - 1
 
 
-Record = RunRecord | SampleRecord | FailureRecord
-_KINDS: dict[str, type[RunRecord] | type[SampleRecord] | type[FailureRecord]] = {
-    "run": RunRecord,
-    "sample": SampleRecord,
+Record = MeasureRun | TimedSample | FailureRecord
+_KINDS: dict[str, type[MeasureRun] | type[TimedSample] | type[FailureRecord]] = {
+    "run": MeasureRun,
+    "sample": TimedSample,
     "failure": FailureRecord,
 }
-R = TypeVar("R", RunRecord, SampleRecord, FailureRecord)
+R = TypeVar("R", MeasureRun, TimedSample, FailureRecord)
 
 
 def sample_identity(
@@ -213,9 +213,9 @@ def read_records(path: Path) -> list[Record]:
     return list(_records(path))
 
 
-def read_samples(path: Path) -> list[SampleRecord]:
+def read_samples(path: Path) -> list[TimedSample]:
     """The samples of a file."""
-    return [record for record in _records(path) if isinstance(record, SampleRecord)]
+    return [record for record in _records(path) if isinstance(record, TimedSample)]
 
 
 def _records(path: Path) -> Iterator[Record]:

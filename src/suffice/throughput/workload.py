@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from suffice.core.errors import InputError
 from suffice.core.files import read_json, read_toml
+from suffice.core.strict import Strict
 
 _LONGEST_TOKENS = 1 << 24
 
@@ -150,17 +151,13 @@ class Workload:
         )
 
 
-class _ClassRecord(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
+class _ClassRecord(Strict):
     input_tokens: int = Field(ge=1, le=_LONGEST_TOKENS)
     output_tokens: int = Field(ge=1, le=_LONGEST_TOKENS)
     weight: float = Field(default=1.0, gt=0)
 
 
-class _WorkloadFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _WorkloadFile(Strict):
     name: str | None = None
     requests: list[_ClassRecord] = Field(min_length=1)
 

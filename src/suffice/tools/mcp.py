@@ -18,11 +18,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from suffice.core.errors import InputError, MissingExtra
 from suffice.core.files import read_json
 from suffice.core.requests import Tool, ToolHints
+from suffice.core.strict import Strict
 from suffice.tools.protocol import ToolLost, ToolResult
 from suffice.tools.toolbox import Toolbox
 
@@ -42,10 +43,8 @@ _CLOSED, _TIMED_OUT = -32000, -32001
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-class ServerEntry(BaseModel):
+class ServerEntry(Strict):
     """One server of the file: a command to start, or an address."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     command: str | None = None
     args: tuple[str, ...] = ()

@@ -114,7 +114,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rung:
+class LadderRung:
     """One run of a ladder. `purpose` says why it is there and does not change the run."""
 
     shape: Shape
@@ -158,7 +158,7 @@ class Rung:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Rung:
+    def from_json(cls, values: Mapping[str, Any]) -> LadderRung:
         """The rung behind `to_json`'s values; unknown and missing keys are errors."""
         own = {f.name for f in fields(cls)} - {"shape"}
         unknown = set(values) - own - set(DIMENSIONS)

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 from suffice.training.pretrain.run_store import RunStore  # noqa: E402
 from suffice.training.pretrain.trainer import Machine, load_training_data, train_rung  # noqa: E402
-from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
+from suffice.training.rung import LadderRung, Recipe, ladder_shape  # noqa: E402
 
 SCRIPT = """
 import sys
@@ -58,7 +58,7 @@ def test_two_processes_equal_one(data_folder: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     (record,) = RunStore(store).read()
     alone = train_rung(
-        Rung(shape=ladder_shape(**shape), tokens=tokens), Recipe(**settings),
+        LadderRung(shape=ladder_shape(**shape), tokens=tokens), Recipe(**settings),
         load_training_data(data_folder, "cpu"), Machine(),
     )  # fmt: skip
     assert record.world_size == 2

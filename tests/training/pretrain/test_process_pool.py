@@ -16,13 +16,13 @@ from suffice.training.pretrain import pool  # noqa: E402
 from suffice.training.pretrain.pool import PoolConfig, run_pool  # noqa: E402
 from suffice.training.pretrain.run_store import RunRecord  # noqa: E402
 from suffice.training.pretrain.trainer import Machine, Tick  # noqa: E402
-from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
+from suffice.training.rung import LadderRung, Recipe, ladder_shape  # noqa: E402
 
 RECIPE = Recipe(
     sequence_length=32, aimed_steps=100, min_batch_sequences=4, evaluation_sequences=8,
     peak_learning_rate=2e-3,
 )  # fmt: skip
-RUNG = Rung(
+RUNG = LadderRung(
     shape=ladder_shape(
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=16, vocab_size=257,
@@ -55,7 +55,7 @@ def test_a_killed_worker_costs_nothing(data_folder: Path, tmp_path: Path) -> Non
 
 
 def test_rungs_that_do_not_fit_before_the_deadline_are_left(data_folder: Path) -> None:
-    skipped: list[Rung] = []
+    skipped: list[LadderRung] = []
     run_pool(
         RUNGS, RECIPE, data_folder, Machine(), PoolConfig(workers=1, deadline_s=60, start_s=1e6),
         on_record=lambda _: pytest.fail("nothing fits"), on_skip=skipped.append,

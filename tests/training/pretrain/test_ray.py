@@ -26,10 +26,10 @@ pytestmark = [
 from suffice.training.pretrain.ray_runner import RayConfig, run_on_ray  # noqa: E402
 from suffice.training.pretrain.run_store import RunRecord  # noqa: E402
 from suffice.training.pretrain.trainer import Machine, load_training_data, train_rung  # noqa: E402
-from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
+from suffice.training.rung import LadderRung, Recipe, ladder_shape  # noqa: E402
 
 RECIPE = Recipe(sequence_length=32, aimed_steps=100, evaluation_sequences=8)
-RUNG = Rung(
+RUNG = LadderRung(
     shape=ladder_shape(
         hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, vocab_size=257,

@@ -10,13 +10,13 @@ import pytest
 
 from suffice.core.errors import DiskFull, InputError, TableError
 from suffice.training.pretrain.run_store import RunRecord, RunStore
-from suffice.training.rung import Recipe, Rung
+from suffice.training.rung import LadderRung, Recipe
 
 pytestmark = pytest.mark.torch
 
 
 @pytest.fixture
-def failed(rung: Rung) -> RunRecord:
+def failed(rung: LadderRung) -> RunRecord:
     pytest.importorskip("torch")
     from suffice.training.pretrain.trainer import failed_record
 

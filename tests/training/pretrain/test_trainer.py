@@ -20,13 +20,13 @@ from suffice.training.pretrain.trainer import (  # noqa: E402
     load_training_data,
     train_rung,
 )
-from suffice.training.rung import Recipe, Rung, ladder_shape  # noqa: E402
+from suffice.training.rung import LadderRung, Recipe, ladder_shape  # noqa: E402
 
 RECIPE = Recipe(
     sequence_length=32, aimed_steps=60, min_batch_sequences=4, evaluation_sequences=16,
     peak_learning_rate=2e-3,
 )  # fmt: skip
-RUNG = Rung(
+RUNG = LadderRung(
     shape=ladder_shape(
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=16, vocab_size=257,

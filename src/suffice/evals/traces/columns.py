@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 import suffice
 from suffice.core.errors import InputError, MissingExtra
+from suffice.core.strict import Strict
 from suffice.evals.traces.trace_set import Trace
 
 # Who counted the tokens: the engine that drew them, nobody (an estimate from the text), somebody
@@ -35,10 +36,8 @@ FLOAT_COLUMNS = (
 )
 
 
-class TraceInformation(BaseModel):
+class TraceInformation(Strict):
     """What a trace file says about itself, stored as JSON under `suffice.traces` in its footer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = SCHEMA_VERSION
     description: str = ""

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from suffice.core.errors import InputError
+from suffice.core.strict import Strict
 from suffice.gateway.certificates.monitors import SharedMonitor
 from suffice.gateway.connection.request_body import read_body
 from suffice.gateway.observe.auth import Authenticator, admit_judgement, credentials_of
@@ -39,7 +40,7 @@ ACKNOWLEDGE_S = 5.0
 T = TypeVar("T")
 
 
-class Judgement(BaseModel):
+class Judgement(Strict):
     """The body: `correct`, or a `score` in [0, 1].
 
     `baseline_correct` makes it an audit: whether the baseline's answer to the same question is
@@ -47,7 +48,6 @@ class Judgement(BaseModel):
     baseline's right, or not.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     request_id: str = Field(max_length=128, pattern=r"^[A-Za-z0-9._:~+/=@-]+$")
     correct: bool | None = None
     score: float | None = Field(default=None, ge=0, le=1)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from suffice.core.errors import InputError
+from suffice.core.strict import Strict
 from suffice.gateway.connection.cancellation import Shutdown
 from suffice.gateway.connection.request_body import read_body
 from suffice.gateway.observe.auth import Authenticator, credentials_of
@@ -36,10 +37,9 @@ Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")
 
 
-class NewKey(BaseModel):
+class NewKey(Strict):
     """The body of `POST /admin/keys`; what is left out is not limited."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     name: str = Field(min_length=1, max_length=200)
     admin: bool = False
     audit: bool = False
@@ -71,10 +71,9 @@ class NewKey(BaseModel):
         )
 
 
-class Rotation(BaseModel):
+class Rotation(Strict):
     """The body of `POST /admin/keys/{key}/rotate`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     grace_s: float = Field(default=0.0, ge=0)  # the old secret is taken for so long
 
 

@@ -9,14 +9,14 @@ from typing import Any
 from suffice.core.completions import Cost, Outcome, SampleRecord, Usage
 from suffice.core.savings import together
 from suffice.gateway.calls import Call
-from suffice.ledger.records import Ending, Entry, RequestRow, SampleRow, TextRow, UsageSource
+from suffice.ledger.records import CallEnding, Entry, RequestRow, SampleRow, TextRow, UsageSource
 
 # A rough size where no engine told the true one: bytes of English text and JSON per token.
 BYTES_PER_TOKEN = 4
 LEFT = 499
 
 
-def ending_of(call: Call) -> Ending:
+def ending_of(call: Call) -> CallEnding:
     """How the call ended for its client."""
     if call.left or call.status in (0, LEFT):
         return "left"

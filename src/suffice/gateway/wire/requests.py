@@ -27,16 +27,15 @@ from suffice.core.requests import (
     Tool,
     ToolCall,
 )
+from suffice.core.strict import Strict
 from suffice.core.thinking import Thinking
 
 # JSON's writers, ours and the upstreams', go no further.
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 
-class BudgetFields(BaseModel):
+class BudgetFields(Strict):
     """What one request may consume at most."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     completion_tokens: int | None = Field(default=None, ge=0)
     samples: int | None = Field(default=None, ge=0)
@@ -44,15 +43,13 @@ class BudgetFields(BaseModel):
     usd: float | None = Field(default=None, ge=0)
 
 
-class SufficeFields(BaseModel):
+class SufficeFields(Strict):
     """The namespaced object: how much compute, decided how.
 
     `policy` is a name, or an object with a name and options. `target` is the confidence at which
     the policy stops. `effort` bounds thinking. `answer_format` names the extractor by which answers
     are compared; without it nothing is voted on.
     """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     policy: str | dict[str, Any] | None = None
     model: str | None = None

@@ -13,7 +13,7 @@ from suffice.hardware import Hardware
 from suffice.recipes.ablation.plan import Setting
 from suffice.throughput.analytic import predict
 from suffice.throughput.measure import Measurement, MeasurePlan, Spread
-from suffice.throughput.records import SampleRecord, dimensions, step_s
+from suffice.throughput.records import TimedSample, dimensions, step_s
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
@@ -34,9 +34,9 @@ class Point:
 def measured_samples(
     settings: Sequence[Setting], measurement: Measurement, *, repeats: int, prefill_repeats: int,
     dtype: str, together: int, tags: dict[str, str],
-) -> list[SampleRecord]:  # fmt: skip
+) -> list[TimedSample]:  # fmt: skip
     """Samples of all settings; at most `together` shapes take turns."""
-    samples: list[SampleRecord] = []
+    samples: list[TimedSample] = []
     by_lengths = itertools.groupby(
         sorted(settings, key=lambda s: s.lengths.input_tokens), key=lambda s: s.lengths
     )
@@ -56,7 +56,7 @@ def measured_samples(
 
 def points(
     settings: Sequence[Setting],
-    samples: Sequence[SampleRecord],
+    samples: Sequence[TimedSample],
     hardware: Hardware | None,
     *,
     statistic: str = "median",
@@ -83,7 +83,7 @@ def points(
     return found
 
 
-def _repeats(setting: Setting, samples: Sequence[SampleRecord]) -> list[SampleRecord]:
+def _repeats(setting: Setting, samples: Sequence[TimedSample]) -> list[TimedSample]:
     lengths = setting.lengths
     return [
         sample

@@ -28,7 +28,7 @@ LEAST_SAMPLES_TO_VOTE = 3
 LARGEST_VOTE = 40
 DRAWS = 2000
 
-Verdict = Literal["gains", "no difference shown", "hurts"]
+ShownGain = Literal["gains", "no difference shown", "hurts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class VoteOf:
     gain: Interval  # over resampled questions
     lowered: float  # share of questions whose chance of a right answer the vote lowers
     raised: float
-    verdict: Verdict
+    verdict: ShownGain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ def _vote_of(ground: Inputs, model: str) -> VoteOf:
     gain = percentile_interval(
         float(gained.mean()), weights @ gained / len(gained), config.confidence
     )
-    verdict: Verdict = "no difference shown"
+    verdict: ShownGain = "no difference shown"
     if gain.low > 0.0:
         verdict = "gains"
     elif gain.high < 0.0:

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from suffice.core.errors import InputError
 from suffice.core.files import read_json, write_json
+from suffice.core.strict import Strict
 from suffice.evals.traces.files import of_questions
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.recipes.calibrate.questions import question_key
@@ -37,11 +38,7 @@ NAME = "calibrations.json"
 KEY_CHARACTERS = 16
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tried(_Strict):
+class Tried(Strict):
     """One calibration that tested something."""
 
     test: str  # fingerprint of paths, shares, test and seed
@@ -53,7 +50,7 @@ class Tried(_Strict):
     questions: tuple[str, ...]  # keys of those that certified, shortened
 
 
-class TriesFile(_Strict):
+class TriesFile(Strict):
     """`calibrations.json`."""
 
     schema_version: Literal[1] = 1

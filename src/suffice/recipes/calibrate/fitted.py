@@ -47,7 +47,7 @@ from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.options import Played
 from suffice.recipes.calibrate.prepare import certifiable_arm_of
 from suffice.recipes.calibrate.stopping_times import Votes, votes_of
-from suffice.recipes.calibrate.threshold_path import Evidence
+from suffice.recipes.calibrate.threshold_path import JudgedQuestions
 
 QUESTIONS_PER_GROUP = 80
 MOST_GROUPS = 8
@@ -233,7 +233,7 @@ def _gate_part(  # noqa: PLR0917 - one caller, all of it in hand
     standard = cut(baseline.correct) | (stands & right)
     harmed = standard & ~right
     own, theirs = option.at(index), baseline.at(index)
-    evidence = Evidence(
+    evidence = JudgedQuestions(
         group=np.repeat(group, plays),
         right=judged[0].ravel(),
         rescue=judged[1].ravel(),

@@ -25,7 +25,7 @@ from suffice.recipes.calibrate.threshold_path import (
     CLOSED,
     LEAST_IN_GROUP,
     PSEUDO_LOSS,
-    Evidence,
+    JudgedQuestions,
     Options,
     effect,
     gate_options,
@@ -67,7 +67,7 @@ class Part(Protocol):
 class GatePart:
     """Questions with the option's judged answers."""
 
-    evidence: Evidence
+    evidence: JudgedQuestions
     shape: tuple[int, int]  # questions, plays
     baseline_right: BoolArray  # questions by plays
     option: Spending

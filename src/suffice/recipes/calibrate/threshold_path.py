@@ -31,7 +31,7 @@ Setting = tuple[Exits, ...]  # by group
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Evidence:
+class JudgedQuestions:
     """What a path is judged by: one row per question."""
 
     group: IntArray
@@ -47,9 +47,9 @@ class Evidence:
     option_cost: FloatArray
     baseline_cost: FloatArray
 
-    def at(self, index: IntArray | BoolArray) -> Evidence:
+    def at(self, index: IntArray | BoolArray) -> JudgedQuestions:
         """The questions of `index`."""
-        return Evidence(**{name: getattr(self, name)[index] for name in self.__slots__})
+        return JudgedQuestions(**{name: getattr(self, name)[index] for name in self.__slots__})
 
     @property
     def n(self) -> int:
@@ -58,7 +58,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Effect:
+class SettingEffect:
     """A setting's effect on questions."""
 
     stopped: BoolArray
@@ -69,7 +69,7 @@ class Effect:
     cost: FloatArray
 
 
-def stops(exits: Exits, evidence: Evidence) -> BoolArray:
+def stops(exits: Exits, evidence: JudgedQuestions) -> BoolArray:
     """Which questions end at one of the exits, the same for every group."""
     found = np.zeros(evidence.n, dtype=bool)
     if exits.accept is not None:
@@ -79,7 +79,7 @@ def stops(exits: Exits, evidence: Evidence) -> BoolArray:
     return found & evidence.answered
 
 
-def effect(setting: Setting, evidence: Evidence) -> Effect:
+def effect(setting: Setting, evidence: JudgedQuestions) -> SettingEffect:
     """What a setting does to every question."""
     stopped = np.zeros(evidence.n, dtype=bool)
     closed = np.zeros(evidence.n, dtype=bool)
@@ -92,7 +92,7 @@ def effect(setting: Setting, evidence: Evidence) -> Effect:
     cost = np.where(closed, 0.0, evidence.option_cost) + np.where(
         stopped, 0.0, evidence.baseline_cost
     )
-    return Effect(
+    return SettingEffect(
         stopped=stopped,
         harmed=(stopped & evidence.harmed) | (~closed & evidence.unsaved),
         helped=stopped & evidence.helped,
@@ -191,7 +191,7 @@ def thinned(path: Sequence[tuple[Any, ...]], steps: int) -> tuple[tuple[Any, ...
     return tuple(path[i] for i in index)
 
 
-def gate_options(evidence: Evidence, net: bool) -> Options:
+def gate_options(evidence: JudgedQuestions, net: bool) -> Options:
     """Every pair of thresholds with its loss and saving; the closed one first."""
     exits, losses, savings = [CLOSED], [0.0], [0.0]
     accepts = _levels(evidence.right[evidence.answered], ACCEPT_LEVELS)

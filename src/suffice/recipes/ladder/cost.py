@@ -10,7 +10,7 @@ from pathlib import Path
 from suffice.hardware import load_hardware
 from suffice.training.extras import require_torch
 from suffice.training.pretrain.flops import training_flops
-from suffice.training.rung import Recipe, Rung
+from suffice.training.rung import LadderRung, Recipe
 
 # Share of the bf16 peak that shapes of a few million parameters reach: an assumption to plan with,
 # until runs on the machine itself replace it (`ladder plan --hardware here`).
@@ -24,7 +24,7 @@ def named_flops_per_s(hardware: str) -> float:
 
 
 def measured_flops_per_s(
-    rungs: Sequence[Rung], recipe: Recipe, data_folder: Path, device: str, *, threads: int
+    rungs: Sequence[LadderRung], recipe: Recipe, data_folder: Path, device: str, *, threads: int
 ) -> float:
     """FLOP/s of training the middle one of `rungs` on `device`, over a few real steps."""
     require_torch()

@@ -30,7 +30,7 @@ from suffice.core.errors import InputError, TableError
 from suffice.core.files import read_json, write_json
 from suffice.recipes.ladder.plan import Plan
 from suffice.training.pretrain.run_store import RunRecord
-from suffice.training.rung import DIMENSIONS, Recipe, Rung, dimensions, ladder_shape
+from suffice.training.rung import DIMENSIONS, LadderRung, Recipe, dimensions, ladder_shape
 
 # 2: the predicted interval is two-sided, as the measured one; in 1 it was one-sided at each end.
 FORMAT = 2
@@ -201,7 +201,7 @@ def pick_plan(
     if pick == reference:
         raise InputError("the pick is the reference itself: there is nothing to compare")
     rungs = [
-        Rung(
+        LadderRung(
             shape=shape,
             tokens=tokens,
             seed=seed,

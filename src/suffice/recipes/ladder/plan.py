@@ -28,7 +28,7 @@ from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_json, write_json
 from suffice.training.pretrain.flops import training_flops
 from suffice.training.pretrain.run_store import RunRecord
-from suffice.training.rung import DIMENSIONS, Recipe, Rung, ladder_shape
+from suffice.training.rung import DIMENSIONS, LadderRung, Recipe, ladder_shape
 
 FORMAT = 1
 TUNING_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -85,11 +85,11 @@ class Plan:
     """Rungs in the order they should run, under one recipe."""
 
     recipe: Recipe
-    rungs: tuple[Rung, ...]
+    rungs: tuple[LadderRung, ...]
     flops_per_s: float
     efficiency: float | None = None
 
-    def cost_s(self, rung: Rung) -> float:
+    def cost_s(self, rung: LadderRung) -> float:
         """Seconds that `rung` is expected to take."""
         return rung_flops(rung, self.recipe) / self.flops_per_s
 
@@ -122,7 +122,7 @@ class Plan:
                 raise KeyError(f"recipe keys {', '.join(sorted(unknown))}")
             return cls(
                 recipe=Recipe(**raw["recipe"]),
-                rungs=tuple(Rung.from_json(row) for row in raw["rungs"]),
+                rungs=tuple(LadderRung.from_json(row) for row in raw["rungs"]),
                 flops_per_s=float(raw["flops_per_s"]),
                 efficiency=raw["efficiency"],
             )
@@ -155,7 +155,7 @@ def make_plan(config: PlanConfig, measured: Sequence[RunRecord] = ()) -> Plan:
 
 def add_to_plan(
     plan: Plan, config: PlanConfig, measured: Sequence[RunRecord], more: int
-) -> list[Rung]:
+) -> list[LadderRung]:
     """The next `more` rungs: those that tell most beyond what is planned or measured."""
     known = [_point(rung, config.space) for rung in plan.rungs] + _points(measured, config)
     pool = candidates(config.space, _shape_maker(config))
@@ -178,7 +178,7 @@ def add_to_plan(
 
 def far_apart(
     plan: Plan, config: PlanConfig, law: Law, shapes: int
-) -> list[Rung]:  # fmt: skip
+) -> list[LadderRung]:  # fmt: skip
     """`shapes` of the largest size, spread over what `law` predicts, each with `seeds_each` seeds.
 
     The best and the worst predicted shape and, between them, those nearest to equal steps of
@@ -224,7 +224,7 @@ def _covers(law: ConditionalLaw, point: DesignPoint) -> bool:
     return True
 
 
-def rung_flops(rung: Rung, recipe: Recipe) -> float:
+def rung_flops(rung: LadderRung, recipe: Recipe) -> float:
     """Training FLOPs of `rung`, held-out evaluations included (forward passes count a third)."""
     per_token = training_flops(rung, recipe) / recipe.trained_tokens(rung.tokens)
     evaluated = recipe.evaluation_sequences * recipe.sequence_length * 3
@@ -252,7 +252,7 @@ def _plan(config: PlanConfig, measured: Sequence[RunRecord]) -> Plan:
     )
 
 
-def _rungs(design: Design, config: PlanConfig) -> list[Rung]:
+def _rungs(design: Design, config: PlanConfig) -> list[LadderRung]:
     rungs = [_rung(p, config, 0) for p in design.points]
     rungs += [_rung(p, config, n) for n in range(1, config.seeds_each) for p in design.points]
     for point in repeats(design.points, config.repeated_shapes):
@@ -263,16 +263,16 @@ def _rungs(design: Design, config: PlanConfig) -> list[Rung]:
         size = sizes[1] if config.tune and len(sizes) > 1 else sizes[0]
         ends = _extremes(design.points, size, [(1.0, 0.0)])
         rungs += _at_factors(ends, _scaled(CHECK_FACTORS, config), "check", config.seed)
-    tuning: list[Rung] = []
+    tuning: list[LadderRung] = []
     if config.tune:
         corners = _extremes(design.points, sizes[0], [(1.0, 1.0), (1.0, -1.0)])
         tuning = _at_factors(corners, TUNING_FACTORS, "tune", config.seed)
     return tuning + rungs
 
 
-def _rung(point: DesignPoint, config: PlanConfig, extra: int) -> Rung:
+def _rung(point: DesignPoint, config: PlanConfig, extra: int) -> LadderRung:
     """`point` with the seed `extra` beyond the first, which makes it a repeat."""
-    return Rung(
+    return LadderRung(
         shape=point.shape,
         tokens=point.tokens,
         seed=config.seed + extra,
@@ -281,7 +281,7 @@ def _rung(point: DesignPoint, config: PlanConfig, extra: int) -> Rung:
     )
 
 
-def _held_out(config: PlanConfig, size: float) -> list[Rung]:
+def _held_out(config: PlanConfig, size: float) -> list[LadderRung]:
     if not config.held_out_runs:
         return []
     space = replace(config.space, sizes=(size,))
@@ -299,9 +299,9 @@ def _scaled(factors: Sequence[float], config: PlanConfig) -> tuple[float, ...]:
 
 def _at_factors(
     points: Sequence[DesignPoint], factors: Sequence[float], purpose: str, seed: int
-) -> list[Rung]:
+) -> list[LadderRung]:
     return [
-        Rung(shape=p.shape, tokens=p.tokens, seed=seed, learning_rate_factor=factor,
+        LadderRung(shape=p.shape, tokens=p.tokens, seed=seed, learning_rate_factor=factor,
              purpose=purpose)
         for p in points
         for factor in factors
@@ -332,7 +332,7 @@ def _shape_maker(config: PlanConfig) -> Callable[..., Any]:
 
 def _cost(config: PlanConfig) -> Callable[[DesignPoint], float]:
     def seconds(point: DesignPoint) -> float:
-        rung = Rung(shape=point.shape, tokens=point.tokens)
+        rung = LadderRung(shape=point.shape, tokens=point.tokens)
         return rung_flops(rung, config.recipe) / config.flops_per_s
 
     return seconds
@@ -347,15 +347,15 @@ def _points(records: Sequence[RunRecord], config: PlanConfig) -> list[DesignPoin
     return [_point(rung_of(record), config.space) for record in finished]
 
 
-def _point(rung: Rung, space: DesignSpace) -> DesignPoint:
+def _point(rung: LadderRung, space: DesignSpace) -> DesignPoint:
     own = space.size_of(rung.shape)
     size = min(space.sizes, key=lambda s: abs(math.log(s / own)))
     return DesignPoint(shape=rung.shape, tokens=rung.tokens, size=size)
 
 
-def rung_of(record: RunRecord) -> Rung:
+def rung_of(record: RunRecord) -> LadderRung:
     """The rung that `record` came from, with the tokens it was trained on."""
-    return Rung(
+    return LadderRung(
         shape=ladder_shape(**{key: getattr(record, key) for key in DIMENSIONS}),
         tokens=record.tokens,
         seed=record.seed,

@@ -22,7 +22,7 @@ from suffice.architecture.fitting.turning_point import (
 from suffice.architecture.predict import shape_variables
 from suffice.core.arrays import FloatArray
 from suffice.recipes.ladder.plan import Plan
-from suffice.training.rung import Rung
+from suffice.training.rung import LadderRung
 
 # What a law is fitted on: held-out shapes and picks judge it, tuning answers another question.
 FITTED = frozenset({"design", "repeat"})
@@ -93,7 +93,7 @@ def plan_power(
     return tuple(found)
 
 
-def planned_curves(rungs: Sequence[Rung]) -> tuple[Curves, FloatArray]:
+def planned_curves(rungs: Sequence[LadderRung]) -> tuple[Curves, FloatArray]:
     """The regression that `rungs` will give, and how many runs each of its rows averages."""
     scales = {tokens: i for i, tokens in enumerate(sorted({rung.tokens for rung in rungs}))}
     distinct = {shape: i for i, shape in enumerate(dict.fromkeys(rung.shape for rung in rungs))}

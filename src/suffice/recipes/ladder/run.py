@@ -19,21 +19,21 @@ from suffice.training.pretrain.ray_runner import RayConfig, run_on_ray
 from suffice.training.pretrain.run_store import RunRecord, RunStore
 from suffice.training.pretrain.shards import read_manifest
 from suffice.training.pretrain.trainer import Machine, load_training_data, train_rung
-from suffice.training.rung import Recipe, Rung
+from suffice.training.rung import LadderRung, Recipe
 
 TUNE = "tune"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class LadderRun:
     """How a call ended: the recipe used after tuning, runs made now, rungs still to do."""
 
     recipe: Recipe
     made: tuple[RunRecord, ...]
-    left: tuple[Rung, ...]
+    left: tuple[LadderRung, ...]
 
 
-Runner = Callable[[Sequence[Rung], Recipe, Callable[[RunRecord], None]], None]
+Runner = Callable[[Sequence[LadderRung], Recipe, Callable[[RunRecord], None]], None]
 
 
 def run_ladder(
@@ -44,7 +44,7 @@ def run_ladder(
     *,
     events: Events,
     also_done: Iterable[RunRecord] = (),
-) -> Outcome:
+) -> LadderRun:
     """Run all rungs of `plan` that neither `store` nor `also_done` holds; append each to `store`.
 
     Rungs of purpose "tune" go first and set the learning rate of all others: every other rung
@@ -76,7 +76,7 @@ def run_ladder(
         left = _missing(tuning, recipe, manifest.fingerprint, [*known, *made])
         if left:
             events.say(f"{len(left)} tuning runs are left: repeat the command")
-            return Outcome(recipe=recipe, made=tuple(made), left=tuple(left))
+            return LadderRun(recipe=recipe, made=tuple(made), left=tuple(left))
         if tuning:
             recipe = tuned(recipe, [*known, *made], tuning, manifest.fingerprint)
             events.say(f"peak learning rate {recipe.peak_learning_rate:g} at fan-in "
@@ -88,11 +88,11 @@ def run_ladder(
             events.stage(left, recipe)
             runner(left, recipe, keep)
         left = _missing(others, recipe, manifest.fingerprint, [*known, *made])
-    return Outcome(recipe=recipe, made=tuple(made), left=tuple(left))
+    return LadderRun(recipe=recipe, made=tuple(made), left=tuple(left))
 
 
 def tuned(
-    recipe: Recipe, records: Sequence[RunRecord], tuning: Sequence[Rung], fingerprint: str
+    recipe: Recipe, records: Sequence[RunRecord], tuning: Sequence[LadderRung], fingerprint: str
 ) -> Recipe:
     """`recipe` at the learning rate that the tuning runs favour, to two significant digits."""
     ids = {rung.run_id(recipe, fingerprint) for rung in tuning}
@@ -132,8 +132,8 @@ def best_factor(records: Sequence[RunRecord]) -> float:
 
 
 def _missing(
-    rungs: Sequence[Rung], recipe: Recipe, fingerprint: str, records: Iterable[RunRecord]
-) -> list[Rung]:
+    rungs: Sequence[LadderRung], recipe: Recipe, fingerprint: str, records: Iterable[RunRecord]
+) -> list[LadderRung]:
     done = {record.run_id for record in records if record.status != "failed"}
     return [rung for rung in rungs if rung.run_id(recipe, fingerprint) not in done]
 
@@ -141,7 +141,7 @@ def _missing(
 def here(data_folder: Path, machine: Machine, *, threads: int, events: Events) -> Runner:
     """Rungs one after another in this process."""
 
-    def run(rungs: Sequence[Rung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
+    def run(rungs: Sequence[LadderRung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
         limit_threads(threads)
         data = load_training_data(data_folder, machine.device)
         for rung in rungs:
@@ -154,7 +154,7 @@ def pooled(data_folder: Path, machine: Machine, config: PoolConfig, *, events: E
     """Rungs in `config.workers` processes; a deadline counts from now, over all stages."""
     begun = time.monotonic()
 
-    def run(rungs: Sequence[Rung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
+    def run(rungs: Sequence[LadderRung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
         left_s = config.deadline_s
         if left_s is not None:
             left_s -= time.monotonic() - begun
@@ -172,7 +172,7 @@ def pooled(data_folder: Path, machine: Machine, config: PoolConfig, *, events: E
 def on_cluster(data_folder: Path, machine: Machine, config: RayConfig, *, events: Events) -> Runner:
     """Rungs as tasks of a Ray cluster."""
 
-    def run(rungs: Sequence[Rung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
+    def run(rungs: Sequence[LadderRung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
         events.say(f"{len(rungs)} rungs go to Ray")
         run_on_ray(rungs, recipe, data_folder, machine, config, on_record=keep)
 
@@ -182,7 +182,7 @@ def on_cluster(data_folder: Path, machine: Machine, config: RayConfig, *, events
 def over_ranks(data_folder: Path, machine: Machine, *, threads: int, events: Events) -> Runner:
     """Rungs one after another, each over all processes that torchrun started."""
 
-    def run(rungs: Sequence[Rung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
+    def run(rungs: Sequence[LadderRung], recipe: Recipe, keep: Callable[[RunRecord], None]) -> None:
         run_distributed(
             rungs, recipe, data_folder, machine,
             threads=threads, on_record=keep, on_tick=events.tick,

@@ -76,7 +76,7 @@ class Progress:
     last_error: str = ""
 
 
-class Recorded(NamedTuple):
+class RecordingResult(NamedTuple):
     """What a recording came to. `complete` is False if samples failed: run it again."""
 
     progress: Progress

@@ -24,7 +24,7 @@ from suffice.evals.extract import VERSION
 from suffice.evals.traces.columns import TraceInformation
 from suffice.evals.traces.files import TraceWriter
 from suffice.evals.traces.trace_set import Question, Trace, TraceKey
-from suffice.recipes.record.config import Progress, RecordConfig, Recorded
+from suffice.recipes.record.config import Progress, RecordConfig, RecordingResult
 from suffice.recipes.record.sample import SampleJob, draw
 from suffice.recipes.record.trial import (
     MOST_WITHOUT_RIGHT,
@@ -49,7 +49,7 @@ async def record(
     *,
     tell: Callable[[Progress], None] = lambda _: None,
     tried: Callable[[Trial], None] = lambda _: None,
-) -> Recorded:
+) -> RecordingResult:
     """Draw what `out` lacks. Ends whole, or keeps every group but the current one.
 
     Before anything is sent, questions that `out` holds already must be the same as there. Ten
@@ -136,7 +136,7 @@ async def _drawn(  # noqa: PLR0917 - its two callers have all of it in hand
     config: RecordConfig,
     tell: Callable[[Progress], None],
     tried: Callable[[Trial], None] = lambda _: None,
-) -> Recorded:
+) -> RecordingResult:
     jobs = [
         key
         for item in items
@@ -150,7 +150,7 @@ async def _drawn(  # noqa: PLR0917 - its two callers have all of it in hand
     if config.trial and progress.known == 0:
         await _trial(items, model, config, recorder, tried)
     await recorder.run(_draws(items, model, config, recorder))
-    return Recorded(progress, progress.failed == 0)
+    return RecordingResult(progress, progress.failed == 0)
 
 
 async def _trial(

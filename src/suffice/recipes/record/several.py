@@ -9,7 +9,7 @@ from pathlib import Path
 from suffice.backends.protocol import Backend
 from suffice.core.errors import InputError, UnknownName
 from suffice.evals.datasets import Item
-from suffice.recipes.record.config import Progress, RecordConfig, Recorded
+from suffice.recipes.record.config import Progress, RecordConfig, RecordingResult
 from suffice.recipes.record.run import record
 from suffice.recipes.record.trial import Trial
 from suffice.recipes.record.unchanged import check_unchanged
@@ -24,14 +24,14 @@ async def record_all(
     models: Sequence[str] = (),
     tell: Callable[[str, Progress], None] = lambda _model, _progress: None,
     tried: Callable[[Trial], None] = lambda _: None,
-) -> dict[str, Recorded]:
+) -> dict[str, RecordingResult]:
     """Record each model at the server that lists it, one after the other; what came of each.
 
     Without `models` the first model of each server is asked.
     """
     check_unchanged(items, out)
     asked = await _placed(backends, models)
-    found: dict[str, Recorded] = {}
+    found: dict[str, RecordingResult] = {}
     for model, backend in asked.items():
         found[model] = await record(
             items,

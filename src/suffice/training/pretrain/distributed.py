@@ -16,7 +16,7 @@ from suffice.core.errors import InputError
 from suffice.training.pretrain.pool import limit_threads
 from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.pretrain.trainer import Machine, Tick, load_training_data, train_rung
-from suffice.training.rung import Recipe, Rung
+from suffice.training.rung import LadderRung, Recipe
 
 
 def under_torchrun() -> bool:
@@ -42,7 +42,7 @@ def process_group(machine: Machine) -> Iterator[Machine]:
 
 
 def run_distributed(
-    rungs: Sequence[Rung],
+    rungs: Sequence[LadderRung],
     recipe: Recipe,
     data_folder: Path,
     machine: Machine,

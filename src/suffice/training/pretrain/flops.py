@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from suffice.architecture.counts import query_width
-from suffice.training.rung import Recipe, Rung
+from suffice.training.rung import LadderRung, Recipe
 
 
-def training_flops(rung: Rung, recipe: Recipe) -> float:
+def training_flops(rung: LadderRung, recipe: Recipe) -> float:
     """Matmul FLOPs of a run: three times the forward pass.
 
     6 (N + d V) + 6 L T d_q per token, T the sequence length: both attention matmuls over the

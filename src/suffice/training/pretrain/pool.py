@@ -26,7 +26,7 @@ from suffice.training.pretrain.trainer import (
     load_training_data,
     train_rung,
 )
-from suffice.training.rung import Recipe, Rung
+from suffice.training.rung import LadderRung, Recipe
 
 # A worker that dies is most often killed for memory by a neighbour: one more try is cheap.
 TRIES = 2
@@ -54,7 +54,7 @@ class PoolConfig:
 class _Worker:
     process: Any
     connection: Connection
-    rung: Rung | None = None
+    rung: LadderRung | None = None
     started: float = 0.0
 
 
@@ -77,7 +77,7 @@ class _Estimate:
 
 
 def run_pool(
-    rungs: Sequence[Rung],
+    rungs: Sequence[LadderRung],
     recipe: Recipe,
     data_folder: Path,
     machine: Machine,
@@ -85,7 +85,7 @@ def run_pool(
     *,
     on_record: Callable[[RunRecord], None],
     on_tick: Callable[[Tick], None] = lambda _: None,
-    on_skip: Callable[[Rung], None] = lambda _: None,
+    on_skip: Callable[[LadderRung], None] = lambda _: None,
 ) -> None:
     """Train `rungs` in order; each record is handed over as soon as its rung ends.
 
@@ -106,16 +106,16 @@ def run_pool(
 
 @dataclass(slots=True, kw_only=True)
 class _Pool:
-    waiting: list[Rung]
+    waiting: list[LadderRung]
     recipe: Recipe
     data_folder: Path
     machine: Machine
     config: PoolConfig
     on_record: Callable[[RunRecord], None]
     on_tick: Callable[[Tick], None]
-    on_skip: Callable[[Rung], None]
+    on_skip: Callable[[LadderRung], None]
     estimate: _Estimate
-    tries: dict[Rung, int] = field(default_factory=dict)
+    tries: dict[LadderRung, int] = field(default_factory=dict)
     workers: list[_Worker] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
     fingerprint: str = ""

@@ -21,7 +21,7 @@ from suffice.training.pretrain.trainer import (
     load_training_data,
     train_rung,
 )
-from suffice.training.rung import Recipe, Rung
+from suffice.training.rung import LadderRung, Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class RayConfig:
 
 
 def run_on_ray(
-    rungs: Sequence[Rung],
+    rungs: Sequence[LadderRung],
     recipe: Recipe,
     data_folder: Path,
     machine: Machine,
@@ -89,7 +89,7 @@ def _result(ray: Any, task: Any, config: RayConfig) -> RunRecord | str:
 
 
 def _train_here(
-    rung: Rung, recipe: Recipe, data_folder: str, machine: Machine, threads: int
+    rung: LadderRung, recipe: Recipe, data_folder: str, machine: Machine, threads: int
 ) -> RunRecord:
     limit_threads(threads)
     return train_rung(rung, recipe, _data(data_folder, machine.device), machine)

@@ -24,7 +24,7 @@ from suffice.training.pretrain.flops import training_flops
 from suffice.training.pretrain.run_store import RunRecord, Status, finite
 from suffice.training.pretrain.shards import load_split, read_manifest
 from suffice.training.pretrain.stepper import Stepper
-from suffice.training.rung import Recipe, Rung, dimensions, law_coordinates
+from suffice.training.rung import LadderRung, Recipe, dimensions, law_coordinates
 
 EVALUATION_GRID_TOKENS = 1_000_000
 # Loss at the start is ln V; a run that is well above it after the warm-up will not come back.
@@ -92,7 +92,7 @@ def load_training_data(folder: Path, device: str) -> TrainingData:
 
 
 def train_rung(
-    rung: Rung,
+    rung: LadderRung,
     recipe: Recipe,
     data: TrainingData,
     machine: Machine,
@@ -109,7 +109,7 @@ def train_rung(
 
 
 def failed_record(
-    rung: Rung, recipe: Recipe, data_fingerprint: str, bytes_per_token: float, error: str
+    rung: LadderRung, recipe: Recipe, data_fingerprint: str, bytes_per_token: float, error: str
 ) -> RunRecord:
     """The record of a run whose process died."""
     empty = torch.empty(0)
@@ -121,7 +121,7 @@ def failed_record(
 
 
 def _train(
-    rung: Rung,
+    rung: LadderRung,
     recipe: Recipe,
     data: TrainingData,
     machine: Machine,
@@ -183,7 +183,7 @@ def _train(
 class _Loop:
     """Advances in chunks that end where a held-out loss is due, and checkpoints by the clock."""
 
-    rung: Rung
+    rung: LadderRung
     recipe: Recipe
     data: TrainingData
     machine: Machine
@@ -285,7 +285,7 @@ def final_steps(recipe: Recipe, tokens: int) -> list[int]:
 
 
 def _record(
-    rung: Rung,
+    rung: LadderRung,
     recipe: Recipe,
     data: TrainingData,
     machine: Machine,

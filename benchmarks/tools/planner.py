@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from small_planner.questions import Country, Question, questions
+
 from suffice.backends.openai import OpenAIBackend
 from suffice.backends.protocol import Backend
 from suffice.core.completions import Outcome
@@ -31,7 +33,6 @@ from suffice.core.files import write_json
 from suffice.core.requests import Message, Request, Sampling
 from suffice.executors.live import run
 from suffice.policies.registry import parse_policy
-from suffice.recipes.planner.questions import Country, Question, questions
 from suffice.tools.servers import python
 from suffice.tools.toolbox import Toolbox
 
@@ -161,7 +162,7 @@ def main() -> None:
     held.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.verb == "train":
-        from suffice.recipes.planner.train import PlannerTraining, train_planner  # noqa: PLC0415
+        from small_planner.train import PlannerTraining, train_planner  # noqa: PLC0415
 
         train_planner(PlannerTraining(seed=args.seed), args.out)
     else:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from small_planner.oracle import Example, Writes, play_rightly
+from small_planner.questions import Country, Question
 from suffice.backends.tool_calls import tool_call_json
 from suffice.backends.wire import message_json, tool_json
 from suffice.core.decisions import AnyPolicy
 from suffice.policies.registry import parse_policy
-from suffice.recipes.planner.oracle import Example, Writes, play_rightly
-from suffice.recipes.planner.questions import Country, Question
 from suffice.tools.servers import python
 from suffice.tools.toolbox import Toolbox
 

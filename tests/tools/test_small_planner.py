@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from small_planner.data import FORMS
+from small_planner.oracle import play_rightly, written
+from small_planner.questions import KINDS, Country, questions, split_of
 
 from suffice.policies.registry import parse_policy
 from suffice.policies.tool_plan.notations import NOTATIONS, parse_plan
 from suffice.policies.tool_plan.plan import check_plan
-from suffice.recipes.planner.data import FORMS
-from suffice.recipes.planner.oracle import play_rightly, written
-from suffice.recipes.planner.questions import KINDS, Country, questions, split_of
 from suffice.tools.servers import python
 from suffice.tools.toolbox import Toolbox
 
@@ -60,12 +60,12 @@ def test_training_goes_on_where_it_stopped_and_its_model_is_served(tmp_path) -> 
     import asyncio
     import json
 
+    from small_planner.train import PlannerTraining, train_planner
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from suffice.backends.transformers_backend import TransformersBackend
     from suffice.core.requests import Message, Request, Sampling
     from suffice.executors.live import run
-    from suffice.recipes.planner.train import PlannerTraining, train_planner
 
     said: list[str] = []
     config = PlannerTraining(

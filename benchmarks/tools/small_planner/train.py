@@ -24,11 +24,11 @@ import torch
 from torch.nn import functional
 from transformers import DynamicCache
 
+from small_planner.data import Pair, pairs
+from small_planner.questions import Country, questions
+from small_planner.vocabulary import END, load_vocabulary, template, train_vocabulary
 from suffice.architecture.shape import Shape
 from suffice.core.files import write_json, write_text
-from suffice.recipes.planner.data import Pair, pairs
-from suffice.recipes.planner.questions import Country, questions
-from suffice.recipes.planner.vocabulary import END, load_vocabulary, template, train_vocabulary
 from suffice.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from suffice.training.model import autocast, build_model, save_model
 from suffice.training.optimiser import build_optimiser, initialise, schedule

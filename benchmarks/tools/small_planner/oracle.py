@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from small_planner.questions import Question
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.core.completions import Usage
 from suffice.core.decisions import AnyPolicy
@@ -16,7 +17,6 @@ from suffice.core.requests import Message, Request, ToolCall
 from suffice.executors.live import run
 from suffice.policies.tool_plan.notations import Notation
 from suffice.policies.tool_plan.plan import Constant, Ref, Step, Text, Value, arguments_of
-from suffice.recipes.planner.questions import Question
 from suffice.tools.toolbox import Toolbox
 
 # How a model writes what it wants: a notation of plans, or the form of another policy.

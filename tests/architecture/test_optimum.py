@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import curve_fit
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from suffice.architecture.fitting import fit
+from suffice.architecture.fitting.problem import build_problem
+from suffice.architecture.fitting.small_sample import small_sample_stretch
 from suffice.architecture.law_file import load_law
 from suffice.architecture.laws import AbsoluteLaw, LossNoise, Provenance, build_law, load_family
-from suffice.architecture.optimum import compute_optimum
+from suffice.architecture.optimum import compute_optimum, other_count
 from suffice.architecture.predict import predict_size
 from suffice.architecture.runs import RunsTable
 from suffice.core.errors import InputError, OutsideValidity
@@ -66,17 +71,75 @@ def test_tokens_served_make_the_model_smaller_and_its_training_longer():
     assert busy.tokens_per_parameter.value > 100 > plain.tokens_per_parameter.value
 
 
-def test_published_exponents_to_their_printed_digits():
-    """N_opt ~ C^a: arXiv:2404.10102 gives .513 for its fit and .45 for the original as printed;
-    arXiv:2203.15556 prints a = .46, b = .54, which the digits of its source give (.3392, .2849)."""
+def test_published_optima_to_their_printed_digits():
+    """Three laws of three groups, whose coefficients and optima are both in print.
+
+    arXiv:2404.10102: N* ~ C^.513 for its fit, and .45 for the original's rounded coefficients.
+    arXiv:2203.15556, table 2: a = .46, b = .54 for approach 3, by the digits behind its rounded
+    coefficients (E 1.6934, alpha .3392, beta .2849, as arXiv:2404.10102 found them in its source).
+    arXiv:2305.16264, Eq. 17: the size for U tokens is .051 U; alpha = beta, so that N* ~ C^.5.
+    """
     corrected = compute_optimum(load_law("besiroglu2024"), 1e21)
     assert f"{corrected.exponent.value:.3f}" == "0.513"
-    assert 20 < corrected.tokens_per_parameter.value < 26
     printed = compute_optimum(load_law("hoffmann2022"), 1e21)
     assert f"{printed.exponent.value:.2f}" == "0.45"
     unrounded = compute_optimum(law(1.6934, 406.4, 410.7, 0.3392, 0.2849), 1e21)
     assert f"{unrounded.exponent.value:.2f}" == "0.46"
     assert f"{1 - unrounded.exponent.value:.2f}" == "0.54"
+    for flops in (1e20, 1e22):
+        constrained = compute_optimum(load_law("muennighoff2023"), flops)
+        assert f"{constrained.N.value / constrained.D.value:.3f}" == "0.051"
+        assert f"{constrained.exponent.value:.2f}" == "0.50"
+
+
+def test_table_a3_is_not_reproduced_by_its_printed_coefficients():
+    """arXiv:2203.15556, table A3, approach 3: N, FLOPs and tokens. A known disagreement, kept.
+
+    The table's own exponent is .4586, which prints as .46 too; its sizes lie 4 to 8 % above those
+    of the digits of the source at the same FLOPs.
+    """
+    table = {1e9: (1.62e20, 27.1e9), 1e10: (2.46e22, 410.1e9), 1e12: (5.65e26, 94.1e12)}
+    source = law(1.6934, 406.4, 410.7, 0.3392, 0.2849)
+    off = []
+    for size, (flops, tokens) in table.items():
+        assert flops == pytest.approx(6 * size * tokens, rel=5e-3)
+        off.append(size / compute_optimum(source, flops).N.value - 1)
+    assert 0.03 < min(off) < max(off) < 0.08
+
+
+def test_tokens_that_repeat():
+    """Brute force over N with arXiv:2305.16264's D'; and no repeats where there are enough."""
+    made = load_law("muennighoff2023")
+    plenty = compute_optimum(made, 1e21, unique_tokens=1e13)
+    assert plenty.N.value == pytest.approx(compute_optimum(made, 1e21).N.value, rel=1e-6)
+    unique, flops = 3e9, 1e21
+    found = compute_optimum(made, flops, unique_tokens=unique)
+    assert found.N.value > plenty.N.value  # more size, since tokens are worth less
+    n = np.geomspace(found.N.value / 3, found.N.value * 3, 4001)
+    d = flops / (6 * n)
+    repeats = d / unique - 1
+    worth = unique * (1 + 15.387756 * (1 - np.exp(-repeats / 15.387756)))
+    E, A, B = (made.coefficient(name) for name in "EAB")
+    loss = E + A * n**-0.3526596 + B * worth**-0.3526596
+    assert n[np.argmin(loss)] == pytest.approx(found.N.value, rel=2e-3)
+    assert found.loss.value == pytest.approx(loss.min(), rel=1e-9)
+    assert any("epochs of 3e+09 tokens" in note for note in found.notes)
+    # A law without such a coefficient takes theirs.
+    plain = law(E, A, B, 0.3526596, 0.3526596)
+    borrowed = compute_optimum(plain, flops, unique_tokens=unique)
+    assert borrowed.N.value == pytest.approx(found.N.value, rel=1e-6)
+    with pytest.raises(InputError, match="unique tokens"):
+        compute_optimum(plain, flops, unique_tokens=0.0)
+
+
+def test_the_count_with_and_without_embeddings():
+    n = 973_078_528.0
+    total = other_count(n, "non-embedding", vocab_size=128_256, aspect=2048 / n**0.5, embeddings=1)
+    assert total == pytest.approx(n + 128_256 * 2048)  # Llama-3.2-1B, whose embeddings are tied
+    back = other_count(total, "total", vocab_size=128_256, aspect=2048 / n**0.5, embeddings=1)
+    assert back == pytest.approx(n, rel=1e-12)
+    with pytest.raises(InputError, match="has no other count"):
+        other_count(n, "as given", vocab_size=10, aspect=0.07)
 
 
 def planted(seed: int) -> RunsTable:
@@ -90,18 +153,56 @@ def planted(seed: int) -> RunsTable:
     return RunsTable.from_rows(rows)
 
 
-def test_intervals_cover_a_planted_optimum():
-    """Twelve fits to made-up runs; 200 of them are in the benchmark of coverage."""
+def by_size(seed: int) -> RunsTable:
+    """Five sizes of three runs whose noise is shared within a size: the case for clusters."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for n in np.geomspace(5e7, 3e9, 6):
+        shared = 0.002 * rng.standard_normal()
+        for ratio in (5, 30, 180):
+            loss = 1.82 + 482.0 * n**-0.348 + 2085.4 * (n * ratio) ** -0.366
+            loss *= np.exp(shared + 0.001 * rng.standard_normal())
+            rows.append({"N": float(n), "D": float(n * ratio), "loss": float(loss)})
+    return RunsTable.from_rows(rows)
+
+
+def test_intervals_of_few_clusters_hold_a_planted_optimum():
+    """Of 24 fits at a nominal 90 %, each quantity in 21 and more; without the correction for few
+    clusters N* is in 19 of them. benchmarks/design/optimum_coverage.py has more."""
     truth = compute_optimum(law(1.82, 482.0, 2085.4, 0.348, 0.366), 2e20)
-    held = {"N": 0, "D": 0, "loss": 0}
-    for seed in range(12):
-        runs = planted(seed)
-        made = fit(runs, "chinchilla", bootstrap_draws=60, seed=seed, cluster="run").law
-        found = compute_optimum(made, 2e20)
+    held = {"N": 0, "D": 0, "loss": 0, "exponent": 0}
+    for seed in range(24):
+        made = fit(by_size(seed), "chinchilla", bootstrap_draws=40, seed=seed).law
+        found = compute_optimum(made, 2e20, extrapolate=True)
         for name in held:
             mine, due = getattr(found, name), getattr(truth, name).value
             held[name] += mine.low <= due <= mine.high
-    assert min(held.values()) >= 9
+    assert min(held.values()) >= 21, held
+
+
+def test_the_correction_for_few_clusters_is_students():
+    """Against scipy's covariance of the same least squares: widths agree, few clusters widen."""
+    seven = build_problem(planted(0), load_family("chinchilla"))
+    assert small_sample_stretch(seven, 7, 0.9) == pytest.approx(
+        student.ppf(0.95, 6) / norm.ppf(0.95) * np.sqrt(7 / 6 * 27 / 23)
+    )
+    assert small_sample_stretch(seven, 7, 0.9) == pytest.approx(1.38, abs=0.01)
+    ratios = []
+    for seed in range(6):
+        runs = planted(seed)
+        made = fit(runs, "chinchilla-tied", method="least_squares", bootstrap_draws=200, seed=seed,
+                   cluster="run")  # fmt: skip
+        n, d, loss = (runs.column(name) for name in ("N", "D", "loss"))
+
+        def model(x, e, log_a, log_b, alpha):
+            return e + np.exp(log_a) * x[0] ** -alpha + np.exp(log_b) * x[1] ** -alpha
+
+        start = [np.log(v) if k in (1, 2) else v for k, v in enumerate(made.law.coefficients)]
+        _, covariance = curve_fit(model, (n, d), loss, p0=start)
+        wide = 2 * student.ppf(0.95, len(n) - 4) * float(np.sqrt(covariance[3, 3]))
+        low, high = made.interval("alpha") or (0.0, 0.0)
+        ratios.append((high - low) / wide)
+    assert 0.85 < float(np.median(ratios)) < 1.4
 
 
 def test_a_loss_has_bounds_where_the_law_knows_its_spread():

@@ -8,21 +8,24 @@ With T = 0 the law E + A N^-α + B D^-β has its optimum at (arXiv:2203.15556, E
     a = β / (α + β),  b = α / (α + β)
 
 Serving costs 2 N a token (arXiv:2401.00448), which asks for smaller models trained for longer.
+Where only U tokens are distinct, D of them are worth fewer fresh ones (arXiv:2305.16264, Eq. 5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from suffice.architecture.laws import AbsoluteLaw, Law
+from suffice.architecture.laws import AbsoluteLaw, Law, effective_tokens
 from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 
 FLOPS_PER_TOKEN = 6.0
 SERVING_FLOPS_PER_TOKEN = 2.0
+# Repeats that tokens bear under laws that have no such coefficient: R_D* of arXiv:2305.16264.
+REPEAT_SCALE = 15.387756
 # The search runs over models from a thousand parameters to one token of training.
 _LEAST_PARAMETERS = 1e3
 _GOLDEN = (5**0.5 - 1) / 2
@@ -67,10 +70,13 @@ def compute_optimum(
     *,
     flops_per_token: float = FLOPS_PER_TOKEN,
     served_tokens: float = 0.0,
+    unique_tokens: float | None = None,
     confidence: float = 0.9,
     extrapolate: bool = False,
 ) -> ComputeOptimum:
     """N* and D* of a budget of `flops` over training and, with `served_tokens`, serving.
+
+    D counts tokens trained on; where it is beyond `unique_tokens`, they repeat.
 
     Raises:
         InputError: the law is conditional, or needs more than N and D.
@@ -82,15 +88,22 @@ def compute_optimum(
             raise InputError(f"{name} must be positive, got {value:g}")
     if not np.isfinite(served_tokens) or served_tokens < 0:
         raise InputError(f"served tokens must be 0 or more, got {served_tokens:g}")
+    if unique_tokens is not None and not (np.isfinite(unique_tokens) and unique_tokens > 0):
+        raise InputError(f"unique tokens must be positive, got {unique_tokens:g}")
     if not 0.5 <= confidence < 1:
         raise InputError(f"confidence must lie in [0.5, 1), got {confidence}")
-    budget = _Budget(flops, flops_per_token, served_tokens)
+    budget = _Budget(flops, flops_per_token, served_tokens, unique_tokens)
     one = np.array([absolute.coefficients])
     drawn = absolute.draws
     n, loss, _ = _lowest(absolute, one, budget)
     exponent = _exponent(absolute, one, budget)
     size, tokens = float(n[0]), float(budget.tokens(n)[0])
     notes = list(absolute.check(extrapolate=extrapolate, N=size, D=tokens))
+    if unique_tokens is not None:
+        notes.append(
+            f"{tokens / unique_tokens:.3g} epochs of {unique_tokens:.3g} tokens: worth "
+            f"{float(np.squeeze(budget.fresh(absolute, np.array([tokens]))[0])):.3g} fresh ones"
+        )
     edge = 0.0
     bounds: dict[str, tuple[float, float] | tuple[None, None]] = dict.fromkeys(
         ("N", "D", "ratio", "exponent", "loss"), (None, None)
@@ -140,6 +153,25 @@ class _Budget:
     flops: float
     per_token: float
     served: float
+    unique: float | None = None
+
+    def variables(self, law: AbsoluteLaw, n: FloatArray) -> dict[str, FloatArray]:
+        """What `law` is evaluated at for models of `n` parameters."""
+        tokens = self.tokens(n)
+        if "unique_tokens" in law.family.variables:
+            every = tokens if self.unique is None else np.full_like(tokens, self.unique)
+            return {"N": n, "D": tokens, "unique_tokens": every}
+        if self.unique is not None:
+            tokens = effective_tokens(tokens, self.unique, REPEAT_SCALE)
+        return {"N": n, "D": tokens}
+
+    def fresh(self, law: AbsoluteLaw, tokens: FloatArray) -> FloatArray:
+        """What `tokens` are worth in tokens seen once."""
+        if self.unique is None:
+            return tokens
+        own = "R" in law.family.parameters
+        scale = law.coefficient("R") if own else REPEAT_SCALE
+        return effective_tokens(tokens, self.unique, scale)
 
     @property
     def largest(self) -> float:
@@ -155,7 +187,10 @@ class _Budget:
 
 
 def _in_size_and_tokens(law: Law) -> AbsoluteLaw:
-    if not isinstance(law, AbsoluteLaw) or set(law.family.variables) != {"N", "D"}:
+    if not isinstance(law, AbsoluteLaw) or set(law.family.variables) - {"unique_tokens"} != {
+        "N",
+        "D",
+    }:
         needs = ", ".join(law.family.variables)
         raise InputError(
             f"law {law.name!r} is in {needs}: an optimum of size and tokens takes a law in N and D "
@@ -174,7 +209,7 @@ def _lowest(
 
     def loss(log_n: FloatArray) -> FloatArray:
         n = np.exp(log_n)
-        return law.family.evaluate(columns, {"N": n, "D": budget.tokens(n)})
+        return law.family.evaluate(columns, budget.variables(law, n))
 
     low = np.full(len(rows), np.log(_LEAST_PARAMETERS))
     high = np.full(len(rows), np.log(budget.largest))
@@ -210,8 +245,34 @@ def _golden(
 def _exponent(law: AbsoluteLaw, rows: FloatArray, budget: _Budget) -> FloatArray:
     """d ln N* / d ln C by a central difference."""
     sides = [
-        _lowest(law, rows, _Budget(budget.flops * np.exp(s), budget.per_token, budget.served))[0]
+        _lowest(law, rows, replace(budget, flops=budget.flops * np.exp(s)))[0]
         for s in (-_EXPONENT_STEP, _EXPONENT_STEP)
     ]
     result: FloatArray = np.log(sides[1] / sides[0]) / (2 * _EXPONENT_STEP)
     return result
+
+
+def other_count(
+    parameters: float, counted: str, *, vocab_size: int, aspect: float, embeddings: int = 2
+) -> float:
+    """N of a model in the other convention: total from non-embedding, or the other way round.
+
+    A model of n non-embedding parameters is d = `aspect` sqrt(n) wide, so that `embeddings`
+    matrices of `vocab_size` rows (2, or 1 where they are tied) add a multiple of sqrt(n).
+    """
+    if counted not in ("total", "non-embedding"):
+        raise InputError(
+            f"a law that counts parameters {counted!r} has no other count: fit it with "
+            "--parameter-count total or non-embedding"
+        )
+    if vocab_size < 1 or not 0 < aspect < 10 or embeddings not in (1, 2):
+        raise InputError(
+            f"vocabulary {vocab_size}, aspect {aspect:g}, {embeddings} embedding matrices: a "
+            "vocabulary is at least 1, an aspect between 0 and 10, matrices 1 or 2"
+        )
+    extra = embeddings * vocab_size * aspect
+    if counted == "non-embedding":
+        return float(parameters + extra * np.sqrt(parameters))
+    # n + extra sqrt(n) = parameters
+    root = (np.sqrt(extra**2 + 4 * parameters) - extra) / 2
+    return float(root**2)

@@ -118,6 +118,23 @@ class RunsTable:
         numbers = dict(self.numbers) | {"flops_per_token": per_parameter * self.column("N")}
         return replace(self, numbers=numbers)
 
+    def with_seed_weights(self) -> RunsTable:
+        """The table with weights from how far repeated runs scatter, by size; a note says so.
+
+        Runs that are equal in every column but the loss and the seed are repeats. A size with three
+        and more degrees of freedom counts by one over its own variance of ln loss, other sizes by
+        one over that of all repeats.
+        """
+        spread = _repeat_variances(self)
+        weights = np.array([1.0 / spread.get(size, spread[None]) for size in _sizes(self)])
+        weights /= weights.mean()
+        sds = ", ".join(
+            f"{'others' if size is None else f'N {size:.3g}'} {100 * np.sqrt(value):.2g} %"
+            for size, value in spread.items()
+        )
+        note = f"runs are weighed by the scatter of repeats, sd of ln loss: {sds}"
+        return replace(self, numbers={**self.numbers, "weight": weights}, notes=(*self.notes, note))
+
     @property
     def assumed_tokens(self) -> bool:
         """Whether D was made up as C / (6 N)."""
@@ -204,6 +221,45 @@ def load_runs(
 
 
 _EMBEDDED = {"morph": "morph_runs.csv", "bian2025": "bian2025_final_models.csv"}
+
+_FEWEST_FREEDOM = 3
+
+
+def _sizes(runs: RunsTable) -> list[float]:
+    return [float(v) for v in runs.column("N")] if runs.has("N") else [0.0] * len(runs)
+
+
+def _repeat_variances(runs: RunsTable) -> dict[float | None, float]:
+    """Variance of ln loss over repeats by N, where it is known; of all under None."""
+    names = [n for n in runs.numbers if n not in ("loss", "weight")]
+    labels = [n for n in runs.labels if n != "seed"]
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for row in range(len(runs)):
+        key = (
+            *(float(runs.numbers[n][row]) for n in names),
+            *(runs.labels[n][row] for n in labels),
+        )
+        groups.setdefault(key, []).append(row)
+    log_loss, size = np.log(runs.column("loss")), _sizes(runs)
+    sums: dict[float | None, tuple[float, int]] = {None: (0.0, 0)}
+    for rows in groups.values():
+        squares = float(np.var(log_loss[rows])) * len(rows)
+        for at in (size[rows[0]], None):
+            total, freedom = sums.get(at, (0.0, 0))
+            sums[at] = (total + squares, freedom + len(rows) - 1)
+    total, freedom = sums[None]
+    if freedom < _FEWEST_FREEDOM or total <= 0:
+        raise TableError(
+            f"{runs.source}: {freedom} repeats beyond the first are too few for weights by seed: "
+            "at least three runs must be equal in all but loss and seed"
+        )
+    found = {
+        at: total / freedom
+        for at, (total, freedom) in sums.items()
+        if at is not None and freedom >= _FEWEST_FREEDOM and total > 0
+    }
+    return {**found, None: total / freedom}
+
 
 _HINTS = {
     "D": " (or tokens_per_parameter with N, or training FLOPs C with N)",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +17,14 @@ from suffice.cli.options import AsJson
 from suffice.core.errors import InputError
 
 if not HELP_ONLY:
-    import numpy as np
-
+    from suffice.architecture.accuracy_link import AccuracyLink, fit_accuracy
     from suffice.architecture.fitting import Evaluation, Fit, RankCorrelation
     from suffice.architecture.fitting import fit as run_fit
+    from suffice.architecture.fitting.roll_out import RolledOut, roll_out
     from suffice.architecture.law_file import record_of, save_law
-    from suffice.architecture.laws import ConditionalLaw, load_family
+    from suffice.architecture.laws import load_family
     from suffice.architecture.runs import NUMERIC, load_runs
+    from suffice.recipes.fit_plot import write_plot
 
 
 def fit(
@@ -39,6 +42,14 @@ def fit(
     parameter_count: str | None = None,
     best_per: str | None = None,
     flops_per_token: float | None = None,
+    fix: list[str] | None = None,
+    tie: list[str] | None = None,
+    above: float = 1.0,
+    seed_weights: bool = False,
+    plot: Path | None = None,
+    roll: Annotated[bool, typer.Option("--roll-out")] = False,
+    accuracy: str | None = None,
+    chance: float = 0.0,
     scales: bool = False,
     name: str | None = None,
     out: Path | None = None,
@@ -66,6 +77,15 @@ def fit(
         parameter_count: What N means: non-embedding or total.
         best_per: Keep the best run of each, e.g. N,D: for sweeps of rates or seeds.
         flops_per_token: D = C / (this N) where the table has C alone; 6 leaves out attention.
+        fix: Hold coefficients: beta=.37; repeatable.
+        tie: Make one coefficient equal another: beta=alpha; repeatable.
+        above: A run predicted too high counts this many times: beyond 1 the law leans to the best
+            runs. For huber and likelihood.
+        seed_weights: Weigh runs by how far repeats of their size scatter.
+        plot: PNG or SVG of predicted against measured loss and of what the law misses.
+        roll: Also each size predicted by a fit to the smaller ones: how errors grow.
+        accuracy: Column of accuracies (shares of 1): also the sigmoid from loss to it.
+        chance: Accuracy of guessing, for --accuracy.
         scales: List every scale's rank and regret.
         name: Name of the law.
         out: Law file to write.
@@ -75,13 +95,21 @@ def fit(
         runs,
         columns=_pairs(columns, "--map"),
         where=_pairs(where, "--where"),
-        extra=[name for name in load_family(law).variables if name not in NUMERIC],
+        extra=[
+            *(name for name in load_family(law).variables if name not in NUMERIC),
+            *([] if accuracy is None else [accuracy]),
+        ],
     )
     if flops_per_token is not None:
         table = table.with_flops_per_token(flops_per_token)
     if best_per is not None:
         table = table.best_per([each.strip() for each in best_per.split(",") if each.strip()])
+    if seed_weights:
+        table = table.with_seed_weights()
     choices: dict[str, Any] = {
+        "held": {n: _number(v, f"--fix {n}") for n, v in _pairs(fix, "--fix").items()},
+        "tied": _pairs(tie, "--tie"),
+        "above": above,
         "method": method.replace("-", "_"),
         "cluster": cluster,
         "holdout": holdout,
@@ -100,12 +128,29 @@ def fit(
     )
     if out is not None:
         save_law(out, result.law)
+    if plot is not None:
+        write_plot(result, plot)
+    rolled = roll_out(table, law, method=result.method, delta=delta) if roll else ()
+    link = None
+    if accuracy is not None:
+        link = fit_accuracy(table.column("loss"), table.column(accuracy), floor=chance)
     if as_json:
-        typer.echo(json.dumps(record_of(result.law), indent=2, ensure_ascii=False))
+        record = record_of(result.law)
+        record |= {"roll_out": [asdict(each) for each in rolled]} if rolled else {}
+        record |= {"accuracy": asdict(link)} if link is not None else {}
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
         return
     _print_fit(result, scales=scales)
+    _print_beside(rolled, link, accuracy)
     if out is not None:
         typer.echo(f"law file: {out}")
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{what}={text}: {text!r} is not a number") from None
 
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
@@ -142,13 +187,15 @@ def _print_fit(result: Fit, *, scales: bool) -> None:
     table.add_column("value", justify="right")
     table.add_column(f"{100 * result.confidence:.0f} % interval", justify="right")
     for c in result.coefficients:
-        interval = "held" if c.name in law.family.fixed else "–"
+        interval = "held" if c.name in {*law.family.fixed, *result.held} else "–"
         if c.name in result.pinned:
             interval = "pinned"
         elif c.unidentified:
             interval = "not identified"
         elif c.low is not None and c.high is not None:
             interval = f"{c.low:.6g} … {c.high:.6g}"
+        if c.name in result.tied:
+            interval = f"= {result.tied[c.name]}"
         table.add_row(c.name, f"{c.value:.6g}", interval)
     for label, value, interval in _optimum_rows(result):
         table.add_row(label, value, interval, style="bold")
@@ -158,20 +205,31 @@ def _print_fit(result: Fit, *, scales: bool) -> None:
     console.print(f"missed by most: {missed}", markup=False, highlight=False)
 
 
+def _print_beside(
+    rolled: Sequence[RolledOut], link: AccuracyLink | None, accuracy: str | None
+) -> None:
+    for each in rolled:
+        typer.echo(
+            f"from {each.fitted} smaller runs to N {each.N:.3g} ({each.reach:.2g} times as large, "
+            f"{each.runs} runs): off by {100 * each.log_rmse:.2f} %, on average "
+            f"{100 * each.bias:+.2f} %"
+        )
+    if link is not None:
+        typer.echo(
+            f"{accuracy} = {link.floor:g} + {link.ceiling - link.floor:g} / (1 + exp("
+            f"{link.slope:.4g} (loss - {link.half:.4g}))), sd {link.sd:.3g}, for losses of "
+            f"{link.loss_low:.4g} to {link.loss_high:.4g}"
+        )
+
+
 def _optimum_rows(result: Fit) -> list[tuple[str, str, str]]:
-    law = result.law
-    if not isinstance(law, ConditionalLaw) or law.no_optimum_reason() is not None:
-        return []
-    best = law.optimum()
-    intervals = ["–", "–"]
-    if law.draws is not None:
-        tail = 50.0 * (1.0 - result.confidence)
-        draws = law.optimum_draws()
-        draws = draws[np.isfinite(draws).all(axis=1)]
-        if len(draws):
-            low, high = np.percentile(draws, [tail, 100.0 - tail], axis=0)
-            intervals = [f"{a:.4g} … {b:.4g}" for a, b in zip(low, high, strict=True)]
-    return [("x*", f"{best.x:.4g}", intervals[0]), ("r*", f"{best.r:.4g}", intervals[1])]
+    """A row per curve: its lowest point in the runs' range, and the interval of the test."""
+    rows = []
+    for point in result.lowest:
+        value = "–" if point.value is None else f"{point.value:.4g}"
+        ends = ("open" if end is None else f"{end:.4g}" for end in (point.low, point.high))
+        rows.append((f"{point.variable}*", value, f"{' … '.join(ends)}, {point.verdict}"))
+    return rows
 
 
 def _evaluation_table(result: Fit, *, scales: bool) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -17,6 +17,7 @@ from suffice.cli.options import AsJson
 from suffice.core.quantities import format_count, parse_count
 
 if not HELP_ONLY:
+    from suffice.architecture.approaches import Frontier, envelope, parabolas
     from suffice.architecture.law_file import load_law
     from suffice.architecture.laws import Law
     from suffice.architecture.optimum import (
@@ -24,13 +25,22 @@ if not HELP_ONLY:
         ComputeOptimum,
         Estimate,
         compute_optimum,
+        other_count,
     )
+    from suffice.architecture.rates import STEP_LAW_BATCH_TOKENS, STEP_LAW_RATE
+    from suffice.architecture.runs import load_runs
 
 
 def optimum(
     law: Annotated[str, typer.Option()],
     flops: Annotated[list[str], typer.Option()],
     served: str | None = None,
+    unique: str | None = None,
+    vocab: int | None = None,
+    aspect: float = 0.07,
+    tied: bool = False,
+    rates: bool = False,
+    runs: str | None = None,
     flops_per_token: float | None = None,
     confidence: float = 0.9,
     extrapolate: bool = False,
@@ -44,6 +54,12 @@ def optimum(
         law: A law's name (see `suffice laws`) or a law file.
         flops: Budget in FLOPs, e.g. 1e21; repeatable.
         served: Tokens served over the model's life: 2 N FLOPs each.
+        unique: Distinct tokens there are: beyond them D repeats, by arXiv:2305.16264.
+        vocab: Vocabulary: N* is also given in the other convention, with or without embeddings.
+        aspect: Hidden size over the root of the non-embedding N, for --vocab.
+        tied: Input and output embeddings are one matrix, for --vocab.
+        rates: Also the best learning rate and batch, by the Step Law (arXiv:2503.04715).
+        runs: Table of runs: approaches 1 (envelope) and 2 (parabolas) beside the law, which is 3.
         flops_per_token: Training FLOPs per token and parameter; 6 by default.
         confidence: Confidence of the two-sided intervals.
         extrapolate: Answer outside the law's evidence.
@@ -55,16 +71,90 @@ def optimum(
             parse_count(each, what="--flops"),
             flops_per_token=FLOPS_PER_TOKEN if flops_per_token is None else flops_per_token,
             served_tokens=0.0 if served is None else parse_count(served, what="--served"),
+            unique_tokens=None if unique is None else parse_count(unique, what="--unique"),
             confidence=confidence,
             extrapolate=extrapolate,
         )
         for each in flops
     ]
+    beside = [] if runs is None else _frontiers(runs, found[0].flops_per_token, confidence)
+    more = [
+        {
+            **({} if vocab is None else {"other_count": _other(loaded, each, vocab, aspect, tied)}),
+            **(_rates(each) if rates else {}),
+            "approaches": {str(f.approach): _approach(f, each.flops) for f in beside},
+        }
+        for each in found
+    ]
     if as_json:
-        records = [{"law": loaded.name, **asdict(each)} for each in found]
+        records = [
+            {"law": loaded.name, **asdict(each), **extra}
+            for each, extra in zip(found, more, strict=True)
+        ]
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     else:
         _print_optima(loaded, found)
+        _print_more(loaded, found, more, beside)
+
+
+def _frontiers(runs: str, flops_per_token: float, confidence: float) -> list[Frontier]:
+    table = load_runs(runs)
+    return [
+        approach(table, flops_per_token=flops_per_token, confidence=confidence)
+        for approach in (envelope, parabolas)
+    ]
+
+
+def _approach(frontier: Frontier, flops: float) -> dict[str, float | None]:
+    return {
+        "N": frontier.parameters(flops), "exponent": frontier.exponent,
+        "exponent_low": frontier.low, "exponent_high": frontier.high,
+    }  # fmt: skip
+
+
+def _other(law: Law, found: ComputeOptimum, vocab: int, aspect: float, tied: bool) -> float:
+    return other_count(
+        found.N.value, law.parameter_count, vocab_size=vocab, aspect=aspect,
+        embeddings=1 if tied else 2,
+    )  # fmt: skip
+
+
+def _rates(found: ComputeOptimum) -> dict[str, float]:
+    n, d = found.N.value, found.D.value
+    return {
+        "learning_rate": STEP_LAW_RATE.at(n, d), "batch_tokens": STEP_LAW_BATCH_TOKENS.at(n, d)
+    }  # fmt: skip
+
+
+def _print_more(
+    law: Law, found: list[ComputeOptimum], more: list[dict[str, Any]], beside: list[Frontier]
+) -> None:
+    other = "non-embedding" if law.parameter_count == "total" else "total"
+    for each, extra in zip(found, more, strict=True):
+        lines = []
+        if "other_count" in extra:
+            lines.append(f"N* is {format_count(extra['other_count'], 4)} {other} parameters")
+        if "learning_rate" in extra:
+            lines.append(
+                f"Step Law: peak learning rate {extra['learning_rate']:.3g}, batch "
+                f"{format_count(extra['batch_tokens'], 3)} tokens"
+            )
+        for text in lines:
+            typer.echo(f"at {each.flops:.3g} FLOPs: {text}")
+    for frontier in beside:
+        name = {1: "envelope", 2: "parabolas at equal compute"}[frontier.approach]
+        bounds = (
+            ""
+            if frontier.low is None or frontier.high is None
+            else f" [{frontier.low:.3f}, {frontier.high:.3f}]"
+        )
+        sizes = ", ".join(format_count(frontier.parameters(f.flops), 4) for f in found)
+        typer.echo(
+            f"approach {frontier.approach}, {name}, {len(frontier.optima)} budgets: N* {sizes}, "
+            f"N* ~ C^{frontier.exponent:.3f}{bounds}"
+        )
+        for note in frontier.notes:
+            typer.echo(f"  {note}")
 
 
 def _print_optima(law: Law, found: list[ComputeOptimum]) -> None:

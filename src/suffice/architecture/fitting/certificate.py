@@ -86,7 +86,7 @@ def noise_of(problem: Problem, predicted: FloatArray) -> LossNoise:
 
 def optimum_warnings(law: AbsoluteLaw | ConditionalLaw, confidence: float) -> list[str]:
     """Sentences about an optimum that is absent, outside the runs, or not located by them."""
-    if not isinstance(law, ConditionalLaw) or "a1" not in law.family.parameters:
+    if not isinstance(law, ConditionalLaw) or not ({"a1", "b1"} <= set(law.family.parameters)):
         return []
     reason = law.no_optimum_reason()
     if reason is not None:

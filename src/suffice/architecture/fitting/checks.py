@@ -48,3 +48,11 @@ def check_size(problem: Problem, runs: RunsTable) -> None:
         raise TableError(
             f"{runs.source}: every run has a loss of {problem.loss[0]:g}: there is nothing to fit"
         )
+
+
+def check_leaning(above: float, method: str) -> None:
+    """Raise InputError for a weight of runs predicted too high that no method takes."""
+    if not 0 < above <= 1e6:
+        raise InputError(f"above must lie in (0, 1e6], got {above:g}: 1 leans to neither side")
+    if above != 1.0 and method not in ("huber", "likelihood"):
+        raise InputError(f"method {method!r} leans to neither side: choose huber or likelihood")

@@ -22,7 +22,21 @@ from suffice.architecture.fitting.certificate import (
     not_modelled_by,
     optimum_warnings,
 )
-from suffice.architecture.fitting.checks import check_choices, check_numbers, check_size
+from suffice.architecture.fitting.checks import (
+    check_choices,
+    check_leaning,
+    check_numbers,
+    check_size,
+)
+from suffice.architecture.fitting.constrain import constrain
+from suffice.architecture.fitting.estimates import (
+    CoefficientEstimate,
+    constraint_text,
+    estimates,
+    lowest_points,
+    method_text,
+    zero_widths,
+)
 from suffice.architecture.fitting.evaluation import Evaluation, evaluate
 from suffice.architecture.fitting.identify import data_warnings, solution_warnings
 from suffice.architecture.fitting.problem import (
@@ -32,7 +46,9 @@ from suffice.architecture.fitting.problem import (
     largest_size,
     shape_clusters,
 )
+from suffice.architecture.fitting.small_sample import small_sample_stretch, stretched
 from suffice.architecture.fitting.solve import Method, Solution, bootstrap, solve
+from suffice.architecture.fitting.turning_point import TurningPoint
 from suffice.architecture.laws import (
     AbsoluteLaw,
     ConditionalLaw,
@@ -55,20 +71,6 @@ _FEW_CLUSTERS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CoefficientEstimate:
-    """A coefficient with its two-sided bootstrap interval.
-
-    None where it was held, is pinned at its limit, or moves no run's loss (`unidentified`).
-    """
-
-    name: str
-    value: float
-    low: float | None
-    high: float | None
-    unidentified: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HoldoutResult:
     """The largest scale, predicted by a fit that never saw it."""
 
@@ -84,7 +86,8 @@ class Fit:
     `law` carries the bootstrap draws, the range of the runs as its domain and the scatter of its
     residuals as noise. `residuals` = measured − predicted loss, nats. `optimal_losses` are L_opt
     by scale for conditional laws. `objective` is what the method minimises, at the fit (`delta`
-    belongs to it); `worst` are the rows that the law misses by most.
+    belongs to it); `worst` are the rows that the law misses by most. `lowest`: where the curves of
+    a conditional law have their lowest points, by a test and intervals of the right size.
     """
 
     law: AbsoluteLaw | ConditionalLaw
@@ -106,6 +109,9 @@ class Fit:
     cluster: Cluster
     pinned: tuple[str, ...] = ()
     free_levels: bool = False
+    held: Mapping[str, float] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    lowest: tuple[TurningPoint, ...] = ()
 
     def evaluate(self, runs: RunsTable) -> Evaluation:
         """The law on other runs; a conditional law takes L_opt from them."""
@@ -134,6 +140,9 @@ def fit(
     seed: int = 0,
     name: str | None = None,
     parameter_count: ParameterCount | None = None,
+    held: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+    above: float = 1.0,
 ) -> Fit:
     """Fit the family `law` to `runs`.
 
@@ -153,6 +162,10 @@ def fit(
         name: of the resulting law.
         parameter_count: which parameters the table's N counts; None is "non-embedding" for
             conditional laws, whose x asks for it, and "as given" for others.
+        held: coefficients that are given and not fitted.
+        tied: coefficients that equal another one.
+        above: how much more a run counts that is predicted too high than one too low; beyond 1 the
+            law leans to the lower edge of the runs, where good recipes are. Not with least squares.
 
     Raises:
         TableError: a column is missing or the runs are fewer than the free coefficients.
@@ -161,8 +174,12 @@ def fit(
     family = load_family(law) if isinstance(law, str) else law
     check_choices(method, cluster, holdout, optimal_loss)
     check_numbers(delta, bootstrap_draws, confidence)
+    check_leaning(above, method)
+    constraint = constrain(family, held, tied)
     counted = _counted(family, parameter_count)
-    problem = build_problem(runs, family, weights=weights, optimal_loss=optimal_loss)
+    problem = build_problem(
+        runs, constraint.family, weights=weights, optimal_loss=optimal_loss, above=above
+    )
     check_size(problem, runs)
     drifting = drifts(problem, runs)
     solution = solve(problem, method, delta=delta)
@@ -172,24 +189,27 @@ def fit(
     draws, failed = _draws(
         problem, solution, method, delta, _resamples(runs, cluster, bootstrap_draws, seed)
     )
-    count = len(family.parameters)
+    if draws is not None:
+        units = len(np.unique(shape_clusters(runs))) if cluster == "shape" else len(runs)
+        stretch = small_sample_stretch(problem, units, confidence)
+        draws = stretched(constraint.family, solution.theta, draws, stretch)
     fitted = build_law(
         family,
         name=name or f"{family.name} fitted on {runs.source}",
-        coefficients=tuple(float(v) for v in solution.theta[:count]),
+        coefficients=tuple(float(v) for v in constraint.expand(solution.theta)),
         provenance=Provenance(
             source=f"fitted by suffice on {runs.source}",
             fitted_on=f"{len(runs)} runs, {problem.num_scales} scales",
-            method=_method_text(method, delta),
+            method=method_text(method, delta, above) + constraint_text(constraint),
         ),
         parameter_count=counted,
         domain=domain_of(problem, runs),
         not_modelled=not_modelled_by(family),
         noise=noise_of(problem, predicted),
-        draws=None if draws is None else draws[:, :count],
+        draws=None if draws is None else constraint.expand(draws),
     )
     evaluation = evaluate(problem, predicted, seed=seed)
-    estimates = _estimates(family, solution, draws, confidence)
+    coefficients = estimates(constraint, solution, draws, confidence)
     law_e = fitted.coefficient("E") if "E" in family.parameters else None
     warnings = [
         *runs.notes,
@@ -199,19 +219,22 @@ def fit(
         *drifting,
         *data_warnings(problem),
         *solution_warnings(problem, solution, method),
-        *_zero_widths(estimates),
+        *zero_widths(coefficients),
     ]
     if failed:
         warnings.append(f"{failed} of {bootstrap_draws} bootstrap fits found no finite minimum")
     clusters = len(np.unique(shape_clusters(runs))) if cluster == "shape" else len(runs)
     if draws is not None and clusters < _FEW_CLUSTERS:
-        warnings.append(f"{clusters} {cluster}s to resample are few: the intervals are too narrow")
+        warnings.append(
+            f"{clusters} {cluster}s to resample are few: intervals are widened for it (Student's t "
+            "and degrees of freedom), which made-up runs bear out and yours may not"
+        )
     warnings += optimum_warnings(fitted, confidence)
     result = Fit(
         law=fitted,
         runs=runs,
         method=method,
-        coefficients=estimates,
+        coefficients=coefficients,
         confidence=confidence,
         predicted=predicted,
         residuals=problem.loss - predicted,
@@ -227,6 +250,9 @@ def fit(
         cluster=cluster,
         pinned=solution.pinned,
         free_levels=problem.free_levels,
+        held=constraint.held,
+        tied=constraint.tied,
+        lowest=lowest_points(problem, confidence),
     )
     return replace(result, law=replace(fitted, diagnostics=diagnostics(result)))
 
@@ -244,6 +270,18 @@ def diagnostics(result: Fit) -> dict[str, Any]:
         "r_squared": evaluation.r_squared,
         "worst_rows": [[each.row, each.log_residual] for each in result.worst],
         "pinned": list(result.pinned),
+        "held": dict(result.held),
+        "tied": dict(result.tied),
+        "lowest_points": {
+            point.variable: {
+                "value": point.value,
+                "low": point.low,
+                "high": point.high,
+                "p_u_shape": point.p_u_shape,
+                "located": point.located,
+            }
+            for point in result.lowest
+        },
         "unidentified": [c.name for c in result.coefficients if c.unidentified],
         "runs": len(result.runs),
         "runs_sha256": result.runs.sha256,
@@ -295,42 +333,6 @@ def _draws(
     return found[good], int((~good).sum())
 
 
-def _estimates(
-    family: Family, solution: Solution, draws: FloatArray | None, confidence: float
-) -> tuple[CoefficientEstimate, ...]:
-    tail = 50.0 * (1.0 - confidence)
-    unknown = {*family.fixed, *solution.pinned, *solution.unidentified}
-    estimates = []
-    for index, name in enumerate(family.parameters):
-        low = high = None
-        if draws is not None and name not in unknown:
-            low, high = (float(v) for v in np.percentile(draws[:, index], [tail, 100.0 - tail]))
-        estimates.append(
-            CoefficientEstimate(
-                name=name, value=float(solution.theta[index]), low=low, high=high,
-                unidentified=name in solution.unidentified,
-            )
-        )  # fmt: skip
-    return tuple(estimates)
-
-
-def _zero_widths(estimates: tuple[CoefficientEstimate, ...]) -> list[str]:
-    """Coefficients that every resample gave alike: the runs are no sample of anything."""
-    narrow = [
-        c.name
-        for c in estimates
-        if c.low is not None
-        and c.high is not None
-        and c.high - c.low <= 1e-9 * max(abs(c.value), 1e-300)
-    ]
-    if not narrow:
-        return []
-    return [
-        f"{', '.join(narrow)} came out alike in every resample: an interval of no width says that "
-        "the resamples do not differ, not that the value is known"
-    ]
-
-
 def _held_out(
     problem: Problem, runs: RunsTable, method: Method, delta: float, seed: int
 ) -> HoldoutResult:
@@ -362,12 +364,3 @@ def _optimal_losses(problem: Problem, solution: Solution) -> dict[str, float]:
         level = float(np.exp(solution.theta[count + number])) if problem.free_levels else 1.0
         losses[name] = level * float(chosen[0])
     return losses
-
-
-def _method_text(method: Method, delta: float) -> str:
-    return {
-        "huber": f"Huber (delta {delta:g}) on ln loss, positive coefficients",
-        "likelihood": "least absolute deviations of ln loss (likelihood with learned scale)",
-        "least_squares": "least squares on loss, positive coefficients",
-        "lm": "least squares on loss, coefficients of any sign",
-    }[method]

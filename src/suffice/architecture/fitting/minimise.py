@@ -18,12 +18,22 @@ _STEP = 1e-6
 _HOPELESS = 1e14
 
 
-def huber(residual: FloatArray, delta: float | None) -> FloatArray:
-    """Huber's ρ: r²/2 up to `delta`, linear beyond; `delta` None is r²/2 throughout."""
+def huber(residual: FloatArray, delta: float | None, above: float = 1.0) -> FloatArray:
+    """Huber's ρ: r²/2 up to `delta`, linear beyond; `delta` None is r²/2 throughout.
+
+    Residuals above zero count `above` times.
+    """
     if delta is None:
-        return 0.5 * residual**2
-    size = np.abs(residual)
-    return np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
+        rho = 0.5 * residual**2
+    else:
+        size = np.abs(residual)
+        rho = np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
+    return rho if above == 1.0 else rho * sides(residual, above)
+
+
+def sides(residual: FloatArray, above: float) -> FloatArray:
+    """`above` for residuals above zero, else 1."""
+    return np.where(residual > 0, above, 1.0)
 
 
 def jacobian(residuals: Residuals, point: FloatArray, at: FloatArray) -> FloatArray:
@@ -43,6 +53,7 @@ def minimise_batch(
     weights: FloatArray,
     *,
     delta: float | None,
+    above: float = 1.0,
     iterations: int = 200,
     tolerance: float = 1e-10,
 ) -> tuple[FloatArray, FloatArray]:
@@ -56,16 +67,18 @@ def minimise_batch(
     objective = np.full(len(start), np.inf)
     active = np.arange(len(start))
     residual = residuals(point)
-    objective = _objective(residual, weights, delta)
+    objective = _objective(residual, weights, delta, above)
     idle = np.zeros(len(start), dtype=np.intp)
     for _ in range(iterations):
         if not active.size:
             break
         here, r, w = point[active], residual[active], weights[active]
-        step = _step(jacobian(residuals, here, r), r, w, damping[active], delta)
+        # Reweighted squares: a residual above zero weighs `above` times as much.
+        steep = w if above == 1.0 else w * sides(r, above)
+        step = _step(jacobian(residuals, here, r), r, steep, damping[active], delta)
         trial = here + step
         trial_r = residuals(trial)
-        trial_objective = _objective(trial_r, w, delta)
+        trial_objective = _objective(trial_r, w, delta, above)
         better = trial_objective < objective[active]
         gain = np.where(better, objective[active] - trial_objective, 0.0)
         small = gain <= tolerance * objective[active]
@@ -79,9 +92,11 @@ def minimise_batch(
     return point, objective
 
 
-def _objective(residual: FloatArray, weights: FloatArray, delta: float | None) -> FloatArray:
+def _objective(
+    residual: FloatArray, weights: FloatArray, delta: float | None, above: float
+) -> FloatArray:
     with np.errstate(invalid="ignore", over="ignore"):
-        value = (weights * huber(residual, delta)).sum(axis=1)
+        value = (weights * huber(residual, delta, above)).sum(axis=1)
     return np.where(np.isfinite(value), value, np.inf)
 
 
@@ -108,9 +123,12 @@ def _step(
 
 
 def least_absolute(
-    residuals: Residuals, start: FloatArray, weights: FloatArray, *, iterations: int = 100
-) -> FloatArray:
+    residuals: Residuals, start: FloatArray, weights: FloatArray, *, above: float = 1.0,
+    iterations: int = 100,
+) -> FloatArray:  # fmt: skip
     """The point (Q,) that minimises Σ w |residual|, by linear programmes in a trust region.
+
+    Residuals above zero count `above` times.
 
     Exact at the optimum, where as many residuals vanish as there are coordinates and gradient
     methods stall.
@@ -121,7 +139,7 @@ def least_absolute(
         slopes = jacobian(residuals, point[None], residual[None])[0].T
         size, width = slopes.shape
         found = linprog(
-            np.r_[np.zeros(width), weights, weights],
+            np.r_[np.zeros(width), above * weights, weights],
             A_eq=np.hstack([slopes, -np.eye(size), np.eye(size)]),
             b_eq=-residual,
             bounds=[(-radius, radius)] * width + [(0, None)] * (2 * size),
@@ -132,7 +150,10 @@ def least_absolute(
             continue
         step = found.x[:width]
         trial = residuals((point + step)[None])[0]
-        if (weights * np.abs(trial)).sum() < (weights * np.abs(residual)).sum():
+        cost, was = (
+            float((weights * np.abs(r) * sides(r, above)).sum()) for r in (trial, residual)
+        )
+        if cost < was:
             point, residual, radius = point + step, trial, min(2 * radius, 1.0)
         else:
             radius /= 4

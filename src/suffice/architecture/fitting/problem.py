@@ -32,6 +32,7 @@ class Problem:
     `scale_of` numbers the scale (equal N and D) of each run, `scale_names` describe them.
     `has_shapes`: the runs say what shape they are, so that picks among them can be judged;
     `shape_of` numbers the shape of each run, seeds and budgets together.
+    `above` weighs residuals of runs that are predicted too high.
     With `free_levels`, the parameters are followed by one ln(level) per scale that multiplies
     L_opt.
     """
@@ -47,6 +48,7 @@ class Problem:
     shape_of: IntArray
     free_levels: bool = False
     has_shapes: bool = False
+    above: float = 1.0
 
     @property
     def num_scales(self) -> int:
@@ -89,6 +91,7 @@ def build_problem(
     *,
     weights: FloatArray | None = None,
     optimal_loss: OptimalLoss = "best",
+    above: float = 1.0,
 ) -> Problem:
     """The problem of fitting `family` to `runs`; raises TableError where a column is missing."""
     variables = {name: runs.column(name) for name in family.variables}
@@ -112,6 +115,7 @@ def build_problem(
         scale_names=scale_names,
         shape_of=shape_clusters(runs),
         free_levels=family.conditional and optimal_loss == "free" and not runs.has("loss_opt"),
+        above=above,
         has_shapes=any(runs.has(n) for n in ("hidden_size", "x", "r", "width_per_layer")),
     )
 
@@ -121,7 +125,7 @@ def scales(runs: RunsTable) -> tuple[IntArray, tuple[str, ...]]:
     if "scale" in runs.labels:
         labels, numbers = np.unique(np.array(runs.labels["scale"]), return_inverse=True)
         return numbers.astype(np.intp), tuple(str(label) for label in labels)
-    keys = [_gap_groups(np.log(runs.column(n))) for n in ("N", "D") if runs.has(n)]
+    keys = [gap_groups(np.log(runs.column(n))) for n in ("N", "D") if runs.has(n)]
     if not keys:
         return np.zeros(len(runs), dtype=np.intp), ("all runs",)
     # Gap groups are numbered by size, and so are their pairs.
@@ -137,7 +141,7 @@ def largest_size(runs: RunsTable, problem: Problem) -> tuple[NDArray[np.bool_], 
     In a table without N, the scale with the lowest loss.
     """
     if runs.has("N"):
-        groups = _gap_groups(np.log(runs.column("N")))
+        groups = gap_groups(np.log(runs.column("N")))
         chosen = groups == groups.max()
     else:
         best = [problem.loss[problem.scale_of == k].min() for k in range(problem.num_scales)]
@@ -190,13 +194,17 @@ def _weights(runs: RunsTable, weights: FloatArray | None) -> FloatArray:
     return result
 
 
-def _gap_groups(logs: FloatArray) -> IntArray:
+def gap_groups(logs: FloatArray, gap: float = _SCALE_GAP) -> IntArray:
+    """Numbers of groups of `logs` without a gap wider than `gap`, ascending.
+
+    A chain of small gaps that spans more than `_SCALE_SPAN` is cut into bins of one gap.
+    """
     order = np.argsort(logs, kind="stable")
-    steps = np.r_[0, np.cumsum(np.diff(logs[order]) > _SCALE_GAP)]
+    steps = np.r_[0, np.cumsum(np.diff(logs[order]) > gap)]
     groups = np.empty(len(logs), dtype=np.intp)
     groups[order] = steps
     if any(np.ptp(logs[groups == group]) > _SCALE_SPAN for group in range(int(steps[-1]) + 1)):
-        groups = np.floor((logs - logs.min()) / _SCALE_GAP).astype(np.intp)
+        groups = np.floor((logs - logs.min()) / gap).astype(np.intp)
     return groups
 
 

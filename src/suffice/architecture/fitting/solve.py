@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.optimize import minimize
 
-from suffice.architecture.fitting.minimise import huber, least_absolute, minimise_batch
+from suffice.architecture.fitting.minimise import huber, least_absolute, minimise_batch, sides
 from suffice.architecture.fitting.problem import Problem
 from suffice.architecture.fitting.start import project
 from suffice.core.arrays import FloatArray, IntArray
@@ -97,7 +97,7 @@ def bootstrap(
     for chunk in np.array_split(weights, max(1, -(-len(weights) // _CHUNK))):
         point, objective = minimise_batch(
             residuals, np.repeat(start[None], len(chunk), axis=0), chunk, delta=rounded,
-            iterations=120, tolerance=1e-6,
+            above=problem.above, iterations=120, tolerance=1e-6,
         )  # fmt: skip
         theta = coordinates.theta(point)
         theta[~np.isfinite(objective)] = np.nan
@@ -214,21 +214,21 @@ def _polished(problem: Problem, theta: FloatArray, method: Method, delta: float)
         residuals = _Residuals(problem, coordinates, logarithmic=True)
         point, objective = minimise_batch(
             residuals, coordinates.point(start)[None], problem.weights[None], delta=rounded,
-            iterations=500, tolerance=1e-13,
+            above=problem.above, iterations=500, tolerance=1e-13,
         )  # fmt: skip
         candidates.append((float(objective[0]), coordinates, point[0]))
     _, coordinates, point = min(candidates, key=lambda candidate: candidate[0])
     residuals = _Residuals(problem, coordinates, logarithmic=True)
     if method == "likelihood":
-        point = least_absolute(residuals, point, problem.weights)
+        point = least_absolute(residuals, point, problem.weights, above=problem.above)
     elif rounded is not None:
-        point = _quasi_newton(residuals, point, problem.weights, rounded)
+        point = _quasi_newton(residuals, point, problem.weights, rounded, problem.above)
     best: FloatArray = coordinates.theta(point[None])[0]
     return best
 
 
 def _quasi_newton(
-    residuals: _Residuals, start: FloatArray, weights: FloatArray, delta: float
+    residuals: _Residuals, start: FloatArray, weights: FloatArray, delta: float, above: float
 ) -> FloatArray:
     step = 1e-6
 
@@ -241,8 +241,9 @@ def _quasi_newton(
         slopes = (rows[1 : size + 1] - rows[size + 1 :]) / (2 * step)
         # Scaled to order one: BFGS stops on the absolute size of the gradient.
         scale = 1.0 / (delta * weights.sum())
-        total = float((weights * huber(rows[0], delta)).sum()) * scale
-        slope: FloatArray = slopes @ (weights * np.clip(rows[0], -delta, delta)) * scale
+        total = float((weights * huber(rows[0], delta, above)).sum()) * scale
+        pull = weights * sides(rows[0], above) * np.clip(rows[0], -delta, delta)
+        slope: FloatArray = slopes @ pull * scale
         return total, slope
 
     found = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-9})
@@ -292,9 +293,10 @@ def _solution(problem: Problem, theta: FloatArray, method: Method, delta: float)
     else:
         residual = predicted - problem.loss
     if method == "likelihood":
-        objective = float((problem.weights * np.abs(residual)).sum())
+        lean = sides(residual, problem.above)
+        objective = float((problem.weights * np.abs(residual) * lean).sum())
     elif method == "huber":
-        objective = float((problem.weights * huber(residual, delta)).sum())
+        objective = float((problem.weights * huber(residual, delta, problem.above)).sum())
     else:
         objective = float((problem.weights * residual**2).sum())
     return Solution(

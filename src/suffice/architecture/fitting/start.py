@@ -52,14 +52,18 @@ class _Projection:
         """Linear parameters for these nonlinear ones, and the residual."""
         columns = self.family.columns(list(nonlinear), self.problem.variables)
         matrix = np.stack(columns, axis=1) * (self.problem.factor * self.row_scale)[:, None]
+        target = self.target
+        if self.family.constant is not None:
+            held = self.family.constant(list(nonlinear), self.problem.variables)
+            target = target - held * self.problem.factor * self.row_scale
         norms = np.linalg.norm(matrix, axis=0)
         norms = np.where(norms > 0, norms, 1.0)
         scaled = matrix / norms
         if self.positive:
-            linear = self._non_negative(scaled)
+            linear = self._non_negative(scaled, target)
         else:
-            linear = np.asarray(np.linalg.lstsq(scaled, self.target, rcond=None)[0], np.float64)
-        return linear / norms, scaled @ linear - self.target
+            linear = np.asarray(np.linalg.lstsq(scaled, target, rcond=None)[0], np.float64)
+        return linear / norms, scaled @ linear - target
 
     def residual(self, nonlinear: FloatArray) -> FloatArray:
         """Residuals with the linear parameters solved for."""
@@ -97,10 +101,10 @@ class _Projection:
         limits = [self.family.bounds.get(name, anything) for name in self.family.nonlinear]
         return np.array([low for low, _ in limits]), np.array([high for _, high in limits])
 
-    def _non_negative(self, matrix: FloatArray) -> FloatArray:
+    def _non_negative(self, matrix: FloatArray, target: FloatArray) -> FloatArray:
         # A parameter that may be negative enters twice, once with each sign.
         signed = np.flatnonzero(self.signed)
-        solution = nnls(np.hstack([matrix, -matrix[:, signed]]), self.target)[0]
+        solution = nnls(np.hstack([matrix, -matrix[:, signed]]), target)[0]
         linear: FloatArray = solution[: matrix.shape[1]]
         linear[signed] -= solution[matrix.shape[1] :]
         return linear

@@ -26,6 +26,10 @@ from suffice.core.errors import TableError
 
 # A lowest point counts as located from this level on: in 200 flat truths none passed it.
 LOCATED_LEVEL = 0.001
+# Variables that conditional laws have a curve in.
+CURVED = ("x", "r", "layers", "width_per_layer")
+# Range of a logarithm below which a variable has no curve to fit.
+CONSTANT = 0.05
 # From here on a U-shape is worth a word, though not certain.
 LIKELY_LEVEL = 0.05
 

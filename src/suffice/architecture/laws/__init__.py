@@ -19,12 +19,19 @@ from suffice.architecture.laws.law import (
     Provenance,
     build_law,
 )
+from suffice.architecture.laws.more_families import (
+    CHINCHILLA_COUPLED,
+    CHINCHILLA_REPEATED,
+    effective_tokens,
+)
 from suffice.architecture.laws.noise import NOISE_FLOOR_NATS, LossNoise
 from suffice.architecture.laws.shape_families import (
     CONDITIONAL_ASPECT,
     CONDITIONAL_DEPTH,
     CONDITIONAL_PRODUCT,
     CONDITIONAL_SHAPE,
+    CONDITIONAL_WIDTH,
+    CONDITIONAL_WIDTH_DEPTH,
     DEPTH_ALONE,
     WIDTH_DEPTH,
 )
@@ -32,11 +39,15 @@ from suffice.architecture.laws.shape_families import (
 __all__ = [
     "ADDITIVE",
     "CHINCHILLA",
+    "CHINCHILLA_COUPLED",
+    "CHINCHILLA_REPEATED",
     "CHINCHILLA_TIED",
     "CONDITIONAL_ASPECT",
     "CONDITIONAL_DEPTH",
     "CONDITIONAL_PRODUCT",
     "CONDITIONAL_SHAPE",
+    "CONDITIONAL_WIDTH",
+    "CONDITIONAL_WIDTH_DEPTH",
     "DEPTH_ALONE",
     "JOINT",
     "MORPH",
@@ -54,6 +65,7 @@ __all__ = [
     "Optimum",
     "Provenance",
     "build_law",
+    "effective_tokens",
     "family_names",
     "load_family",
     "register",

@@ -20,6 +20,7 @@ Variables = Mapping[str, FloatArray]
 # N and D, or the nats above it.
 Target = Literal["loss", "ratio", "excess"]
 Evaluate = Callable[[Sequence[Any], Mapping[str, Any]], FloatArray]
+Constant = Callable[[Sequence[Any], Mapping[str, Any]], FloatArray]
 Columns = Callable[[Sequence[Any], Mapping[str, Any]], list[FloatArray]]
 
 
@@ -33,7 +34,8 @@ class Family:
     `fixed` parameters are held during a fit because the data cannot tell them from the others.
     `starts` are nonlinear parameters (starts, nonlinear) from which variable projection begins,
     `bounds` their limits; one without bounds may have any sign. Parameters in `positive` stay at
-    zero or above in every method but "lm".
+    zero or above in every method but "lm". `constant(nonlinear, variables)` is what is added to
+    the linear part, where some of its coefficients are held.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Family:
     positive: frozenset[str] = frozenset()
     fixed: Mapping[str, float] = field(default_factory=dict)
     shape_variables: tuple[str, ...] = ()
+    constant: Constant | None = None
     reference: str = ""
 
     @property

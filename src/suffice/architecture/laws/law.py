@@ -293,7 +293,7 @@ class ConditionalLaw(Law):
 
     def no_optimum_reason(self) -> str | None:
         """Why the law has no lowest point, or None when it has one."""
-        if "a1" not in self.family.parameters:
+        if not {"a1", "b1"} <= set(self.family.parameters):
             return f"family {self.family.name} has no curve in x and r"
         flat = [name for name in ("a1", "a2", "b1", "b2") if self.coefficient(name) <= 0]
         if flat:

@@ -87,6 +87,31 @@ def _additive(
     )
 
 
+def _width_columns(_: Sequence[Any], v: Mapping[str, Any]) -> list[FloatArray]:
+    x = v["x"]
+    return [np.ones_like(x), np.log(x), 1.0 / x]
+
+
+def _width_depth_only_columns(_: Sequence[Any], v: Mapping[str, Any]) -> list[FloatArray]:
+    return [*_width_columns((), v), *_depth(v)]
+
+
+CONDITIONAL_WIDTH = _additive(
+    "conditional-width",
+    "a0 + a1 ln x + a2/x",
+    _width_columns,
+    variables="x",
+    linear="a0 a1 a2",
+    reference="ours: the width curve of arXiv:2510.18245 for tables without heads or MLP width",
+)
+CONDITIONAL_WIDTH_DEPTH = _additive(
+    "conditional-width-depth",
+    "a0 + a1 ln x + a2/x + h1 ln l + h2/l",
+    _width_depth_only_columns,
+    variables="x layers",
+    linear="a0 a1 a2 h1 h2",
+    reference="ours: width and depth, for tables without heads or MLP width",
+)
 DEPTH_ALONE = _additive(
     "conditional-depth-alone",
     "a0 + h1 ln l + h2/l",

@@ -15,6 +15,8 @@ from scipy.stats import f as f_distribution
 
 from suffice.architecture.fitting.problem import scales, shape_clusters
 from suffice.architecture.fitting.turning_point import (
+    CONSTANT,
+    CURVED,
     Curves,
     TurningPoint,
     shape_averages,
@@ -25,10 +27,7 @@ from suffice.architecture.runs import RunsTable
 from suffice.core.arrays import FloatArray
 from suffice.core.errors import TableError
 
-CURVED = ("x", "r", "layers", "width_per_layer")
 _SLOPED = ("kv_share",)
-# Range of a logarithm below which a variable has no curve to fit.
-_CONSTANT = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ def curves_of(runs: RunsTable, variables: tuple[str, ...]) -> Curves:
         return {
             name: runs.column(name)
             for name in names
-            if name in variables and np.ptp(np.log(runs.column(name))) > _CONSTANT
+            if name in variables and np.ptp(np.log(runs.column(name))) > CONSTANT
         }
 
     return shape_averages(

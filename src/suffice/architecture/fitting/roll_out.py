@@ -12,7 +12,6 @@ from suffice.architecture.laws import Family, load_family
 from suffice.architecture.runs import RunsTable
 from suffice.core.errors import InputError, TableError
 
-
 # An exponent of size takes three sizes and more.
 FEWEST_SIZES = 3
 

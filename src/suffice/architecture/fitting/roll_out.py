@@ -66,7 +66,7 @@ def roll_out(
         )  # fmt: skip
     if not found:
         raise TableError(
-            f"{runs.source}: no size has more than {family.num_free} runs of {FEWEST_SIZES} smaller "
-            f"sizes below it, which {family.name} needs"
+            f"{runs.source}: no size has more than {family.num_free} runs below it in "
+            f"{FEWEST_SIZES} sizes and more, which {family.name} needs"
         )
     return tuple(found)

@@ -89,7 +89,11 @@ def fit_accuracy(
 
     starts = [(np.log(4.0 / np.ptp(loss)), float(np.median(loss))),
               (np.log(1.0 / np.ptp(loss)), float(loss.min()))]  # fmt: skip
-    fits = [least_squares(lambda p: curve(p) - accuracy, np.array(start)) for start in starts]
+
+    def residual(point: FloatArray) -> FloatArray:
+        return curve(point) - accuracy
+
+    fits = [least_squares(residual, np.array(start)) for start in starts]
     best = min(fits, key=lambda found: found.cost)
     freedom = len(loss) - 2
     return AccuracyLink(

@@ -71,7 +71,7 @@ def fit_rates(
 def _least_squares(
     matrix: FloatArray, target: FloatArray, freedom: int, confidence: float
 ) -> tuple[FloatArray, list[tuple[float, float]]]:
-    theta = np.linalg.lstsq(matrix, target, rcond=None)[0]
+    theta = np.asarray(np.linalg.lstsq(matrix, target, rcond=None)[0], dtype=np.float64)
     rest = target - matrix @ theta
     covariance = np.linalg.inv(matrix.T @ matrix) * float(rest @ rest) / freedom
     wide = float(stdtrit(freedom, 0.5 + confidence / 2)) * np.sqrt(np.diag(covariance))

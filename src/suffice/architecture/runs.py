@@ -253,7 +253,7 @@ def _repeat_variances(runs: RunsTable) -> dict[float | None, float]:
             f"{runs.source}: {freedom} repeats beyond the first are too few for weights by seed: "
             "at least three runs must be equal in all but loss and seed"
         )
-    found = {
+    found: dict[float | None, float] = {
         at: total / freedom
         for at, (total, freedom) in sums.items()
         if at is not None and freedom >= _FEWEST_FREEDOM and total > 0

@@ -1,5 +1,6 @@
 """Fitting laws to tables of runs."""
 
+from suffice.architecture.fitting.estimates import CoefficientEstimate
 from suffice.architecture.fitting.evaluation import (
     Evaluation,
     RankCorrelation,
@@ -7,7 +8,6 @@ from suffice.architecture.fitting.evaluation import (
     rank_correlation,
 )
 from suffice.architecture.fitting.fit import (
-    CoefficientEstimate,
     Fit,
     HoldoutResult,
     fit,

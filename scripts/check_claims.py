@@ -23,7 +23,9 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+
+from suffice.core.errors import InputError
+from suffice.core.figures import figure_at, printed_figure, steps
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = ROOT / "docs" / "claims.toml"
@@ -74,14 +76,8 @@ def found(claim: Claim) -> float:
     """The figure as it is now."""
     text = (ROOT / claim.file).read_text("utf-8") if claim.file else printed(str(claim.command))
     if claim.at is not None:
-        value: Any = json.loads(text)
-        for part in claim.at.split("."):
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        return claim.scale * float(value)
-    match = re.search(str(claim.find), text)
-    if match is None:
-        raise RuntimeError(f"{claim.find!r} is not in what {claim.command or claim.file} gives")
-    return claim.scale * float(match[1].replace("−", "-").replace(",", ""))
+        return claim.scale * float(figure_at(json.loads(text), steps(claim.at)))
+    return claim.scale * printed_figure(text, str(claim.find))
 
 
 def fault(claim: Claim) -> str | None:
@@ -91,7 +87,7 @@ def fault(claim: Claim) -> str | None:
         return "the page does not say so any more"
     try:
         now = found(claim)
-    except (RuntimeError, KeyError, IndexError, ValueError, OSError) as error:
+    except (RuntimeError, InputError, ValueError, OSError) as error:
         return str(error)
     if abs(now - claim.value) > claim.within:
         return f"now {now:g}"

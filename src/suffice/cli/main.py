@@ -57,6 +57,7 @@ VERBS = {
     "ladder": ("ladder:ladder", "Train small shapes, and fit a law of your own to them."),
     "train": ("train:train", "Train suffice-nano, a choice of mode, or a latent reasoner."),
     "eval": ("evaluate:evaluate", "Measure what a model's choices are worth."),
+    "evidence": ("evidence:evidence", "Claims about efficient inference, each tested again."),
     "doctor": ("doctor:doctor", "Versions, hardware and extras, and how to get what is missing."),
 }
 

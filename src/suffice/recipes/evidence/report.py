@@ -1,0 +1,220 @@
+"""The report: one page first for a busy reader, then every claim; Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from suffice.core.files import write_text
+from suffice.recipes.evidence.claim import TOPICS, Claim
+from suffice.recipes.evidence.freshness import Freshness, freshness
+from suffice.recipes.evidence.registry import Registry
+from suffice.recipes.evidence.verdict import Judged, judge
+from suffice.recipes.evidence.wording import (
+    figure_text,
+    n_text,
+    newer_text,
+    papers_text,
+    rule_text,
+    scale_text,
+)
+
+WORDS = ("verified", "toy, holds", "inconclusive", "toy, fails", "falsified", "not tested")
+MEANINGS = {
+    "verified": "holds in a test at the paper's own size, or by counting",
+    "toy, holds": "holds in a test a tenth of the paper's size or less, or in a prediction",
+    "inconclusive": "the figures do not tell",
+    "toy, fails": "fails in such a small test; the paper's own figures may stand",
+    "falsified": "fails at the paper's size, or one counter-example refutes a claim about all",
+    "not tested": "no test of ours; what one would take is said",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A claim with its verdict and the age of its result."""
+
+    name: str
+    claim: Claim
+    judged: Judged
+    freshness: Freshness
+
+
+def entries(registry: Registry) -> list[Entry]:
+    """Every claim judged, by topic."""
+    order = list(TOPICS)
+    found = [
+        Entry(
+            name=name, claim=claim, judged=judge(claim, registry.root),
+            freshness=freshness(registry.root, name, claim),
+        )
+        for name, claim in registry.claims.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda each: (order.index(each.claim.topic), each.name))
+
+
+def counts(found: Sequence[Entry]) -> dict[str, int]:
+    """How many claims have each verdict, in the order of `WORDS`."""
+    by_word = Counter(each.judged.word for each in found)
+    return {word: by_word[word] for word in WORDS}
+
+
+def headline_figure(entry: Entry) -> str:
+    """The first figure of a claim, for tables."""
+    if not entry.judged.figures:
+        return "–"
+    return figure_text(entry.judged.figures[0])
+
+
+def headline_n(entry: Entry) -> str:
+    """Rows behind the first figure."""
+    return n_text(entry.judged.figures[0]) if entry.judged.figures else "–"
+
+
+def markdown(registry: Registry, found: Sequence[Entry]) -> str:
+    """The whole report. It says nothing of the age of results, which `suffice evidence list` does."""
+    parts = [*_front(found), *_constraints(registry), *_claims(registry, found)]
+    return "\n".join([*parts, *_sources(registry)]).rstrip() + "\n"
+
+
+def write_report(registry: Registry, found: Sequence[Entry], out: Path, html: str) -> list[Path]:
+    """Both pages in a folder, and their paths."""
+    paths = [out / "evidence.md", out / "evidence.html"]
+    write_text(paths[0], markdown(registry, found))
+    write_text(paths[1], html)
+    return paths
+
+
+def _front(found: Sequence[Entry]) -> list[str]:
+    number = counts(found)
+    lines = [
+        "# Evidence",
+        "",
+        "What is said about efficient inference, each claim with a test that anyone can run, a number with an",
+        "interval, and a verdict that follows from the number by a rule fixed in the claim's file",
+        "(`data/evidence/claims`). This page is made by `suffice evidence report --out DIR`; nothing on it is typed in.",
+        "",
+        "| verdict | claims | means |",
+        "|---|--:|---|",
+        *(f"| {word} | {number[word]} | {MEANINGS[word]} |" for word in WORDS),
+        "",
+        "Most tests are small: models of .1 to 135 million parameters, puzzles, recorded answers. A small test can show",
+        "that a claim is not true of every model, and that a mechanism exists. It cannot confirm a figure of a large",
+        "model, and *toy* says so. Rules were written down after many of the results were known, so a rule's limits are no",
+        "proof of foresight; they can be read beside each claim. Intervals are of 95 % unless a claim says otherwise. Papers were mostly read as",
+        "abstracts; [the list of sources](#sources) says which.",
+        "",
+        "```console no-run",
+        "$ suffice evidence list             # verdicts, and which results are older than their code",
+        "$ suffice evidence show NAME        # one claim: source, test, figures, rule",
+        "$ suffice evidence run --fast       # test again what fits a CPU",
+        "$ suffice evidence run NAME",
+        "```",
+        "",
+        "## In one page",
+        "",
+    ]
+    for word in WORDS[:-1]:
+        chosen = [each for each in found if each.judged.word == word]
+        if not chosen:
+            continue
+        lines += [f"**{word[0].upper()}{word[1:]}**", "", "| claim | figure | n |", "|---|--:|--:|"]
+        lines += [
+            f"| [{each.claim.title}](#{_anchor(each)}) | {headline_figure(each)} | {headline_n(each)} |"
+            for each in chosen
+        ]
+        lines.append("")
+    untested = [each for each in found if each.judged.word == WORDS[-1]]
+    if untested:
+        links = ", ".join(f"[{each.claim.title}](#{_anchor(each)})" for each in untested)
+        lines += [f"**Not tested**: {links}.", ""]
+    return lines
+
+
+def _constraints(registry: Registry) -> list[str]:
+    lines = [
+        "## What became of each constraint",
+        "",
+        "The questions behind this registry ask of each constraint whether newer models, engines or hardware",
+        "relaxed, kept, narrowed or inverted it. This part reads papers, mostly their abstracts; it measures nothing.",
+        "",
+    ]
+    for each in registry.constraints:
+        lines += [
+            f"### {each.constraint}: {each.effect}",
+            "",
+            f"- models: {each.models}",
+            f"- engines: {each.engines}",
+            f"- hardware: {each.hardware}",
+            f"- where it still bites: {each.still_bites}",
+            f"- strongest work against it: {each.against}",
+            "",
+        ]
+    return lines
+
+
+def _claims(registry: Registry, found: Sequence[Entry]) -> list[str]:
+    lines = ["## Claim by claim", ""]
+    for topic, title in TOPICS.items():
+        chosen = [each for each in found if each.claim.topic == topic]
+        if chosen:
+            lines += [f"### {title}", ""]
+        for each in chosen:
+            lines += claim_lines(registry, each)
+    return lines
+
+
+def claim_lines(registry: Registry, entry: Entry) -> list[str]:
+    """One claim: scale first, then verdict, figures, rule, sources, later work, gaps, command."""
+    claim = entry.claim
+    lines = [f"#### {claim.title}", ""]
+    if claim.scale is not None:
+        lines += [f"*Scale*: {scale_text(claim.scale)}", ""]
+    elif claim.untested:
+        lines += [f"*Scale*: no test of ours. {claim.untested}", ""]
+    lines += [f"**{entry.judged.word}**: {claim.claim}", ""]
+    if claim.reading:
+        lines += [claim.reading, ""]
+    if entry.judged.figures:
+        lines += ["| figure | | value | n |", "|---|---|--:|--:|"]
+        lines += [
+            f"| {each.measure.name} | {each.measure.says} | {figure_text(each)} | {n_text(each)} |"
+            for each in entry.judged.figures
+        ]
+        lines.append("")
+    source = papers_text(registry, claim.papers) or "ours"
+    lines += [f"- source: {source}. Published: {claim.published}"]
+    lines += [f"- would confirm it: {claim.confirms}", f"- would refute it: {claim.refutes}"]
+    if rules := rule_text(claim):
+        lines += [f"- rule: {' '.join(rules)}"]
+    lines += [f"- later work {line}" for line in newer_text(registry, claim)]
+    lines += [f"- not grounded: {each}" for each in claim.not_grounded]
+    if claim.test is not None:
+        kind = "fast" if claim.test.fast else "from a committed result"
+        lines += [f"- test ({kind}): `{claim.test.command}`, result `{claim.test.result}`"]
+    return [*lines, ""]
+
+
+def _sources(registry: Registry) -> list[str]:
+    lines = [
+        "## Sources",
+        "",
+        "*read*: how much of it was seen for this page. Title means that its title and id alone were.",
+        "",
+        "| arXiv | month | title | read |",
+        "|---|---|---|---|",
+    ]
+    return lines + [
+        f"| [{each.id}](https://arxiv.org/abs/{each.id}) | {each.date} | {each.title} | {each.read} |"
+        for each in sorted(registry.sources.values(), key=lambda each: each.id)
+    ]
+
+
+def _anchor(entry: Entry) -> str:
+    """The name of a claim's heading, as GitHub makes it."""
+    kept = "".join(
+        letter for letter in entry.claim.title.lower() if letter.isalnum() or letter in " -_"
+    )
+    return kept.replace(" ", "-")

@@ -28,7 +28,9 @@ def of_task(folder: Path, task: str) -> dict[str, Any]:
     _, rows = zeroeval(folder, [task])
     shared = set.intersection(*(set(found) for found in rows.values()))
     models = sorted(shared)
-    right = np.array([[found[each]["correct"] == "1" for each in models] for found in rows.values()])
+    right = np.array(
+        [[found[each]["correct"] == "1" for each in models] for found in rows.values()]
+    )
     beta = int((~right.any(axis=1)).sum())
     best = right[:, int(right.mean(axis=0).argmax())]
     pairs = np.corrcoef(right[:, right.mean(axis=0) < 1].T)

@@ -55,9 +55,7 @@ def within_questions(traces: TraceSet, arm: int) -> dict[str, Any]:
         ]
         areas.append([_area(np.array([SIGNALS[n](c) for c in confidences]), right) for n in names])
     table = np.array(areas)
-    found = {
-        name: of_columns(lambda m: m[0], table[:, place]) for place, name in enumerate(names)
-    }
+    found = {name: of_columns(lambda m: m[0], table[:, place]) for place, name in enumerate(names)}
     found |= {
         f"{name}_over_mean": of_columns(lambda m: m[0] - m[1], table[:, place], table[:, 0])
         for place, name in enumerate(names)

@@ -65,7 +65,9 @@ def memory(length: int) -> dict[str, float]:
         found = predict(load_shape(name), serving, requests, batch=None)
         seconds[name] = length / found.output_tokens_per_s
         # A token of the middle of the answer; 2 FLOPs a multiply-add, attention scores included.
-        flops[name] = float(decode_flops(load_shape(name), 512 + length // 2, "matmul", lm_head=True))
+        flops[name] = float(
+            decode_flops(load_shape(name), 512 + length // 2, "matmul", lm_head=True)
+        )
     return {
         "by_flops": round(flops[LARGE] / flops[SMALL], 3),
         "by_seconds": round(seconds[LARGE] / seconds[SMALL], 3),

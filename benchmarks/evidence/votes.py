@@ -79,7 +79,9 @@ def of_small_model(samples: Samples) -> dict[str, Any]:
     single, vote = samples.single, samples.vote(15)
     top = np.array([Counter(row.tolist()).most_common(1)[0][1] for row in samples.answers])
     sure = top >= 12
-    right = np.array([_winner_right(a, r) for a, r in zip(samples.answers, samples.right, strict=True)])
+    right = np.array(
+        [_winner_right(a, r) for a, r in zip(samples.answers, samples.right, strict=True)]
+    )
     solvable = single > 0
     return {
         "single": mean(single),
@@ -100,9 +102,7 @@ def of_pool(samples: Samples, most: int) -> dict[str, Any]:
         "vote": {str(k): mean(each) for k, each in votes.items()},
         "seven_to_ten": mean(votes[10] - votes[7]),
         "after_24": mean(votes[most] - votes[24]),
-        "errors_left": of_columns(
-            lambda m: (1 - m[1]) / (1 - m[0]), votes[7], votes[10]
-        ),
+        "errors_left": of_columns(lambda m: (1 - m[1]) / (1 - m[0]), votes[7], votes[10]),
     }
 
 

@@ -40,9 +40,7 @@ evidence = typer.Typer(
 Root = Annotated[
     Path, typer.Option("--root", help="A clone of the project, which holds data/evidence.")
 ]
-Names = Annotated[
-    list[str] | None, typer.Argument(help="Claims by name.", show_default=False)
-]
+Names = Annotated[list[str] | None, typer.Argument(help="Claims by name.", show_default=False)]
 
 
 @evidence.command("list")

@@ -9,8 +9,8 @@ import pytest
 
 from suffice.core.errors import ConfigError, UnknownName
 from suffice.recipes.evidence.claim import PLACES
-from suffice.recipes.evidence.registry import read_registry
-from suffice.recipes.evidence.report import claim_lines, entries, markdown
+from suffice.recipes.evidence.registry import Registry, read_registry
+from suffice.recipes.evidence.report import Entry, claim_lines, entries, markdown
 from suffice.recipes.evidence.wording import scale_text
 from tests.recipes.evidence.registries import make
 
@@ -18,15 +18,23 @@ ROOT = Path(__file__).resolve().parents[3]
 ARXIV = re.compile(r"(?<![\d.])2[0-9](?:0[1-9]|1[0-2])\.[0-9]{5}(?!\d)")
 
 
-def test_every_note_and_bullet_has_a_claim() -> None:
-    registry = read_registry(ROOT)
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return read_registry(ROOT)
+
+
+@pytest.fixture(scope="module")
+def judged(registry: Registry) -> list[Entry]:
+    return entries(registry)
+
+
+def test_every_note_and_bullet_has_a_claim(registry: Registry) -> None:
     covered = {place for claim in registry.claims.values() for place in claim.places}
     assert covered == set(PLACES)
     assert len(registry.claims) >= 30
 
 
-def test_every_claim_is_tested_or_says_why_not() -> None:
-    registry = read_registry(ROOT)
+def test_every_claim_is_tested_or_says_why_not(registry: Registry) -> None:
     for name, claim in registry.claims.items():
         if claim.test is None:
             assert claim.untested, name
@@ -36,25 +44,25 @@ def test_every_claim_is_tested_or_says_why_not() -> None:
                 assert (ROOT / file).exists(), (name, file)
 
 
-def test_fast_tests_fit_into_twenty_minutes() -> None:
+def test_fast_tests_fit_into_twenty_minutes(registry: Registry) -> None:
     tests = {
         claim.test.command: claim.test.budget_s
-        for claim in read_registry(ROOT).claims.values()
+        for claim in registry.claims.values()
         if claim.test and claim.test.fast
     }
     assert sum(tests.values()) < 1200
 
 
-def test_sources_have_the_month_of_their_id() -> None:
-    sources = read_registry(ROOT).sources.values()
+def test_sources_have_the_month_of_their_id(registry: Registry) -> None:
+    sources = registry.sources.values()
     assert all(ARXIV.fullmatch(each.id) for each in sources)
     assert all(each.date == f"20{each.id[:2]}-{each.id[2:4]}" for each in sources)
     assert all(len(each.title) > 5 for each in sources)
 
 
-def test_every_paper_that_a_page_names_is_a_source() -> None:
+def test_every_paper_that_a_page_names_is_a_source(registry: Registry) -> None:
     """docs/, README and the registry itself."""
-    known = set(read_registry(ROOT).sources)
+    known = set(registry.sources)
     pages = [
         *(ROOT / "docs").rglob("*.md"), *(ROOT / "data" / "evidence").rglob("*.toml"),
         ROOT / "README.md", ROOT / "CHANGELOG.md",
@@ -68,16 +76,16 @@ def test_every_paper_that_a_page_names_is_a_source() -> None:
     assert not missing, "add them to data/evidence/sources.toml, with title and date"
 
 
-def test_the_page_is_what_the_registry_says_now() -> None:
+def test_the_page_is_what_the_registry_says_now(registry: Registry, judged: list[Entry]) -> None:
     """After a change: suffice evidence report --out DIR, then DIR/evidence.md to docs/."""
-    registry = read_registry(ROOT)
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    assert page == markdown(registry, entries(registry))
+    assert page == markdown(registry, judged)
 
 
-def test_scale_stands_in_the_first_line_of_every_claim() -> None:
-    registry = read_registry(ROOT)
-    for entry in entries(registry):
+def test_scale_stands_in_the_first_line_of_every_claim(
+    registry: Registry, judged: list[Entry]
+) -> None:
+    for entry in judged:
         title, _, first, *_ = claim_lines(registry, entry)
         assert title.startswith("#### ")
         assert first.startswith("*Scale*: ")
@@ -85,9 +93,10 @@ def test_scale_stands_in_the_first_line_of_every_claim() -> None:
             assert scale_text(entry.claim.scale) in first
 
 
-def test_papers_of_which_the_abstract_alone_was_read_say_so() -> None:
-    registry = read_registry(ROOT)
-    for entry in entries(registry):
+def test_papers_of_which_the_abstract_alone_was_read_say_so(
+    registry: Registry, judged: list[Entry]
+) -> None:
+    for entry in judged:
         text = "\n".join(claim_lines(registry, entry))
         for id_ in entry.claim.papers:
             if registry.sources[id_].read == "abstract":

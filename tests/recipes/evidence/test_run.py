@@ -89,7 +89,7 @@ def test_a_result_without_the_figures_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_standard_output_is_a_result_too(tmp_path: Path) -> None:
-    root = make(tmp_path, command="python -c 'print(\\\"{\\\\\\\"count\\\\\\\": [1, 0, 1.5]}\\\")'")
+    root = make(tmp_path, command='python -c \'print(\\"{\\\\\\"count\\\\\\": [1, 0, 1.5]}\\")\'')
     (only,) = ran(root)
     assert only.after.word == "falsified"
 
@@ -113,7 +113,8 @@ def test_slow_tests_are_made_by_hand(tmp_path: Path) -> None:
 
 def test_hashes_see_code_alone() -> None:
     plain = b"def f(x):\n    return x + 1\n"
-    worded = b'"""A page."""\n\nimport os\n\n\ndef f(x):  # adds\n    """One more."""\n\n    return x + 1\n'
+    words = b'"""A page."""\n\nimport os\n\n\n'
+    worded = words + b'def f(x):  # adds\n    """One more."""\n\n    return x + 1\n'
     assert code_hash(plain, "a.py") == code_hash(worded, "a.py")
     assert code_hash(plain, "a.py") != code_hash(plain.replace(b"1", b"2"), "a.py")
     assert code_hash(b"x # 1", "a.txt") != code_hash(b"x # 2", "a.txt")

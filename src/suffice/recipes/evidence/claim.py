@@ -92,8 +92,9 @@ class Scale:
     says: str
     unit: str
     ours: tuple[float, float]  # least, most
-    # counted: from definitions or papers alone; predicted: by a calibrated model of machines.
-    by: Literal["run", "recorded", "predicted", "counted"]
+    # counted: from definitions or papers alone; predicted: by a calibrated model of machines;
+    # simulated: clocks and a scripted model.
+    by: Literal["run", "recorded", "predicted", "simulated", "counted"]
     paper: tuple[float, float] | None = None  # None: there is no paper, or it does not say
 
 

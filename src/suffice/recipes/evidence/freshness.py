@@ -88,9 +88,18 @@ def _says_nothing(node: ast.AST) -> bool:
     )
 
 
-def hashes(root: Path, names: Iterable[str]) -> dict[str, str]:
-    """Hash of each file, or of every file of a folder taken together; absent ones have "absent"."""
-    return {name: _hash(root / name) for name in names}
+def hashes(root: Path, names: Iterable[str], known: dict[str, str] | None = None) -> dict[str, str]:
+    """Hash of each file, or of every file of a folder taken together; absent ones have "absent".
+
+    `known` keeps what was hashed before in the same look at the clone.
+    """
+    known = {} if known is None else known
+    return {name: known.setdefault(name, "") or _kept(root, name, known) for name in names}
+
+
+def _kept(root: Path, name: str, known: dict[str, str]) -> str:
+    known[name] = _hash(root / name)
+    return known[name]
 
 
 def _hash(path: Path) -> str:
@@ -137,15 +146,17 @@ def record_of(root: Path, test: ClaimTest, *, version: str, seconds: float | Non
     )
 
 
-def freshness(root: Path, name: str, claim: Claim) -> Freshness:
+def freshness(
+    root: Path, name: str, claim: Claim, known: dict[str, str] | None = None
+) -> Freshness:
     """What of a claim's code, data and result is not as it was when the result was made."""
     made = read_record(root, name) if claim.test else None
     if made is None or claim.test is None:
         return Freshness(known=False)
-    now = hashes(root, claim.test.depends) | hashes(root, claim.test.inputs)
+    now = hashes(root, (*claim.test.depends, *claim.test.inputs), known)
     then = made.code | made.inputs
     changed = [file for file, value in now.items() if then.get(file) != value]
-    if _hash(root / claim.test.result) != made.result_sha256:
+    if hashes(root, [claim.test.result], known)[claim.test.result] != made.result_sha256:
         changed.append(claim.test.result)
     if made.command != claim.test.command:
         changed.append("the command")

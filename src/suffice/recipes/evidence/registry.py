@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,6 +16,7 @@ from suffice.recipes.evidence.claim import PLACES, Claim, Condition, Topic
 
 T = TypeVar("T")
 FOLDER = Path("data") / "evidence"
+CLAIMS = TypeAdapter(Claim)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,27 +82,24 @@ def read_registry(root: Path) -> Registry:
             f"{str(root)!r} holds no {FOLDER}/claims: run this in a clone of the project, or give "
             "its folder with --root"
         )
-    sources = {each.id: each for each in _read(folder / "sources.toml", _Sources).source}
-    claims = {path.stem: _read(path, Claim) for path in sorted((folder / "claims").glob("*.toml"))}
+    sources = {
+        each.id: each for each in _read(folder / "sources.toml", TypeAdapter(_Sources)).source
+    }
+    claims = {path.stem: _read(path, CLAIMS) for path in sorted((folder / "claims").glob("*.toml"))}
     for name, claim in claims.items():
         if wrong := next(iter(_faults(claim, sources)), None):
             raise ConfigError(f"{FOLDER}/claims/{name}.toml: {wrong}")
-    constraints = _read(folder / "constraints.toml", _Constraints).constraint
+    constraints = _read(folder / "constraints.toml", TypeAdapter(_Constraints)).constraint
     return Registry(root=root, claims=claims, sources=sources, constraints=constraints)
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _read(path: Path, kind: type[T]) -> T:
+def _read(path: Path, kind: TypeAdapter[T]) -> T:
     table, _ = read_toml(path, what="file")
     try:
-        found: T = _adapter(kind).validate_python(table)
+        found = kind.validate_python(table)
     except ValidationError as error:
         # An unknown field is more telling than the one that is missing for it.
-        first = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")[0]
+        first = sorted(error.errors(), key=lambda each: each["type"] == "missing")[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path.name}: {place}: {first['msg'].lower()}") from None
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from suffice.core.files import write_text
 from suffice.recipes.evidence.claim import TOPICS, Claim
 from suffice.recipes.evidence.freshness import Freshness, freshness
-from suffice.recipes.evidence.registry import Registry
+from suffice.recipes.evidence.registry import Registry, Source
 from suffice.recipes.evidence.verdict import Judged, judge
 from suffice.recipes.evidence.wording import (
     figure_text,
@@ -24,12 +24,56 @@ from suffice.recipes.evidence.wording import (
 WORDS = ("verified", "toy, holds", "inconclusive", "toy, fails", "falsified", "not tested")
 MEANINGS = {
     "verified": "holds in a test at the paper's own size, or by counting",
-    "toy, holds": "holds in a test a tenth of the paper's size or less, or in a prediction",
+    "toy, holds": "holds in a test a tenth of the paper's size or less, or where nothing was run",
     "inconclusive": "the figures do not tell",
     "toy, fails": "fails in such a small test; the paper's own figures may stand",
     "falsified": "fails at the paper's size, or one counter-example refutes a claim about all",
     "not tested": "no test of ours; what one would take is said",
 }
+
+
+FRONT = """\
+# Evidence
+
+What is said about efficient inference, each claim with a test that anyone can run, a number with
+an interval, and a verdict that follows from the number by a rule fixed in the claim's file
+(`data/evidence/claims`). This page is made by `suffice evidence report --out DIR`.
+
+| verdict | claims | means |
+|---|--:|---|
+{meanings}
+
+Most tests are small: models of .1 to 135 million parameters, puzzles, recorded answers. A small
+test can show that a claim is not true of every model, and that a mechanism exists. It cannot
+confirm a figure of a large model, and *toy* says so. Rules were written down after many of the
+results were known: their limits are no proof of foresight, and stand beside each claim to be
+argued with. Intervals are of 95 % unless a claim says otherwise. Papers were mostly read as
+abstracts; [the list of sources](#sources) says which.
+
+```console no-run
+$ suffice evidence list             # verdicts, and which results are older than their code
+$ suffice evidence show NAME        # one claim: source, test, figures, rule
+$ suffice evidence run --fast       # test again what fits a CPU
+$ suffice evidence run NAME
+```
+
+## In one page
+"""
+CONSTRAINTS = """\
+## What became of each constraint
+
+The questions behind this registry ask of each constraint whether newer models, engines or
+hardware relaxed, kept, narrowed or inverted it. This part reads papers, mostly their abstracts.
+It measures nothing; the claims that it names do.
+"""
+SOURCES = """\
+## Sources
+
+*read*: how much of it was seen for this page; title: its title and id alone.
+
+| arXiv | month | title | read |
+|---|---|---|---|
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +88,11 @@ class Entry:
 
 def entries(registry: Registry) -> list[Entry]:
     """Every claim judged, by topic."""
-    order = list(TOPICS)
+    order, known = list(TOPICS), dict[str, str]()
     found = [
         Entry(
             name=name, claim=claim, judged=judge(claim, registry.root),
-            freshness=freshness(registry.root, name, claim),
+            freshness=freshness(registry.root, name, claim, known),
         )
         for name, claim in registry.claims.items()
     ]  # fmt: skip
@@ -74,7 +118,7 @@ def headline_n(entry: Entry) -> str:
 
 
 def markdown(registry: Registry, found: Sequence[Entry]) -> str:
-    """The whole report. It says nothing of the age of results, which `suffice evidence list` does."""
+    """The whole report. The age of results is not in it: `suffice evidence list` says it."""
     parts = [*_front(found), *_constraints(registry), *_claims(registry, found)]
     return "\n".join([*parts, *_sources(registry)]).rstrip() + "\n"
 
@@ -89,58 +133,30 @@ def write_report(registry: Registry, found: Sequence[Entry], out: Path, html: st
 
 def _front(found: Sequence[Entry]) -> list[str]:
     number = counts(found)
-    lines = [
-        "# Evidence",
-        "",
-        "What is said about efficient inference, each claim with a test that anyone can run, a number with an",
-        "interval, and a verdict that follows from the number by a rule fixed in the claim's file",
-        "(`data/evidence/claims`). This page is made by `suffice evidence report --out DIR`; nothing on it is typed in.",
-        "",
-        "| verdict | claims | means |",
-        "|---|--:|---|",
-        *(f"| {word} | {number[word]} | {MEANINGS[word]} |" for word in WORDS),
-        "",
-        "Most tests are small: models of .1 to 135 million parameters, puzzles, recorded answers. A small test can show",
-        "that a claim is not true of every model, and that a mechanism exists. It cannot confirm a figure of a large",
-        "model, and *toy* says so. Rules were written down after many of the results were known, so a rule's limits are no",
-        "proof of foresight; they can be read beside each claim. Intervals are of 95 % unless a claim says otherwise. Papers were mostly read as",
-        "abstracts; [the list of sources](#sources) says which.",
-        "",
-        "```console no-run",
-        "$ suffice evidence list             # verdicts, and which results are older than their code",
-        "$ suffice evidence show NAME        # one claim: source, test, figures, rule",
-        "$ suffice evidence run --fast       # test again what fits a CPU",
-        "$ suffice evidence run NAME",
-        "```",
-        "",
-        "## In one page",
-        "",
-    ]
+    meanings = [f"| {word} | {number[word]} | {MEANINGS[word]} |" for word in WORDS]
+    lines = [*FRONT.format(meanings="\n".join(meanings)).splitlines(), ""]
     for word in WORDS[:-1]:
         chosen = [each for each in found if each.judged.word == word]
-        if not chosen:
-            continue
-        lines += [f"**{word[0].upper()}{word[1:]}**", "", "| claim | figure | n |", "|---|--:|--:|"]
-        lines += [
-            f"| [{each.claim.title}](#{_anchor(each)}) | {headline_figure(each)} | {headline_n(each)} |"
-            for each in chosen
-        ]
-        lines.append("")
-    untested = [each for each in found if each.judged.word == WORDS[-1]]
+        if chosen:
+            title = f"{word[0].upper()}{word[1:]}"
+            lines += [f"**{title}**", "", "| claim | figure | n |", "|---|--:|--:|"]
+            lines += [
+                f"| {_link(each)} | {headline_figure(each)} | {headline_n(each)} |"
+                for each in chosen
+            ]
+            lines.append("")
+    untested = [_link(each) for each in found if each.judged.word == WORDS[-1]]
     if untested:
-        links = ", ".join(f"[{each.claim.title}](#{_anchor(each)})" for each in untested)
-        lines += [f"**Not tested**: {links}.", ""]
+        lines += [f"**Not tested**: {', '.join(untested)}.", ""]
     return lines
 
 
+def _link(entry: Entry) -> str:
+    return f"[{entry.claim.title}](#{_anchor(entry)})"
+
+
 def _constraints(registry: Registry) -> list[str]:
-    lines = [
-        "## What became of each constraint",
-        "",
-        "The questions behind this registry ask of each constraint whether newer models, engines or hardware",
-        "relaxed, kept, narrowed or inverted it. This part reads papers, mostly their abstracts; it measures nothing.",
-        "",
-    ]
+    lines = [*CONSTRAINTS.splitlines(), ""]
     for each in registry.constraints:
         lines += [
             f"### {each.constraint}: {each.effect}",
@@ -198,18 +214,14 @@ def claim_lines(registry: Registry, entry: Entry) -> list[str]:
 
 
 def _sources(registry: Registry) -> list[str]:
-    lines = [
-        "## Sources",
-        "",
-        "*read*: how much of it was seen for this page. Title means that its title and id alone were.",
-        "",
-        "| arXiv | month | title | read |",
-        "|---|---|---|---|",
-    ]
-    return lines + [
-        f"| [{each.id}](https://arxiv.org/abs/{each.id}) | {each.date} | {each.title} | {each.read} |"
-        for each in sorted(registry.sources.values(), key=lambda each: each.id)
-    ]
+    found = sorted(registry.sources.values(), key=lambda each: each.id)
+    return [*SOURCES.splitlines(), *map(_source, found)]
+
+
+def _source(source: Source) -> str:
+    link = f"[{source.id}](https://arxiv.org/abs/{source.id})"
+    title = source.title if source.whole_title else f"{source.title} (title not found whole)"
+    return f"| {link} | {source.date} | {title} | {source.read} |"
 
 
 def _anchor(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Run the tests of claims: a command each, its result checked before it takes the old one's place."""
+"""Run the tests of claims: a command each, its result checked before the old one is replaced."""
 
 from __future__ import annotations
 
@@ -123,7 +123,8 @@ def _made(root: Path, command: str, test: ClaimTest, folder: Path) -> Path:
     """The file that a command writes, or its standard output."""
     out = folder / Path(test.result).name
     argv = [
-        part.replace("OUTDIR", str(folder)).replace("OUT", str(out)) for part in shlex.split(command)
+        part.replace("OUTDIR", str(folder)).replace("OUT", str(out))
+        for part in shlex.split(command)
     ]
     argv = {"suffice": [sys.executable, "-m", "suffice"], "python": [sys.executable]}.get(
         argv[0], argv[:1]

@@ -19,6 +19,8 @@ from suffice.recipes.evidence.claim import Claim, Condition, Measure, Scale, See
 
 # A test is a toy if the largest thing in it is smaller than this share of the paper's smallest.
 TOY_SHARE = 0.1
+# What a prediction or a simulation says was not seen to happen.
+NOT_SEEN = ("predicted", "simulated")
 
 
 class Verdict(StrEnum):
@@ -85,7 +87,7 @@ def judge_figures(claim: Claim, figures: Sequence[Figure]) -> Judged:
     if not holds and not fails:
         return Judged(verdict=Verdict.INCONCLUSIVE, holds=None, figures=tuple(figures))
     assert claim.scale is not None  # the registry refuses a test without it
-    refuted = fails and claim.universal and claim.scale.by != "predicted"
+    refuted = fails and claim.universal and claim.scale.by not in NOT_SEEN
     if is_toy(claim.scale) and not refuted:
         verdict = Verdict.TOY
     else:
@@ -96,7 +98,7 @@ def judge_figures(claim: Claim, figures: Sequence[Figure]) -> Judged:
 def is_toy(scale: Scale) -> bool:
     """Whether a test says more about small things than about the paper's, or only predicts."""
     small = scale.paper is not None and scale.ours[1] < TOY_SHARE * scale.paper[0]
-    return small or scale.by == "predicted"
+    return small or scale.by in NOT_SEEN
 
 
 def met(condition: Condition, figures: dict[str, Figure]) -> bool:
@@ -164,9 +166,7 @@ def _of_seed(measure: Measure, seed: Seed, result: Any, root: Path) -> float:
     return figure_of(one, document(root / seed.file) if seed.file else result).estimate
 
 
-def _interval(
-    found: Any, at: Sequence[Step], key: str
-) -> tuple[float, float | None, float | None]:
+def _interval(found: Any, at: Sequence[Step], key: str) -> tuple[float, float | None, float | None]:
     """(estimate, low, high) of a number, of three numbers, or of an object that names them."""
     match found:
         case bool() | int() | float():

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from suffice.recipes.evidence.claim import Claim, Condition, Measure, Scale
 from suffice.recipes.evidence.registry import Registry
-from suffice.recipes.evidence.verdict import Figure, is_toy
+from suffice.recipes.evidence.verdict import NOT_SEEN, Figure, is_toy
 
 BY = {
     "run": "run",
     "recorded": "computed from recorded answers",
     "predicted": "predicted, not measured",
+    "simulated": "simulated clock, scripted model",
     "counted": "counted, nothing is run",
 }
 EFFECTS = {"supports": "supports it", "narrows": "narrows it", "overturns": "speaks against it"}
@@ -40,7 +41,8 @@ def n_text(figure: Figure) -> str:
 def scale_text(scale: Scale) -> str:
     """The first line of a claim: what was tested, how large, beside the paper's."""
     paper = "" if scale.paper is None else f", in the paper {_range(scale.paper)}"
-    small = " **Far smaller than the paper's.**" if is_toy(scale) and scale.by != "predicted" else ""
+    seen = scale.by not in NOT_SEEN
+    small = " **Far smaller than the paper's.**" if is_toy(scale) and seen else ""
     return f"{scale.says} ({BY[scale.by]}; {scale.unit}: {_range(scale.ours)}{paper}).{small}"
 
 

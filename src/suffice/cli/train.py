@@ -15,6 +15,8 @@ from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.modes_view import print_result, progress
 from suffice.cli.options import AsJson
 from suffice.cli.train_prune import prune
+from suffice.cli.train_soft_thoughts import soft_thoughts
+from suffice.cli.train_tool_calls import tool_calls
 from suffice.core.errors import InputError
 
 if not HELP_ONLY:
@@ -33,12 +35,14 @@ if not HELP_ONLY:
 
 
 train = typer.Typer(
-    help="Train a small model, when a model thinks, or a latent reasoner; prune reasoning traces.",
+    help="Train small models: modes, tool calls, soft thoughts, latent reasoners; prune traces.",
     no_args_is_help=True,
 )
 
 train.command(name="latent")(train_latent)
 train.command(name="prune")(prune)
+train.command(name="tool-calls")(tool_calls)
+train.command(name="soft-thoughts")(soft_thoughts)
 
 Config = Annotated[
     Path | None, typer.Option(help="TOML file; options given here win.", show_default=False)

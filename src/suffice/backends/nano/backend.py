@@ -17,7 +17,8 @@ import numpy as np
 from suffice.backends.detokenize import TextStream
 from suffice.backends.nano.runtime import Cache, NanoModel
 from suffice.backends.nano.sampling import Drawer
-from suffice.backends.nano.vocabulary import END, SHORT, THINK
+from suffice.backends.nano.soft_part import SoftPart, soft_vectors
+from suffice.backends.nano.vocabulary import END, PAD, SHORT, THINK
 from suffice.backends.nano.weights import Array
 from suffice.backends.protocol import Capabilities, Chunk
 from suffice.backends.reached import tell_reached
@@ -43,7 +44,8 @@ class NanoBackend:
     `Thinking(enabled=False)` forces the short mode; `Thinking(budget_tokens=...)`, which is what a
     named effort becomes, adds the effort's bias to the log odds of thinking; `Thinking()` without a
     budget forces the think mode. Of a request's other fields `chat_template_kwargs.enable_thinking`
-    and `logit_bias` are read, as vLLM reads them. NAME-short and NAME-think are the same weights
+    and `logit_bias` are read, as vLLM reads them, and so are `prompt_embeds` parts after the user's
+    text. NAME-short and NAME-think are the same weights
     in one mode, so that a policy can name modes as it names models.
     """
 
@@ -89,6 +91,9 @@ class NanoBackend:
         nats = None if forced is not None or request.completion_only else mode_bias(thinking)
         lasting_V, first_V = self._biases(fields.biases, nats or 0.0)
         ids = self._prompt_ids(request, prefill)
+        soft = self._soft_part(request)
+        if soft is not None:
+            ids = (*ids[: soft.start], *[words.id(PAD)] * len(soft.vectors_nd), *ids[soft.start :])
         if forced is not None and not prefill:
             ids = (*ids, words.id(forced))
         room = self._model.config.max_position_embeddings - len(ids)
@@ -100,7 +105,7 @@ class NanoBackend:
             )
         limit = min(room, sampling.max_tokens or DEFAULT_MAX_TOKENS)
         tell_reached()
-        cache, logits_V = self._prefill(ids)
+        cache, logits_V = self._prefill(ids, soft)
         drawer = Drawer(sampling, words, ids)
         text = TextStream(words, stop=sampling.stop)
         reasoning = ids[-1] == words.id(THINK)
@@ -159,12 +164,28 @@ class NanoBackend:
             first_V[index] += bias
         return lasting_V, first_V
 
-    def _prefill(self, ids: tuple[int, ...]) -> tuple[Cache, Array]:
+    def _prefill(self, ids: tuple[int, ...], soft: SoftPart | None) -> tuple[Cache, Array]:
+        if soft is not None:  # of one request: another question has other vectors
+            vectors_nd, cache = self._model.embed(ids), self._model.start()
+            vectors_nd[soft.start : soft.start + len(soft.vectors_nd)] = soft.vectors_nd
+            return cache, self._model.advance_vectors(vectors_nd, cache)
         if self._prefix is None or self._prefix[0] != ids:
             cache = self._model.start()
             self._prefix = (ids, cache, self._model.advance(ids, cache))
         _, cache, logits_V = self._prefix
         return cache.copy(), logits_V
+
+    def _soft_part(self, request: Request) -> SoftPart | None:
+        """The vectors that stand at the end of the user's turn, before the model's."""
+        width = self._model.config.hidden_size
+        try:
+            vectors_nd = soft_vectors(request, width)
+        except InputError as error:
+            raise UpstreamRejected(f"{self._name}: {error}", status=400) from None
+        if vectors_nd is None:
+            return None
+        turn = self._model.vocabulary.prompt(request.messages[0].text)
+        return SoftPart(start=len(turn) - 1, vectors_nd=vectors_nd)
 
     def _prompt_ids(self, request: Request, prefill: str) -> tuple[int, ...]:
         words = self._model.vocabulary

@@ -86,9 +86,17 @@ class NanoModel:
             [np.empty(shape, np.float32) for _ in layers],
         )
 
+    def embed(self, ids: Sequence[int]) -> Array:
+        """The ids' vectors, (n, d)."""
+        vectors_nd: Array = self._embedding[np.asarray(ids)]
+        return vectors_nd
+
     def advance(self, ids: Sequence[int], cache: Cache) -> Array:
         """Logits (V,) after `ids`, which are appended to `cache`."""
-        hidden_nd = self._embedding[np.asarray(ids)]
+        return self.advance_vectors(self.embed(ids), cache)
+
+    def advance_vectors(self, hidden_nd: Array, cache: Cache) -> Array:
+        """`advance` with vectors (n, d) in the place of ids."""
         for index, layer in enumerate(self._layers):
             normed_nd = _rms_norm(hidden_nd, layer.attention_norm, self.config.rms_norm_eps)
             hidden_nd = hidden_nd + self._attend(normed_nd, layer, cache, index) @ layer.output

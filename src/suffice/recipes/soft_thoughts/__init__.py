@@ -1,0 +1,1 @@
+"""From nothing to soft thoughts, and whether they say anything."""

@@ -65,15 +65,15 @@ class ToolCallTraining:
     hidden_size: int = 96
     taught: int = 16000
     sft: Stretch = field(default_factory=lambda: Stretch(steps=600, batch=64, learning_rate=3e-3))
-    mined: int = 700
+    mined: int = 500
     samples: int = 4
     made: int = 0
-    after: Stretch = field(default_factory=lambda: Stretch(steps=100, batch=24, learning_rate=3e-4))
+    after: Stretch = field(default_factory=lambda: Stretch(steps=80, batch=24, learning_rate=3e-4))
     rates: dict[str, float] = field(default_factory=dict)
     beta: float = 0.1
     sft_weight: float = 1.0
     arms: tuple[Arm, ...] = ARMS
-    tested: int = 800
+    tested: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:

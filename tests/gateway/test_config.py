@@ -64,7 +64,7 @@ def test_mode_tokens_are_given_or_read_from_the_models_folder(tmp_path: Path) ->
 
 
 def test_a_budget_table_keeps_the_cap_on_samples() -> None:
-    assert config_of("[budget]\nusd = 0.1").budget == Budget(samples=64, usd=0.1)
+    assert config_of("[budget]\nusd = 0.1").budget == Budget(samples=64, usd=0.1, tool_calls=64)
 
 
 @pytest.mark.parametrize(

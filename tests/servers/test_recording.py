@@ -39,7 +39,8 @@ class Stack:
         self.url, self.engine, self.opened, self.path = url, engine, opened, path
 
     def ask(self, body: Any, **headers: str) -> httpx2.Response:
-        return httpx2.post(f"{self.url}/v1/chat/completions", json=body, headers=headers)
+        url = f"{self.url}/v1/chat/completions"
+        return httpx2.post(url, json=body, headers=headers, timeout=60.0)
 
     def get(self, path: str, **headers: str) -> httpx2.Response:
         return httpx2.get(f"{self.url}{path}", headers=headers)
@@ -61,7 +62,7 @@ class Stack:
 
 @contextmanager
 def stack(
-    tools: type[Tools], path: Path, script: Any = None, *, ledger: Any = None, **settings: Any
+    tools: type[Tools], path: Path, script: Any = None, /, *, ledger: Any = None, **settings: Any
 ) -> Iterator[Stack]:
     url = str(path / "ledger.db")
     kept = LedgerConfig(**{"url": url, "flush_s": 0.05, **(ledger or {})})

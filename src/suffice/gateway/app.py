@@ -30,6 +30,7 @@ from suffice.gateway.config import GatewayConfig
 from suffice.gateway.connection.cancellation import Shutdown
 from suffice.gateway.paths import SERVED, Paths, no_such_path
 from suffice.gateway.service import Service
+from suffice.gateway.tools import ServerTools
 from suffice.gateway.wire.errors import error_response
 from suffice.gateway.wire.openapi import description
 
@@ -116,7 +117,9 @@ class Gateway:
         self._asking = asyncio.Lock()
         self._monitors = Monitors()
         self._comparisons = ComparisonPool(**asdict(config.comparison))
-        service = Service(config, self._pool(config), self._monitors, self._comparisons)
+        service = Service(
+            config, self._pool(config), self._monitors, self._comparisons, ServerTools(config.tools)
+        )
         self.completions = Completions(service, hooks, self.ending)
         for hook in self._hooks:
             hook.share(self._monitors)
@@ -132,13 +135,16 @@ class Gateway:
         Raises ConfigError, and then nothing has changed. Address and workers stay as they are.
         """
         before = self.service.config
+        tools = self.service.tools
+        if config.tools != before.tools:
+            tools = ServerTools(config.tools)  # first: it may complain
         same = _of_pool(config) == _of_pool(before)
         pool = self.service.pool if same else self._pool(config)
         old, self.completions.service = (
             self.service,
-            Service(config, pool, self._monitors, self._comparisons),
+            Service(config, pool, self._monitors, self._comparisons, tools),
         )
-        if not same:
+        if not same or tools is not old.tools:
             self._retire(old)
         for hook in self._hooks:
             hook.apply(config)
@@ -157,7 +163,7 @@ class Gateway:
         while self._old:
             for service in [each for each in self._old if not each.calls]:
                 self._old.remove(service)
-                await service.pool.aclose()
+                await self._close(service)
             await asyncio.sleep(UNUSED_S)
 
     async def aclose(self) -> None:
@@ -167,8 +173,18 @@ class Gateway:
         await self._comparisons.aclose()
         for task in tuple(self._closing):
             task.cancel()
-        for service in (*self._old, self.service):
-            await service.pool.aclose()
+        for service in self._old:
+            await self._close(service)
+        await self.service.tools.aclose()
+        await self.service.pool.aclose()
+
+    async def _close(self, old: Service) -> None:
+        """Close what a replaced service had for itself."""
+        others = [self.service, *self._old]
+        if all(old.tools is not other.tools for other in others if other is not old):
+            await old.tools.aclose()
+        if all(old.pool is not other.pool for other in others if other is not old):
+            await old.pool.aclose()
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`: the upstreams' models, then what suffice makes of them."""

@@ -58,6 +58,7 @@ from suffice.gateway.wire.requests import (
 from suffice.gateway.wire.responses import Renderer
 from suffice.gateway.wire.safe_regex import extractor_of
 from suffice.policies.models import models_of
+from suffice.tools.toolbox import Toolbox
 
 logger = logging.getLogger("suffice.gateway")
 
@@ -264,7 +265,9 @@ class Completions:
         if ask.n > config.max_choices:
             raise InputError(f"n: at most {config.max_choices} choices, got {ask.n}")
         renderer = Renderer.of(ask)
-        job = self._job(service, ask, route, call, placed)
+        policy = route.policy or service.arms.plain
+        toolbox = await service.tools.toolbox(ask.wishes.tools, policy, choices=ask.n)
+        job = self._job(service, ask, route, call, placed, toolbox=toolbox)
         if not ask.stream:
             call.outcomes = await outcomes(job)
             call.usage = total_usage(outcome.usage for outcome in call.outcomes)
@@ -284,7 +287,14 @@ class Completions:
         await client.end(DONE)
 
     def _job(
-        self, service: Service, ask: Ask, route: PolicyRoute, call: Call, placed: Placement
+        self,
+        service: Service,
+        ask: Ask,
+        route: PolicyRoute,
+        call: Call,
+        placed: Placement,
+        *,
+        toolbox: Toolbox | None,
     ) -> Job:
         config = service.config
         wanted = ask.request.answer_format or default_format(ask.request, config.answer_format)
@@ -325,8 +335,11 @@ class Completions:
             compare=service.comparison(route, question, costs),
             audited=None if guard is None else partial(service.lengths.audited, guard),
             unstreamed_tokens=config.unstreamed_tokens,
+            toolbox=toolbox,
+            limits=config.tools.limits,
         )
-        audit = self.auditor.chosen(job, config.audit_share)
+        # Calls of tools are not made a second time to see what the baseline would have said.
+        audit = None if toolbox else self.auditor.chosen(job, config.audit_share)
         shadow = self.shadower.chosen(job)
         if shadow is not None:
             call.afterwards = partial(

@@ -27,13 +27,14 @@ from suffice.gateway.config_sections import (
 )
 from suffice.gateway.cors import CorsConfig
 from suffice.gateway.fallbacks import Fallback
+from suffice.gateway.tools import ToolsConfig
 from suffice.gateway.wire.headers import HeadersConfig
 from suffice.throughput.pricing import OwnModel
 
 # What `policy` may be besides the name of a policy: pass requests through untouched.
 BYPASS = "bypass"
 # A client names its own policy and options; this is what bounds them unless the operator says so.
-DEFAULT_BUDGET = Budget(samples=64)
+DEFAULT_BUDGET = Budget(samples=64, tool_calls=64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +167,7 @@ class SharedSettings:
     auto: AutoConfig = field(default_factory=AutoConfig)
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
     live: LiveConfig = field(default_factory=LiveConfig)
+    tools: ToolsConfig = field(default_factory=ToolsConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

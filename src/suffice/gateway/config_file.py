@@ -115,6 +115,12 @@ class BudgetTable:
         float | None, Ge(0), About("then it answers with what it has", example=60)
     ] = None
     usd: Annotated[float | None, Ge(0), About("spent at most", example=0.5)] = None
+    tool_calls: Annotated[int | None, Ge(0), About("calls of tools that the gateway runs")] = (
+        DEFAULT_BUDGET.tool_calls
+    )
+    tool_s: Annotated[
+        float | None, Ge(0), About("seconds of all these calls together", example=120)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +236,9 @@ def config_from(
         raise InvalidConfig(source, problems)
     assert ledger is not None
     shared = {each.name: getattr(file, each.name) for each in fields(SharedSettings)}
+    if file.tools.servers is not None:  # its path is relative to this file, as policies' are
+        servers = str(folder / file.tools.servers)
+        shared["tools"] = replace(file.tools, servers=servers)
     if file.live.judge is not None:
         shared["live"] = replace(file.live, judge=str(folder / file.live.judge))
     return GatewayConfig(

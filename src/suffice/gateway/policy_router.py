@@ -35,6 +35,7 @@ from suffice.policies.auto import Auto
 from suffice.policies.fixed import Single
 from suffice.policies.models import models_of
 from suffice.policies.registry import POLICIES, build_policy, parse_policy
+from suffice.policies.tool_plan.react import React
 
 NAMESPACE = "suffice/"
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class PolicyRouter:
         inside = model.startswith(NAMESPACE)
         target = wishes.model or (self._config.model if inside else model)
         asked = wishes.model or (None if inside else model)
-        wished = _given(wishes, "budget", "effort", "target", "answer_format")
+        wished = _given(wishes, "budget", "effort", "target", "answer_format", "tools")
         if wishes.policy == BYPASS:
             if wished:
                 raise InputError(
@@ -126,7 +127,7 @@ class PolicyRouter:
         if asked is not None and not inside and policy is not None:
             policy = self._allowed(policy, asked, wishes)
         if policy is None and wished:
-            policy = self.plain
+            policy = React() if wishes.tools else self.plain
         if policy is not None and wishes.target is not None:
             policy = aimed(policy, wishes.target)
         return PolicyRoute(policy=policy, model=target, asked=asked)

@@ -51,6 +51,8 @@ class AnswerCache:
         if self.config.max_bytes <= 0:
             return None
         suffice = call.value.get("suffice")
+        if isinstance(suffice, dict) and suffice.get("tools"):
+            return None  # what tools say may be another thing the next time
         asked = suffice.get("cache") if isinstance(suffice, dict) else None
         if asked is False or (asked is None and call.value.get("temperature") != 0):
             return None

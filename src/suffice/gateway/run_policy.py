@@ -15,9 +15,11 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.requests import Request
 from suffice.executors import live
 from suffice.executors.live import Extract, Score
+from suffice.executors.tool_calls import ToolLimits
 from suffice.gateway.connection.client import event_of
 from suffice.gateway.wire.requests import NO_BUDGET
 from suffice.gateway.wire.responses import Renderer
+from suffice.tools.toolbox import Toolbox
 
 # Sample i of a request is drawn with seed + i; choices stay apart by more than any policy draws.
 SEED_STRIDE = 100_000
@@ -40,6 +42,8 @@ class Job:
     compare: Callable[[Outcome], Outcome] | None = None  # adds what the baseline would cost
     audited: Callable[[Outcome], None] | None = None  # told what an audit's baseline answered
     unstreamed_tokens: int = 0  # samples of at most so many may be asked for without a stream
+    toolbox: Toolbox | None = None  # tools that are run here
+    limits: ToolLimits | None = None
 
     @property
     def model(self) -> str:
@@ -70,6 +74,8 @@ class Job:
             cost_model=self.cost_model,
             reached=self.reached.setdefault(index, set()),
             unstreamed_tokens=self.unstreamed_tokens,
+            toolbox=self.toolbox,
+            limits=self.limits,
         )
         if self.happened is None:
             return events
@@ -86,6 +92,8 @@ def share(budget: Budget, choices: int) -> Budget:
         samples=None if samples is None else samples // choices,
         elapsed_s=budget.elapsed_s,
         usd=None if budget.usd is None else budget.usd / choices,
+        tool_calls=budget.tool_calls,  # tools are run for one choice alone
+        tool_s=budget.tool_s,
     )
 
 
@@ -102,6 +110,8 @@ def tighter(a: Budget, b: Budget) -> Budget:
         samples=least(a.samples, b.samples),
         elapsed_s=least(a.elapsed_s, b.elapsed_s),
         usd=least(a.usd, b.usd),
+        tool_calls=least(a.tool_calls, b.tool_calls),
+        tool_s=least(a.tool_s, b.tool_s),
     )
 
 
@@ -151,6 +161,8 @@ async def _outcome(job: Job, index: int) -> Outcome:
         reached=job.reached.setdefault(index, set()),
         unstreamed_tokens=job.unstreamed_tokens,
         happened=None if told is None else partial(told, index),
+        toolbox=job.toolbox,
+        limits=job.limits,
     )
     return job.compared(outcome)
 

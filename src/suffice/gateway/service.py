@@ -18,6 +18,7 @@ from suffice.gateway.config import GatewayConfig
 from suffice.gateway.fallbacks import fallbacks_of
 from suffice.gateway.policy_router import PolicyRoute, PolicyRouter
 from suffice.gateway.response_cache import AnswerCache
+from suffice.gateway.tools import ServerTools
 from suffice.gateway.wire.headers import HeaderLists
 from suffice.throughput.pricing import OwnModel, cost_model
 
@@ -31,8 +32,10 @@ class Service:
         pool: BackendPool,
         monitors: Monitors,
         comparisons: ComparisonPool,
+        tools: ServerTools,
     ) -> None:
         self.config = config
+        self.tools = tools
         self.pool = pool
         self.comparisons = comparisons
         self.arms = PolicyRouter(config, monitors)

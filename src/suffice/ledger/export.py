@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from suffice.core.errors import InputError, MissingExtra
-from suffice.ledger.records import COLUMNS, RequestRow, SampleRow, saved_of
+from suffice.ledger.records import COLUMNS, RequestRow, SampleRow, ToolCallRow, saved_of
 from suffice.ledger.store import Store
 
 PAGE = 2000
@@ -39,11 +39,13 @@ def records(
 
 def _attach(store: Store, page: list[dict[str, Any]]) -> None:
     by_id = {one["id"]: one for one in page}
-    names = COLUMNS[SampleRow]
+    names, calls = COLUMNS[SampleRow], COLUMNS[ToolCallRow]
     for one in page:
         saved = saved_of(one["compared_cost"], one["baseline_cost"], one["saving_basis"])
-        one |= {"saved": saved, "sample_rows": [], "score": None, "score_source": None,
-                "prompt": None, "output": None}  # fmt: skip
+        one |= {
+            "saved": saved, "sample_rows": [], "tool_rows": [], "score": None,
+            "score_source": None, "prompt": None, "output": None,
+        }  # fmt: skip
     ids = list(by_id)
     for start in range(0, len(ids), 500):  # SQLite bounds the number of parameters
         some = tuple(ids[start : start + 500])
@@ -54,6 +56,11 @@ def _attach(store: Store, page: list[dict[str, Any]]) -> None:
         ):
             sample = dict(zip(names, row, strict=True))
             by_id[sample.pop("request_id")]["sample_rows"].append(sample)
+        for row in execute(
+            f"SELECT {', '.join(calls)} FROM tool_calls {inside} ORDER BY choice, number", some
+        ):
+            call = dict(zip(calls, row, strict=True))
+            by_id[call.pop("request_id")]["tool_rows"].append(call)
         for request_id, score, source in execute(
             f"SELECT request_id, score, source FROM feedback {inside} ORDER BY at_s", some
         ):
@@ -122,13 +129,14 @@ def _schema(pa: Any) -> Any:
             return pa.int64()
         return pa.float64() if annotation.startswith("float") else pa.string()
 
-    sample = [
-        (name, kind(text)) for name, text in SampleRow.__annotations__.items()
-        if name != "request_id"
-    ]  # fmt: skip
+    sample, call = (
+        pa.struct([(n, kind(text)) for n, text in row.__annotations__.items() if n != "request_id"])
+        for row in (SampleRow, ToolCallRow)
+    )
     columns = [(name, kind(text)) for name, text in RequestRow.__annotations__.items()]
     columns += [
-        ("saved", pa.float64()), ("sample_rows", pa.list_(pa.struct(sample))),
+        ("saved", pa.float64()), ("sample_rows", pa.list_(sample)),
+        ("tool_rows", pa.list_(call)),
         ("score", pa.float64()),
         ("score_source", pa.string()), ("prompt", pa.string()), ("output", pa.string()),
     ]  # fmt: skip

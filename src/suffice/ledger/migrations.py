@@ -190,6 +190,17 @@ _SHADOW_COSTS = (
     "ALTER TABLE shadows ADD COLUMN cheap_cost {real}",
 )
 
+# Calls of tools that the gateway ran.
+_TOOL_CALLS = (
+    """CREATE TABLE tool_calls (
+        request_id {text} NOT NULL, choice {int} NOT NULL, number {int} NOT NULL,
+        tool {text} NOT NULL, status {text} NOT NULL, step {text} NOT NULL, version {int} NOT NULL,
+        cites {text} NOT NULL, reason {text}, attempts {int} NOT NULL,
+        argument_chars {int} NOT NULL, result_chars {int} NOT NULL, cut_from {int},
+        began_s {real} NOT NULL, elapsed_s {real} NOT NULL,
+        PRIMARY KEY (request_id, choice, number))""",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _WATCHES,
@@ -202,5 +213,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _SHADOWS,
     _BETS,
     _SHADOW_COSTS,
+    _TOOL_CALLS,
 )
 VERSION = len(MIGRATIONS)

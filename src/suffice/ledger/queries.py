@@ -10,7 +10,7 @@ from typing import Any
 from suffice.core.savings import CostUnit, Promise, share_saved
 from suffice.ledger.latency_histogram import quantile_s
 from suffice.ledger.migrations import BUCKET_S, TRAFFIC
-from suffice.ledger.records import COLUMNS, RequestRow, SampleRow, saved_of
+from suffice.ledger.records import COLUMNS, RequestRow, SampleRow, ToolCallRow, saved_of
 from suffice.ledger.store import Store
 
 Json = dict[str, Any]
@@ -123,7 +123,7 @@ def latency_since(store: Store, since_s: float) -> Json:
 
 
 def recent(store: Store, limit: int) -> list[Json]:
-    """The newest requests with their samples and last judgement."""
+    """The newest requests with their samples, calls of tools and last judgement."""
     columns = COLUMNS[RequestRow]
     rows = store.database.execute(
         f"SELECT {', '.join(columns)} FROM requests ORDER BY started_s DESC LIMIT ?", (limit,)
@@ -131,7 +131,7 @@ def recent(store: Store, limit: int) -> list[Json]:
     found = [dict(zip(columns, row, strict=True)) for row in rows]
     by_id: dict[str, Json] = {one["id"]: one for one in found}
     for one in found:
-        one["sample_rows"], one["score"] = [], None
+        one["sample_rows"], one["tool_rows"], one["score"] = [], [], None
         one["saved"] = saved_of(one["compared_cost"], one["baseline_cost"], one["saving_basis"])
     if by_id:
         marks = ", ".join("?" * len(by_id))
@@ -143,6 +143,14 @@ def recent(store: Store, limit: int) -> list[Json]:
         ):
             sample = dict(zip(names, row, strict=True))
             by_id[sample["request_id"]]["sample_rows"].append(sample)
+        names = COLUMNS[ToolCallRow]
+        for row in store.database.execute(
+            f"SELECT {', '.join(names)} FROM tool_calls WHERE request_id IN ({marks}) "
+            "ORDER BY choice, number",
+            tuple(by_id),
+        ):
+            call = dict(zip(names, row, strict=True))
+            by_id[call["request_id"]]["tool_rows"].append(call)
         for request_id, score in store.database.execute(
             f"SELECT request_id, score FROM feedback WHERE request_id IN ({marks}) ORDER BY at_s",
             tuple(by_id),
@@ -216,7 +224,7 @@ def counts(store: Store) -> Json:
     execute = store.database.execute
     found: Json = {
         table: int(execute(f"SELECT COUNT(*) FROM {table}")[0][0])
-        for table in ("requests", "samples", "texts", "feedback", "keys")
+        for table in ("requests", "samples", "tool_calls", "texts", "feedback", "keys")
     }
     oldest, newest = execute("SELECT MIN(started_s), MAX(started_s) FROM requests")[0]
     return found | {"oldest_s": oldest, "newest_s": newest}

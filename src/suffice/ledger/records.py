@@ -97,6 +97,27 @@ class SampleRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallRow:
+    """One call of a tool that was run here, without its texts; `number` counts them from 0."""
+
+    request_id: str
+    choice: int
+    number: int
+    tool: str
+    status: str
+    step: str = ""  # its name in the plan; "" where there is no plan
+    version: int = 0  # of the plan
+    cites: str = ""  # steps whose results it was given, with spaces between them
+    reason: str | None = None  # why it failed: the tool's text, only where outputs are stored
+    attempts: int = 0
+    argument_chars: int = 0
+    result_chars: int = 0
+    cut_from: int | None = None
+    began_s: float = 0.0  # after the request
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextRow:
     """What was asked and answered, redacted; written only where the operator asked for it."""
 
@@ -142,11 +163,12 @@ class AuditRow:
     error_code: str | None = None  # why there is nothing to compare
 
 
-Row = RequestRow | SampleRow | TextRow | FeedbackRow | AuditRow
+Row = RequestRow | SampleRow | ToolCallRow | TextRow | FeedbackRow | AuditRow
 
 TABLES: dict[type, str] = {
     RequestRow: "requests",
     SampleRow: "samples",
+    ToolCallRow: "tool_calls",
     TextRow: "texts",
     FeedbackRow: "feedback",
     AuditRow: "audits",
@@ -178,6 +200,7 @@ class Entry:
 
     request: RequestRow
     samples: tuple[SampleRow, ...] = ()
+    tool_calls: tuple[ToolCallRow, ...] = ()
     text: TextRow | None = None
 
 
@@ -236,9 +259,9 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        """Rows of requests, samples, texts and feedback."""
+        """Rows of requests, samples, calls of tools, texts and feedback."""
         return len(self.feedback) + sum(
-            1 + len(e.samples) + (e.text is not None) for e in self.entries
+            1 + len(e.samples) + len(e.tool_calls) + (e.text is not None) for e in self.entries
         )
 
     @property

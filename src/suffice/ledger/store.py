@@ -19,6 +19,7 @@ from suffice.ledger.records import (
     RequestRow,
     SampleRow,
     TextRow,
+    ToolCallRow,
     Totals,
     Used,
     Window,
@@ -30,7 +31,7 @@ KEYS_VERSION = "keys_version"
 BATCH_MEMORY_S = 3600.0
 LONGEST_WINDOW_S = 32 * 86400
 # Tables whose rows go with their request.
-OF_A_REQUEST = ("samples", "texts", "feedback", "audits")
+OF_A_REQUEST = ("samples", "tool_calls", "texts", "feedback", "audits")
 
 _INSERT = {
     kind: f"INSERT INTO {table} ({', '.join(COLUMNS[kind])}) "
@@ -119,6 +120,9 @@ class Store:
         samples = [values_of(row) for e in batch.entries for row in e.samples]
         if samples:
             many(_INSERT[SampleRow], samples)
+        calls = [values_of(row) for e in batch.entries for row in e.tool_calls]
+        if calls:
+            many(_INSERT[ToolCallRow], calls)
         texts = [values_of(e.text) for e in batch.entries if e.text is not None]
         if texts:
             many(_INSERT[TextRow], texts)

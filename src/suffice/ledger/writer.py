@@ -208,7 +208,7 @@ class Writer:
                 continue
             if isinstance(row, Entry):
                 pending.entries.append(row)
-                pending.rows += 1 + len(row.samples)
+                pending.rows += 1 + len(row.samples) + len(row.tool_calls)
             elif row is not None:
                 pending.feedback.append(row)
                 pending.rows += 1

@@ -407,6 +407,36 @@ function judged(row) {
     : el("span", { class: "bad" }, row.score === 0 ? "wrong" : percent(row.score));
 }
 
+// Calls of tools over time: a bar each, and a line from every step to those that cite its result.
+function toolGraph(calls) {
+  const wide = 640, high = 20, left = 150, top = 4;
+  const end = Math.max(...calls.map((call) => call.began_s + call.elapsed_s), 1e-3);
+  const x = (at) => left + ((wide - left - 8) * at) / end;
+  const middle = (place) => top + place * high + high / 2;
+  const drawn = svg("svg", { viewBox: `0 0 ${wide} ${calls.length * high + 2 * top}`, role: "img", class: "tools" });
+  const places = new Map(calls.map((call, place) => [`${call.choice} ${call.step}`, place]));
+  calls.forEach((call, place) => {
+    for (const step of call.cites.split(" ").filter(Boolean)) {
+      const from = places.get(`${call.choice} ${step}`);
+      if (from === undefined) continue;
+      const at = calls[from].began_s + calls[from].elapsed_s;
+      drawn.append(svg("path", { d: `M${x(at)} ${middle(from)}L${x(call.began_s)} ${middle(place)}`, class: "cites" }));
+    }
+  });
+  calls.forEach((call, place) => {
+    const label = svg("text", { x: 0, y: middle(place) + 4 });
+    label.textContent = `${call.step ? call.step + " " : ""}${call.tool}`.slice(0, 24);
+    const bar = svg("rect", {
+      x: x(call.began_s), y: middle(place) - 6, height: 12, rx: 3, class: call.status,
+      width: Math.max(2, x(call.began_s + call.elapsed_s) - x(call.began_s)),
+    });
+    const cites = call.cites ? `, cites ${call.cites}` : "";
+    titled(bar, `${call.tool}: ${call.status}${cites}, ${seconds(call.elapsed_s)}, ${count(call.result_chars)} characters${call.reason ? ": " + call.reason : ""}`);
+    drawn.append(label, bar);
+  });
+  return drawn;
+}
+
 function detail(row) {
   const inner = el("table");
   inner.append(...table([["sample", true], ["purpose", true], ["status", true], ["tokens"], ["first token"], ["time"], ["why it ended", true]],
@@ -414,7 +444,8 @@ function detail(row) {
       cell(String(sample.sample), { class: "l" }), cell(sample.purpose, { class: "l" }), cell(sample.status, { class: "l" }),
       cell(count(sample.completion_tokens)), cell(seconds(sample.ttft_s)), cell(seconds(sample.elapsed_s)),
       cell(sample.reason || (sample.answer ? `answered ${sample.answer}` : ""), { class: "l why" })))));
-  return el("tr", { class: "detail" }, el("td", { colspan: 10 }, el("code", {}, row.id), row.sample_rows.length ? inner : ""));
+  return el("tr", { class: "detail" }, el("td", { colspan: 10 }, el("code", {}, row.id), row.sample_rows.length ? inner : "",
+    (row.tool_rows || []).length ? toolGraph(row.tool_rows) : ""));
 }
 
 function drawRecent(state) {

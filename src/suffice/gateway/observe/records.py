@@ -6,10 +6,18 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from suffice.core.completions import Cost, Outcome, SampleRecord, Usage
+from suffice.core.completions import Cost, Outcome, SampleRecord, ToolRecord, Usage
 from suffice.core.savings import together
 from suffice.gateway.calls import Call
-from suffice.ledger.records import CallEnding, Entry, RequestRow, SampleRow, TextRow, UsageSource
+from suffice.ledger.records import (
+    CallEnding,
+    Entry,
+    RequestRow,
+    SampleRow,
+    TextRow,
+    ToolCallRow,
+    UsageSource,
+)
 
 # A rough size where no engine told the true one: bytes of English text and JSON per token.
 BYTES_PER_TOKEN = 4
@@ -128,7 +136,17 @@ def entry_of(
         for record in outcome.records
         if record.reached
     )
-    return Entry(request=request, samples=samples or _left_behind(call, body_bytes), text=text)
+    tool_calls = tuple(
+        _tool_call(call.id, choice, record, texts=answers)
+        for choice, outcome in enumerate(outcomes)
+        for record in outcome.tool_records
+    )
+    return Entry(
+        request=request,
+        samples=samples or _left_behind(call, body_bytes),
+        tool_calls=tool_calls,
+        text=text,
+    )
 
 
 def _answered_by(call: Call) -> str | None:
@@ -164,6 +182,28 @@ def _sample(request_id: str, choice: int, record: SampleRecord, *, answers: bool
         answer=record.answer if answers else None,
         ttft_s=record.ttft_s,
         elapsed_s=record.e2e_s,
+    )
+
+
+def _tool_call(request_id: str, choice: int, record: ToolRecord, *, texts: bool) -> ToolCallRow:
+    # Why a call failed is the tool's text, which may quote what it was asked.
+    keep_reason = texts or record.status == "cancelled"
+    return ToolCallRow(
+        request_id=request_id,
+        choice=choice,
+        number=record.call,
+        tool=record.tool,
+        status=record.status,
+        step=record.step,
+        version=record.version,
+        cites=" ".join(record.cites),
+        reason=_short(record.reason) if keep_reason else None,
+        attempts=record.attempts,
+        argument_chars=record.argument_chars,
+        result_chars=record.result_chars,
+        cut_from=record.cut_from,
+        began_s=record.began_s,
+        elapsed_s=record.elapsed_s,
     )
 
 

@@ -22,6 +22,7 @@ from suffice.core.errors import (
     UpstreamTimeout,
 )
 from suffice.ledger.database import LedgerError
+from suffice.tools.protocol import ToolLost
 
 # (error, status, type, code); the first that fits counts. Clients retry 5xx, so what they could
 # retry in vain is 4xx.
@@ -35,6 +36,7 @@ _TABLE: tuple[tuple[type[SufficeError], int, str, str], ...] = (
     (UpstreamRefused, 502, "upstream_error", "upstream_refused"),
     (UpstreamDisconnected, 502, "upstream_error", "upstream_disconnected"),
     (MalformedStream, 502, "upstream_error", "upstream_malformed"),
+    (ToolLost, 502, "upstream_error", "tool_server_lost"),
     (NoAnswer, 502, "upstream_error", "no_answer"),
 )
 

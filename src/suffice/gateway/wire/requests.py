@@ -41,6 +41,8 @@ class BudgetFields(Strict):
     samples: int | None = Field(default=None, ge=0)
     elapsed_s: float | None = Field(default=None, ge=0)
     usd: float | None = Field(default=None, ge=0)
+    tool_calls: int | None = Field(default=None, ge=0)
+    tool_s: float | None = Field(default=None, ge=0)
 
 
 class SufficeFields(Strict):
@@ -48,7 +50,8 @@ class SufficeFields(Strict):
 
     `policy` is a name, or an object with a name and options. `target` is the confidence at which
     the policy stops. `effort` bounds thinking. `answer_format` names the extractor by which answers
-    are compared; without it nothing is voted on.
+    are compared; without it nothing is voted on. `tools` are servers of the operator's whose tools
+    the gateway runs.
     """
 
     policy: str | dict[str, Any] | None = None
@@ -58,6 +61,7 @@ class SufficeFields(Strict):
     target: float | None = Field(default=None, gt=0, lt=1)
     answer_format: str | None = None
     cache: bool | None = None
+    tools: list[str] | None = None
 
 
 NO_WISHES = SufficeFields()

@@ -89,11 +89,14 @@ class React(WholeSamples):
         return state, ()
 
     def _sample(self, state: Turns) -> Sample:
+        last = state.turn + 1 >= self.max_turns
+        # What comes before calls that are made here is no answer: it must not be shown as one.
+        shown = last or all(tool.hints is None for tool in state.tools)
         return Sample(
             samples=(state.turn,),
             messages=state.messages if state.turn else None,
-            tools=() if state.turn + 1 >= self.max_turns else None,
-            final=True,
+            tools=() if last else None,
+            final=shown,
             whole=True,
         )
 

@@ -16,7 +16,7 @@ import pytest
 
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.serving_hooks import serving_hooks
-from tests.servers.conftest import config_for, serving_bounded
+from tests.servers.tools import config_for, serving_bounded
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "gateway" / "fuzz_upstream.py"
 # An error whose text no JSON writer takes (22), choices that are no list (199), an error in a

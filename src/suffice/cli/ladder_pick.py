@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,38 +18,16 @@ from suffice.core.files import write_json
 from suffice.core.quantities import parse_count
 
 if not HELP_ONLY:
-    from suffice.architecture.catalog import load_shape
     from suffice.architecture.counts import non_embedding_parameters
     from suffice.architecture.hf_config import config_from_shape
     from suffice.architecture.law_file import load_law
     from suffice.architecture.laws import ConditionalLaw
     from suffice.architecture.shape import Shape
-    from suffice.recipes.design import DesignConfig, design
-    from suffice.recipes.design.output import write_run
-    from suffice.recipes.ladder.pick import (
-        PickResult,
-        Timed,
-        as_rung_shape,
-        judge,
-        named,
-        pick_plan,
-        read_shape,
-        same_ratios,
-        search_space,
-    )
-    from suffice.recipes.ladder.plan import Plan
-    from suffice.recipes.ladder.table import typical_loss
-    from suffice.throughput.engines.choose import EngineOptions, make_engine
+    from suffice.recipes.ladder.pick import PickResult
+    from suffice.recipes.ladder.train_pick import TrainPick
     from suffice.throughput.engines.protocol import Lengths
-    from suffice.throughput.measure import Measurement, MeasurePlan, begin_run, paired_ratios
-    from suffice.throughput.records import ResultFile, read_samples
     from suffice.training.extras import require_torch
-    from suffice.training.pretrain.run_store import RunStore
-    from suffice.training.pretrain.shards import read_manifest
-    from suffice.training.rung import Recipe, law_coordinates
-
-
-_TIMING = "Throughput"
+    from suffice.training.rung import law_coordinates
 
 
 def train_pick(
@@ -116,52 +94,28 @@ def train_pick(
     if not isinstance(found_law, ConditionalLaw):
         raise InputError(f"law {found_law.name!r} says nothing about shape at equal N")
     require_torch()
-    vocabulary = read_manifest(data).vocab_size
-    space = search_space(
-        found_law, parse_count(size, what="--size"), head_dim=head_dim, multiple=multiple,
-        tolerance=tolerance,
+    job = TrainPick(
+        law=found_law, data=data, store=store, out=out,
+        parameters=parse_count(size, what="--size"), tokens=parse_count(tokens, what="--tokens"),
+        plan=plan, pick=pick, reference=reference, like=like, hardware=hardware,
+        confidence=confidence, seeds=seeds, learning_rate_factor=learning_rate_factor,
+        head_dim=head_dim, multiple=multiple, tolerance=tolerance, workers=workers,
+        threads=threads, device=device, batches=batch_sizes(batch) if batch.strip() else (),
+        lengths=Lengths(input_tokens=input_tokens, output_tokens=output_tokens), repeats=repeat,
+        clock=clock,
     )  # fmt: skip
-    theirs = (
-        read_shape(reference, vocabulary)
-        if reference
-        else same_ratios(_load(like), space, vocab_size=vocabulary)
-    )
-    budget = parse_count(tokens, what="--tokens")
-    mine = (
-        read_shape(pick, vocabulary)
-        if pick
-        else _designed(
-            found_law, theirs, space, budget, hardware=hardware, confidence=confidence,
-            lengths=(input_tokens, output_tokens), store=store, out=out,
-            factor=learning_rate_factor,
-        )
-    )  # fmt: skip
-    for name, shape in (("pick", mine), ("reference", theirs)):
-        write_json(out / f"{name}.json", _config(shape))
+    for name, shape in zip(("pick", "reference"), job.shapes, strict=True):
+        write_json(out / f"{name}.json", config_from_shape(shape))
         if not as_json:
             typer.echo(f"{name}: {_line(shape)}")
-    _train(
-        mine, theirs, data=data, store=store, plan=plan, tokens=round(budget), seeds=seeds,
-        factor=learning_rate_factor, workers=workers, threads=threads, device=device, quiet=as_json,
-    )  # fmt: skip
-    timed = _timed(
-        mine, theirs, batch=batch, lengths=(input_tokens, output_tokens), repeat=repeat,
-        clock=clock, device=device, threads=threads, out=out, quiet=as_json,
-    )  # fmt: skip
-    result = judge(
-        RunStore(store).read(), mine, theirs, found_law, confidence=confidence, timed=timed,
-        learning_rate_factor=learning_rate_factor,
-    )  # fmt: skip
-    result.save(out / "train-pick.json")
-    _print_pick(result, out, as_json)
-
-
-def _load(name: str) -> Shape:
-    return load_shape(name)
-
-
-def _config(shape: Shape) -> dict[str, Any]:
-    return config_from_shape(shape)
+    job.train(Progress(quiet=as_json))
+    warn = partial(typer.echo, err=True)
+    timed = job.time(
+        " ".join(["suffice", *sys.argv[1:]]),
+        progress=(lambda _: None) if as_json else warn,
+        warn=warn,
+    )
+    _print_pick(job.judge(timed), out, as_json)
 
 
 def _line(shape: Shape) -> str:
@@ -172,98 +126,6 @@ def _line(shape: Shape) -> str:
         f"{int(non_embedding_parameters(shape)):,}, x {at['x']:.3f}, r {at['r']:.2f}, KV share "
         f"{at['kv_share']:g}"
     )
-
-
-def _designed(
-    law: ConditionalLaw, reference: Shape, space: dict[str, Any], tokens: float, *,
-    hardware: str, confidence: float, lengths: tuple[int, int], store: Path, out: Path,
-    factor: float,
-) -> Shape:  # fmt: skip
-    """The shape that a design picks in place of `reference`; its report goes to `out`/design."""
-    result = design(
-        DesignConfig(
-            # A design's notes start at 1M tokens; at equal N the budget changes no pick.
-            like=reference, law=law, tokens=max(tokens, 1e6), hardware=hardware,
-            confidence=confidence,
-            input_tokens=lengths[0], output_tokens=lengths[1],
-            reference_loss=typical_loss(
-                store, space["parameters"], tokens, learning_rate_factor=factor
-            ), **space,
-        )
-    )  # fmt: skip
-    write_run(result, out / "design")
-    return as_rung_shape(result.recommended.shape, reference.vocab_size)
-
-
-def _train(
-    mine: Shape, theirs: Shape, *, data: Path, store: Path, plan: Path | None, tokens: int,
-    seeds: int, factor: float, workers: int, threads: int, device: str, quiet: bool,
-) -> None:  # fmt: skip
-    from suffice.recipes.ladder.run import run_ladder  # noqa: PLC0415 - torch
-    from suffice.recipes.ladder.runner import devices_of, runner_for  # noqa: PLC0415 - torch
-    from suffice.training.pretrain.trainer import Machine  # noqa: PLC0415 - torch
-
-    ladder = None if plan is None else Plan.load(plan)
-    asked = pick_plan(
-        mine, theirs, recipe=Recipe() if ladder is None else ladder.recipe, tokens=tokens,
-        seeds=seeds, flops_per_s=2e10 if ladder is None else ladder.flops_per_s,
-        learning_rate_factor=factor,
-    )  # fmt: skip
-    if ladder is not None:
-        # A tuned ladder trains at the rate that its tuning runs chose; they are in the store.
-
-        tuning = tuple(rung for rung in ladder.rungs if rung.purpose == "tune")
-        asked = replace(asked, rungs=(*tuning, *asked.rungs))
-    devices = devices_of(device)
-    on_gpu = devices[0].startswith("cuda")
-    machine = Machine(
-        device=devices[0], compiled=on_gpu, cuda_graph=on_gpu, work=store.with_suffix(".work")
-    )
-    with Progress(quiet=quiet) as events:
-        runner = runner_for(
-            data, machine, events, asked, devices=devices, workers=workers, threads=threads,
-            ray=None, gpus_per_rung=0.0, deadline_s=None,
-        )  # fmt: skip
-        run_ladder(asked, data, RunStore(store), runner, events=events)
-
-
-def _timed(
-    mine: Shape, theirs: Shape, *, batch: str, lengths: tuple[int, int], repeat: int, clock: str,
-    device: str, threads: int, out: Path, quiet: bool,
-) -> list[Timed]:  # fmt: skip
-    """Both shapes on the torch engine in turn; samples go to `out`/throughput.jsonl."""
-    if not batch.strip():
-        return []
-
-    options: Any = {"clock": clock, "device": None if device == "auto" else device}
-    engine = make_engine("torch", EngineOptions(dtype="fp32", threads=threads, **options))
-    shapes = named(mine, theirs)
-    asked = MeasurePlan(
-        shapes=shapes, lengths=Lengths(input_tokens=lengths[0], output_tokens=lengths[1]),
-        batches=batch_sizes(batch), repeats=repeat, prefill_repeats=1, dtype="fp32",
-    )  # fmt: skip
-    path = out / "throughput.jsonl"
-    run, environment, _ = begin_run(
-        engine, ResultFile(path), command=" ".join(["suffice", *sys.argv[1:]])
-    )
-    samples = Measurement(
-        engine, ResultFile(path), run=run, environment=environment, held=read_samples(path),
-        progress=(lambda _: None) if quiet else (lambda text: typer.echo(text, err=True)),
-    ).carry_out(asked)  # fmt: skip
-    found = []
-    for size in asked.batches:
-        ratio = paired_ratios(samples, *shapes, size)
-        if ratio is None:
-            typer.echo(f"no timing at batch {size}: {path} says why", err=True)
-        else:
-            found.append(
-                Timed(
-                    batch=size, input_tokens=lengths[0], output_tokens=lengths[1],
-                    ratio=ratio.median, least=ratio.least, largest=ratio.largest,
-                    repeats=ratio.n, where=f"{environment.device}, torch, {clock} clock",
-                )
-            )  # fmt: skip
-    return found
 
 
 def _print_pick(result: PickResult, out: Path, as_json: bool) -> None:

@@ -23,13 +23,14 @@ from suffice.core.errors import (  # noqa: E402
     TrainingDiverged,
 )
 from suffice.tasks.puzzles import ALPHABET, Mixture  # noqa: E402
+from suffice.training import responses  # noqa: E402
 from suffice.training.model import build_model  # noqa: E402
-from suffice.training.modes import policy_gradient, rollout, sequences  # noqa: E402
+from suffice.training.modes import policy_gradient, sequences  # noqa: E402
 from suffice.training.modes.gate import Gate, fold_loss, gate_loss, train_gate  # noqa: E402
 from suffice.training.modes.policy_gradient import train_policy  # noqa: E402
 from suffice.training.modes.probe import probe_answers, probe_choice  # noqa: E402
 from suffice.training.modes.rewards import ModePrice, TokenCost  # noqa: E402
-from suffice.training.modes.rollout import Rollouts, draw, roll_out  # noqa: E402
+from suffice.training.modes.rollout import Rollouts, roll_out  # noqa: E402
 from suffice.training.modes.sequences import (  # noqa: E402
     Batch,
     Learner,
@@ -45,6 +46,7 @@ from suffice.training.modes.sequences import (  # noqa: E402
 from suffice.training.modes.settings import Routing, WarmUp  # noqa: E402
 from suffice.training.modes.warm_up import paired, paired_loss, warm_up  # noqa: E402
 from suffice.training.optimiser import initialise  # noqa: E402
+from suffice.training.responses import draw  # noqa: E402
 from suffice.training.run_state import RunState, seeded  # noqa: E402
 from suffice.training.rung import Recipe  # noqa: E402
 from suffice.training.settings import from_toml, from_values, plain  # noqa: E402
@@ -580,7 +582,7 @@ def test_a_cut_response_is_wrong() -> None:
     for room in (len(shown) - 1, len(shown)):
         script = iter(shown[1:])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rollout, "_pick", scripted)
+            patch.setattr(responses, "pick", scripted)
             drawn[room] = roll_out(
                 own.model, [problem, problem], VOCABULARY, REWARD, group=2, halves=True,
                 max_tokens=room, temperature=0.0, generator=seeded(0),

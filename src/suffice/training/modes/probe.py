@@ -9,7 +9,6 @@ import torch
 from suffice.training.modes.sequences import (
     Batch,
     Learner,
-    control_ids,
     demonstrations,
     on_device,
     paired_logits,
@@ -17,6 +16,7 @@ from suffice.training.modes.sequences import (
     response_logits,
     think_logit,
 )
+from suffice.training.responses import control_ids
 
 PROBLEMS_PER_CELL = 32
 

@@ -18,6 +18,7 @@ from torch import nn
 from suffice.backends.nano.vocabulary import END, PAD, SHORT, THINK, Vocabulary
 from suffice.core.errors import InputError
 from suffice.tasks.puzzles import Mixture, Problem
+from suffice.training.responses import control_ids, pad
 
 # Sequences of one forward pass in training: more in one would pad more, fewer cost more overhead.
 PART = 64
@@ -59,23 +60,6 @@ class Batch:
             response_BT=self.response_BT[index],
             mask_BT=self.mask_BT[index],
         )
-
-
-def control_ids(vocabulary: Vocabulary) -> tuple[int, int]:
-    """Ids of the short and the think token."""
-    return vocabulary.id(SHORT), vocabulary.id(THINK)
-
-
-def pad(rows: Sequence[Sequence[int]], fill: int, *, left: bool) -> tuple[Any, Any]:
-    """(ids, mask) of rows brought to the longest one's length."""
-    width = max(len(row) for row in rows)
-    ids, mask = [], []
-    for row in rows:
-        blank = width - len(row)
-        real, none = [True] * len(row), [False] * blank
-        ids.append([fill] * blank + list(row) if left else list(row) + [fill] * blank)
-        mask.append(none + real if left else real + none)
-    return torch.tensor(ids, dtype=torch.int64), torch.tensor(mask)
 
 
 def prompts(problems: Sequence[Problem], vocabulary: Vocabulary) -> tuple[Any, Any]:
@@ -259,7 +243,7 @@ def token_logprobs(logits_BTV: torch.Tensor, response_BT: torch.Tensor) -> torch
 def drawn_logprobs(
     logits_BTV: torch.Tensor, response_BT: torch.Tensor, vocabulary: Vocabulary
 ) -> torch.Tensor:
-    """`token_logprobs` of responses that `rollout.draw` drew: the first token among the two modes.
+    """`token_logprobs` of responses that `draw` drew: the first token among the two modes.
 
     Scored over the whole vocabulary it would carry a gradient to tokens that could not be drawn.
     """

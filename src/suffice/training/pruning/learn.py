@@ -19,10 +19,9 @@ from torch import nn
 from suffice.backends.nano.vocabulary import ASSISTANT, END, PAD, THINK, USER, Vocabulary
 from suffice.core.errors import ConfigError
 from suffice.core.thinking import THINK_END
-from suffice.training.modes.rollout import draw
-from suffice.training.modes.sequences import pad
 from suffice.training.pruning.problems import Traced, problems
 from suffice.training.pruning.scoring import Example
+from suffice.training.responses import draw, pad
 from suffice.training.run_state import RunState, require_finite, seeded
 
 Tell = Callable[[dict[str, Any]], None]

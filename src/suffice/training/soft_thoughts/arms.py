@@ -17,7 +17,7 @@ from torch import nn
 
 from suffice.backends.nano.vocabulary import PAD, SHORT, Vocabulary
 from suffice.tasks.puzzles import Problem
-from suffice.training.modes.sequences import pad
+from suffice.training.responses import pad
 from suffice.training.run_state import seeded
 from suffice.training.soft_thoughts.slots import first_steps
 

@@ -20,7 +20,7 @@ from torch import nn
 from suffice.backends.nano.vocabulary import ASSISTANT, PAD, SHORT, USER, Vocabulary
 from suffice.tasks.operations import PERMUTATIONS
 from suffice.tasks.puzzles import TASKS, Problem
-from suffice.training.modes.sequences import pad
+from suffice.training.responses import pad
 
 TARGET = "chain"
 HELD_OUT_TASK = "arithmetic"

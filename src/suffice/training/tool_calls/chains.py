@@ -15,7 +15,7 @@ from torch import nn
 
 from suffice.backends.kv_cache import forward
 from suffice.backends.nano.vocabulary import END, PAD, Vocabulary
-from suffice.training.modes.sequences import pad
+from suffice.training.responses import pad
 from suffice.training.tool_calls.questions import NONE, TOOL, TOOLS, Call, Chain, Question
 
 # More than a call's eight words and an end.

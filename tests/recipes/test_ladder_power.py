@@ -8,12 +8,14 @@ from functools import partial
 import numpy as np
 import pytest
 
+from suffice.architecture.catalog import load_shape
 from suffice.architecture.counts import non_embedding_parameters
 from suffice.architecture.ladder_design import DesignSpace, candidates
 from suffice.architecture.law_file import load_law
 from suffice.architecture.laws import ConditionalLaw
 from suffice.core.errors import ConfigError, InputError
-from suffice.recipes.ladder.plan import PlanConfig, add_to_plan, far_apart, make_plan, rung_of
+from suffice.recipes.ladder.chosen import far_apart, pick_and_reference
+from suffice.recipes.ladder.plan import PlanConfig, add_to_plan, make_plan, rung_of
 from suffice.recipes.ladder.power import made_up_curve, plan_power
 from suffice.recipes.ladder.surface import interactions
 from suffice.recipes.ladder.table import runs_table, size_classes, size_exponent
@@ -123,6 +125,22 @@ def test_held_out_shapes_are_far_apart_in_predicted_loss():
         far_apart(plan, config, law, 10_000)
     with pytest.raises(InputError, match="not conditional"):
         far_apart(plan, config, load_law("besiroglu2024"), 4)
+
+
+def test_the_pick_and_its_reference_are_of_equal_size():
+    law, like = load_law("our-ladder"), load_shape("meta-llama/Llama-3.2-1B")
+    config = replace(CONFIG, space=replace(SPACE, sizes=(1e5, 2e5), x=(0.08, 0.24)), seeds_each=4)
+    rungs = pick_and_reference(config, law, like)
+    assert [r.purpose for r in rungs] == ["pick", "reference"] * 4
+    assert [r.seed for r in rungs] == [0, 0, 1, 1, 2, 2, 3, 3]
+    sizes = [r.parameters + VOCAB * r.shape.hidden_size for r in rungs]
+    assert max(sizes) / min(sizes) < 1 + 2.1 * SPACE.size_tolerance
+    pick, reference = rungs[0].shape, rungs[1].shape
+    at = {s: {**law_coordinates(s), "width_per_layer": s.hidden_size / s.num_hidden_layers}
+          for s in (pick, reference)}  # fmt: skip
+    assert law.relative_loss(**at[pick]) < law.relative_loss(**at[reference])
+    # Llama's r is 4.8, its x .066 (the law starts at .071), its KV share a quarter.
+    assert at[reference]["r"] > 3 and at[reference]["kv_share"] <= 0.5
 
 
 def test_losses_are_brought_to_the_size_of_their_scale():

@@ -10,6 +10,7 @@ ladder = lazy_app(
         "plan": ("ladder_plan:plan", "Choose the shapes that tell most, and say what they cost."),
         "run": ("ladder_run:run", "Train what the plan asks for and the store does not hold."),
         "fit": ("ladder_law:fit", "Fit a law of shape to the runs."),
+        "judge": ("ladder_law:judge", "Whether the law kept its word, by criteria set before."),
         "report": ("ladder_law:report", "Draw what the runs say."),
         "train-pick": (
             "ladder_pick:train_pick",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +17,17 @@ from suffice.cli.options import AsJson, LadderStore
 from suffice.core.errors import InputError
 
 if not HELP_ONLY:
-    from suffice.architecture.law_file import record_of, save_law
+    from suffice.architecture.law_file import load_law, record_of, save_law
+    from suffice.architecture.laws import ConditionalLaw
     from suffice.recipes.ladder import report as tables
+    from suffice.recipes.ladder.criteria import Criteria, judge_ladder
     from suffice.recipes.ladder.fit import OUR_FORMS, PUBLISHED_FORMS, LadderFit, fit_ladder
     from suffice.recipes.ladder.pick import (
         PickResult,
     )
     from suffice.recipes.ladder.report import write_report
     from suffice.recipes.ladder.table import LAW_PURPOSES, Counted
+    from suffice.training.pretrain.run_store import RunStore
 
 
 Family = Annotated[
@@ -128,6 +132,32 @@ def report(
     )  # fmt: skip
     for path in write_report(found, out, picks=trained).values():
         typer.echo(str(path))
+
+
+def judge(
+    criteria: Annotated[Path, typer.Option()],
+    law: Annotated[str, typer.Option()],
+    store: LadderStore,
+    as_json: AsJson = False,
+) -> None:
+    """Whether a ladder's law kept its word, by criteria written before the first run.
+
+    Example: [bold]suffice ladder judge --criteria criteria.json --law law.json
+    --store runs.jsonl[/bold]
+
+    Options:
+        criteria: File fixed and committed before training.
+        law: Conditional law, by name or file.
+    """
+    loaded = load_law(law)
+    if not isinstance(loaded, ConditionalLaw):
+        raise InputError(f"law {loaded.name!r} says nothing about shape at equal size")
+    found = judge_ladder(Criteria.load(criteria), loaded, RunStore(store).read())
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False))
+        return
+    for each in found:
+        typer.echo(f"{each.outcome:8} {each.criterion}: {each.why}")
 
 
 def _counted(text: str) -> Counted:

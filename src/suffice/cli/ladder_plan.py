@@ -24,12 +24,14 @@ from suffice.core.quantities import (
 )
 
 if not HELP_ONLY:
+    from suffice.architecture.catalog import load_shape
     from suffice.architecture.ladder_design import DesignSpace, candidates
     from suffice.architecture.law_file import load_law
+    from suffice.recipes.ladder.chosen import far_apart as spread_out
+    from suffice.recipes.ladder.chosen import pick_and_reference
     from suffice.recipes.ladder.cost import measured_flops_per_s, named_flops_per_s
     from suffice.recipes.ladder.data import DataConfig, make_data
     from suffice.recipes.ladder.plan import Plan, PlanConfig, add_to_plan, make_plan
-    from suffice.recipes.ladder.plan import far_apart as spread_out
     from suffice.recipes.ladder.power import plan_power
     from suffice.training.pretrain.run_store import RunStore
     from suffice.training.pretrain.shards import read_manifest
@@ -126,6 +128,8 @@ def plan(
     noise: float = 0.5,
     effect: float = 1.5,
     far_apart: str | None = None,
+    pick_by: str | None = None,
+    like: str = "meta-llama/Llama-3.2-1B",
     add: int | None = None,
     store: Path | None = None,
     device: str = "cpu",
@@ -155,6 +159,9 @@ def plan(
         noise: Scatter of one run in % of the loss, for the power.
         effect: Cost of the worst end in %, for the power.
         far_apart: With --add: held-out shapes, far apart in this law's prediction.
+        pick_by: Add this law's best shape of the largest size and one like --like, with
+            --seeds-each seeds of both.
+        like: Model whose ratios the reference of --pick-by has.
         add: Propose so many more runs from what --store holds.
         store: Runs measured so far.
         device: Device that --hardware here means.
@@ -226,15 +233,17 @@ def plan(
         budget_s=None if budget is None else parse_duration(budget, what="--budget"),
         seed=seed,
     )
-    if add is None:
+    if add is None and pick_by is None:
         result, new = make_plan(config, measured), None
     else:
         old = Plan.load(out)
         own = replace(config, recipe=old.recipe)
-        if far_apart is None:
-            new = add_to_plan(old, own, measured, add)
+        if pick_by is not None:
+            new = pick_and_reference(own, load_law(pick_by), load_shape(like))
+        elif far_apart is not None:
+            new = spread_out(old, own, load_law(far_apart), add or 0)
         else:
-            new = spread_out(old, own, load_law(far_apart), add)
+            new = add_to_plan(old, own, measured, add or 0)
         result = replace(old, rungs=(*old.rungs, *new), flops_per_s=config.flops_per_s)
     result.save(out)
     if as_json:

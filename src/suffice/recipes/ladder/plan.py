@@ -22,8 +22,6 @@ from suffice.architecture.ladder_design import (
     coordinates,
     repeats,
 )
-from suffice.architecture.laws import ConditionalLaw, Law
-from suffice.architecture.predict import shape_variables
 from suffice.core.errors import ConfigError, InputError
 from suffice.core.files import read_json, write_json
 from suffice.training.pretrain.flops import training_flops
@@ -158,7 +156,7 @@ def add_to_plan(
 ) -> list[LadderRung]:
     """The next `more` rungs: those that tell most beyond what is planned or measured."""
     known = [_point(rung, config.space) for rung in plan.rungs] + _points(measured, config)
-    pool = candidates(config.space, _shape_maker(config))
+    pool = candidates(config.space, shape_maker(config))
     taken = {(p.shape, p.tokens) for p in known}
     pool = [p for p in pool if (p.shape, p.tokens) not in taken]
     cost = _cost(config)
@@ -173,55 +171,7 @@ def add_to_plan(
         chosen = max(gains, key=lambda d: (d.log_det - d.start_log_det) / cost(d.points[0]) ** 0.5)
         best.append(chosen.points[0])
         pool.remove(chosen.points[0])
-    return [_rung(p, config, n) for n in range(config.seeds_each) for p in best]
-
-
-def far_apart(
-    plan: Plan, config: PlanConfig, law: Law, shapes: int
-) -> list[LadderRung]:  # fmt: skip
-    """`shapes` of the largest size, spread over what `law` predicts, each with `seeds_each` seeds.
-
-    The best and the worst predicted shape and, between them, those nearest to equal steps of
-    predicted loss: with shapes drawn at random, noise alone decides the order. Shapes outside the
-    law's range, and those that the plan holds, are left out.
-
-    Raises InputError if fewer than `shapes` are left, or the law is not conditional.
-    """
-    if not isinstance(law, ConditionalLaw):
-        raise InputError(f"law {law.name!r} is not conditional: it says nothing of shape alone")
-    size = max(config.space.sizes)
-    pool = candidates(replace(config.space, sizes=(size,)), _shape_maker(config))
-    taken = {rung.shape for rung in plan.rungs}
-    cheapest = min(p.tokens for p in pool)
-    pool = [p for p in pool if p.tokens == cheapest and p.shape not in taken and _covers(law, p)]
-    if len(pool) < shapes or shapes < 2:
-        raise InputError(
-            f"{len(pool)} shapes of {size:,.0f} parameters lie inside the range of law "
-            f"{law.name!r}, {shapes} were asked for: at least two, and no more than there are"
-        )
-    predicted = [float(np.squeeze(law.relative_loss(**_variables(law, p)))) for p in pool]
-    chosen: list[int] = []
-    for aim in np.linspace(min(predicted), max(predicted), shapes):
-        left = [row for row in range(len(pool)) if row not in chosen]
-        chosen.append(min(left, key=lambda row: (abs(predicted[row] - aim), row)))
-    return [
-        replace(_rung(pool[row], config, seed), purpose="held-out")
-        for seed in range(config.seeds_each)
-        for row in chosen
-    ]
-
-
-def _variables(law: ConditionalLaw, point: DesignPoint) -> dict[str, float]:
-    values = shape_variables(point.shape)
-    return {name: values[name] for name in law.family.variables}
-
-
-def _covers(law: ConditionalLaw, point: DesignPoint) -> bool:
-    for name, value in _variables(law, point).items():
-        interval = law.domain.interval(name)
-        if interval is not None and not interval.low <= value <= interval.high:
-            return False
-    return True
+    return [rung_at(p, config, n) for n in range(config.seeds_each) for p in best]
 
 
 def rung_flops(rung: LadderRung, recipe: Recipe) -> float:
@@ -236,7 +186,7 @@ def _plan(config: PlanConfig, measured: Sequence[RunRecord]) -> Plan:
     sizes = sorted(config.space.sizes)
     designed = sizes[:-1] if config.held_out_runs and len(sizes) > 1 else sizes
     space = replace(config.space, sizes=tuple(designed))
-    pool = candidates(space, _shape_maker(config))
+    pool = candidates(space, shape_maker(config))
     counts = list(config.counts or allotment(space, pool, config.runs, cost))
     if len(counts) != len(designed):
         raise ConfigError(
@@ -253,10 +203,10 @@ def _plan(config: PlanConfig, measured: Sequence[RunRecord]) -> Plan:
 
 
 def _rungs(design: Design, config: PlanConfig) -> list[LadderRung]:
-    rungs = [_rung(p, config, 0) for p in design.points]
-    rungs += [_rung(p, config, n) for n in range(1, config.seeds_each) for p in design.points]
+    rungs = [rung_at(p, config, 0) for p in design.points]
+    rungs += [rung_at(p, config, n) for n in range(1, config.seeds_each) for p in design.points]
     for point in repeats(design.points, config.repeated_shapes):
-        rungs += [_rung(point, config, n) for n in range(config.seeds_each, config.seeds)]
+        rungs += [rung_at(point, config, n) for n in range(config.seeds_each, config.seeds)]
     sizes = sorted({p.size for p in design.points})
     if config.check:
         # Tuning covers the smallest size; the check then asks whether its rate carries over.
@@ -270,7 +220,7 @@ def _rungs(design: Design, config: PlanConfig) -> list[LadderRung]:
     return tuning + rungs
 
 
-def _rung(point: DesignPoint, config: PlanConfig, extra: int) -> LadderRung:
+def rung_at(point: DesignPoint, config: PlanConfig, extra: int) -> LadderRung:
     """`point` with the seed `extra` beyond the first, which makes it a repeat."""
     return LadderRung(
         shape=point.shape,
@@ -285,12 +235,12 @@ def _held_out(config: PlanConfig, size: float) -> list[LadderRung]:
     if not config.held_out_runs:
         return []
     space = replace(config.space, sizes=(size,))
-    pool = candidates(space, _shape_maker(config))
+    pool = candidates(space, shape_maker(config))
     cheapest = min(p.tokens for p in pool)
     pool = [p for p in pool if p.tokens == cheapest]
     random = np.random.default_rng(config.seed)
     rows = random.choice(len(pool), size=min(config.held_out_runs, len(pool)), replace=False)
-    return [replace(_rung(pool[int(row)], config, 0), purpose="held-out") for row in rows]
+    return [replace(rung_at(pool[int(row)], config, 0), purpose="held-out") for row in rows]
 
 
 def _scaled(factors: Sequence[float], config: PlanConfig) -> tuple[float, ...]:
@@ -326,7 +276,8 @@ def _extremes(
     return [own[row] for row in rows]
 
 
-def _shape_maker(config: PlanConfig) -> Callable[..., Any]:
+def shape_maker(config: PlanConfig) -> Callable[..., Any]:
+    """Makes a shape from its dimensions, all but the vocabulary."""
     return partial(ladder_shape, vocab_size=config.vocab_size)
 
 

@@ -25,7 +25,7 @@ TOPICS: dict[Topic, str] = {
     "confidence": "Confidence step by step",
     "frozen": "A frozen backbone",
     "functions": "Small models that call functions",
-    "composition": "Levers together",
+    "composition": "Levers and modalities together",
     "certificates": "Certificates",
     "citations": "Citations of the questions",
 }

@@ -47,6 +47,20 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A research question: what exists, what is missing, and the first experiment on it."""
+
+    __pydantic_config__ = STRICT
+    place: str
+    question: str
+    exists: str
+    missing: str
+    experiment: str
+    found: str
+    claims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
     """Claims by name, sources by id, constraints in their order; `root` is the clone."""
 
@@ -54,6 +68,7 @@ class Registry:
     claims: dict[str, Claim]
     sources: dict[str, Source]
     constraints: tuple[Constraint, ...]
+    questions: tuple[Question, ...]
 
     def claim(self, name: str) -> Claim:
         """The claim `name`; raises UnknownName with the nearest ones."""
@@ -72,6 +87,7 @@ class _Sources:
 class _Constraints:
     __pydantic_config__ = STRICT
     constraint: tuple[Constraint, ...]
+    question: tuple[Question, ...] = ()
 
 
 def read_registry(root: Path) -> Registry:
@@ -89,8 +105,17 @@ def read_registry(root: Path) -> Registry:
     for name, claim in claims.items():
         if wrong := next(iter(_faults(claim, sources)), None):
             raise ConfigError(f"{FOLDER}/claims/{name}.toml: {wrong}")
-    constraints = _read(folder / "constraints.toml", TypeAdapter(_Constraints)).constraint
-    return Registry(root=root, claims=claims, sources=sources, constraints=constraints)
+    read = _read(folder / "constraints.toml", TypeAdapter(_Constraints))
+    for question in read.question:
+        if unknown := [name for name in question.claims if name not in claims]:
+            raise ConfigError(f"constraints.toml: no claim is called {unknown[0]!r}")
+    return Registry(
+        root=root,
+        claims=claims,
+        sources=sources,
+        constraints=read.constraint,
+        questions=read.question,
+    )
 
 
 def _read(path: Path, kind: TypeAdapter[T]) -> T:

@@ -37,7 +37,8 @@ FRONT = """\
 
 What is said about efficient inference, each claim with a test that anyone can run, a number with
 an interval, and a verdict that follows from the number by a rule fixed in the claim's file
-(`data/evidence/claims`). This page is made by `suffice evidence report --out DIR`.
+(`data/evidence/claims`). This page is made by `suffice evidence report --out DIR`: verdicts and
+tables are computed, the sentences beside them are written by hand.
 
 | verdict | claims | means |
 |---|--:|---|
@@ -65,6 +66,9 @@ CONSTRAINTS = """\
 The questions behind this registry ask of each constraint whether newer models, engines or
 hardware relaxed, kept, narrowed or inverted it. This part reads papers, mostly their abstracts.
 It measures nothing; the claims that it names do.
+"""
+QUESTIONS = """\
+## The two research questions
 """
 SOURCES = """\
 ## Sources
@@ -119,7 +123,8 @@ def headline_n(entry: Entry) -> str:
 
 def markdown(registry: Registry, found: Sequence[Entry]) -> str:
     """The whole report. The age of results is not in it: `suffice evidence list` says it."""
-    parts = [*_front(found), *_constraints(registry), *_claims(registry, found)]
+    parts = [*_front(found), *_constraints(registry), *_questions(registry, found)]
+    parts += _claims(registry, found)
     return "\n".join([*parts, *_sources(registry)]).rstrip() + "\n"
 
 
@@ -166,6 +171,26 @@ def _constraints(registry: Registry) -> list[str]:
             f"- hardware: {each.hardware}",
             f"- where it still bites: {each.still_bites}",
             f"- strongest work against it: {each.against}",
+            "",
+        ]
+    return lines
+
+
+def _questions(registry: Registry, found: Sequence[Entry]) -> list[str]:
+    by_name = {each.name: each for each in found}
+    lines = [*QUESTIONS.splitlines(), ""] if registry.questions else []
+    for each in registry.questions:
+        claims = ", ".join(
+            f"{_link(by_name[name])} ({by_name[name].judged.word})" for name in each.claims
+        )
+        lines += [
+            f"### {each.question}",
+            "",
+            f"- exists: {each.exists}",
+            f"- missing: {each.missing}",
+            f"- first experiment: {each.experiment}",
+            f"- found: {each.found}",
+            f"- claims: {claims}",
             "",
         ]
     return lines

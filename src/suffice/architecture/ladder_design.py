@@ -312,6 +312,8 @@ def _random_choice(
 
 def repeats(points: Sequence[DesignPoint], shapes: int) -> list[DesignPoint]:
     """Points to repeat with other seeds: at the smallest size, the middle one and the outermost."""
+    if shapes < 1:
+        return []
     smallest = min(p.size for p in points)
     own = [p for p in points if p.size == smallest]
     cheapest = min(p.tokens for p in own)

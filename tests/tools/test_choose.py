@@ -7,11 +7,16 @@ from dataclasses import replace
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.core.requests import Message
+from suffice.core.prices import TokenPrice
+from suffice.core.requests import Message, ToolMeasured
 from suffice.policies.registry import parse_policy
 from suffice.policies.tool_plan.choose import Choose
-from tests.tools.scripted import TOOLS, Recorded, ask, echo, question
+from suffice.tools.measured import ToolTimes
+from suffice.tools.toolbox import Toolbox
+from tests.tools.scripted import TOOLS, Recorded, ask, echo, question, tool
+from tests.tools.virtual_time import run_in_virtual_time
 
+ASKED_BARE = question("q" * 400)
 ASKED = replace(question("q" * 400), tools=TOOLS)
 
 
@@ -47,7 +52,9 @@ def test_only_what_is_allowed_is_chosen() -> None:
     assert way(cached_price=1.0, steps=5.0, ways=("react",)) == "react"
     assert way(ways=("none", "react")) == "none"  # it is always cheapest, and knows no tools
     assert Choose().choose(replace(ASKED, tools=()))[1] == "no tools"
-    with pytest.raises(InputError, match="ways must be some of none\\+react\\+rewoo\\+dag"):
+    with pytest.raises(
+        InputError, match="ways must be some of none\\+react\\+rewoo\\+dag\\+program"
+    ):
         Choose(ways=("plan",))
     with pytest.raises(InputError, match="tool_s must be 0 or more"):
         Choose(tool_s=-1.0)
@@ -59,3 +66,51 @@ def test_the_chosen_way_runs() -> None:
     ran = ask(policy, ["#E1 = search[a]", "done"], request=request, server=Recorded(echo))
     assert ran.tools_called == ["search"]
     assert ran.outcome.why == "answered by 1 step of a plan"
+
+
+def measured(seconds: float, chars: float):
+    seen = ToolMeasured(calls=9, seconds=seconds, result_chars=chars)
+    return replace(ASKED, tools=tuple(replace(tool, measured=seen) for tool in TOOLS))
+
+
+def test_what_calls_take_is_measured() -> None:
+    """Slow tools are planned for, where time is dear; options come before measurements."""
+    dear = {"steps": 4.0, "depth": 4.0, "cached_price": 0.0, "second_price": 100.0}
+    chosen = [Choose(**dear).choose(measured(s, 400.0))[1].partition(":")[0] for s in (0.01, 9.0)]
+    assert chosen == ["react", "dag"]
+    said = Choose(**dear, tool_s=0.01)
+    assert said.choose(measured(9.0, 400.0))[1].startswith("react")
+    short, long = (Choose().cost("rewoo", measured(1.0, chars)) for chars in (40.0, 4_000.0))
+    assert long - short == pytest.approx(3 * (4_000 - 40) / 4)
+
+
+def test_a_toolbox_measures_its_calls_and_tells_the_next_request() -> None:
+    times = ToolTimes()
+    server = Recorded(echo, delay_s=lambda tool, arguments: 3.0)
+
+    async def main(clock) -> None:
+        for word in ("a", "bb"):
+            await Toolbox([server], times=times).call("search", {"query": word})
+
+    run_in_virtual_time(main)
+    told = {
+        tool.name: tool.measured for tool in Toolbox([server], times=times).equip(ASKED_BARE).tools
+    }
+    assert told["search"] == ToolMeasured(calls=2, seconds=3.0, result_chars=11.5)
+    assert told["look_up"] is None
+
+
+def test_prices_are_the_upstreams_unless_options_say_them() -> None:
+    price = TokenPrice(prompt_usd=2.0, completion_usd=6.0, cached_usd=0.5)
+    found = Choose().priced(price)
+    assert (found.cached_price, found.completion_price) == (0.25, 3.0)
+    assert Choose().priced(replace(price, cached_usd=None)).cached_price == 1.0  # it has no cache
+    assert Choose(cached_price=0.0).priced(price).cached_price == 0.0
+    assert Choose().priced(None) == Choose()
+
+
+def test_a_program_is_chosen_only_where_one_can_be_run() -> None:
+    policy = Choose(ways=("react", "program"), steps=6.0, depth=1.0, cached_price=1.0)
+    assert policy.choose(ASKED)[1].startswith("react")
+    able = replace(ASKED, tools=(*TOOLS, tool("run_python")))
+    assert policy.choose(able)[1].startswith("program")

@@ -67,6 +67,15 @@ class ToolHints:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolMeasured:
+    """What the last calls of a tool took, medians over `calls` of them."""
+
+    calls: int
+    seconds: float
+    result_chars: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A function that the model may call; `parameters_json` is its JSON Schema as text.
 
@@ -80,6 +89,7 @@ class Tool:
     strict: bool | None = None
     json: str | None = None  # the tool as it came, where it holds more than these
     hints: ToolHints | None = None
+    measured: ToolMeasured | None = None  # of a tool that was run here before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

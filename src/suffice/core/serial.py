@@ -96,6 +96,7 @@ for _cls in (
     requests.OpaquePart,
     requests.ToolCall,
     requests.ToolHints,
+    requests.ToolMeasured,
     requests.Tool,
     requests.Message,
     requests.Sampling,

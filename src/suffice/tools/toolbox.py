@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from suffice.core.errors import InputError
 from suffice.core.requests import Request, Tool, ToolHints
+from suffice.tools.measured import ToolTimes
 from suffice.tools.protocol import ToolResult, ToolServer
 
 
@@ -16,8 +18,10 @@ class Toolbox:
 
     name = "toolbox"
 
-    def __init__(self, servers: Sequence[ToolServer]) -> None:
+    def __init__(self, servers: Sequence[ToolServer], *, times: ToolTimes | None = None) -> None:
+        """`times`: where calls are measured, if others are to know of them."""
         self._servers = tuple(servers)
+        self._times = ToolTimes() if times is None else times
         self._of: dict[str, ToolServer] = {}
         found: list[Tool] = []
         for server in self._servers:
@@ -50,11 +54,17 @@ class Toolbox:
                 f"the request brings a tool {both[0]!r}, and so does {self._of[both[0]].name}; "
                 "rename one"
             )
-        return replace(request, tools=(*request.tools, *self._tools))
+        tools = [replace(tool, measured=self._times.of(tool.name)) for tool in self._tools]
+        return replace(request, tools=(*request.tools, *tools))
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
-        """One call of the server that has the tool."""
-        return await self._of[tool].call(tool, arguments)
+        """One call of the server that has the tool; how long it took is noted."""
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        result = await self._of[tool].call(tool, arguments)
+        if not result.is_error:
+            self._times.note(tool, clock() - began_s, len(result.text))
+        return result
 
     async def aclose(self) -> None:
         """Close every server; the first error is raised once all are closed."""

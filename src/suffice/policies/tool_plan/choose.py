@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from statistics import fmean
 from typing import ClassVar, Literal
 
 from suffice.core.decisions import AnyPolicy, Need
 from suffice.core.errors import InputError
+from suffice.core.prices import TokenPrice
 from suffice.core.requests import Request
 from suffice.policies.fixed import Single
 from suffice.policies.sampling_state import option
 from suffice.policies.tool_plan.planned import Dag, Rewoo
+from suffice.policies.tool_plan.program import Program
 from suffice.policies.tool_plan.prompts import planner_messages
 from suffice.policies.tool_plan.react import React
 from suffice.policies.wrapper import Choice
 
 CHARS_PER_TOKEN = 4
-Way = Literal["none", "react", "rewoo", "dag"]
-WAYS: tuple[Way, ...] = ("none", "react", "rewoo", "dag")
+Way = Literal["none", "react", "rewoo", "dag", "program"]
+WAYS: tuple[Way, ...] = ("none", "react", "rewoo", "dag", "program")
+# Where nothing is known of the engine's prices, or of the tools.
+CACHED_PRICE, COMPLETION_PRICE = 0.1, 4.0
+TOOL_S, RESULT_TOKENS = 1.0, 120.0
+RUN_S = 0.05  # of a program, each time that it is run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,9 @@ def predicted(way: Way, e: Expected) -> Predicted:
     first = e.head + e.instructions
     second = calls + e.steps * e.result
     waits = e.depth * e.tool_s
+    if way == "program":  # it is shown what the program prints, and none of the results
+        second = e.result
+        waits += (e.depth + 1.0) * RUN_S
     if way == "dag":  # the first calls run while the rest of the plan is written
         waits = max(waits - (calls - e.call) * e.token_s, e.tool_s)
     return Predicted(
@@ -93,20 +103,25 @@ def predicted(way: Way, e: Expected) -> Predicted:
 class Choose(Choice):
     """The cheapest of turns, a plan, and no tools, by tokens at their prices and seconds at theirs.
 
-    Options say what is expected; measure them (`suffice agent --json` tells each call's time and
-    size). A request without tools is answered at once.
+    Each question is predicted by its own length and its own tools. What calls take is measured,
+    what tokens cost is the upstream's price where the gateway has one; options say the rest, and
+    come first. A request without tools is answered at once.
     """
 
     steps: float = option(3.0, "calls that a question takes")
     depth: float = option(2.0, "of these, calls that wait for one another; 1: none")
-    result_tokens: float = option(120.0, "tokens of a result")
+    result_tokens: float | None = option(None, "tokens of a result; as measured, else 120")
     call_tokens: float = option(30.0, "tokens written for a call, its thought included")
     answer_tokens: float = option(40.0, "tokens of an answer")
-    tool_s: float = option(1.0, "seconds of a call")
+    tool_s: float | None = option(None, "seconds of a call; as measured, else 1")
     token_s: float = option(0.02, "seconds of a written token")
     first_s: float = option(0.3, "seconds before the first token")
-    cached_price: float = option(0.1, "price of a cached prompt token, of one that is not")
-    completion_price: float = option(4.0, "price of a written token, in prompt tokens")
+    cached_price: float | None = option(
+        None, "price of a cached prompt token, of one that is not; the upstream's, else .1"
+    )
+    completion_price: float | None = option(
+        None, "price of a written token, in prompt tokens; the upstream's, else 4"
+    )
     second_price: float = option(0.0, "price of a second of waiting, in prompt tokens")
     ways: tuple[str, ...] = option(("react", "rewoo", "dag"), "what may be chosen")
 
@@ -120,18 +135,36 @@ class Choose(Choice):
             raise InputError(f"ways must be some of {'+'.join(WAYS)}, got {'+'.join(self.ways)}")
         sizes = [field.name for field in fields(self) if field.name != "ways"]
         for name in sizes:
-            if not getattr(self, name) >= 0.0:
-                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not value >= 0.0:
+                raise InputError(f"{name} must be 0 or more, got {value}")
 
     @property
     def parts(self) -> tuple[AnyPolicy, ...]:
         """The ways, in the order of `WAYS`."""
-        return Single(), React(), Rewoo(), Dag()
+        return Single(), React(), Rewoo(), Dag(), Program()
+
+    def priced(self, price: TokenPrice | None) -> Choose:
+        """The same at an upstream's prices, where options do not say them."""
+        if price is None or not price.prompt_usd > 0.0:
+            return self
+        cached, written = self.cached_price, self.completion_price
+        cached_usd = price.prompt_usd if price.cached_usd is None else price.cached_usd
+        return replace(
+            self,
+            cached_price=cached_usd / price.prompt_usd if cached is None else cached,
+            completion_price=price.completion_usd / price.prompt_usd
+            if written is None
+            else written,
+        )
 
     def choose(self, request: Request) -> tuple[int, str]:
         if not request.tools:
             return WAYS.index("none"), "no tools"
-        costs = {way: self.cost(way, request) for way in WAYS if way in self.ways}
+        ways = [way for way in WAYS if way in self.ways]
+        if not any(tool.name == Program().sandbox for tool in request.tools):
+            ways = [way for way in ways if way != "program"] or ["react"]
+        costs = {way: self.cost(way, request) for way in ways}
         best = min(costs, key=lambda way: costs[way])
         said = ", ".join(f"{way} {cost:.0f}" for way, cost in costs.items())
         return WAYS.index(best), f"{best}: {said}"
@@ -139,7 +172,12 @@ class Choose(Choice):
     def cost(self, way: Way, request: Request) -> float:
         """What a way is predicted to cost, in prompt tokens at full price."""
         found = predicted(way, self._expected(request))
-        return found.cost(self.cached_price, self.completion_price, self.second_price)
+        cached, written = self.cached_price, self.completion_price
+        return found.cost(
+            CACHED_PRICE if cached is None else cached,
+            COMPLETION_PRICE if written is None else written,
+            self.second_price,
+        )
 
     def _expected(self, request: Request) -> Expected:
         own = _tokens(turn.text for turn in request.messages)
@@ -147,6 +185,13 @@ class Choose(Choice):
             f"{tool.name}{tool.description or ''}{tool.parameters_json or ''}"
             for tool in request.tools
         )
+        measured = [tool.measured for tool in request.tools if tool.measured is not None]
+        tool_s, result = self.tool_s, self.result_tokens
+        if tool_s is None:
+            tool_s = fmean(m.seconds for m in measured) if measured else TOOL_S
+        if result is None:
+            chars = fmean(m.result_chars for m in measured) if measured else None
+            result = RESULT_TOKENS if chars is None else chars / CHARS_PER_TOKEN
         planner = _tokens(turn.text for turn in planner_messages(request, "rewoo"))
         return Expected(
             head=own,
@@ -154,10 +199,10 @@ class Choose(Choice):
             instructions=planner - own,
             steps=self.steps,
             call=self.call_tokens,
-            result=self.result_tokens,
+            result=result,
             answer=self.answer_tokens,
             depth=min(max(self.depth, 1.0), max(self.steps, 1.0)),
-            tool_s=self.tool_s,
+            tool_s=tool_s,
             token_s=self.token_s,
             first_s=self.first_s,
         )

@@ -55,7 +55,7 @@ def agent(
     Options:
         question: What to ask.
         tools: An mcpServers file.
-        policy: react, rewoo, dag or choose, with options.
+        policy: react, rewoo, dag, futures, program, abstraction or choose, with options.
         model: The upstream's model; its first.
         system: System message.
         max_tokens: Per sample.

@@ -58,6 +58,7 @@ from suffice.gateway.wire.requests import (
 from suffice.gateway.wire.responses import Renderer
 from suffice.gateway.wire.safe_regex import extractor_of
 from suffice.policies.models import models_of
+from suffice.policies.tool_plan.choose import Choose
 from suffice.tools.toolbox import Toolbox
 
 logger = logging.getLogger("suffice.gateway")
@@ -266,6 +267,9 @@ class Completions:
             raise InputError(f"n: at most {config.max_choices} choices, got {ask.n}")
         renderer = Renderer.of(ask)
         policy = route.policy or service.arms.plain
+        if isinstance(policy, Choose):
+            policy = policy.priced(config.prices.of(call.target))
+            route = replace(route, policy=policy)
         toolbox = await service.tools.toolbox(ask.wishes.tools, policy, choices=ask.n)
         job = self._job(service, ask, route, call, placed, toolbox=toolbox)
         if not ask.stream:

@@ -22,12 +22,14 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError
 from suffice.core.settings import STRICT, About
 from suffice.executors.tool_calls import ToolLimits
+from suffice.gateway.config_errors import BadSetting
 from suffice.policies.tool_plan.choose import Choose
 from suffice.policies.tool_plan.futures import Futures
 from suffice.policies.tool_plan.planned import PlanFirst
 from suffice.policies.tool_plan.program import Program
 from suffice.policies.tool_plan.react import React
 from suffice.policies.wrapper import Composed
+from suffice.tools.measured import ToolTimes
 from suffice.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:  # the SDK is an extra
@@ -43,6 +45,13 @@ class ToolsConfig:
         str | None,
         About("file of MCP servers (mcpServers) that requests may name", example="mcp.json"),
     ] = None
+    always: Annotated[
+        tuple[str, ...],
+        About(
+            "servers of requests that name none, where the policy runs tools",
+            example=["calculator"],
+        ),
+    ] = ()
     timeout_s: Annotated[float, Gt(0), About("one attempt of one call")] = 30.0
     retries: Annotated[
         int, Ge(0), About("further attempts where a call that changes nothing lost its server")
@@ -77,10 +86,17 @@ class ServerTools:
         self._entries: dict[str, ServerEntry] = {}
         self._open: dict[str, McpServer] = {}
         self._opening = asyncio.Lock()
+        self._times = ToolTimes()  # of all requests: `choose` goes by them
         if config.servers is not None:
             from suffice.tools.mcp import mcp_servers  # noqa: PLC0415 - the SDK is an extra
 
             self._entries = mcp_servers(Path(config.servers))
+        unknown = [name for name in config.always if name not in self._entries]
+        if unknown:
+            there = ", ".join(self._entries) or "none"
+            raise BadSetting(
+                "tools.always", InputError(f"there is no server {unknown[0]!r} (there are {there})")
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,6 +107,8 @@ class ServerTools:
         self, asked: Sequence[str] | None, policy: AnyPolicy, *, choices: int
     ) -> Toolbox | None:
         """The tools of the servers that a request names. Raises InputError, ToolLost."""
+        if asked is None and runs_tools(policy):
+            asked = self.config.always
         if not asked:
             return None
         if choices != 1:
@@ -106,7 +124,8 @@ class ServerTools:
                 raise InputError(
                     f"tools: no server {name[:80]!r} ({there}); the operator names them: [tools]"
                 )
-        return Toolbox([await self._server(name) for name in dict.fromkeys(asked)])
+        servers = [await self._server(name) for name in dict.fromkeys(asked)]
+        return Toolbox(servers, times=self._times)
 
     async def _server(self, name: str) -> McpServer:
         from suffice.tools.mcp import McpServer  # noqa: PLC0415 - the SDK is an extra

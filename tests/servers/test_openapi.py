@@ -58,7 +58,8 @@ QUIETLY = settings(
 def test_what_the_description_allows_and_forbids(gateway: str, kind: GenerationMode) -> None:
     schema = schemathesis.openapi.from_url(f"{gateway}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]
-    assert len(operations) == 38  # all but the description itself
+    described = set(description()["paths"]) - {"/openapi.json"}
+    assert described <= {operation.path for operation in operations}
     for operation in operations:
         if kind is GenerationMode.POSITIVE and operation.path == "/admin/keys":
             continue  # the first key that is made would shut this test out

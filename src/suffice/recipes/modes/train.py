@@ -229,7 +229,8 @@ def route(
         modules={"model": learner.model},
         optimisers={},
     )
-    train = train_gate if config.method == "gate" else train_policy
+    trainers = {"gate": train_gate}  # of a method of its own; the others have a loss in objective()
+    train = trainers.get(config.method, train_policy)
     train(learner, config, config.reward, state, tell=tell)
     return state.lines or []
 

@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from suffice.core.errors import SufficeError
 from suffice.tools.functions import FunctionTools
 from suffice.tools.servers import calculator, python, search
+
+# A tool that ships is a line here; what it is made from are the documents of the command line.
+SERVERS: dict[str, Callable[[list[Path]], FunctionTools]] = {
+    "calculator": lambda _: calculator.server(),
+    "python": lambda _: python.server(),
+    "search": lambda documents: search.server(search.Documents.read(documents)),
+}
 
 
 def main() -> int:
@@ -23,7 +31,7 @@ def main() -> int:
         prog="python -m suffice.tools.servers", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("tool", choices=("calculator", "python", "search"))
+    parser.add_argument("tool", choices=SERVERS)
     parser.add_argument("documents", nargs="*", type=Path, help="of the search: files and folders")
     parser.add_argument("--port", type=int, help="serve HTTP on this port of 127.0.0.1")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds added to each call")
@@ -31,7 +39,7 @@ def main() -> int:
     try:
         from suffice.tools.servers.mcp_server import mcp_server  # noqa: PLC0415
 
-        server = mcp_server(_tools(args.tool, args.documents), delay_s=args.delay)
+        server = mcp_server(SERVERS[args.tool](args.documents), delay_s=args.delay)
     except SufficeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -40,14 +48,6 @@ def main() -> int:
     else:
         server.run("streamable-http", host="127.0.0.1", port=args.port)
     return 0
-
-
-def _tools(name: str, documents: list[Path]) -> FunctionTools:
-    if name == "calculator":
-        return calculator.server()
-    if name == "python":
-        return python.server()
-    return search.server(search.Documents.read(documents))
 
 
 if __name__ == "__main__":

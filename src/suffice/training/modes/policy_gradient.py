@@ -141,6 +141,8 @@ def objective(
         token_loss_BT = losses.clipped(logprob_BT, old_BT, advantage_BT, config.epsilon)
         if config.method == "grpo":
             loss = losses.grpo(token_loss_BT, batch.mask_BT)
+        elif config.method != "degrpo":
+            raise NotImplementedError(f"method {config.method!r} has no loss here")
         else:
             loss = losses.degrpo(token_loss_BT, batch.mask_BT, alpha=config.alpha, norm=config.norm)
         if part.reference_BT is not None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from suffice.core.errors import ConfigError
 from suffice.training.modes.rewards import ModePrice, Norm, Reward, TokenCost
 
 Method = Literal["grpo", "degrpo", "adaptthink", "gate"]
 ChoiceTarget = Literal["constant", "short_fails"]
-METHODS: tuple[Method, ...] = ("grpo", "degrpo", "adaptthink", "gate")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,24 +17,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-
-from suffice.core.arrays import BoolArray
-from suffice.core.files import read_json, write_json, write_text
-from suffice.throughput.calibrate import (
-    DEVICE_PRIORS,
+from silicon import Point, full_loads, model_of, silicon_points
+from silicon_fit import (
     ENGINE_PRIORS,
     ENGINES,
     GENERATIONS,
     OWN,
     FullTable,
-    Predicted,
     Table,
-    absolute_errors,
     fit,
     predict_full,
     predict_points,
 )
-from suffice.throughput.silicon import Point, full_loads, model_of, silicon_points
+
+from suffice.core.arrays import BoolArray
+from suffice.core.files import read_json, write_json, write_text
+from suffice.throughput.priors import DEVICE_PRIORS, Predicted, absolute_errors
 
 ROOT = Path(__file__).parents[2]
 UTILISATION = ROOT / "src/suffice/hardware/data/utilisation.json"

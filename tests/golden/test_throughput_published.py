@@ -4,21 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from suffice.architecture.catalog import load_shape
-from suffice.hardware import load_hardware
-from suffice.throughput.analytic import predict
-from suffice.throughput.calibrate import (
-    FullTable,
-    Predicted,
-    Table,
-    absolute_errors,
-    predict_full,
-    predict_points,
-)
-from suffice.throughput.roofline import Roofline, roofline
-from suffice.throughput.serving import Serving
-from suffice.throughput.silicon import (
+from silicon import (
     Point,
     full_loads,
     model_of,
@@ -26,6 +12,14 @@ from suffice.throughput.silicon import (
     silicon_points,
     workload_of,
 )
+from silicon_fit import FullTable, Table, predict_full, predict_points
+
+from suffice.architecture.catalog import load_shape
+from suffice.hardware import load_hardware
+from suffice.throughput.analytic import predict
+from suffice.throughput.priors import Predicted, absolute_errors
+from suffice.throughput.roofline import Roofline, roofline
+from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
 LONG = Workload.single(4096, 1024)

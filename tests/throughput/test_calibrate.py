@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from silicon import Point, by_model_and_hardware, silicon_points
+from silicon_fit import ENGINES, Table, fit, predict_points, priors
 
 from suffice.core.errors import TableError
-from suffice.throughput.calibrate import ENGINES, Table, fit, predict_points, priors, softened
 from suffice.throughput.engine_traits import engine_traits
-from suffice.throughput.silicon import Point, by_model_and_hardware, silicon_points
+from suffice.throughput.priors import softened
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,9 @@ from suffice.core.arrays import FloatArray
 from suffice.core.errors import TableError
 from suffice.hardware import Hardware
 from suffice.throughput.analytic import grid_kind, scenario
-from suffice.throughput.calibrate import (
+from suffice.throughput.engines.protocol import Lengths
+from suffice.throughput.formulas import Scenario, decode_step, prefill
+from suffice.throughput.priors import (
     DEVICE_PRIORS,
     Predicted,
     Prior,
@@ -32,8 +34,6 @@ from suffice.throughput.calibrate import (
     softened,
     stacked_scenarios,
 )
-from suffice.throughput.engines.protocol import Lengths
-from suffice.throughput.formulas import Scenario, decode_step, prefill
 from suffice.throughput.records import Statistic, TimedSample, step_s
 from suffice.throughput.serving import Serving
 from suffice.throughput.stacked_work import selected, stacked

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from silicon_split import Side, side_of
 
 from suffice.architecture.catalog import load_model, served
 from suffice.architecture.model import Model
@@ -21,7 +22,6 @@ from suffice.core.errors import TableError
 from suffice.hardware import load_hardware
 from suffice.throughput.model_work import Precision, precision_of
 from suffice.throughput.serving import Serving
-from suffice.throughput.split import Side, side_of
 from suffice.throughput.workload import Workload
 
 FILES = ("dense_rows.csv", "sparse_rows.csv")

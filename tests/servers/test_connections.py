@@ -452,6 +452,8 @@ def test_what_is_used_of_uvicorn_is_still_there() -> None:
     for name in (
         "self.keep_alive", "self.response_started", "self.response_complete", "self.disconnected",
         "self.message_event", "self.chunked_encoding", "self.expected_content_length",
+        "self.default_headers", "self.body = bytearray()", "self.more_body", "self.flow",
+        "self.transport", "self.on_response", "self.waiting_for_100_continue",
         "await app(  # type: ignore[func-returns-value]\n                self.scope, self.receive, "
         "self.send",
     ):  # fmt: skip

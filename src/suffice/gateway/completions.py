@@ -99,13 +99,13 @@ class Completions:
         make = Client if kind == "chat" or speaks_chat(kind) else partial(TranslatedClient, kind)
         client: Client = make(
             call,
+            scope,
             receive,
             send,
             hooks=self._began,
             limits=self.service.config.traffic,
             max_body_bytes=self.service.config.max_body_bytes,
             ending=self._ending,
-            connection=scope.get("suffice.connection"),
         )
         try:
             await self._serve(call, client, scope)
@@ -140,7 +140,7 @@ class Completions:
             raise ClientDisconnect
         for hook in self._admit:
             await hook.admit(call)
-        call.body = await client.body(scope)
+        call.body = await client.body()
         service = self.service
         service.calls += 1
         try:

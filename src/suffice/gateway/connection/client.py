@@ -20,6 +20,7 @@ from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.connection.cancellation import CancelScope, ClientConnection, Shutdown
 from suffice.gateway.connection.request_body import read_body
+from suffice.gateway.connection.whole_answer import write_answer
 from suffice.gateway.wire.errors import describe, retry_after
 from suffice.gateway.wire.receipt import PREFIX, header_text
 from suffice.gateway.wire.safe_headers import NOSNIFF, safe_status, safe_type
@@ -40,13 +41,14 @@ class Client:
 
     __slots__ = (
         "_connection", "_ending", "_hooks", "_keeping", "_limits", "_max_body_bytes", "_receive",
-        "_send", "_written_s", "began", "call", "ended", "is_stream", "sending_since_s",
+        "_scope", "_send", "_written_s", "began", "call", "ended", "is_stream", "sending_since_s",
         "when_whole",
     )  # fmt: skip
 
     def __init__(
         self,
         call: Call,
+        scope: Scope,
         receive: Receive,
         send: Send,
         *,
@@ -54,12 +56,12 @@ class Client:
         limits: TrafficConfig,
         max_body_bytes: int,
         ending: Shutdown,
-        connection: ClientConnection | None = None,
     ) -> None:
-        """Without the server's `connection`, a client who stops reading cannot be cut off."""
+        """Without the server's connection, a client who stops reading cannot be cut off."""
         self.call = call
         self.sending_since_s: float | None = None  # a write that waits for the client
-        self._connection = connection
+        self._scope = scope
+        self._connection: ClientConnection | None = scope.get("suffice.connection")
         self.began = False
         self.ended = False  # all of it was sent: whoever goes now has left nothing behind
         self.is_stream = False
@@ -75,10 +77,10 @@ class Client:
 
     # The question.
 
-    async def body(self, scope: Scope) -> bytes:
+    async def body(self) -> bytes:
         """The whole body. Raises BodyTooLarge, Refusal or ClientDisconnect."""
         return await read_body(
-            self._receive, scope, most_bytes=self._max_body_bytes, limit_s=self._limits.body_s,
+            self._receive, self._scope, most_bytes=self._max_body_bytes, limit_s=self._limits.body_s,
             ending=self._ending,
         )  # fmt: skip
 
@@ -88,6 +90,15 @@ class Client:
         self, status: int, content_type: str, headers: Mapping[str, str] | None = None
     ) -> None:
         """Send status and headers."""
+        status, raw = self._head(status, content_type, headers)
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        for hook in self._hooks:
+            hook.began(self.call)
+
+    def _head(
+        self, status: int, content_type: str, headers: Mapping[str, str] | None
+    ) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Status and headers as they are sent; from now on the answer has begun."""
         call = self.call
         self.began = True
         content_type, status = safe_type(content_type), safe_status(status)
@@ -113,9 +124,7 @@ class Client:
             ]
         if self._ending.draining:
             raw.append((b"connection", b"close"))
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
-        for hook in self._hooks:
-            hook.began(call)
+        return status, raw
 
     async def begin_stream(self, headers: Mapping[str, str]) -> None:
         """Send the headers of an event stream unless a keep-alive has sent them already."""
@@ -161,16 +170,23 @@ class Client:
         """Send a whole answer."""
         call = self.call
         content_type = safe_type(content_type, body)
-        await self.start(
+        status, raw = self._head(
             status, content_type, {"content-length": str(len(body)), **(headers or {})}
         )
         call.sent_bytes += len(body)
         if call.kept is not None:
             call.kept += body
         self._tell_whole()
-        self.sending_since_s = time.perf_counter()
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
-        self.sending_since_s = None
+        if write_answer(self._scope, self._send, status, raw, body):  # as good as always
+            for hook in self._hooks:
+                hook.began(call)
+        else:
+            await self._send({"type": "http.response.start", "status": status, "headers": raw})
+            for hook in self._hooks:
+                hook.began(call)
+            self.sending_since_s = time.perf_counter()
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+            self.sending_since_s = None
         self.ended = True
         call.complete = call.error is None
 

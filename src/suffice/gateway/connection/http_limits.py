@@ -231,6 +231,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
         self._is_call = True
         cycle = self.cycle
+        self.scope["suffice.cycle"] = cycle  # type: ignore[typeddict-unknown-key]
         self._keeps_alive = cycle.keep_alive
         cycle.keep_alive = False  # unless the request is whole when the answer begins
         if self.scope["http_version"] == "1.0":

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from suffice.gateway.connection.cancellation import ClientConnection, Shutdown
+from suffice.gateway.connection.whole_answer import body_at_hand
 from suffice.gateway.wire.errors import BodyTooLarge, Refusal
 
 # A server other than ours closes at once after an answer to half a request, which resets the
@@ -31,7 +32,12 @@ async def read_body(
     body = _Body(receive, most_bytes, connection)
     if announced > most_bytes:
         raise await body.too_large()
-    if connection is not None and connection.is_whole:  # as good as always
+    whole = body_at_hand(scope, receive)  # as good as always
+    if whole is not None:
+        if len(whole) > most_bytes:
+            raise await body.too_large()
+        return whole
+    if connection is not None and connection.is_whole:
         return await body.read()
     try:
         async with asyncio.timeout(limit_s) as clock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -128,3 +128,9 @@ def test_which_requests_go_straight(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(Single(), replace(ASKED, sampling=Sampling()), script)
     answered(parse_policy("adaptive_consistency:accept=.9 > single"), FREE, script)
     assert not any(taken)
+
+
+def test_an_outcome_beside_its_saving_keeps_every_other_field() -> None:
+    outcome = answered(Single(), ASKED, SCRIPTS["a number"], extract=number)[0]
+    odd = replace(outcome, **{f.name: f.name for f in fields(outcome)})
+    assert odd.beside("s", "p") == replace(odd, saving="s", promised="p")

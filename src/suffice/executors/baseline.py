@@ -122,6 +122,11 @@ def _baseline_calls(
     if not baseline.one_call:
         return _played(outcome, request, baseline, length_of)
     model = baseline.model
+    records = outcome.records
+    if len(records) == 1 and records[0].status == "finished":
+        sole = records[0]
+        if _may_be_its(sole, model, request.thinking):  # as good as always, with one sample
+            return [(model, sole.usage)], "same", "calls"
     drawn = _Drawn(outcome, request).of(model, request.thinking)
     if not drawn:
         return _unasked(outcome, request, baseline, length_of)
@@ -145,14 +150,16 @@ class _Drawn:
 
     def of(self, model: str, thinking: Thinking | None) -> list[SampleRecord]:
         """Samples of the unchanged request on this model with this think block, as drawn."""
-        return [
-            record
-            for record in self._records
-            if record.plain
-            and record.model == model
-            and record.purpose == "answer"
-            and record.thinking == thinking
-        ]
+        return [record for record in self._records if _may_be_its(record, model, thinking)]
+
+
+def _may_be_its(record: SampleRecord, model: str, thinking: Thinking | None) -> bool:
+    return (
+        record.plain
+        and record.model == model
+        and record.purpose == "answer"
+        and record.thinking == thinking
+    )
 
 
 def _uncached(usage: Usage, siblings: Sequence[SampleRecord]) -> Usage:

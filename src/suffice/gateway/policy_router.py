@@ -29,7 +29,7 @@ from suffice.gateway.certificates.live_policy import LivePolicy
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.config_errors import BadSetting
-from suffice.gateway.wire.requests import SufficeFields
+from suffice.gateway.wire.requests import NO_WISHES, SufficeFields
 from suffice.gateway.wire.safe_regex import check_answer_format
 from suffice.policies.auto import Auto
 from suffice.policies.fixed import Single
@@ -106,6 +106,8 @@ class PolicyRouter:
         `price` is the lambda that a bare `auto` chooses by; one with options keeps its own.
         """
         inside = model.startswith(NAMESPACE)
+        if wishes is NO_WISHES and not inside and self._operators(price) is None:
+            return PolicyRoute(policy=None, model=model, asked=model)  # as good as always
         target = wishes.model or (self._config.model if inside else model)
         asked = wishes.model or (None if inside else model)
         wished = _given(wishes, "budget", "effort", "target", "answer_format", "tools")
@@ -134,6 +136,8 @@ class PolicyRouter:
 
     def named_by(self, wishes: SufficeFields) -> tuple[str, ...]:
         """Models, or policies of the operator's, that the wishes themselves name."""
+        if wishes is NO_WISHES:
+            return ()
         found = (wishes.model,) if wishes.model else ()
         if wishes.policy is None or wishes.policy == BYPASS:
             return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from suffice.backends.pool import BackendPool
@@ -77,6 +76,6 @@ class Service:
                 length_of=partial(self.lengths.of, policy=policy),
             )
             self.lengths.learn(outcome, baseline, saving)
-            return replace(outcome, saving=saving, promised=promise_of(policy, outcome))
+            return outcome.beside(saving, promise_of(policy, outcome))
 
         return compared

@@ -61,6 +61,8 @@ class HttpConnection(HttpToolsProtocol):
     _head_size = 0
     _other_size = 0  # bytes since the last piece of a body
     _timer: asyncio.TimerHandle | None = None  # of headers, of lingering
+    _idle_timer: asyncio.TimerHandle | None = None  # looks whether it has been idle for too long
+    _idle_since_s: float | None = None  # on the loop's clock; None: it is at work
     _deaf = False  # nothing more is read
     _asked = False
     _ending = False
@@ -83,6 +85,8 @@ class HttpConnection(HttpToolsProtocol):
         """The client has gone, or was cut off."""
         self.is_lost = True
         self._cancel_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self.cycle is not None and not self.cycle.response_complete:
             self.room.left_s = self.loop.time()
         self.room.closed(self)
@@ -132,7 +136,7 @@ class HttpConnection(HttpToolsProtocol):
                 return
         self._head_size = self._head_size + len(data) if self._in_head else len(data)
         self._other_size += len(data)
-        self._unset_keepalive_if_required()
+        self._idle_since_s = None
         if not self._feed(data):
             return
         if self._in_head and self._head_size > self.room.limits.max_header_bytes:
@@ -286,9 +290,31 @@ class HttpConnection(HttpToolsProtocol):
         """The answer is whole."""
         # The answer leaves before anything is written down about it.
         self._written.flush()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+            else:
+                self._idle_since_s = self.loop.time()
+                if self._idle_timer is None:
+                    self._look_again_in(self.timeout_keep_alive)
         if not self._deaf and self.cycle.response_complete:
             self.room.waits(self)
+
+    def _look_again_in(self, wait_s: float) -> None:
+        self._idle_timer = self.loop.call_later(wait_s, self._look_whether_idle)
+
+    def _look_whether_idle(self) -> None:
+        """The timer is set once and looks again, which is cheaper than setting it for every call."""
+        since_s, most_s = self._idle_since_s, self.timeout_keep_alive
+        left_s = most_s if since_s is None else since_s + most_s - self.loop.time()
+        if left_s <= 0:
+            self._idle_timer = None
+            self.timeout_keep_alive_handler()
+        else:
+            self._look_again_in(left_s)
 
     def lingers(self) -> bool:
         """Told when the connection is to be closed: whether it has to stay for a moment.

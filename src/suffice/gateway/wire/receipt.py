@@ -21,13 +21,25 @@ def receipt(outcomes: Sequence[Outcome], *, first: int = 0) -> dict[str, Any]:
     by itself in `choices`. None where something is not known.
     """
     saving = together(outcome.saving for outcome in outcomes)
-    verdicts = [_verdict(outcome) for outcome in outcomes]
+    choices = [
+        {
+            "index": first + number,
+            **_verdict(outcome),
+            "saved": outcome.saved,
+            "usage": usage_json(outcome.usage),
+            "accepted_usage": usage_json(outcome.accepted_usage),
+        }
+        for number, outcome in enumerate(outcomes)
+    ]
+    one, leading = outcomes[0], choices[0]
+    alone = len(outcomes) == 1  # as good as always: its figures are the sums
+    accepted = [outcome.accepted_usage for outcome in outcomes] if not alone else []
     return {
-        "arm": outcomes[0].arm,
-        **verdicts[0],
-        "samples_run": sum(outcome.samples_run for outcome in outcomes),
-        "samples_cancelled": sum(outcome.samples_cancelled for outcome in outcomes),
-        **_saved(saving, outcomes[0].promised),
+        "arm": one.arm,
+        **{name: leading[name] for name in _VERDICT},
+        "samples_run": sum([outcome.samples_run for outcome in outcomes]),
+        "samples_cancelled": sum([outcome.samples_cancelled for outcome in outcomes]),
+        **_saved(saving, one.promised),
         "samples": [
             {"choice": first + number, **_sample(record)}
             for number, outcome in enumerate(outcomes)
@@ -38,22 +50,23 @@ def receipt(outcomes: Sequence[Outcome], *, first: int = 0) -> dict[str, Any]:
             for number, outcome in enumerate(outcomes)
             for record in outcome.tool_records
         ],
-        "usage": usage_json(summed(outcomes)),
-        "accepted_usage": usage_json(total_usage(outcome.accepted_usage for outcome in outcomes)),
-        "cost": fields_of(total_cost(outcome.cost for outcome in outcomes)),
-        "elapsed_ms": round(max(outcome.elapsed_s for outcome in outcomes) * 1e3, 3),
-        "overhead_ms": round(sum(outcome.overhead_s for outcome in outcomes) * 1e3, 3),
-        "choices": [
-            {
-                "index": first + number,
-                **verdicts[number],
-                "saved": outcome.saved,
-                "usage": usage_json(outcome.usage),
-                "accepted_usage": usage_json(outcome.accepted_usage),
-            }
-            for number, outcome in enumerate(outcomes)
-        ],
+        "usage": leading["usage"] if alone else usage_json(summed(outcomes)),
+        "accepted_usage": (
+            leading["accepted_usage"] if alone else usage_json(total_usage(accepted))
+        ),
+        "cost": fields_of(
+            one.cost if alone else total_cost(outcome.cost for outcome in outcomes)
+        ),
+        "elapsed_ms": round(max([outcome.elapsed_s for outcome in outcomes]) * 1e3, 3),
+        "overhead_ms": round(sum([outcome.overhead_s for outcome in outcomes]) * 1e3, 3),
+        "choices": choices,
     }
+
+
+_VERDICT = (
+    "why", "model", "confidence", "measure", "note", "escalated", "exit", "certificate",
+    "accepted_sample", "votes",
+)  # fmt: skip
 
 
 def _verdict(outcome: Outcome) -> dict[str, Any]:
@@ -123,24 +136,20 @@ def headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
     first = outcomes[0]
     saving = together(outcome.saving for outcome in outcomes)
     saved = None if saving is None else saving.saved
-    figures: dict[str, object] = {
-        "arm": first.arm,
-        "why": first.why,
-        "model": first.completion.model,
-        "confidence": None if first.confidence is None else f"{first.confidence:.4f}",
-        "samples": sum(outcome.samples_run for outcome in outcomes),
-        "samples-cancelled": sum(outcome.samples_cancelled for outcome in outcomes),
-        "completion-tokens": sum(outcome.usage.completion_tokens for outcome in outcomes),
-        "saved": None if saved is None else f"{saved:.4f}",
-        "baseline": None if saving is None or saved is None else saving.baseline,
-        "saved-basis": None if saving is None or saved is None else saving.basis,
-        "overhead-ms": f"{sum(outcome.overhead_s for outcome in outcomes) * 1e3:.2f}",
+    found = {
+        "arm": header_text(first.arm),
+        "why": header_text(first.why),
+        "model": header_text(first.completion.model),
+        "confidence": "" if first.confidence is None else f"{first.confidence:.4f}",
+        "samples": str(sum([outcome.samples_run for outcome in outcomes])),
+        "samples-cancelled": str(sum([outcome.samples_cancelled for outcome in outcomes])),
+        "completion-tokens": str(sum([o.usage.completion_tokens for o in outcomes])),
+        "saved": "" if saved is None else f"{saved:.4f}",
+        "baseline": "" if saving is None or saved is None else header_text(saving.baseline),
+        "saved-basis": "" if saving is None or saved is None else saving.basis,
+        "overhead-ms": f"{sum([outcome.overhead_s for outcome in outcomes]) * 1e3:.2f}",
     }
-    return {
-        PREFIX + name: header_text(str(value))
-        for name, value in figures.items()
-        if value is not None and value != ""
-    }
+    return {PREFIX + name: value for name, value in found.items() if value}
 
 
 @lru_cache(maxsize=1024)  # names of upstreams, models and policies are few

@@ -54,7 +54,7 @@ def lead(text: str, at: int) -> Lead:
     money = _CODES.search(text, max(0, at - _LONGEST_CODE), at)
     start = at if money is None else money.start()
     last = text[start - 1 : start]
-    bracketed = _SIGNED_BRACKET.search(text, max(0, start - 3), start)
+    bracketed = _SIGNED_BRACKET.search(text, max(0, start - 3), start) if last == "(" else None
     if bracketed is not None:  # -(3/4)
         return Lead(bracketed.start(1), "-")
     if last in ("{", "(") and _INSIDE.search(text, max(0, start - 16), start):

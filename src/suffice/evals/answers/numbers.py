@@ -51,6 +51,11 @@ _ASIDE = re.compile(
     r"note(?: that)?:?\b|p\.?s\b|do you|please let)",
     re.IGNORECASE,
 )
+# A part of each of its ways to begin.
+_COURTESIES = (
+    "let me know", "would you like", "feel free", "if you", "hope", "note", "ps", "p.s", "do you",
+    "please let",
+)  # fmt: skip
 _ITEM = re.compile(r"(?:^|\n)[ \t]*(?:\(?\d{1,3}[.)]|-)[ \t]+(?=\S)")
 _CORRECTED = re.compile(
     r"\b(?:wait|actually|correction|hold on|let me re-?(?:check|do|compute|calculate|consider)|"
@@ -317,6 +322,14 @@ def _of_its_sentence(text: str, chosen: Numeral, *, comma: bool) -> Numeral:
     return first._replace(start=first.start + start, end=first.end + start)
 
 
+def _has_courtesy(low: str) -> bool:
+    """Whether any sentence of a text in lower case may begin as _ASIDE says."""
+    for words in _COURTESIES:  # noqa: SIM110 - a generator takes longer than the search
+        if words in low:
+            return True
+    return False
+
+
 def _asides(text: str) -> list[tuple[int, int]]:
     """Spans that are beside the point: bracketed remarks, list numbers, closing courtesies."""
     # Most texts lack what a pattern needs, and seeing that they do takes a hundredth of the time.
@@ -324,16 +337,19 @@ def _asides(text: str) -> list[tuple[int, int]]:
     if "(" in text or "[" in text:
         spans += [(m.start(), m.end()) for m in _BRACKET.finditer(text) if _remark(text, m)]
     low = text.lower()
-    if "that is," in low or ("." in text and ("i." in low or "e." in low)):
+    shortened = "e." in low and ("i." in low or "g." in low)  # i.e., e.g.
+    if shortened or "that is," in low:
         spans += [(m.start(), m.end()) for m in _THAT_IS.finditer(text)]
     items = _ITEM.finditer(text) if "\n" in text else filter(None, [_ITEM.match(text)])
     spans += [(m.start(), m.end()) for m in items]
-    ends = _END.finditer(text) if any(mark in text for mark in ".!?\n") else ()
-    start = 0
-    for end in [*(m.end() for m in ends), len(text)]:
-        if _ASIDE.match(text, start, end):
-            spans.append((start, end))
-        start = end
+    if not text.isascii() or _has_courtesy(low):
+        start = 0
+        for end in [*(m.end() for m in _END.finditer(text)), len(text)]:
+            if _ASIDE.match(text, start, end):
+                spans.append((start, end))
+            start = end
+    if len(spans) < 2:
+        return spans
     merged: list[tuple[int, int]] = []
     for begin, stop in sorted(spans):
         if merged and begin <= merged[-1][1]:
@@ -356,5 +372,7 @@ def _answer(text: str, numeral: Numeral) -> Answer:
 
 def written_in_percent(text: str) -> bool:
     """Whether a number's own text has a percent sign or its name."""
+    if text.isdecimal():  # as good as always
+        return False
     low = text.lower()
     return any(word in low for word in PERCENT_WORDS)

@@ -169,5 +169,7 @@ class Request(Memo):
     @property
     def asked(self) -> str:
         """Text of the last user turn; of the last turn of any kind if there is none."""
-        users = [turn.text for turn in self.messages if turn.role == "user"]
-        return users[-1] if users else self.messages[-1].text if self.messages else ""
+        for turn in reversed(self.messages):
+            if turn.role == "user":
+                return turn.text
+        return self.messages[-1].text if self.messages else ""

@@ -48,6 +48,10 @@ END_S = 25.0
 # How long the ledger's thread may hold up an answer; Python's own 5 ms are seen at the 99th
 # percentile.
 SWITCH_S = 0.0005
+# Objects between two looks for garbage in circles, and such looks between two at older objects. A
+# call makes some hundred objects and hardly any circle: Python's own 700 looks through the calls
+# in flight every few calls.
+GARBAGE = (10_000, 20, 20)
 # Nobody needs more files than this; some systems allow a billion, and pay for each.
 MOST_FILES = 65_536
 # A worker that dies at once is not started again faster than this.
@@ -147,6 +151,7 @@ class Server(uvicorn.Server):
             # milliseconds, in the midst of calls.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*GARBAGE)
         super().run(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -122,11 +122,6 @@ def _baseline_calls(
     if not baseline.one_call:
         return _played(outcome, request, baseline, length_of)
     model = baseline.model
-    records = outcome.records
-    if len(records) == 1 and records[0].status == "finished":
-        sole = records[0]
-        if _may_be_its(sole, model, request.thinking):  # as good as always, with one sample
-            return [(model, sole.usage)], "same", "calls"
     drawn = _Drawn(outcome, request).of(model, request.thinking)
     if not drawn:
         return _unasked(outcome, request, baseline, length_of)

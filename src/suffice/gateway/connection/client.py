@@ -80,7 +80,8 @@ class Client:
     async def body(self) -> bytes:
         """The whole body. Raises BodyTooLarge, Refusal or ClientDisconnect."""
         return await read_body(
-            self._receive, self._scope, most_bytes=self._max_body_bytes, limit_s=self._limits.body_s,
+            self._receive, self._scope, most_bytes=self._max_body_bytes,
+            limit_s=self._limits.body_s,
             ending=self._ending,
         )  # fmt: skip
 

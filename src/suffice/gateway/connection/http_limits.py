@@ -307,7 +307,7 @@ class HttpConnection(HttpToolsProtocol):
         self._idle_timer = self.loop.call_later(wait_s, self._look_whether_idle)
 
     def _look_whether_idle(self) -> None:
-        """The timer is set once and looks again, which is cheaper than setting it for every call."""
+        """The timer is set once and looks again, which is cheaper than one for every call."""
         since_s, most_s = self._idle_since_s, self.timeout_keep_alive
         left_s = most_s if since_s is None else since_s + most_s - self.loop.time()
         if left_s <= 0:

@@ -54,9 +54,7 @@ def receipt(outcomes: Sequence[Outcome], *, first: int = 0) -> dict[str, Any]:
         "accepted_usage": (
             leading["accepted_usage"] if alone else usage_json(total_usage(accepted))
         ),
-        "cost": fields_of(
-            one.cost if alone else total_cost(outcome.cost for outcome in outcomes)
-        ),
+        "cost": fields_of(one.cost if alone else total_cost(outcome.cost for outcome in outcomes)),
         "elapsed_ms": round(max([outcome.elapsed_s for outcome in outcomes]) * 1e3, 3),
         "overhead_ms": round(sum([outcome.overhead_s for outcome in outcomes]) * 1e3, 3),
         "choices": choices,

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from suffice.backends.address import Address
+from suffice.backends.fair_turns import TURNS
 from suffice.backends.http_client import HttpClient
 from suffice.backends.http_connection import HttpResponse
 from suffice.backends.reached import hearing
@@ -193,10 +194,12 @@ class HttpUpstream:
         silence_s = self.timeouts.first_byte_s
         while piece := await response.read(silence_s):
             silence_s = self.timeouts.silence_s
-            yield piece[:FAIR_BYTES]
-            for start in range(FAIR_BYTES, len(piece), FAIR_BYTES):
-                await asyncio.sleep(0)
-                yield piece[start : start + FAIR_BYTES]
+            for start in range(0, len(piece), FAIR_BYTES):
+                if start:
+                    await asyncio.sleep(0)
+                part = piece[start : start + FAIR_BYTES]
+                await TURNS.take(len(part))
+                yield part
 
 
 def _key_headers(api_key: str | None, header: str | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from suffice.backends.fair_turns import TURNS
 from suffice.backends.http_connection import HttpResponse
 from suffice.backends.openai import DRAIN_S, OpenAIBackend
 from suffice.backends.placement import Placement
@@ -333,8 +334,10 @@ async def _pass_stream(
 async def _fair(data: bytes) -> tuple[bytes, bytes]:
     """The beginning of what came, and the rest, which is for the next turn."""
     if len(data) <= FAIR_BYTES:
+        await TURNS.take(len(data))
         return data, b""
     await asyncio.sleep(0)
+    await TURNS.take(FAIR_BYTES)
     return data[:FAIR_BYTES], data[FAIR_BYTES:]
 
 

@@ -232,12 +232,13 @@ def test_closing_a_stream_reaches_the_engine() -> None:
 
 
 def test_cancelling_one_of_many_leaves_the_others() -> None:
-    with FakeEngine(Reply(tokens=("a",) * 20, delay_s=0.005)) as engine:
+    with FakeEngine(Reply(tokens=("a",) * 20, delay_s=0.02)) as engine:
 
         async def race(backend: OpenAIBackend) -> list[str]:
             await backend.capabilities()
             tasks = [asyncio.create_task(collect(backend)) for _ in range(8)]
-            await asyncio.sleep(0.03)
+            while engine.seen.running < 8:  # they are with the engine, however slow the machine
+                await asyncio.sleep(0.001)
             for task in tasks[::2]:
                 task.cancel()
             done = await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from suffice.architecture.law_file import law_names, load_law
+from suffice.cli.main import app
+from suffice.core.errors import InputError
 from tests.cli.conftest import Suffice
 
 
@@ -99,3 +103,32 @@ def test_bad_tables_cost_one_line_and_write_nothing(
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_choices_of_a_fit_from_the_command_line(tmp_path: Path) -> None:
+    rows = ["N,D,loss,right,seed"]
+    for n in (1e8, 2e8, 4e8, 8e8):
+        for ratio in (10, 40):
+            for seed in range(2):
+                loss = 1.8 + 480 * n**-0.35 + 2000 * (n * ratio) ** -0.36 + 0.001 * seed
+                right = 0.25 + 0.75 / (1 + np.exp(3 * (loss - 3)))
+                rows.append(f"{n},{n * ratio},{loss},{right},{seed}")
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join(rows) + "\n")
+    call = ["fit", str(table), "--law", "chinchilla", "--fix", "E=1.8", "--tie", "beta=alpha",
+            "--above", "2", "--seed-weights", "--bootstrap", "10", "--roll-out",
+            "--accuracy", "right", "--chance", "0.25",
+            "--plot", str(tmp_path / "fit.svg")]  # fmt: skip
+    shown = CliRunner().invoke(app, call, catch_exceptions=False)
+    assert shown.exit_code == 0
+    for text in ("held", "= alpha", "weighed by the scatter", "smaller runs to N 8e+08",
+                 "right = 0.25 + 0.75 / (1 + exp(3 (loss - 3)))"):  # fmt: skip
+        assert text in shown.output, text
+    assert (tmp_path / "fit.svg").read_text(encoding="utf-8").startswith("<svg")
+    record = json.loads(CliRunner().invoke(app, [*call, "--json"]).output)
+    assert record["coefficients"]["E"] == 1.8
+    assert record["coefficients"]["alpha"] == record["coefficients"]["beta"]
+    assert record["accuracy"]["half"] == pytest.approx(3.0, rel=1e-4)
+    assert record["roll_out"][0]["N"] == 8e8
+    with pytest.raises(InputError, match="is not a number"):
+        CliRunner().invoke(app, [*call[:4], "--fix", "E=much"], catch_exceptions=False)

@@ -121,9 +121,9 @@ class RunsTable:
     def with_seed_weights(self) -> RunsTable:
         """The table with weights from how far repeated runs scatter, by size; a note says so.
 
-        Runs that are equal in every column but the loss and the seed are repeats. A size with three
-        and more degrees of freedom counts by one over its own variance of ln loss, other sizes by
-        one over that of all repeats.
+        Runs equal in every column that we know but loss and seed are repeats. A size with three and
+        more degrees of freedom counts by one over its own variance of ln loss, other sizes by one
+        over that of all repeats.
         """
         spread = _repeat_variances(self)
         weights = np.array([1.0 / spread.get(size, spread[None]) for size in _sizes(self)])
@@ -231,7 +231,8 @@ def _sizes(runs: RunsTable) -> list[float]:
 
 def _repeat_variances(runs: RunsTable) -> dict[float | None, float]:
     """Variance of ln loss over repeats by N, where it is known; of all under None."""
-    names = [n for n in runs.numbers if n not in ("loss", "weight")]
+    # What a run was, not what came out of it: other columns, as accuracies, differ between seeds.
+    names = [n for n in runs.numbers if n in NUMERIC and n not in ("loss", "weight")]
     labels = [n for n in runs.labels if n != "seed"]
     groups: dict[tuple[Any, ...], list[int]] = {}
     for row in range(len(runs)):

@@ -1,5 +1,10 @@
 """Loss laws: families, coefficients, where they hold and how far they are off."""
 
+from suffice.architecture.laws.coupled_families import (
+    CHINCHILLA_COUPLED,
+    CHINCHILLA_REPEATED,
+    effective_tokens,
+)
 from suffice.architecture.laws.domain import Domain, Interval
 from suffice.architecture.laws.families import (
     ADDITIVE,
@@ -18,11 +23,6 @@ from suffice.architecture.laws.law import (
     Optimum,
     Provenance,
     build_law,
-)
-from suffice.architecture.laws.more_families import (
-    CHINCHILLA_COUPLED,
-    CHINCHILLA_REPEATED,
-    effective_tokens,
 )
 from suffice.architecture.laws.noise import NOISE_FLOOR_NATS, LossNoise
 from suffice.architecture.laws.shape_families import (

@@ -1,4 +1,4 @@
-"""Further absolute families: N and D coupled, and tokens that repeat.
+"""Absolute families beyond Chinchilla's: N and D coupled, and tokens that repeat.
 
 N parameters   D training tokens   U distinct tokens (unique_tokens)   losses in nats
 """

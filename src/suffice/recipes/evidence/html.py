@@ -130,7 +130,7 @@ def verdicts_svg(found: Sequence[Entry]) -> str:
     """A bar for each topic, one part for each verdict."""
     topics = [topic for topic in TOPICS if any(each.claim.topic == topic for each in found)]
     with style.house_style():
-        figure = style.new_figure(9.0, 0.34 * len(topics) + 1.0, margins=(0.32, 0.09, 0.99, 0.86))
+        figure = style.new_figure(9.0, 0.34 * len(topics) + 1.0, margins=(0.36, 0.09, 0.99, 0.9))
         axes = figure.subplots()
         for row, topic in enumerate(reversed(topics)):
             start = 0

@@ -59,6 +59,10 @@ $ suffice evidence run NAME
 ```
 
 ## In one page
+
+What became of each constraint is read from papers ([below](#what-became-of-each-constraint)); the
+counts are of our own tests.
+
 """
 CONSTRAINTS = """\
 ## What became of each constraint
@@ -123,7 +127,7 @@ def headline_n(entry: Entry) -> str:
 
 def markdown(registry: Registry, found: Sequence[Entry]) -> str:
     """The whole report. The age of results is not in it: `suffice evidence list` says it."""
-    parts = [*_front(found), *_constraints(registry), *_questions(registry, found)]
+    parts = [*_front(registry, found), *_constraints(registry), *_questions(registry, found)]
     parts += _claims(registry, found)
     return "\n".join([*parts, *_sources(registry)]).rstrip() + "\n"
 
@@ -136,17 +140,26 @@ def write_report(registry: Registry, found: Sequence[Entry], out: Path, html: st
     return paths
 
 
-def _front(found: Sequence[Entry]) -> list[str]:
+def _front(registry: Registry, found: Sequence[Entry]) -> list[str]:
     number = counts(found)
     meanings = [f"| {word} | {number[word]} | {MEANINGS[word]} |" for word in WORDS]
-    lines = [*FRONT.format(meanings="\n".join(meanings)).splitlines(), ""]
+    lines = FRONT.format(meanings="\n".join(meanings)).splitlines()
+    effects = {each.topic: each.effect for each in registry.constraints}
+    lines += [f"| topic | its constraint is | {' | '.join(WORDS)} |"]
+    lines += [f"|---|---|{'--:|' * len(WORDS)}"]
+    for topic, title in TOPICS.items():
+        by_word = counts([each for each in found if each.claim.topic == topic])
+        cells = " | ".join(str(number or "") for number in by_word.values())
+        lines.append(f"| {title} | {effects.get(topic, '')} | {cells} |")
+    lines.append("")
     for word in WORDS[:-1]:
         chosen = [each for each in found if each.judged.word == word]
         if chosen:
             title = f"{word[0].upper()}{word[1:]}"
-            lines += [f"**{title}**", "", "| claim | figure | n |", "|---|--:|--:|"]
+            lines += [f"**{title}**", "", "| claim | of what | figure | n |", "|---|---|--:|--:|"]
             lines += [
-                f"| {_link(each)} | {headline_figure(each)} | {headline_n(each)} |"
+                f"| {_link(each)} | {each.claim.measures[0].says} | {headline_figure(each)} "
+                f"| {headline_n(each)} |"
                 for each in chosen
             ]
             lines.append("")

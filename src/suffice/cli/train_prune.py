@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
+from suffice.cli.training_view import phases, settings_of
 from suffice.core.files import write_bytes, write_text
 
 if not HELP_ONLY:
@@ -20,7 +20,6 @@ if not HELP_ONLY:
 
     from suffice.report.style import to_png, to_svg
     from suffice.training.extras import require_torch
-    from suffice.training.settings import from_toml
 
 
 def prune(
@@ -54,10 +53,8 @@ def prune(
     from suffice.recipes.pruning.run import PruneTraining, train_prune  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    asked = from_toml(PruneTraining, config) if config else PruneTraining()
-    given = {"keep": keep, "per_step": per_step, "seed": seed}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    result = train_prune(replace(asked, **changes), out, tell=_progress(as_json))
+    asked = settings_of(PruneTraining, config, keep=keep, per_step=per_step, seed=seed)
+    result = train_prune(asked, out, tell=phases(as_json))
     figure = pruning_figure(result)
     write_text(out / "pruning.svg", to_svg(figure))
     write_bytes(out / "pruning.png", to_png(figure))
@@ -66,20 +63,6 @@ def prune(
         return
     _print(result)
     typer.echo(f"written: {out}/pruning.json, pruning.svg, pruning.png")
-
-
-def _progress(quiet: bool) -> Callable[[dict[str, Any]], None]:
-    def tell(line: dict[str, Any]) -> None:
-        if quiet:
-            return
-        figures = (
-            f"{name.replace('_', ' ')} {value:.4g}"
-            for name, value in line.items()
-            if name != "phase"
-        )
-        typer.echo(f"{line['phase']} · " + " · ".join(figures))
-
-    return tell
 
 
 def _print(result: Any) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +11,13 @@ import typer
 
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
+from suffice.cli.training_view import phases, settings_of
 
 if not HELP_ONLY:
     from rich.console import Console
     from rich.table import Table
 
     from suffice.training.extras import require_torch
-    from suffice.training.settings import from_toml
 
 
 def soft_thoughts(
@@ -46,28 +45,13 @@ def soft_thoughts(
     )
 
     torch.set_num_threads(threads)
-    asked = from_toml(SoftThoughtTraining, config) if config else SoftThoughtTraining()
-    changes: dict[str, Any] = {} if seed is None else {"seed": seed}
-    result = train_soft_thoughts(replace(asked, **changes), out, tell=_progress(as_json))
+    asked = settings_of(SoftThoughtTraining, config, seed=seed)
+    result = train_soft_thoughts(asked, out, tell=phases(as_json))
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=2))
         return
     _print(result)
     typer.echo(f"written: {out}/soft-thoughts.json, backbone/, projector.pt")
-
-
-def _progress(quiet: bool) -> Callable[[dict[str, Any]], None]:
-    def tell(line: dict[str, Any]) -> None:
-        if quiet:
-            return
-        figures = (
-            f"{name.replace('_', ' ')} {value:.4g}"
-            for name, value in line.items()
-            if name != "phase"
-        )
-        typer.echo(f"{line['phase']} · " + " · ".join(figures))
-
-    return tell
 
 
 def _print(result: Any) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +11,13 @@ import typer
 
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
+from suffice.cli.training_view import phases, settings_of
 
 if not HELP_ONLY:
     from rich.console import Console
     from rich.table import Table
 
     from suffice.training.extras import require_torch
-    from suffice.training.settings import from_toml
 
 
 def tool_calls(
@@ -49,29 +48,13 @@ def tool_calls(
     )
 
     torch.set_num_threads(threads)
-    asked = from_toml(ToolCallTraining, config) if config else ToolCallTraining()
-    given = {"beta": beta, "seed": seed}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    result = train_tool_calls(replace(asked, **changes), out, tell=_progress(as_json))
+    asked = settings_of(ToolCallTraining, config, beta=beta, seed=seed)
+    result = train_tool_calls(asked, out, tell=phases(as_json))
     if as_json:
         typer.echo(json.dumps(asdict(result), indent=2))
         return
     _print(result)
     typer.echo(f"written: {out}/tool-calls.json and a folder for each model")
-
-
-def _progress(quiet: bool) -> Callable[[dict[str, Any]], None]:
-    def tell(line: dict[str, Any]) -> None:
-        if quiet:
-            return
-        figures = (
-            f"{name.replace('_', ' ')} {value:.4g}"
-            for name, value in line.items()
-            if name != "phase"
-        )
-        typer.echo(f"{line['phase']} · " + " · ".join(figures))
-
-    return tell
 
 
 def _print(result: Any) -> None:

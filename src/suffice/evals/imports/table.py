@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, cast, get_args
 
 from suffice.core.completions import FinishReason
 from suffice.core.errors import InputError
@@ -30,17 +30,6 @@ NO_PROMPT = (
     "prompts have nothing to read"
 )
 _SUFFIXES = ("|model_response", "_response", "|response")
-
-
-class _Survey(NamedTuple):
-    """What a first pass over the rows has seen."""
-
-    names: list[str]
-    references: list[str]
-    verdicts: dict[str, int]  # per column: cells that are verdicts
-    numbers: dict[str, int]  # per column: cells at all
-    with_tokens: int
-    rows: int
 
 
 def import_tables(paths: Sequence[Path], options: ImportOptions) -> Imported:

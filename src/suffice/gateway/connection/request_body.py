@@ -53,13 +53,11 @@ async def read_body(
         ) from None
 
 
-def check_encoding(scope: Scope) -> None:
-    """Raise Refusal (415) where a body is compressed: it would have to be bounded twice."""
-    _announced(scope)
-
-
 def _announced(scope: Scope) -> int:
-    """Bytes that a body is said to have, 0 if nothing is said. Raises as `check_encoding` does."""
+    """Bytes that a body is said to have, 0 if nothing is said.
+
+    Raises Refusal (415) where it is compressed: it would have to be bounded twice.
+    """
     length = 0
     for name, value in scope["headers"]:
         if name == b"content-length":

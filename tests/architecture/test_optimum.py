@@ -124,6 +124,9 @@ def test_tokens_that_repeat():
     assert n[np.argmin(loss)] == pytest.approx(found.N.value, rel=2e-3)
     assert found.loss.value == pytest.approx(loss.min(), rel=1e-9)
     assert any("epochs of 3e+09 tokens" in note for note in found.notes)
+    fresh = predict_size(made, N=1e9, D=2e10)
+    assert fresh.loss == pytest.approx(E + A * 1e9**-0.3526596 + B * 2e10**-0.3526596)
+    assert any("taken to be distinct" in note for note in fresh.notes)
     # A law without such a coefficient takes theirs.
     plain = law(E, A, B, 0.3526596, 0.3526596)
     borrowed = compute_optimum(plain, flops, unique_tokens=unique)

@@ -136,24 +136,33 @@ def predict_size(
 ) -> Prediction:
     """The loss of a law in N and D alone, without a shape; `N` counts what the law's N counts.
 
+    A law of repeated tokens takes all D for distinct here, and says so.
+
     Raises:
         InputError: the law needs a shape.
         OutsideValidity: N or D is outside the law's evidence.
     """
-    if not isinstance(law, AbsoluteLaw) or set(law.family.variables) != {"N", "D"}:
+    repeats = "unique_tokens" in law.family.variables
+    if not isinstance(law, AbsoluteLaw) or set(law.family.variables) - {"unique_tokens"} != {
+        "N",
+        "D",
+    }:
         needs = ", ".join(law.family.variables)
         raise InputError(
             f"law {law.name!r} is in {needs}: it needs a shape (--like NAME or --shape config.json)"
         )
+    at = {"N": N, "D": D, **({"unique_tokens": D} if repeats else {})}
     notes = [*law.check(extrapolate=extrapolate, N=N, D=D), *_bound_notes(law)]
-    bounds = law.loss_bounds(confidence=confidence, N=N, D=D)
+    if repeats:
+        notes.append("all tokens are taken to be distinct: `suffice optimum --unique` has repeats")
+    bounds = law.loss_bounds(confidence=confidence, **at)
     return Prediction(
         shape="any",
         parameters=int(N),
         tokens=D,
         x=None,
         r=None,
-        loss=float(law.evaluate(N=N, D=D)),
+        loss=float(law.evaluate(**at)),
         loss_low=None if bounds is None else bounds[0],
         loss_high=None if bounds is None else bounds[1],
         relative_loss=None,
@@ -180,7 +189,7 @@ def _values(
 ) -> dict[str, float]:
     values = shape_variables(shape, parameter_count=law.parameter_count)
     if tokens is not None:
-        values["D"] = tokens
+        values["D"] = values["unique_tokens"] = tokens
         values["tokens_per_parameter"] = tokens / values["N"]
     return values
 

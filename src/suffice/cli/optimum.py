@@ -93,7 +93,7 @@ def optimum(
         ]
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     else:
-        _print_optima(loaded, found)
+        _print_optima(loaded, found, None if unique is None else parse_count(unique))
         _print_more(loaded, found, more, beside)
 
 
@@ -157,12 +157,13 @@ def _print_more(
             typer.echo(f"  {note}")
 
 
-def _print_optima(law: Law, found: list[ComputeOptimum]) -> None:
+def _print_optima(law: Law, found: list[ComputeOptimum], unique: float | None) -> None:
     console = Console()
     per_token, served = found[0].flops_per_token, found[0].served_tokens
     serving = f" + 2 N x {format_count(served)} served" if served else ""
+    distinct = "" if unique is None else f", {format_count(unique)} distinct tokens"
     table = Table(
-        title=f"By law {law.name}, C = {per_token:g} N D{serving}",
+        title=f"By law {law.name}, C = {per_token:g} N D{serving}{distinct}",
         box=SIMPLE_HEAD,
         pad_edge=False,
         caption=f"intervals: {100 * found[0].confidence:.0f} %; N counts {law.parameter_count} "

@@ -51,7 +51,7 @@ def test_a_run_writes_its_table_and_an_interrupted_one_the_same(tmp_path: Path) 
     kept = {tuple(arm["held_out_right"]) for arm in found["arms"] if arm["arm"] != "lora"}
     assert len(kept) == 1
     assert (whole / "backbone" / "model.safetensors").exists()
-    assert (whole / "projector.pt").exists()
+    assert (whole / "projector-learned.pt").exists()
 
     class Stop(Exception):
         pass
@@ -75,7 +75,8 @@ def test_a_run_writes_its_table_and_an_interrupted_one_the_same(tmp_path: Path) 
     ("settings", "said"),
     [
         ({"arms": ("coconut",)}, "arm 'coconut' must be one of none"),
-        ({"arms": ("swapped",)}, "name both"),
+        ({"arms": ("swapped",)}, "swapped takes the projector of arm learned"),
+        ({"arms": ("fitted-swapped",)}, "takes the projector of arm fitted: name both"),
         ({"slots": 5}, "slots must be 1 to 4"),
         ({"hinted": 0.8, "noisy": 0.4}, "shares"),
     ],

@@ -51,7 +51,7 @@ def soft_thoughts(
         typer.echo(json.dumps(asdict(result), indent=2))
         return
     _print(result)
-    typer.echo(f"written: {out}/soft-thoughts.json, backbone/, projector.pt")
+    typer.echo(f"written: {out}/soft-thoughts.json, backbone/, projector-*.pt")
 
 
 def _print(result: Any) -> None:

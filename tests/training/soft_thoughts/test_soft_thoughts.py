@@ -155,6 +155,18 @@ def test_a_projector_maps_every_slot_by_one_matrix() -> None:
     assert out.shape == (3, 4, 7)
 
 
+def test_a_fitted_projector_is_the_least_squares_map_of_the_last_slot() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(200, 3, 5, generator=generator)
+    weight, bias = torch.randn(7, 5, generator=generator), torch.randn(7, generator=generator)
+    projector = Projector(5, 7, seed=0)
+    projector.scale_to(states)
+    projector.fit(states, states[:, -1] @ weight.T + bias)
+    torch.testing.assert_close(
+        projector(states)[:, -1], states[:, -1] @ weight.T + bias, atol=0.05, rtol=0.05
+    )
+
+
 def stream(backend: NanoBackend, content) -> str:
     request = Request(messages=(Message(role="user", content=content),), model="nano")
     sampling = Sampling(max_tokens=3, temperature=0.0)

@@ -56,6 +56,7 @@ RESULT = "soft-thoughts.json"
 KNOWN_STEPS = (1, 2)  # by heart
 HELD_OUT_STEPS = (1,)
 HINTED_STEPS = (2, 3, 4)
+FITTED_ON = 1000  # problems
 TARGET_STEPS = (3, 4)  # too long to answer at once
 
 
@@ -81,7 +82,7 @@ class SoftThoughtTraining:
     after: Stretch = field(
         default_factory=lambda: Stretch(steps=250, batch=128, learning_rate=1e-2)
     )
-    lora_rate: float = 3e-3
+    lora_rate: float = 1e-3
     lora_rank: int = 8
     arms: tuple[Arm, ...] = ARMS
     tested: int = 300
@@ -91,8 +92,9 @@ class SoftThoughtTraining:
         for arm in self.arms:
             if arm not in ARMS:
                 raise ConfigError(f"arm {arm!r} must be one of {', '.join(ARMS)}")
-        if "swapped" in self.arms and "learned" not in self.arms:
-            raise ConfigError("arm swapped takes the projector of arm learned: name both")
+        for swapped, other in (("swapped", "learned"), ("fitted-swapped", "fitted")):
+            if swapped in self.arms and other not in self.arms:
+                raise ConfigError(f"arm {swapped} takes the projector of arm {other}: name both")
         if min(self.slots, self.lora_rank, self.tested - 1) < 1 or self.slots > 4:
             raise ConfigError("slots must be 1 to 4, lora_rank 1 or more and tested 2 or more")
         if not 0 < self.hinted + self.noisy <= 1 or min(self.hinted, self.noisy) < 0:
@@ -263,9 +265,20 @@ class _Run:
             slots_of[arm] = lambda of: projector(self.assistant.states(of))
             self._learn(projector, slots_of[arm], arm)
             learned = sum(weight.numel() for weight in projector.parameters())
-            self._save_projector(projector)
+            self._save_projector(projector, arm)
+        elif arm == "fitted":
+            fitted = Projector(self.assistant.width, width, seed=config.seed)
+            seen = self.problems("fit", TARGET, HINTED_STEPS, FITTED_ON)
+            states = self.assistant.states(seen)
+            fitted.scale_to(states)
+            embed = self.backbone.get_input_embeddings().weight
+            fitted.fit(states, embed[self.assistant.answers(seen)])
+            slots_of[arm] = lambda of: fitted(self.assistant.states(of))
+            learned = sum(weight.numel() for weight in fitted.parameters())
+            self._save_projector(fitted, arm)
         else:  # another problem's states: the next one's
-            slots_of[arm] = lambda of: slots_of["learned"](of).roll(1, 0)
+            of_arm = "learned" if arm == "swapped" else "fitted"
+            slots_of[arm] = lambda of: slots_of[of_arm](of).roll(1, 0)
         return self._tested(arm, self.backbone, slots_of[arm], learned)
 
     def _said(self, of: Sequence[Problem]) -> torch.Tensor:
@@ -319,10 +332,10 @@ class _Run:
                    "held_out_task": result.held_out_task.mean})  # fmt: skip
         return result
 
-    def _save_projector(self, projector: Projector) -> None:
+    def _save_projector(self, projector: Projector, arm: Arm) -> None:
         buffer = io.BytesIO()
         torch.save(projector.state_dict(), buffer)
-        write_bytes(self.out / "projector.pt", buffer.getvalue())
+        write_bytes(self.out / f"projector-{arm}.pt", buffer.getvalue())
 
     def _fit(
         self, learned: nn.Module, loss_of: Callable[[int], torch.Tensor], stretch: Stretch,

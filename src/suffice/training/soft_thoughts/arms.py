@@ -21,10 +21,15 @@ from suffice.training.responses import pad
 from suffice.training.run_state import seeded
 from suffice.training.soft_thoughts.slots import first_steps
 
-Arm = Literal["none", "zero", "random", "text", "constants", "learned", "swapped", "lora"]
+Arm = Literal[
+    "none", "zero", "random", "text", "constants", "learned", "swapped", "fitted",
+    "fitted-swapped", "lora",
+]  # fmt: skip
 ARMS: tuple[Arm, ...] = (
-    "none", "zero", "random", "text", "constants", "learned", "swapped", "lora",
+    "none", "zero", "random", "text", "constants", "learned", "swapped", "fitted",
+    "fitted-swapped", "lora",
 )  # fmt: skip
+RIDGE = 1.0
 
 
 class Assistant:
@@ -75,6 +80,21 @@ class Projector(nn.Module):  # type: ignore[misc]
     def scale_to(self, state_BND: torch.Tensor) -> None:
         """Bring states to a deviation of 1 over all of some problems."""
         self.scale = state_BND.std().clamp(min=1e-6)
+
+    def fit(self, state_BND: torch.Tensor, wanted_Bd: torch.Tensor) -> None:
+        """Set the map by ridge regression of `wanted_Bd` on the last slot's states.
+
+        No backbone is asked: it shows what a linear map of the states can say, and whether training
+        through the backbone finds it.
+        """
+        x = state_BND[:, -1].double() / self.scale.double()
+        x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+        penalty = RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
+        penalty[-1, -1] = 0.0  # the constant
+        found = torch.linalg.solve(x.T @ x + penalty, x.T @ wanted_Bd.double())
+        with torch.no_grad():
+            self.linear.weight.copy_(found[:-1].T)
+            self.linear.bias.copy_(found[-1])
 
     def forward(self, state_BND: torch.Tensor) -> torch.Tensor:
         """(B, N, d)."""

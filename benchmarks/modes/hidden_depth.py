@@ -81,16 +81,10 @@ def text(estimate: dict[str, float]) -> str:
 
 def main() -> None:
     """Answer, compare, print and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--problems", type=int, default=200, help="Per task and difficulty.")
-    parser.add_argument("--token-price", type=float, default=0.003)
-    parser.add_argument("--bias", type=float, default=0.0, help="Nats on the log odds of thinking.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    given = _given()
     model = NanoModel(given.model)
-    mixture = Mixture(tasks=TASKS, difficulties=(1, 2, 3))
+    tasks = tuple(given.tasks.split(","))
+    mixture = Mixture(tasks=tasks, difficulties=(1, 2, 3))
     problems = flatten(mixture.distinct(given.problems, seed=given.seed, split="held_out"))
     answered = answer_both(model, problems, max_tokens=32)
     agree, (draft_right, draft_tokens) = drafts(model, problems, given.seed)
@@ -108,8 +102,8 @@ def main() -> None:
     gain, half = worth[:, 1] - worth[:, 0], halves(cell)
 
     cells = _cells(answered, names)
-    auroc = {task: _auroc(answered, logit, weight, resampled, (task,)) for task in TASKS}
-    auroc["all"] = _auroc(answered, logit, weight, resampled, TASKS)
+    auroc = {task: _auroc(answered, logit, weight, resampled, (task,)) for task in tasks}
+    auroc["all"] = _auroc(answered, logit, weight, resampled, tasks)
 
     def pick(columns: FloatArray, thinks: FloatArray) -> FloatArray:
         return np.where(thinks > 0.5, columns[:, 1], columns[:, 0])
@@ -162,10 +156,23 @@ def main() -> None:
         })  # fmt: skip
     _print(cells, auroc, curve)
     if given.out:
-        write_json(given.out / f"{given.model.name}.json", {
-            "problems": given.problems, "token_price": given.token_price, "bias": given.bias,
+        write_json(given.out / f"{given.name or given.model.name}.json", {
+            "tasks": list(tasks), "problems": given.problems, "token_price": given.token_price, "bias": given.bias,
             "seed": given.seed, "cells": cells, "auroc": auroc, "routers": routers, "curve": curve,
         })  # fmt: skip
+
+
+def _given() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--name", help="Of the result; the model folder's by default.")
+    parser.add_argument("--problems", type=int, default=200, help="Per task and difficulty.")
+    parser.add_argument("--token-price", type=float, default=0.003)
+    parser.add_argument("--bias", type=float, default=0.0, help="Nats on the log odds of thinking.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
 
 
 def _print(cells: list[Any], auroc: dict[str, Any], curve: list[Any]) -> None:

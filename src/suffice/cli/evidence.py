@@ -37,6 +37,7 @@ evidence = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
     context_settings=HELP_OPTIONS, help="Claims about efficient inference, tested again.",
 )  # fmt: skip
+WIDEST = 400  # a row is one line, whatever the terminal
 Root = Annotated[
     Path, typer.Option("--root", help="A clone of the project, which holds data/evidence.")
 ]
@@ -66,8 +67,7 @@ def list_claims(
     for each in found:
         age = each.freshness.word.partition(":")[0] if each.claim.test else "–"
         table.add_row(each.name, each.judged.word, headline_figure(each), headline_n(each), age)
-    console = Console()
-    console.print(table, width=max(console.width, 110))
+    Console(width=WIDEST).print(table, soft_wrap=True)
     number = counts(found)
     typer.echo(", ".join(f"{number[word]} {word}" for word in WORDS))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from suffice.core.files import write_text
@@ -54,7 +55,7 @@ abstracts; [the list of sources](#sources) says which.
 ```console no-run
 $ suffice evidence list             # verdicts, and which results are older than their code
 $ suffice evidence show NAME        # one claim: source, test, figures, rule
-$ suffice evidence run --fast       # test again what fits a CPU
+$ suffice evidence run --fast       # test again what fits a CPU: {minutes} quiet minutes
 $ suffice evidence run NAME
 ```
 
@@ -143,7 +144,10 @@ def write_report(registry: Registry, found: Sequence[Entry], out: Path, html: st
 def _front(registry: Registry, found: Sequence[Entry]) -> list[str]:
     number = counts(found)
     meanings = [f"| {word} | {number[word]} | {MEANINGS[word]} |" for word in WORDS]
-    lines = FRONT.format(meanings="\n".join(meanings)).splitlines()
+    tests = [each.claim.test for each in found if each.claim.test]
+    budgets = {test.command: test.budget_s for test in tests if test.fast}
+    minutes = ceil(sum(budgets.values()) / 60)
+    lines = FRONT.format(meanings="\n".join(meanings), minutes=minutes).splitlines()
     effects = {each.topic: each.effect for each in registry.constraints}
     lines += [f"| topic | its constraint is | {' | '.join(WORDS)} |"]
     lines += [f"|---|---|{'--:|' * len(WORDS)}"]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from suffice.core.errors import ConfigError, InputError
-from suffice.core.files import read_toml
+from suffice.core.files import read_json, read_toml
 
 T = TypeVar("T")
 
@@ -68,3 +68,15 @@ def plain(config: Any) -> dict[str, Any]:
     """A config as JSON values."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return values
+
+
+def refuse_another(result: Path, config: Any) -> None:
+    """Raise ConfigError where the result that lies there came from another config."""
+    if not result.exists():
+        return
+    changed = differences(read_json(result, what="result")["config"], plain(config))
+    if changed:
+        raise ConfigError(
+            f"{str(result.parent)!r} holds a run of another config ({'; '.join(changed)}): choose "
+            "another --out, or delete it"
+        )

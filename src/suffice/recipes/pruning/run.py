@@ -37,7 +37,7 @@ from suffice.training.pruning.problems import CATEGORIES, SYMBOLIC, Traced, prob
 from suffice.training.pruning.scoring import OBJECTIVES, Example, Pruner
 from suffice.training.pruning.surrogate import deleted_when, fit_surrogate
 from suffice.training.rung import Recipe
-from suffice.training.settings import differences, plain
+from suffice.training.settings import plain, refuse_another
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33, 0.2, 0.1, 0.0)
 RAW = "raw"
@@ -131,13 +131,7 @@ class PruneResult:
 
 def train_prune(config: PruneTraining, out: Path, *, tell: Tell = lambda _: None) -> PruneResult:
     """Run all of it into `out`; an interrupted run goes on where it was saved."""
-    if (out / RESULT).exists():
-        changed = differences(read_json(out / RESULT, what="result")["config"], plain(config))
-        if changed:
-            raise ConfigError(
-                f"{str(out)!r} holds a run of another config ({'; '.join(changed)}): choose "
-                "another --out, or delete it"
-            )
+    refuse_another(out / RESULT, config)
     run = _Run(config, out, tell)
     run.learn()
     untaught = run.untaught()

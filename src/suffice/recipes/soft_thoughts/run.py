@@ -23,12 +23,12 @@ from torch import nn
 from suffice.backends.nano.backend import shipped_folder
 from suffice.backends.nano.vocabulary import END, Vocabulary
 from suffice.core.errors import ConfigError
-from suffice.core.files import read_json, write_bytes, write_json
+from suffice.core.files import write_bytes, write_json
 from suffice.recipes.modes.evaluate import Estimate, wilson
 from suffice.recipes.modes.folder import load_routed, save_routed
 from suffice.tasks.puzzles import Problem
 from suffice.training.run_state import RunState, seeded
-from suffice.training.settings import differences, plain
+from suffice.training.settings import plain, refuse_another
 from suffice.training.soft_thoughts.arms import (
     ARMS,
     Arm,
@@ -136,13 +136,7 @@ def train_soft_thoughts(
     config: SoftThoughtTraining, out: Path, *, tell: Tell = lambda _: None
 ) -> SoftThoughtResult:
     """Run all of it into `out`; an interrupted run goes on where it was saved."""
-    if (out / RESULT).exists():
-        changed = differences(read_json(out / RESULT, what="result")["config"], plain(config))
-        if changed:
-            raise ConfigError(
-                f"{str(out)!r} holds a run of another config ({'; '.join(changed)}): choose "
-                "another --out, or delete it"
-            )
+    refuse_another(out / RESULT, config)
     run = _Run(config, out, tell)
     run.learn_backbone()
     result = run.compare()

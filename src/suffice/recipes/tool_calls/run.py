@@ -21,14 +21,14 @@ from torch import nn
 
 from suffice.architecture.shape import Shape
 from suffice.core.errors import ConfigError
-from suffice.core.files import read_json, write_json
+from suffice.core.files import write_json
 from suffice.recipes.modes.evaluate import Estimate, wilson
 from suffice.recipes.modes.folder import save_routed
 from suffice.training.model import build_model
 from suffice.training.optimiser import initialise
 from suffice.training.run_state import RunState, seeded
 from suffice.training.rung import Recipe
-from suffice.training.settings import differences, plain
+from suffice.training.settings import plain, refuse_another
 from suffice.training.stretch import Stretch, Tell, run_stretch
 from suffice.training.tool_calls.chains import Fault, Row, play, row_of
 from suffice.training.tool_calls.losses import Pair, dpo_loss, sft_loss, with_reference
@@ -130,13 +130,7 @@ def train_tool_calls(
     config: ToolCallTraining, out: Path, *, tell: Tell = lambda _: None
 ) -> ToolCallResult:
     """Run all of it into `out`; an interrupted run goes on where it was saved."""
-    if (out / RESULT).exists():
-        changed = differences(read_json(out / RESULT, what="result")["config"], plain(config))
-        if changed:
-            raise ConfigError(
-                f"{str(out)!r} holds a run of another config ({'; '.join(changed)}): choose "
-                "another --out, or delete it"
-            )
+    refuse_another(out / RESULT, config)
     run = _Run(config, out, tell)
     spent = run.demonstrate()
     before = run.tested(run.base, BEFORE, spent)

@@ -291,6 +291,15 @@ def test_the_judgement_is_welchs(found: LadderFit, tmp_path: Path) -> None:
     interval = ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
     assert (result.low, result.high) == pytest.approx((interval.low, interval.high))
     assert result.predicted_low < result.predicted_ratio < result.predicted_high
+    # Both intervals are two-sided at 90 %: the law's own bounds are one-sided, at 95 % each.
+    here, there = (
+        {**{n: v for n, v in law_coordinates(s).items() if n in found.law.family.variables},
+         "layers": float(s.num_hidden_layers)}
+        for s in (pick, reference)
+    )  # fmt: skip
+    both = found.law.compare(**here, versus=there, confidence=0.95)
+    bounds = (float(np.squeeze(both.low)), float(np.squeeze(both.high)))
+    assert (result.predicted_low, result.predicted_high) == pytest.approx(bounds)
     assert "told apart" in result.sentences()[1]
     result.save(tmp_path / "pick.json")
     assert PickResult.load(tmp_path / "pick.json") == result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 
 from suffice.executors.pace import PACE
+from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.ledger.queries import recent
 from suffice.testing.fake_engine import FakeEngine
@@ -98,6 +100,29 @@ def test_an_operator_can_have_all_streamed(tools: type[Tools]) -> None:
     with stack(tools, Reply.saying("it is 4"), unstreamed_tokens=0) as (url, engine, _):
         ask(url, "self_consistency:samples=3")
         assert all(body["stream"] for body in engine.seen.bodies)
+
+
+def test_all_waves_of_a_request_carry_its_age_where_the_operator_wants_it(
+    tools: type[Tools],
+) -> None:
+    answers = ("it is 1", "it is 2", "it is 3", "it is 3", "it is 3", "it is 3", "it is 3")
+
+    def script(number: int, body: Json) -> Reply:
+        del body
+        return Reply.saying(answers[min(number, len(answers) - 1)])
+
+    for by_age in (False, True):
+        traffic = TrafficConfig(priority_by_age=by_age)
+        before_ms = time.time() * 1e3
+        with stack(tools, script, traffic=traffic) as (url, engine, _):
+            ask(url, "adaptive_consistency:max_samples=7")
+            first = [body.get("priority") for body in engine.seen.bodies]
+            ask(url, "single", priority=7)
+            assert engine.seen.bodies[-1]["priority"] == 7  # a client's own stays
+        assert len(first) > 2
+        assert len(set(first)) == 1  # of every wave
+        assert first[0] is None or before_ms - 1 <= first[0] <= time.time() * 1e3
+        assert (first[0] is not None) == by_age
 
 
 def test_log_probabilities_come_whole_too(tools: type[Tools]) -> None:

@@ -63,6 +63,13 @@ class TrafficConfig:
         bool,
         About("ask engines for the usage of streams that pass through; the client does not see it"),
     ] = False
+    priority_by_age: Annotated[
+        bool,
+        About(
+            "a policy's samples carry the time of their request as `priority`, for engines that "
+            "schedule by it (vLLM: --scheduling-policy priority); later waves then keep its place"
+        ),
+    ] = False
     max_values: Annotated[
         int, Ge(1000), About("values in a request's JSON; each may take a hundred times its bytes")
     ] = 1_000_000

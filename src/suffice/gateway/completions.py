@@ -304,7 +304,12 @@ class Completions:
         wanted = ask.request.answer_format or default_format(ask.request, config.answer_format)
         # "text" says that answers are free-form although the operator's default is not.
         answer_format = None if wanted == "text" else wanted
-        question = replace(ask.request, model=call.target, answer_format=answer_format)
+        priority = ask.request.priority
+        if priority is None and config.traffic.priority_by_age:
+            priority = int(call.began_unix_s * 1e3)
+        question = replace(
+            ask.request, model=call.target, answer_format=answer_format, priority=priority
+        )
         tell, policy = self._happened, route.policy or service.arms.plain
         costs = service.cost_model()
         guard = policy if isinstance(policy, GuardedPolicy) else None

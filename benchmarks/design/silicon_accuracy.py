@@ -14,6 +14,7 @@ import argparse
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def main() -> None:
         full = FullTable.of([run for run in full_loads() if run.side == "fit"])
         coefficients = {name: rounded(value) for name, value in fit(fitted, full).items()}
         write_coefficients(coefficients, len(fitted.points), len(full.runs))
-    text = "\n".join(report(table, predict_points(table, coefficients)))
+    found = predict_points(table, coefficients)
+    text = "\n".join(report(table, found, predict_points(as_captured(table), coefficients)))
     text += "\n\n" + "\n".join(offline(coefficients))
     print(text)
     if write:
@@ -65,7 +67,12 @@ def main() -> None:
         replace_block(DOCS, CONSTANTS, "\n".join(constants()))
 
 
-def report(table: Table, found: Predicted) -> Iterator[str]:
+def as_captured(table: Table) -> Table:
+    """The same rows, were all of them run from captured graphs."""
+    return replace(table, scenario=replace(table.scenario, captured=1.0))
+
+
+def report(table: Table, found: Predicted, captured: Predicted) -> Iterator[str]:
     """Lines of the Markdown tables."""
     sums = Sums(table, found)
     usable = mask(table, lambda p: p.usable)
@@ -77,8 +84,11 @@ def report(table: Table, found: Predicted) -> Iterator[str]:
     yield sums.line("**not fitted to**", unfitted)
     released = unfitted & mask(table, lambda p: p.released)
     yield sums.line("of these: released engines with captured graphs", released)
+    eager = unfitted & mask(table, lambda p: not p.captured_graphs)
+    yield sums.line("of these: without captured graphs", eager)
     yield sums.line("of these: other sweeps of the same pairs", sides["test"])
     yield sums.line("of these: unseen models and pairs", sides["unseen"])
+    yield Sums(table, captured).line("not fitted to, graphs taken as captured in all", unfitted)
     yield sums.line("not fitted to, rows that do not say enough", ~usable & ~sides["fit"])
     yield ""
     yield "Rows that no constant was fitted to, by device, by kind of model, by engine:"
@@ -282,10 +292,12 @@ MEANINGS = {
     "eager_layer_s": "least host time per layer of a prompt's pass",
     "eager_expert_s": "more with routed experts",
     "eager_latent_s": "more with latent attention",
+    "eager_recurrent_s": "more with recurrent state",
     "mixed": "part of a pass that prompts and decoding share",
     "burst": "share of the others' prefill that is waited for",
     "crowd": "weight of prompts that come just before",
     "eager_share": "of a lone prompt's host time, what every prompt takes up under load",
+    "balance_steps": "steps that a prompt waits for those of other attention replicas",
     "lockstep": "prompts that stay together where requests are all of one length",
     "first_s": "per request that finds others running",
     "arrival_s": "per request and each of the others",

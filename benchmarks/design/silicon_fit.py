@@ -1,7 +1,7 @@
 """Fit utilisation coefficients to measured serving points, and hold points out to check them.
 
-The fit minimises a robust sum of squared log errors of TPOT and (at lower weight) TTFT, plus a
-pull of each log coefficient towards a prior value. Serving points cannot tell some coefficients
+The fit minimises a robust sum of squared log errors of TPOT and throughput and (at lower weight) of
+squared relative errors of TTFT, plus a pull of each log coefficient towards a prior value. Serving points cannot tell some coefficients
 apart (a fixed cost per layer from a lower bandwidth; KV bandwidth from a cost per sequence); the
 prior decides those.
 """
@@ -49,13 +49,14 @@ from suffice.throughput.stacked_work import selected, stacked
 from suffice.throughput.work import Device
 from suffice.throughput.workload import Workload
 
-TTFT_WEIGHT = 0.35
+TTFT_WEIGHT = 0.6
 FULL_WEIGHT = 1.0
 PRIOR_WEIGHT = 0.25
 
 ENGINES = ("vllm", "sglang", "trtllm")
-# Engines with sweeps whose requests stayed together; others have no such constant.
-IN_STEP = ("trtllm",)
+# Constants of TensorRT-LLM alone: sweeps whose requests stayed together, and prompts that wait for
+# those of the other attention replicas.
+OF_TRTLLM = ("lockstep", "balance_steps")
 GENERATIONS = ("hopper", "blackwell")
 
 
@@ -68,10 +69,12 @@ ENGINE_PRIORS: Mapping[str, Prior] = {
     "eager_layer_s": Prior(3e-4, 1e-5, 6e-3, 0.3),
     "eager_expert_s": Prior(5e-4, 1e-5, 6e-3, 0.7),
     "eager_latent_s": Prior(5e-4, 1e-5, 6e-3, 0.7),
+    "eager_recurrent_s": Prior(5e-4, 1e-5, 2e-2, 0.7),
     "mixed": Prior(0.3, 0.01, 1.0, 0.7),
     "burst": Prior(0.05, 0.005, 0.6, 0.5),
     "crowd": Prior(0.5, 0.01, 5.0, 1.0),
     "eager_share": Prior(0.2, 1e-3, 2.0, 0.7),
+    "balance_steps": Prior(10.0, 0.1, 200.0, 1.0),
     "lockstep": Prior(3.0, 0.05, 30.0, 0.5),
     "first_s": Prior(0.015, 0.001, 0.3, 0.5),
     "arrival_s": Prior(3e-4, 1e-6, 5e-3, 0.5),
@@ -246,7 +249,7 @@ def priors() -> dict[str, Prior]:
         f"{engine}.{name}": prior
         for engine in ENGINES
         for name, prior in ENGINE_PRIORS.items()
-        if name != "lockstep" or engine in IN_STEP
+        if name not in OF_TRTLLM or engine == "trtllm"
     }
     own = {f"{g}.{name}": DEVICE_PRIORS[name] for g in GENERATIONS for name in OWN}
     shared = {name: prior for name, prior in DEVICE_PRIORS.items() if name not in OWN}
@@ -264,7 +267,7 @@ def fit(table: Table, full: FullTable | None = None) -> dict[str, float]:
         predicted = predict_points(table, named)
         errors = [
             softened(np.log(predicted.tpot_s / table.tpot_s)),
-            TTFT_WEIGHT * softened(np.log(predicted.ttft_s / table.ttft_s)[table.steady]),
+            TTFT_WEIGHT * softened((predicted.ttft_s / table.ttft_s - 1.0)[table.steady]),
             PRIOR_WEIGHT * (logs - start) / deviation,
         ]
         if full is not None:

@@ -72,6 +72,8 @@ class Scenario:
     eager_layer_s: Value
     eager_expert_s: Value
     eager_latent_s: Value
+    eager_recurrent_s: Value
+    captured: Value = 1.0  # whether decode steps run from captured graphs
     layer_token_s: Value
     all_reduce_s: Value
     step_s: Value
@@ -79,6 +81,7 @@ class Scenario:
     burst: Value
     crowd: Value
     eager_share: Value
+    balance_steps: Value
     lockstep: Value = 0.0  # prompts that stay together; 0 unless requests are all of one length
     first_s: Value
     arrival_s: Value
@@ -169,6 +172,9 @@ def decode_step(device: Device, batch: FloatArray, s: Scenario) -> Step:
     total += moved_s
     total += fixed_s
     total += rows * (link_s + device.layers * s.layer_token_s)
+    if np.any(np.asarray(s.captured) < 1.0):
+        # The host launches every layer, while the device works on those before.
+        np.maximum(total, (1.0 - s.captured) * launching_s(device, s), out=total)
     if np.any(s.verified > 1.0):
         total += (s.verified - 1.0) * _draft_s(device, total, computed, s)
     return Step(total, stream_s, gemm_s, product_s, attention_s, moved_s, fixed_s, link_s)
@@ -199,6 +205,15 @@ def pass_s(device: Device, s: Scenario) -> FloatArray:
     fixed += s.step_s
     fixed += device.reduces * (s.all_reduce_s + s.link_latency_s)
     return fixed
+
+
+def launching_s(device: Device, s: Scenario) -> FloatArray:
+    """What the host takes to launch one pass without captured graphs."""
+    found: FloatArray = device.layers * s.eager_layer_s
+    found += device.sparse_layers * s.eager_expert_s
+    found += device.latent_layers * s.eager_latent_s
+    found += device.recurrent_layers * s.eager_recurrent_s
+    return found
 
 
 def link_s_per_token(device: Device, s: Scenario, others: Value) -> FloatArray:
@@ -283,13 +298,12 @@ def prefill(device: Device, step: Step, s: Scenario) -> Prefill:
         shared_s += passes * full
         alone_s += alone * expert_s(experts, 0.0 * gemm_s + prompt / alone, s)
     # Prompts run without captured graphs: the host launches every layer of every pass.
-    launching_s = device.layers * s.eager_layer_s + device.sparse_layers * s.eager_expert_s
-    launching_s = launching_s + device.latent_layers * s.eager_latent_s
-    alone_s = np.maximum(alone_s, alone * launching_s)
+    launched_s = launching_s(device, s)
+    alone_s = np.maximum(alone_s, alone * launched_s)
     ways = s.pipeline_parallel * s.data_parallel
     shared_s /= ways
     # Under load some passes have a single prompt all the same.
-    least_s = s.eager_share * launching_s / ways
+    least_s = s.eager_share * launched_s / ways
     return Prefill(alone_s, shared_s, passes / s.data_parallel, least_s)
 
 
@@ -310,8 +324,9 @@ def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Stea
     share `burst` of the other running requests' prefill, which is how benchmarks start; for
     prompts that happen to come before its own, more the more of the time is prefill (`crowd`);
     where all requests are of one length, for those that ended with its forerunner (`lockstep`);
-    for half the step in progress; and for the engine's handling of the others. Its other time goes
-    into TPOT = (e2e - ttft) / (O - 1). Where more requests are in flight than run, the admitted
+    for half the step in progress; with attention replicas, for the steps that the engine gives the
+    others to bring a prompt too (`balance_steps`); and for the engine's handling of the others. Its
+    other time goes into TPOT = (e2e - ttft) / (O - 1). Where more requests are in flight than run, the admitted
     ones stretch TPOT and the others wait for whole cycles.
     """
     batch = room.batch
@@ -332,6 +347,8 @@ def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Stea
     together = np.minimum(0.5 * np.maximum(batch - 1.0, 0.0), s.lockstep)
     ttft_s = waiting_s + once.alone_s + together * each_s
     ttft_s += alone * (0.5 * step.total_s + s.first_s + batch * s.arrival_s)
+    several = np.minimum(np.asarray(s.data_parallel) - 1.0, 1.0)
+    ttft_s += alone * several * s.balance_steps * step.total_s
     decoding_s = np.maximum(steps * step.total_s + others_s - waiting_s, 0.0)
     tpot_s = decoding_s / np.maximum(s.output_tokens - 1.0, 1e-9)
     if np.any(s.queued):

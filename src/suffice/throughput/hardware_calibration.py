@@ -142,6 +142,7 @@ class StackedPoints:
             s = replace(
                 scenario(serving, workload, point.batch),
                 eager_layer_s=0.0, eager_expert_s=0.0, eager_latent_s=0.0,
+                eager_recurrent_s=0.0,
             )  # fmt: skip
             grid = ShapeGrid.like(point.shape)
             rows = Rows(*(getattr(grid, name) for name in Rows._fields))

@@ -34,7 +34,8 @@ class Serving:
     `speculative` is how many tokens a step yields with a draft of `draft_tokens` (by default as
     many as the yield, rounded up). `memory_fraction` of each device's memory is the engine's to
     use. `max_batch` sequences run at once at most. `max_batched_tokens` is the token budget of one
-    forward pass: longer prompts are prefilled in chunks of it.
+    forward pass: longer prompts are prefilled in chunks of it. Without `captured_graphs` the host
+    launches every layer of every step (vLLM's `--enforce-eager`).
     """
 
     hardware: Hardware
@@ -50,6 +51,7 @@ class Serving:
     max_batch: int = 256
     max_batched_tokens: int = 8192
     engine: EngineName = "generic"
+    captured_graphs: bool = True
 
     def __post_init__(self) -> None:
         for name in ("tensor_parallel", "data_parallel", "pipeline_parallel", "max_batch",

@@ -248,6 +248,17 @@ def test_the_command_has_the_layout(engine: str, words: list[str]) -> None:
     assert "deepseek-ai/DeepSeek-V3" in told
 
 
+@pytest.mark.parametrize(
+    ("engine", "word"), [("vllm", "--enforce-eager"), ("sglang", "--disable-cuda-graph")]
+)
+def test_without_captured_graphs_the_command_says_so(engine: str, word: str) -> None:
+    asked = SizeConfig(model=LLAMA, hardware="h100", engine=engine)  # type: ignore[arg-type]
+    eager = replace(asked, captured_graphs=False)
+    assert word in shlex.split(size(eager).best.command)
+    assert word not in size(asked).best.command
+    assert size(eager).best.tpot_s >= size(asked).best.tpot_s
+
+
 def test_the_command_asks_for_formats_and_drafts() -> None:
     config = SizeConfig(
         model=LLAMA, hardware="h100", weight_dtype="fp8", kv_dtype="fp8", speculative=2.1,

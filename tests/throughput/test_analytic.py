@@ -23,7 +23,15 @@ from suffice.architecture.weight_format import CHOICES, uniform_format
 from suffice.cli.main import app
 from suffice.core.errors import DoesNotFit, InputError
 from suffice.hardware import load_hardware
-from suffice.throughput.analytic import CHUNK_SHAPES, GridPrediction, predict, predict_grid
+from suffice.throughput.analytic import (
+    CHUNK_SHAPES,
+    GridPrediction,
+    device_of,
+    predict,
+    predict_grid,
+    scenario,
+)
+from suffice.throughput.formulas import capacity, decode_step, prefill, steady_state
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
 
@@ -263,3 +271,36 @@ def test_choices_of_formats_are_said_the_same_everywhere() -> None:
     for dtype in get_args(WeightDtype):
         stored = uniform_format(dtype)
         assert stored.mlp.value_bytes == pytest.approx(WEIGHT_VALUE_BYTES[dtype])
+
+
+def test_without_captured_graphs_a_step_takes_what_the_host_takes_to_launch_it() -> None:
+    """94 layers with experts: a floor under few sequences, nothing where the device takes longer."""
+    model = load_model("Qwen3-235B-A22B")
+    captured = Serving(hardware=load_hardware("h200"), engine="vllm", tensor_parallel=4)
+    eager = replace(captured, captured_graphs=False)
+    host_s = 94 * (captured.traits.eager_layer_s + captured.traits.eager_expert_s)
+    few, more = (predict(model, eager, LONG, batch=b).decode_step_s for b in (4, 20))
+    assert few == more == pytest.approx(host_s)
+    assert predict(model, captured, LONG, batch=4).decode_step_s < 0.5 * host_s
+    large = replace(captured, tensor_parallel=8), replace(eager, tensor_parallel=8)
+    slow, slower = (predict(model, s, Workload.single(30_000, 100), batch=250) for s in large)
+    assert slow.decode_step_s == slower.decode_step_s > host_s
+
+
+def test_a_prompt_waits_for_those_of_other_replicas_only_among_others() -> None:
+    """TensorRT-LLM with replicas of the attention: `balance_steps` decode steps."""
+    model = load_model("DeepSeek-V3")
+    replicas = Serving(
+        hardware=load_hardware("b200"), engine="trtllm", data_parallel=8, expert_parallel=True
+    )
+    device = device_of(model, replicas, LONG)
+    times = []
+    for steps in (0.0, 20.0):
+        s = replace(scenario(replicas, LONG, 64), balance_steps=steps)
+        room = capacity(device, s)
+        step = decode_step(device, room.batch, s)
+        found = steady_state(room, step, prefill(device, step, s), s)
+        times.append((float(found.ttft_s[0]), float(step.total_s[0])))
+    assert times[1][0] - times[0][0] == pytest.approx(20.0 * (1 - 1 / 64) * times[0][1])
+    lone = predict(model, replicas, LONG, batch=1)
+    assert lone.ttft_s == pytest.approx(lone.prefill_s)

@@ -55,6 +55,7 @@ def size(
     max_batch: int | None = None,
     max_batched_tokens: int | None = None,
     memory: str = "90%",
+    eager: Flag = False,
     disaggregated: Flag = False,
     cross_check: Flag = False,
     as_json: AsJson = False,
@@ -94,6 +95,7 @@ def size(
         max_batch: The engine's limit of sequences; vLLM's own for the machine by default.
         max_batched_tokens: Token budget of a pass; vLLM's own for the machine by default.
         memory: Share of each device's memory to use.
+        eager: The engine runs without captured graphs.
     """  # fmt: skip
     traffic = _traffic(workload, since, of_model)
     rate_per_s = parse_rate(rate) if rate is not None else traffic.peak_per_s if traffic else None
@@ -117,6 +119,7 @@ def size(
         max_batch=max_batch,
         max_batched_tokens=max_batched_tokens,
         memory_fraction=parse_share(memory, what="--memory"),
+        captured_graphs=not eager,
         disaggregated=disaggregated,
         **options,
     )

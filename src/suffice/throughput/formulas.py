@@ -326,8 +326,8 @@ def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Stea
     where all requests are of one length, for those that ended with its forerunner (`lockstep`);
     for half the step in progress; with attention replicas, for the steps that the engine gives the
     others to bring a prompt too (`balance_steps`); and for the engine's handling of the others. Its
-    other time goes into TPOT = (e2e - ttft) / (O - 1). Where more requests are in flight than run, the admitted
-    ones stretch TPOT and the others wait for whole cycles.
+    other time goes into TPOT = (e2e - ttft) / (O - 1). Where more requests are in flight than run,
+    the admitted ones stretch TPOT and the others wait for whole cycles.
     """
     batch = room.batch
     steps = (s.output_tokens - 1.0) / s.accepted

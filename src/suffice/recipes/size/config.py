@@ -30,7 +30,8 @@ class SizeConfig:
     yields with a draft. `context` is where the KV cache is told (the longest request, by default).
     `max_batch` and `max_batched_tokens` are the engine's own by default, which depend on the
     machine. `devices` fixes how many devices a replica has, `tensor_parallel` how many share an
-    attention. `disaggregated` looks for a pool that prefills and one that decodes as well.
+    attention. Without `captured_graphs` the host launches every layer of every step.
+    `disaggregated` looks for a pool that prefills and one that decodes as well.
     """
 
     model: str | Path | Model
@@ -54,6 +55,7 @@ class SizeConfig:
     max_batch: int | None = None
     max_batched_tokens: int | None = None
     memory_fraction: float = 0.9
+    captured_graphs: bool = True
     disaggregated: bool = False
     seed: int = 0
 

@@ -42,6 +42,8 @@ def _vllm(name: str, serving: Serving, longest: int, batch: int, quantise: str |
     words += ["--max-model-len", str(longest), "--max-num-seqs", str(batch)]
     words += ["--max-num-batched-tokens", str(serving.max_batched_tokens)]
     words += ["--gpu-memory-utilization", f"{serving.memory_fraction:g}"]
+    if not serving.captured_graphs:
+        words.append("--enforce-eager")
     if quantise:
         words += ["--quantization", quantise]
     if serving.kv_dtype == "fp8":
@@ -67,6 +69,8 @@ def _sglang(
     words += ["--context-length", str(longest), "--max-running-requests", str(batch)]
     words += ["--chunked-prefill-size", str(serving.max_batched_tokens)]
     words += ["--mem-fraction-static", f"{serving.memory_fraction:g}"]
+    if not serving.captured_graphs:
+        words.append("--disable-cuda-graph")
     if quantise:
         words += ["--quantization", quantise]
     if serving.kv_dtype == "fp8":

@@ -74,4 +74,5 @@ def _serving(
         max_batch=max_batch,
         max_batched_tokens=max_batched_tokens,
         engine=config.engine,
+        captured_graphs=config.captured_graphs,
     )

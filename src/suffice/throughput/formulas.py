@@ -343,7 +343,8 @@ def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Stea
     alone = 1.0 - 1.0 / np.maximum(batch, 1.0)
     waiting_s = batch * each_s * (s.burst * alone)
     waiting_s += s.crowd * alone * busy / (1.0 - busy) * each_s
-    waiting_s = np.minimum(waiting_s, others_s)
+    # Where nothing is decoded, all of a cycle is prompts, and a request waits for all others.
+    waiting_s = np.where(np.asarray(steps) > 0.0, np.minimum(waiting_s, others_s), others_s)
     together = np.minimum(0.5 * np.maximum(batch - 1.0, 0.0), s.lockstep)
     ttft_s = waiting_s + once.alone_s + together * each_s
     ttft_s += alone * (0.5 * step.total_s + s.first_s + batch * s.arrival_s)

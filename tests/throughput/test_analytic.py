@@ -274,7 +274,7 @@ def test_choices_of_formats_are_said_the_same_everywhere() -> None:
 
 
 def test_without_captured_graphs_a_step_takes_what_the_host_takes_to_launch_it() -> None:
-    """94 layers with experts: a floor under few sequences, nothing where the device takes longer."""
+    """94 layers with experts: a floor under few sequences, none where the device takes longer."""
     model = load_model("Qwen3-235B-A22B")
     captured = Serving(hardware=load_hardware("h200"), engine="vllm", tensor_parallel=4)
     eager = replace(captured, captured_graphs=False)

@@ -25,6 +25,7 @@ LATE = {
     ("suffice.report.style", "matplotlib.backends.backend_agg"): "pictures are drawn on request",
     ("suffice.report.style", "matplotlib.figure"): "pictures are drawn on request",
     ("suffice.evals.math_worker", "resource"): "not on Windows",
+    ("suffice.evals.text_judge", "suffice.evals.statistics.binomial"): "scipy: .1 s of each start",
 }
 
 

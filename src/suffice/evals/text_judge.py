@@ -27,7 +27,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from suffice.core.errors import InputError
 from suffice.core.files import read_json, write_json
 from suffice.core.requests import Message, TextPart
-from suffice.evals.statistics.binomial import lower_bound
 
 # Goes up with every change of the instructions: what was measured with others does not count.
 INSTRUCTIONS: Literal[1] = 1
@@ -85,6 +84,8 @@ class MeasuredJudge(BaseModel):
     def sensitivity(self, confidence: float) -> float:
         """What s is at least, at `confidence`, of the kind that is noticed least."""
         each = 1.0 - (1.0 - confidence) / len(self.noticed)
+        from suffice.evals.statistics.binomial import lower_bound  # noqa: PLC0415 - scipy, .1 s
+
         return min(lower_bound(kind.worse, kind.n, each) for kind in self.noticed.values())
 
 

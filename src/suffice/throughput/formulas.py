@@ -337,7 +337,8 @@ def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Stea
     cycle_s = steps * step.total_s
     added_s = np.maximum(prefills_s - np.minimum(saved_s, prefills_s), batch * once.least_s)
     cycle_s = cycle_s + added_s
-    others_s = np.maximum(cycle_s - steps * step.total_s - once.shared_s, 0.0)
+    own_s = np.maximum(once.shared_s, once.least_s)  # its own prompt is in the TTFT
+    others_s = np.maximum(added_s - own_s, 0.0)
     each_s = once.occupied_s
     busy = np.minimum(batch * each_s / cycle_s, 0.95)
     alone = 1.0 - 1.0 / np.maximum(batch, 1.0)

@@ -20,6 +20,7 @@ from suffice.gateway.calls import Hook
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.observe import key_routes
 from suffice.gateway.observe.auth import Authenticator, credentials_of
+from suffice.gateway.observe.catch_up import caught_up
 from suffice.gateway.observe.counters import Counters, merged
 from suffice.gateway.observe.feedback import Feedback, Judgement
 from suffice.gateway.observe.key_routes import KeyRoutes
@@ -38,8 +39,6 @@ from suffice.ledger.writer import Writer
 
 # Processes that said nothing for this long are not live any more; their counters still count.
 LIVE_S = 5.0
-# How long metrics and dashboard wait for the ledger to count what has just ended.
-CAUGHT_UP_S = 1.0
 RECENT = 40
 # Spans that the dashboard offers (seconds) and the step of its curves.
 SPANS: dict[str, tuple[int, int]] = {
@@ -150,7 +149,7 @@ class Administration(Hook):
     async def metrics(self, request: Request) -> Response:
         """`GET /metrics`: the sum over all workers of this gateway, as Prometheus reads it."""
         self._authenticator.authenticate_admin(credentials_of(request.scope["headers"]))
-        await self._caught_up()
+        await caught_up(self._writer)
         states = [s for s in await self._states() if s["group"] == self._process.group]
         gauges = self._gauges(states) | await _gateway_gauges(request)
         text = exposition(merged([state["counters"] for state in states]), gauges)
@@ -189,15 +188,6 @@ class Administration(Hook):
                 found[name, "certificate", live.certificate] = value
         return found
 
-    async def _caught_up(self) -> None:
-        """Wait until the calls that ended here are counted; not long where they cannot be."""
-        written = self._writer.caught_up()
-        if written is not None:
-            waited = asyncio.wrap_future(written)
-            await asyncio.wait([waited], timeout=CAUGHT_UP_S)
-            if waited.done():
-                waited.exception()  # the ledger has logged and counted it
-
     async def _states(self) -> list[dict[str, Any]]:
         """States of all processes on the ledger, this one's as it is now."""
         own = self._process.shown() | {"fresh": True}
@@ -225,7 +215,7 @@ class Administration(Hook):
         name = request.query_params.get("span", "15m")
         if name not in SPANS:
             raise InputError(f"span: {name!r} is none of {', '.join(SPANS)}")
-        await self._caught_up()
+        await caught_up(self._writer)
         states = [state for state in await self._states() if state["fresh"]]
         health = self._writer.health
         shown: dict[str, Any] = {

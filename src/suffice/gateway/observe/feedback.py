@@ -23,6 +23,7 @@ from suffice.core.strict import Strict
 from suffice.gateway.certificates.monitors import SharedMonitor
 from suffice.gateway.connection.request_body import read_body
 from suffice.gateway.observe.auth import Authenticator, admit_judgement, credentials_of
+from suffice.gateway.observe.catch_up import caught_up
 from suffice.gateway.observe.counters import Counters
 from suffice.gateway.observe.shared_totals import SharedTotals
 from suffice.gateway.wire.errors import BodyTooLarge, Refusal
@@ -166,8 +167,9 @@ class Feedback:
                     return known, found
             return None
 
+        await caught_up(self._writer)  # the newest of a name may still be on its way
         found = await _asked(look)
-        if found is None:  # it may be on its way to the ledger
+        if found is None:  # another process may have it
             await asyncio.sleep(self._flush_s + 0.2)
             found = await _asked(look)
         if found is None and self._writer.away:

@@ -21,13 +21,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from suffice.training.pretrain.distributed import process_group, run_distributed, under_torchrun
-from suffice.training.rung import Recipe, Rung, ladder_shape
+from suffice.training.rung import LadderRung, Recipe, ladder_shape
 from suffice.training.pretrain.run_store import RunStore
 from suffice.training.pretrain.trainer import Machine
 
 assert under_torchrun()
 recipe = Recipe(**{recipe!r})
-rung = Rung(shape=ladder_shape(**{shape!r}), tokens={tokens})
+rung = LadderRung(shape=ladder_shape(**{shape!r}), tokens={tokens})
 with process_group(Machine()) as machine:
     store = RunStore(Path({store!r}), writes=machine.rank == 0)
     run_distributed(

@@ -30,8 +30,8 @@ from functools import lru_cache
 
 from suffice.core.serial import stored
 
-# Bets as fractions of the largest, and their parts of the mixture. A loss of a share s of the target
-# is told fastest by a bet of about 1 - s: these serve s from .1 to .9. The promise holds for any.
+# Bets as fractions of the largest, and their parts of the mixture. A loss of s times the target is
+# told fastest by a bet of about 1 - s: these serve s from .1 to .9. The promise holds for any.
 BETS = (0.12, 0.3, 0.5, 0.7, 0.9)
 PARTS = (0.1, 0.25, 0.25, 0.2, 0.2)
 FRESH = tuple(math.log(part) for part in PARTS)

@@ -140,6 +140,32 @@ def test_pictures_are_not_judged(tools: Any, tmp_path: Path) -> None:
             assert stack.asked("small") == 1
 
 
+def test_tool_calls_are_compared_by_value_and_not_judged(tools: Any, tmp_path: Path) -> None:
+    said = {"large": '{"q": 1, "k": "a"}', "small": '{"k":"a","q":1}', "judge": "{}"}
+
+    def calls(number: int, body: dict[str, Any]) -> Reply:
+        call = ("f", said[body["model"]])
+        return Reply(tokens=(), tool_call=call, finish_reason="tool_calls")
+
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    with FakeEngine(calls, talents=Talents(models=tuple(said))) as engine:
+        config = tools.config_for(
+            engine.url, ledger=LedgerConfig(url=str(tmp_path / "l.db"), flush_s=0.05),
+            live=live_of(tmp_path, tools=True),
+        )  # fmt: skip
+        opened = open_hooks(config)
+        with tools.serving(config, hooks=opened.in_order) as url:
+            stack = Stack(url, engine, opened, "")
+            stack.ask(tools=[tool])
+            stack.settled(1)
+            assert (stack.asked("small"), stack.asked("judge")) == (1, 0)
+            assert stack.control.state.arms[0].evidence.total == 0.0  # keys in another order
+            said["small"] = '{"k": "a", "q": 2}'
+            stack.ask(tools=[tool])
+            stack.settled(2)
+            assert stack.control.state.arms[0].evidence.total == 1.0
+
+
 def test_the_files_place_is_beside_the_settings(tmp_path: Path) -> None:
     judge_file(tmp_path)
     path = tmp_path / "suffice.toml"

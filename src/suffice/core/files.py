@@ -43,7 +43,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: raised again, but half a file must not stay
         Path(temporary).unlink(missing_ok=True)
         raise
 

@@ -135,13 +135,12 @@ def rule_of(config: GatewayConfig) -> LiveRule:
     )  # fmt: skip
 
 
-def certificate_id(config: GatewayConfig) -> str:
+def certificate_id(config: GatewayConfig, judge: MeasuredJudge | None) -> str:
     """Names the promise: another rule, policy or answer format is another certificate."""
     told = asdict(rule_of(config)) | {
         "safe": config.live.safe, "cheap": config.live.cheap, "model": config.model,
         "answer_format": config.answer_format, "tools": config.live.tools,
     }  # fmt: skip
-    judge = judge_of(config)
     if judge is not None:
         told["judge"] = judge.model_dump(mode="json")
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
@@ -165,11 +164,11 @@ class LiveControl:
     """What one process knows of a live certificate."""
 
     def __init__(self, config: GatewayConfig, ways: Ways) -> None:
-        self.certificate = certificate_id(config)
+        self.judge = judge_of(config)
+        self.certificate = certificate_id(config, self.judge)
         self.ways = ways
         # What is promised, and the rule that is kept for it: stricter where a judge may err.
         self.promise = rule_of(config)
-        self.judge = judge_of(config)
         self.rule = self.promise if self.judge is None else _judged(self.promise, self.judge)
         self.shadow_only = config.live.shadow_only
         self.tools = config.live.tools

@@ -26,6 +26,7 @@ from suffice.backends.protocol import Backend
 from suffice.core.completions import Budget, Cost, Outcome, Usage
 from suffice.core.errors import SufficeError, UpstreamRejected
 from suffice.core.requests import Request
+from suffice.evals.extract import tool
 from suffice.evals.text_judge import MeasuredJudge, judged_worse
 from suffice.executors import live
 from suffice.executors.judging import asking
@@ -227,8 +228,9 @@ async def is_no_worse(  # noqa: PLR0917 - both answers, and what the judge is as
 ) -> bool:  # fmt: skip
     """Whether a free-form answer is no worse than the safe one, by the judge."""
     cheap, dear = said.completion, safe.completion
-    if cheap.tool_calls or dear.tool_calls:
-        return cheap.tool_calls == dear.tool_calls
+    if cheap.tool_calls or dear.tool_calls:  # by value: ids are each engine's own
+        called = tool(cheap)  # None: none, or arguments that cannot be read
+        return called is not None and called == tool(dear)
     ask = asking(Single(), backend, judge.model, max_tokens=judge.max_tokens, budget=budget)
     return not await judged_worse(request.messages, dear.text, cheap.text, ask)
 
@@ -237,7 +239,7 @@ def _may_repeat(request: Request, control: LiveControl) -> bool:
     """Whether answering the request again can have no effect but its cost."""
     if is_harmless(request):
         return True
-    functions = bool(request.tools) and all(tool.name for tool in request.tools)
+    functions = bool(request.tools) and all(each.name for each in request.tools)
     return control.tools and functions and is_harmless(replace(request, tools=()))
 
 

@@ -194,5 +194,13 @@ def test_live_judge_measures_and_writes(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "given: 30 of 30 worse answers noticed" in done.output
     assert "alike: 0 of 1 blamed" in done.output
+    assert f"--judge {out}" in done.output.replace("\n", "")
+    with FakeEngine(lambda number, body: Reply.saying("[[C]]")) as engine:  # it notices nothing
+        blind = CliRunner().invoke(
+            app,
+            ["live", "judge", str(pairs), "--model", "judge", "--upstream", engine.url, "--out",
+             str(tmp_path / "blind.json")],
+        )  # fmt: skip
+    assert "too little" in blind.output and "--judge" not in blind.output
     written = json.loads(out.read_text())
     assert written["noticed"] == {"given": {"n": 30, "worse": 30}}

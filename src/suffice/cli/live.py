@@ -20,7 +20,13 @@ if not HELP_ONLY:
 
     from suffice.backends.openai import OpenAIBackend
     from suffice.core.arrays import FloatArray
-    from suffice.evals.text_judge import LEAST_PAIRS, MeasuredJudge, split, write_judge
+    from suffice.evals.text_judge import (
+        LEAST_NOTICED,
+        LEAST_PAIRS,
+        MeasuredJudge,
+        split,
+        write_judge,
+    )
     from suffice.evals.traces.files import read_traces
     from suffice.executors.judging import asking
     from suffice.policies.fixed import Single
@@ -231,10 +237,15 @@ def judge(
             typer.echo(f"  few: with {LEAST_PAIRS} pairs or more of a kind it would say more")
     if found.blamed is not None:
         typer.echo(f"alike: {found.blamed.worse} of {found.blamed.n} blamed that were as good")
-    typer.echo(
-        f"of the kind noticed least it notices {100 * notices:.0f} % or more, at "
-        f"{100 * of_judge:g} %: a target of 5 % is certified below {5 * notices:.2f} % judged worse"
-    )
+    least = f"of the kind noticed least it notices {100 * notices:.0f} % or more, at "
+    least += f"{100 * of_judge:g} %"
+    if notices < LEAST_NOTICED:
+        typer.echo(
+            f"{least}: too little, a gateway refuses it below {100 * LEAST_NOTICED:.0f} %; take a "
+            f"better judge, or more pairs of each kind. judge: {out}"
+        )
+        return
+    typer.echo(f"{least}: a target of 5 % is certified below {5 * notices:.2f} % judged worse")
     typer.echo(f"judge: {out}   (suffice serve … --judge {out})")
 
 

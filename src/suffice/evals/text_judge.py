@@ -43,6 +43,8 @@ Ask = Callable[[tuple[Message, ...]], Awaitable[str | None]]  # None: the judge 
 PART = 0.2
 # Pairs of a kind below which a bound says nothing useful.
 LEAST_PAIRS = 20
+# A judge that may miss more than half of the worse answers is no judge.
+LEAST_NOTICED = 0.5
 
 
 class KindCount(BaseModel):

@@ -20,7 +20,13 @@ from typing import Any
 from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, SufficeError
 from suffice.core.requests import Request
-from suffice.evals.text_judge import MeasuredJudge, is_readable, read_judge, split
+from suffice.evals.text_judge import (
+    LEAST_NOTICED,
+    MeasuredJudge,
+    is_readable,
+    read_judge,
+    split,
+)
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_errors import BadSetting
 from suffice.ledger import shadows
@@ -38,8 +44,6 @@ LIVE = "live"
 CURVE = 400
 EVENTS = 50
 DAY_S = 86400
-# A judge that may miss more than half of the worse answers is no judge.
-LEAST_NOTICED = 0.5
 ROWS = 5000  # of the ledger at a time
 
 _SAYS = {

@@ -195,12 +195,13 @@ def test_live_judge_measures_and_writes(tmp_path: Path) -> None:
     assert "given: 30 of 30 worse answers noticed" in done.output
     assert "alike: 0 of 1 blamed" in done.output
     assert f"--judge {out}" in done.output.replace("\n", "")
-    with FakeEngine(lambda number, body: Reply.saying("[[C]]")) as engine:  # it notices nothing
-        blind = CliRunner().invoke(
-            app,
-            ["live", "judge", str(pairs), "--model", "judge", "--upstream", engine.url, "--out",
-             str(tmp_path / "blind.json")],
-        )  # fmt: skip
+    nothing = lambda number, body: Reply.saying("[[C]]")  # noqa: E731 - it notices nothing
+    with FakeEngine(nothing, talents=Talents(models=("judge",))) as engine:
+        asked = ["live", "judge", str(pairs), "--upstream", engine.url, "--out"]
+        blind = CliRunner().invoke(app, [*asked, str(tmp_path / "b.json"), "--model", "judge"])
+        typo = CliRunner().invoke(app, [*asked, str(tmp_path / "t.json"), "--model", "jduge"])
+    # A model that is not there has noticed nothing either.
+    assert typo.exit_code != 0 and not (tmp_path / "t.json").exists()
     assert "too little" in blind.output and "--judge" not in blind.output
     written = json.loads(out.read_text())
     assert written["noticed"] == {"given": {"n": 30, "worse": 30}}

@@ -11,6 +11,10 @@ from suffice.core.errors import UpstreamRejected
 from suffice.core.requests import Message, Request, Sampling
 from suffice.executors import live
 
+# Statuses by which a server refuses this question. Others (no such model, too many requests, a
+# fault) say nothing of the answers that were to be judged: they are raised.
+REFUSED = frozenset({400, 413, 422})
+
 
 def asking(
     policy: AnyPolicy, backend: Backend, model: str, *, max_tokens: int | None = None,
@@ -23,7 +27,9 @@ def asking(
         request = Request(messages=messages, model=model, sampling=sampling)
         try:
             outcome = await live.run(policy, request, backend, budget=budget)
-        except UpstreamRejected:
+        except UpstreamRejected as error:
+            if error.status not in REFUSED:
+                raise
             return None
         return outcome.completion.text
 

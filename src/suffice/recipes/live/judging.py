@@ -16,7 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from suffice.core.errors import InputError
 from suffice.core.files import read_text
 from suffice.core.requests import Message
-from suffice.evals.text_judge import Ask, KindCount, MeasuredJudge, is_readable, judged_worse
+from suffice.evals.text_judge import (
+    Ask,
+    KindCount,
+    MeasuredJudge,
+    is_readable,
+    judged_worse,
+    verdict,
+)
 from suffice.evals.traces.trace_set import TraceSet
 
 # A planted pair needs a text of so many words, so that half of it is visibly not the whole.
@@ -198,10 +205,17 @@ async def measure(
     places = asyncio.Semaphore(at_once)
     n: Counter[str | None] = Counter()
     worse: Counter[str | None] = Counter()
+    read = 0  # questions that got a verdict
+
+    async def asked(messages: tuple[Message, ...]) -> str | None:
+        nonlocal read
+        text = await ask(messages)
+        read += verdict(text) is not None
+        return text
 
     async def one(pair: JudgedPair) -> None:
         async with places:
-            found = await judged_worse(pair.messages, pair.safe, pair.cheap, ask)
+            found = await judged_worse(pair.messages, pair.safe, pair.cheap, asked)
         n[pair.kind] += 1
         worse[pair.kind] += found
         seen(sum(n.values()))
@@ -212,6 +226,11 @@ async def measure(
                 group.create_task(one(pair))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
+    if not read:
+        raise InputError(
+            f"{model} gave no verdict at all: it refused every question, or never wrote [[A]], "
+            "[[B]] or [[C]]; look at its name, and at --max-tokens"
+        )
     kinds = [kind for kind in n if kind is not None]
     if not kinds:
         raise InputError("every pair is alike: some need a worse answer, with worse: true")

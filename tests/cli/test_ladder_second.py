@@ -70,17 +70,30 @@ def test_from_a_plan_with_its_power_to_a_judgement(tmp_path: Path) -> None:
     assert before.count("not yet") == 4
     sizes = ["--sizes", "100K,200K"]
     call("plan", *sizes, "--add", "4", "--far-apart", str(law), "--seeds-each", "2", *where, *SPACE)
-    call("plan", *sizes, "--pick-by", str(law), "--seeds-each", "4", *where, *SPACE)
+    call("plan", *sizes, "--pick-by", str(law), "--seeds-each", "4", "--equal-references", *where,
+         *SPACE)  # fmt: skip
     new = Plan.load(plan).rungs[52:]
-    assert [r.purpose for r in new] == ["held-out"] * 8 + ["pick", "reference"] * 4
+    assert [r.purpose for r in new[:16]] == ["held-out"] * 8 + ["pick", "reference"] * 4
+    assert {r.purpose for r in new[16:]} == {"equal-reference"}
+    pick = next(r for r in new if r.purpose == "pick")
+    assert pick.shape in {r.shape for r in new[:8]}  # the best held-out shape is the pick
+    made_runs = set()
     for number, rung in enumerate(new, start=100):
-        runs.append(record(rung, number, 0.0005 * rng.standard_normal()))
+        # As `ladder run` does: a run is made once, whatever it is for.
+        if (rung.shape, rung.seed) not in made_runs:
+            runs.append(record(rung, number, 0.0005 * rng.standard_normal()))
+        made_runs.add((rung.shape, rung.seed))
     after = call("judge", "--criteria", criteria, "--law", str(law), "--store", str(store))
     assert after.count("met ") == 4, after
     listed = json.loads(
         call("judge", "--criteria", criteria, "--law", str(law), "--store", str(store), "--json")
     )
-    assert {each["outcome"] for each in listed} == {"met"}
+    assert [each["outcome"] for each in listed[:4]] == ["met"] * 4
+    reported = listed[4:]
+    assert {each["outcome"] for each in reported} == {"reported"}
+    assert all(each["seeds"] == [4, 4] for each in reported)
+    assert min(abs(each["parameters_percent"]) for each in reported) <= 0.5
+    assert min(abs(each["total_percent"]) for each in reported) <= 0.5
 
 
 def test_what_is_counted_is_one_of_two(tmp_path: Path) -> None:

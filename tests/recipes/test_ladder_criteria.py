@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
+from suffice.architecture.counts import non_embedding_parameters
 from suffice.architecture.law_file import load_law
 from suffice.architecture.laws import ConditionalLaw
 from suffice.core.errors import InputError
-from suffice.recipes.ladder.criteria import Criteria, judge_ladder
+from suffice.recipes.ladder.compared import compare_picks
+from suffice.recipes.ladder.criteria import Criteria, judge_ladder, runs_of
 from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import dimensions, ladder_shape, law_coordinates
 
@@ -95,6 +97,40 @@ def test_the_pick_is_judged_by_welch(law):
     assert f"[{1 + interval.low / mean:.4f}, {1 + interval.high / mean:.4f}]" in judged[0].why
     lost = [replace(r, status="diverged", loss=None) for r in records[:1]]
     assert judge_ladder(Criteria.load(FILE), law, [*records[1:], *lost])[2].outcome == "not yet"
+
+
+def test_runs_of_a_held_out_shape_that_is_the_pick_count_for_both(law):
+    """A run is made once: the pick's first seeds carry the purpose of the held-out shape."""
+    best = min(WIDTHS, key=lambda w: predicted(law, w))
+    other = next(w for w in WIDTHS if w != best)
+    losses = [2.01, 2.02, 2.00, 2.03]
+    held = [r for w in WIDTHS for r in runs(w, "held-out", losses[:2])]
+    later = runs(best, "pick", losses)[2:]
+    reference = runs(other, "reference", [2.05, 2.06, 2.04, 2.07])
+    judged = judge_ladder(Criteria.load(FILE), law, [*held, *later, *reference[2:]])
+    assert all(each.outcome != "not yet" for each in judged)
+    (pair,) = compare_picks([*held, *later, *reference[2:]])
+    assert pair.seeds == (4, 4) and pair.pick_loss == pytest.approx(2.015)
+    assert judged[0].outcome == "missed" and "cannot be ordered" in judged[0].why  # all alike
+    (row,) = [each for each in runs_of([*held, *later], "held-out") if len(each.losses) == 4]
+    assert list(row.losses) == losses
+
+
+def test_a_pick_is_compared_with_each_reference_by_welch(law):
+    a, b, c = [2.00, 2.02, 2.01, 2.03], [2.05, 2.04, 2.06, 2.02], [2.03, 2.00, 2.02, 2.01]
+    records = [*runs(48, "pick", a), *runs(64, "reference", b), *runs(80, "equal-reference", c)]
+    shorter = [replace(r, tokens=1_000_000) for r in runs(96, "reference", b)]
+    first, second = compare_picks([*records, *shorter], confidence=0.9)
+    for pair, losses in ((first, b), (second, c)):
+        interval = ttest_ind(a, losses, equal_var=False).confidence_interval(0.9)
+        assert (pair.low, pair.high) == pytest.approx((interval.low, interval.high))
+    assert first.reference["hidden_size"] == 64
+    own, wider = (float(non_embedding_parameters(shape(w))) for w in (48, 64))
+    assert first.parameters_percent == pytest.approx(100 * (wider / own - 1))
+    wider, own = wider + 2 * 257 * 64 + 13 * 64, own + 2 * 257 * 48 + 13 * 48  # and 13 norms
+    assert first.total_percent == pytest.approx(100 * (wider / own - 1))
+    assert "not told apart" not in first.sentence() and "not told apart" in second.sentence()
+    assert compare_picks(records[:4]) == ()
 
 
 def test_a_criteria_file_with_other_fields_is_refused(tmp_path):

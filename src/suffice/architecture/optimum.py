@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import brentq
 
 from suffice.architecture.laws import AbsoluteLaw, Law, effective_tokens
 from suffice.core.arrays import FloatArray
@@ -30,6 +31,7 @@ REPEAT_SCALE = 15.387756
 _LEAST_PARAMETERS = 1e3
 _GOLDEN = (5**0.5 - 1) / 2
 _STEPS = 90
+_MOST_FLOPS = 1e32
 # Step in ln C for the local exponent of N*.
 _EXPONENT_STEP = 0.05
 
@@ -146,6 +148,40 @@ def compute_optimum(
         edge_share=edge,
         notes=tuple(notes),
     )
+
+
+def flops_for_loss(
+    law: Law,
+    loss: float,
+    *,
+    flops_per_token: float = FLOPS_PER_TOKEN,
+    served_tokens: float = 0.0,
+    unique_tokens: float | None = None,
+) -> float:
+    """The least FLOPs, serving included, at which the best use of a budget reaches `loss` nats.
+
+    With `served_tokens` this is arXiv:2401.00448's question: the cheapest model over its life at a
+    given quality.
+
+    Raises InputError where no budget reaches it, or the law is not one in N and D.
+    """
+    absolute = _in_size_and_tokens(law)
+    row = np.array([absolute.coefficients])
+
+    def over(log_flops: float) -> float:
+        budget = _Budget(float(np.exp(log_flops)), flops_per_token, served_tokens, unique_tokens)
+        return float(_lowest(absolute, row, budget)[1][0]) - loss
+
+    per_parameter = flops_per_token + SERVING_FLOPS_PER_TOKEN * served_tokens
+    least = float(np.log(per_parameter * _LEAST_PARAMETERS * 10))
+    most = float(np.log(_MOST_FLOPS))
+    if not np.isfinite(loss) or least >= most or not over(most) < 0 < over(least):
+        low, high = (over(at) + loss for at in (most, min(least, most)))
+        raise InputError(
+            f"a loss of {loss:g} nats: law {law.name!r} gives {low:.3f} at {_MOST_FLOPS:g} FLOPs "
+            f"and {high:.3f} for the smallest models; ask for one between"
+        )
+    return float(np.exp(brentq(over, least, most, xtol=1e-10)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ if not HELP_ONLY:
     from suffice.architecture.law_file import load_law, record_of, save_law
     from suffice.architecture.laws import ConditionalLaw
     from suffice.recipes.ladder import report as tables
+    from suffice.recipes.ladder.compared import compare_picks
     from suffice.recipes.ladder.criteria import Criteria, judge_ladder
     from suffice.recipes.ladder.fit import OUR_FORMS, PUBLISHED_FORMS, LadderFit, fit_ladder
     from suffice.recipes.ladder.pick import (
@@ -152,12 +153,21 @@ def judge(
     loaded = load_law(law)
     if not isinstance(loaded, ConditionalLaw):
         raise InputError(f"law {loaded.name!r} says nothing about shape at equal size")
-    found = judge_ladder(Criteria.load(criteria), loaded, RunStore(store).read())
+    asked, records = Criteria.load(criteria), RunStore(store).read()
+    found = judge_ladder(asked, loaded, records)
+    compared = compare_picks(records, confidence=asked.interval.confidence)
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False))
+        rows = [asdict(each) for each in found] + [
+            {"criterion": "pick less reference", "outcome": "reported", "why": pair.sentence(),
+             **asdict(pair)}
+            for pair in compared
+        ]  # fmt: skip
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     for each in found:
         typer.echo(f"{each.outcome:8} {each.criterion}: {each.why}")
+    for pair in compared:
+        typer.echo(f"reported {pair.sentence()}")
 
 
 def _counted(text: str) -> Counted:

@@ -27,6 +27,7 @@ if not HELP_ONLY:
     from suffice.architecture.catalog import load_shape
     from suffice.architecture.ladder_design import DesignSpace, candidates
     from suffice.architecture.law_file import load_law
+    from suffice.recipes.ladder.chosen import equal_references as equal_reference_rungs
     from suffice.recipes.ladder.chosen import far_apart as spread_out
     from suffice.recipes.ladder.chosen import pick_and_reference
     from suffice.recipes.ladder.cost import measured_flops_per_s, named_flops_per_s
@@ -130,6 +131,7 @@ def plan(
     far_apart: str | None = None,
     pick_by: str | None = None,
     like: str = "meta-llama/Llama-3.2-1B",
+    equal_references: bool = False,
     add: int | None = None,
     store: Path | None = None,
     device: str = "cpu",
@@ -162,6 +164,8 @@ def plan(
         pick_by: Add this law's best shape of the largest size and one like --like, with
             --seeds-each seeds of both.
         like: Model whose ratios the reference of --pick-by has.
+        equal_references: With --pick-by: two more references, of the pick's own N and of its
+            parameters in all.
         add: Propose so many more runs from what --store holds.
         store: Runs measured so far.
         device: Device that --hardware here means.
@@ -239,7 +243,10 @@ def plan(
         old = Plan.load(out)
         own = replace(config, recipe=old.recipe)
         if pick_by is not None:
-            new = pick_and_reference(own, load_law(pick_by), load_shape(like))
+            law, model = load_law(pick_by), load_shape(like)
+            new = pick_and_reference(own, law, model)
+            if equal_references:
+                new += equal_reference_rungs(own, law, model, new)
         elif far_apart is not None:
             new = spread_out(old, own, load_law(far_apart), add or 0)
         else:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson
+from suffice.core.errors import InputError
 from suffice.core.quantities import format_count, parse_count
 
 if not HELP_ONLY:
@@ -25,6 +26,7 @@ if not HELP_ONLY:
         ComputeOptimum,
         Estimate,
         compute_optimum,
+        flops_for_loss,
         other_count,
     )
     from suffice.architecture.rates import STEP_LAW_BATCH_TOKENS, STEP_LAW_RATE
@@ -33,7 +35,8 @@ if not HELP_ONLY:
 
 def optimum(
     law: Annotated[str, typer.Option()],
-    flops: Annotated[list[str], typer.Option()],
+    flops: list[str] | None = None,
+    loss: str | None = None,
     served: str | None = None,
     unique: str | None = None,
     vocab: int | None = None,
@@ -53,6 +56,7 @@ def optimum(
     Options:
         law: A law's name (see `suffice laws`) or a law file.
         flops: Budget in FLOPs, e.g. 1e21; repeatable.
+        loss: Instead of a budget: the least one, serving included, that reaches this loss.
         served: Tokens served over the model's life: 2 N FLOPs each.
         unique: Distinct tokens there are: beyond them D repeats, by arXiv:2305.16264.
         vocab: Vocabulary: N* is also given in the other convention, with or without embeddings.
@@ -64,18 +68,22 @@ def optimum(
         confidence: Confidence of the two-sided intervals.
         extrapolate: Answer outside the law's evidence.
     """
-    loaded = load_law(law)
-    found = [
-        compute_optimum(
-            loaded,
-            parse_count(each, what="--flops"),
-            flops_per_token=FLOPS_PER_TOKEN if flops_per_token is None else flops_per_token,
-            served_tokens=0.0 if served is None else parse_count(served, what="--served"),
-            unique_tokens=None if unique is None else parse_count(unique, what="--unique"),
-            confidence=confidence,
-            extrapolate=extrapolate,
+    if (loss is None) == (not flops):
+        raise InputError(
+            "optimum takes a budget, --flops 1e21, or a target, --loss 2.0: one of both"
         )
-        for each in flops
+    loaded = load_law(law)
+    costs: Any = {
+        "flops_per_token": FLOPS_PER_TOKEN if flops_per_token is None else flops_per_token,
+        "served_tokens": 0.0 if served is None else parse_count(served, what="--served"),
+        "unique_tokens": None if unique is None else parse_count(unique, what="--unique"),
+    }
+    budgets = [parse_count(each, what="--flops") for each in flops or ()]
+    if loss is not None:
+        budgets = [flops_for_loss(loaded, parse_count(loss, what="--loss"), **costs)]
+    found = [
+        compute_optimum(loaded, each, **costs, confidence=confidence, extrapolate=extrapolate)
+        for each in budgets
     ]
     beside = [] if runs is None else _frontiers(runs, found[0].flops_per_token, confidence)
     more = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,9 @@ from suffice.architecture.ladder_design import DesignPoint, candidates
 from suffice.architecture.laws import ConditionalLaw, Law
 from suffice.architecture.predict import shape_variables
 from suffice.architecture.shape import Shape
-from suffice.core.errors import InputError
-from suffice.recipes.ladder.pick import PICK, REFERENCE
-from suffice.recipes.ladder.plan import Plan, PlanConfig, rung_at, shape_maker
+from suffice.core.errors import InputError, NothingFeasible
+from suffice.recipes.ladder.pick import EQUAL_REFERENCE, PICK, REFERENCE
+from suffice.recipes.ladder.plan import HELD_OUT, Plan, PlanConfig, rung_at, shape_maker
 from suffice.training.rung import LadderRung
 
 
@@ -47,7 +48,7 @@ def far_apart(
         left = [row for row in range(len(pool)) if row not in chosen]
         chosen.append(min(left, key=lambda row: (abs(predicted[row] - aim), row)))
     return [
-        replace(rung_at(pool[row], config, seed), purpose="held-out")
+        replace(rung_at(pool[row], config, seed), purpose=HELD_OUT)
         for seed in range(config.seeds_each)
         for row in chosen
     ]
@@ -86,6 +87,47 @@ def pick_and_reference(
         for seed in range(config.seeds_each)
         for point, purpose in ((best, PICK), (near, REFERENCE))
     ]
+
+
+def equal_references(
+    config: PlanConfig, law: Law, like: Shape, planned: Sequence[LadderRung]
+) -> list[LadderRung]:  # fmt: skip
+    """Two more shapes like `like`: one of the pick's own N, one of its parameters in all.
+
+    At equal N + V d neither is equal. Both within half a per cent of the pick in `planned`, on a
+    lattice of half the step, inside the law's range, with the pick's tokens. Runs that `planned`
+    holds are not made twice.
+
+    Raises InputError where no shape comes so near.
+    """
+    if not isinstance(law, ConditionalLaw):
+        raise InputError(f"law {law.name!r} is not conditional: it says nothing of shape alone")
+    pick = next(rung for rung in planned if rung.purpose == PICK)
+    taken = {(rung.shape, rung.tokens, rung.seed) for rung in planned}
+    found = []
+    for matrices, what in ((0, "N"), (2, "parameters in all")):
+        space = replace(
+            config.space, counted_vocab=matrices * config.vocab_size, size_tolerance=0.005,
+            multiple=max(1, config.space.multiple // 2),
+        )  # fmt: skip
+        size = space.size_of(pick.shape)
+        try:
+            pool = candidates(replace(space, sizes=(float(size),)), shape_maker(config))
+        except NothingFeasible:
+            pool = []
+        pool = [p for p in pool if _covers(law, p) and p.shape != pick.shape]
+        if not pool:
+            raise InputError(
+                f"no other shape of {size:,} {what} lies inside the range of law {law.name!r}: "
+                "a smaller --multiple may have one"
+            )
+        found.append(min(pool, key=lambda p: _unlike(p.shape, like)))
+    rungs = [
+        replace(rung_at(point, config, seed), tokens=pick.tokens, purpose=EQUAL_REFERENCE)
+        for seed in range(config.seeds_each)
+        for point in found
+    ]
+    return [rung for rung in rungs if (rung.shape, rung.tokens, rung.seed) not in taken]
 
 
 def _unlike(shape: Shape, like: Shape) -> float:

@@ -22,11 +22,13 @@ from suffice.architecture.predict import shape_variables
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError
 from suffice.core.files import read_json
-from suffice.recipes.ladder.pick import PICK, REFERENCE
+from suffice.recipes.ladder.pick import EQUAL_REFERENCE, PICK, REFERENCE
+from suffice.recipes.ladder.plan import HELD_OUT
 from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import DIMENSIONS, ladder_shape
 
 Outcome = Literal["met", "missed", "not yet"]
+_JUDGED = (HELD_OUT, PICK, REFERENCE, EQUAL_REFERENCE)
 
 
 class _Section(BaseModel):
@@ -117,12 +119,16 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class _ShapeRuns:
+class ShapeRuns:
+    """A shape, what it was trained on, and the losses of its seeds, nats."""
+
     shape: Shape
+    tokens: int
     losses: np.ndarray
 
     @property
     def mean(self) -> float:
+        """Over seeds."""
         return float(self.losses.mean())
 
 
@@ -130,7 +136,11 @@ def judge_ladder(
     criteria: Criteria, law: ConditionalLaw, records: Sequence[RunRecord]
 ) -> tuple[Judged, ...]:
     """Every criterion of the file, in its order."""
-    held = _by_shape(records, ("held-out",), criteria.held_out.seeds_each)
+    # A shape may be held out and the law's pick: its runs are made once and count for both.
+    held = [
+        ShapeRuns(each.shape, each.tokens, each.losses[: criteria.held_out.seeds_each])
+        for each in runs_of(records, HELD_OUT, least=criteria.held_out.seeds_each)
+    ]
     return (
         _order(criteria, law, held),
         _intervals(criteria, law, held),
@@ -138,7 +148,7 @@ def judge_ladder(
     )
 
 
-def _order(criteria: Criteria, law: ConditionalLaw, held: list[_ShapeRuns]) -> Judged:
+def _order(criteria: Criteria, law: ConditionalLaw, held: list[ShapeRuns]) -> Judged:
     asked, name = criteria.held_out, "order of held-out shapes"
     if len(held) < asked.shapes:
         return Judged(
@@ -147,16 +157,20 @@ def _order(criteria: Criteria, law: ConditionalLaw, held: list[_ShapeRuns]) -> J
         )  # fmt: skip
     predicted = np.array([_relative(law, each.shape) for each in held])
     found = rank_correlation(predicted, np.array([each.mean for each in held]))
-    rho = -1.0 if found.rho is None else found.rho
+    if found.rho is None or found.p is None:
+        return Judged(
+            criterion=name, outcome="missed",
+            why=f"the {len(held)} shapes cannot be ordered: all are predicted, or measured, equal",
+        )  # fmt: skip
     return Judged(
         criterion=name,
-        outcome="met" if rho >= asked.least_spearman - 1e-9 else "missed",
-        why=f"Spearman {rho:+.2f} over {len(held)} shapes (p {found.p:.2g}); at least "
+        outcome="met" if found.rho >= asked.least_spearman - 1e-9 else "missed",
+        why=f"Spearman {found.rho:+.2f} over {len(held)} shapes (p {found.p:.2g}); at least "
         f"{asked.least_spearman:g} was asked for",
     )
 
 
-def _intervals(criteria: Criteria, law: ConditionalLaw, held: list[_ShapeRuns]) -> Judged:
+def _intervals(criteria: Criteria, law: ConditionalLaw, held: list[ShapeRuns]) -> Judged:
     asked, name = criteria.interval, "intervals of held-out ratios"
     if len(held) < criteria.held_out.shapes:
         return Judged(criterion=name, outcome="not yet", why="held-out shapes are not trained")
@@ -180,17 +194,21 @@ def _pick(
     criteria: Criteria, law: ConditionalLaw, records: Sequence[RunRecord]
 ) -> tuple[Judged, Judged]:
     names = ("sign of pick less reference", "size of pick over reference")
-    sides = [_by_shape(records, (purpose,), criteria.pick.seeds) for purpose in (PICK, REFERENCE)]
+    asked = criteria.pick.seeds
+    sides = [runs_of(records, purpose, least=asked) for purpose in (PICK, REFERENCE)]
     if not all(sides):
-        trained = [len(_by_shape(records, (p,), 1)) for p in (PICK, REFERENCE)]
-        why = f"{criteria.pick.seeds} finished runs of each are needed; begun: {sum(trained)} of 2"
+        begun = [
+            f"{purpose} {max((len(r.losses) for r in runs_of(records, purpose)), default=0)}"
+            for purpose in (PICK, REFERENCE)
+        ]
+        why = f"{asked} finished runs of each are needed; there are: {', '.join(begun)}"
         first, second = (Judged(criterion=name, outcome="not yet", why=why) for name in names)
         return first, second
     mine, theirs = sides[0][0], sides[1][0]
     difference = mine.mean - theirs.mean
     low, high = _predicted(law, mine.shape, theirs.shape, criteria.interval.confidence)
     expected = _relative(law, mine.shape) / _relative(law, theirs.shape)
-    wide = _welch(mine.losses, theirs.losses, criteria.interval.confidence)
+    wide = welch(mine.losses, theirs.losses, criteria.interval.confidence)
     measured = (
         1 + (difference - wide) / theirs.mean, 1 + (difference + wide) / theirs.mean
     )  # fmt: skip
@@ -206,19 +224,30 @@ def _pick(
     )
 
 
-def _by_shape(
-    records: Sequence[RunRecord], purposes: tuple[str, ...], least: int
-) -> list[_ShapeRuns]:
-    """Shapes of these purposes with at least `least` finished runs, in the order of the store."""
-    found: dict[tuple[int, ...], list[float]] = {}
+def runs_of(records: Sequence[RunRecord], purpose: str, *, least: int = 1) -> list[ShapeRuns]:
+    """Shapes that have a run of `purpose`, with the losses of at least `least` seeds, by seed.
+
+    A run is made once whatever it is for, so that seeds of the same shape and tokens count that
+    carry another of the purposes judged here.
+    """
+    found: dict[tuple[int, ...], dict[int, float]] = {}
+    asked = {_key(r) for r in records if r.purpose == purpose and r.loss is not None}
     for r in records:
-        if r.purpose in purposes and r.status == "finished" and r.loss is not None:
-            found.setdefault(tuple(getattr(r, name) for name in DIMENSIONS), []).append(r.loss)
+        if r.purpose in _JUDGED and r.status == "finished" and r.loss is not None:
+            found.setdefault(_key(r), {}).setdefault(r.seed, r.loss)
     return [
-        _ShapeRuns(ladder_shape(**dict(zip(DIMENSIONS, key, strict=True))), np.array(losses))
-        for key, losses in found.items()
-        if len(losses) >= least
+        ShapeRuns(
+            ladder_shape(**dict(zip(DIMENSIONS, key[:-1], strict=True))),
+            key[-1],
+            np.array([seeds[seed] for seed in sorted(seeds)]),
+        )
+        for key, seeds in found.items()
+        if key in asked and len(seeds) >= least
     ]
+
+
+def _key(r: RunRecord) -> tuple[int, ...]:
+    return (*(getattr(r, name) for name in DIMENSIONS), r.tokens)
 
 
 def _relative(law: ConditionalLaw, shape: Shape) -> float:
@@ -240,7 +269,8 @@ def _variables(law: ConditionalLaw, shape: Shape) -> dict[str, float]:
     return {name: values[name] for name in law.family.variables}
 
 
-def _welch(a: np.ndarray, b: np.ndarray, confidence: float) -> float:
+def welch(a: np.ndarray, b: np.ndarray, confidence: float) -> float:
+    """Half the width of the two-sided interval of the difference of two means (Welch's t)."""
     first, second = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
     if first + second == 0:
         return 0.0

@@ -35,6 +35,8 @@ from suffice.training.rung import DIMENSIONS, LadderRung, Recipe, dimensions, la
 # 2: the predicted interval is two-sided, as the measured one; in 1 it was one-sided at each end.
 FORMAT = 2
 PICK, REFERENCE = "pick", "reference"
+# More references, of the pick's own N or of its parameters in all.
+EQUAL_REFERENCE = "equal-reference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import DIMENSIONS, LadderRung, Recipe, ladder_shape
 
 FORMAT = 1
+HELD_OUT = "held-out"
 TUNING_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 CHECK_FACTORS = (0.5, 2.0)
 
@@ -240,7 +241,7 @@ def _held_out(config: PlanConfig, size: float) -> list[LadderRung]:
     pool = [p for p in pool if p.tokens == cheapest]
     random = np.random.default_rng(config.seed)
     rows = random.choice(len(pool), size=min(config.held_out_runs, len(pool)), replace=False)
-    return [replace(rung_at(pool[int(row)], config, 0), purpose="held-out") for row in rows]
+    return [replace(rung_at(pool[int(row)], config, 0), purpose=HELD_OUT) for row in rows]
 
 
 def _scaled(factors: Sequence[float], config: PlanConfig) -> tuple[float, ...]:

@@ -132,3 +132,21 @@ def test_choices_of_a_fit_from_the_command_line(tmp_path: Path) -> None:
     assert record["roll_out"][0]["N"] == 8e8
     with pytest.raises(InputError, match="is not a number"):
         CliRunner().invoke(app, [*call[:4], "--fix", "E=much"], catch_exceptions=False)
+
+
+def test_warnings_stand_above_the_tables_and_scales_are_asked_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["N,D,loss,x,r"]
+    for n in (1e8, 2e8, 4e8):
+        for x, r in rng.uniform((0.05, 0.5), (0.2, 4.0), size=(8, 2)):
+            loss = 3 - 0.1 * np.log(n / 1e8) + 0.3 * rng.normal()  # nothing to explain
+            rows.append(f"{n},{20 * n},{loss},{x},{r}")
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join(rows) + "\n")
+    call = ["fit", str(table), "--law", "conditional-multiplicative", "--bootstrap", "10"]
+    shown = CliRunner().invoke(app, call, catch_exceptions=False).output
+    asked = CliRunner().invoke(app, [*call, "--scales"], catch_exceptions=False).output
+    assert shown.index("Warnings") < shown.index("coefficient")
+    # A line per scale, with its N, only with --scales.
+    assert all(text in asked for text in ("100M", "200M", "400M"))
+    assert len(asked.splitlines()) >= len(shown.splitlines()) + 3

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from suffice.architecture import ladder_design
 from suffice.architecture.ladder_design import (
     FEATURES,
     PRIOR_RUNS,
@@ -59,6 +60,23 @@ def test_the_design_is_as_good_as_it_says_and_better_than_chance() -> None:
     assert [sum(p.size == s for p in design.points) for s in SPACE.sizes] == [8, 8]
     assert design.log_det == pytest.approx(_rounded_log_det(list(design.points), pool))
     assert design.efficiency > 1.3
+
+
+def test_the_design_pays_for_no_term_that_no_form_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With products with size and tokens in the design, its runs tell less of what is fitted."""
+    pool = candidates(SPACE, MAKE)
+    own = choose(SPACE, pool, [10, 6])
+    plain = ladder_design.features
+
+    def with_products(rows: np.ndarray) -> np.ndarray:
+        n, t, u, v, k, w = rows.T
+        return np.column_stack([plain(rows), n * u, n * v, n * w, t * u, t * v, v * k])
+
+    monkeypatch.setattr(ladder_design, "features", with_products)
+    wider = choose(SPACE, pool, [10, 6])
+    told = [_rounded_log_det(list(design.points), pool) for design in (own, wider)]
+    # By the determinant per coefficient.
+    assert (told[0] - told[1]) / len(FEATURES) > 0.1
 
 
 def test_no_single_exchange_improves_the_design() -> None:

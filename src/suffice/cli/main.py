@@ -26,6 +26,7 @@ VERBS = {
         "The cheapest rule that is shown to lose no more than a limit.",
     ),
     "frontier": ("frontier:frontier", "Accuracy against cost of every policy, with intervals."),
+    "compose": ("compose:compose", "What each lever saves alone, and all together."),
     "replay": ("replay:replay", "Play recorded samples through policies."),
     "tradeoff": (
         "tradeoff:tradeoff",

@@ -1,0 +1,1 @@
+"""Levers together: what each saves alone and all of them together, measured in one run."""

@@ -8,7 +8,7 @@ fast   what `suffice train nano` chooses for one CPU at this size: 103 thousand 
 
 Both learn the same puzzles (`chain` and `logic`) by the same steps and seed, first to answer in two
 modes with no preference (`deep`, `fast`), then when to think, by a gate (`deep-routed`,
-`fast-routed`). OUT/seedN holds the four folders, `questions.jsonl` (puzzles held out, and the tables
+`fast-routed`). `early` is `fast` after a quarter of the steps, whose thoughts still err: takeover.py. OUT/seedN holds the four folders, `questions.jsonl` (puzzles held out, and the tables
 of one and two steps) and `compose.toml`, which `suffice compose` plays. A run that was stopped goes
 on.
 """
@@ -25,7 +25,7 @@ from suffice.architecture.shape import Shape
 from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.backends.nano.weights import RECORD
 from suffice.core.files import write_text
-from suffice.recipes.modes.folder import save_routed, versions
+from suffice.recipes.modes.folder import load_routed, save_routed, versions
 from suffice.recipes.modes.shape import POSITIONS, nano_shape
 from suffice.recipes.modes.train import NanoTraining, route
 from suffice.tasks.puzzles import Mixture
@@ -41,28 +41,30 @@ from suffice.training.settings import plain
 
 TASKS = ("chain", "logic")
 PARAMETERS = 1e5
+STEPS, FEW_STEPS = 1000, 250
 
 
-def config_of(seed: int) -> NanoTraining:
-    """How all four are trained."""
+def config_of(seed: int, steps: int = STEPS) -> NanoTraining:
+    """How all are trained."""
     return NanoTraining(
         tasks=TASKS, parameters=PARAMETERS, layers=2, seed=seed,
-        warm_up=WarmUp(steps=1000, pairs=96, checkpoint_every=200),
+        warm_up=WarmUp(steps=steps, pairs=96, checkpoint_every=200),
         routing=Routing(
             method="gate", steps=150, problems=32, group=4, gate_learning_rate=1e-2,
-            fold_steps=100, token_price=0.001,
+            fold_steps=100, token_price=0.003,
         ),
     )  # fmt: skip
 
 
 def shapes(vocab_size: int) -> dict[str, Shape]:
-    """The two shapes."""
+    """The shapes by name, in the order in which they are trained."""
     deep = Shape(
         hidden_size=54, intermediate_size=144, num_hidden_layers=3, num_attention_heads=3,
         num_key_value_heads=1, head_dim=18, vocab_size=vocab_size, tie_word_embeddings=False,
         config={"max_position_embeddings": POSITIONS, "rms_norm_eps": 1e-5, "rope_theta": 10000.0},
     )  # fmt: skip
-    return {"deep": deep, "fast": nano_shape(vocab_size, parameters=PARAMETERS, layers=2).shape}
+    fast = nano_shape(vocab_size, parameters=PARAMETERS, layers=2).shape
+    return {"early": fast, "fast": fast, "deep": deep}
 
 
 def tell(line: dict[str, Any]) -> None:
@@ -71,25 +73,31 @@ def tell(line: dict[str, Any]) -> None:
 
 def train(name: str, shape: Shape, seed: int, out: Path) -> None:
     """One shape: `out/name` before its choice is trained, `out/name-routed` after."""
-    routed = out / f"{name}-routed"
+    routed, early = out / f"{name}-routed", name == "early"
     if (routed / RECORD).exists():
         return
-    config = config_of(seed)
-    vocabulary = Vocabulary.of(alphabet_of(config.mixture))
-    model: Any = build_model(shape)
-    initialise(model, Recipe(), shape.num_hidden_layers, seed)
-    learner = Learner(model, vocabulary, config.mixture)
-    about = {"shape": str(shape), "nano": plain(config)}
-    state = RunState(
-        path=out / "work" / f"{name}.pt", config=about, modules={"model": model}, optimisers={}
-    )
-    warm_up(learner, config.warm_up, state, seed=seed, tell=tell)
+    config, plainly = config_of(seed, FEW_STEPS if early else STEPS), out / name
     record = {
         "name": name, "config": plain(config), "shape": str(shape), "versions": versions(),
         "parameters": int(parameter_counts(shape).total), "command": f"--seed {seed}",
     }  # fmt: skip
-    save_routed(model, vocabulary, out / name, record)
-    route(learner, config.routing, routed, tell=tell, about=about)
+    vocabulary = Vocabulary.of(alphabet_of(config.mixture))
+    if (plainly / RECORD).exists():
+        model, _ = load_routed(plainly)
+    else:
+        model = build_model(shape)
+        initialise(model, Recipe(), shape.num_hidden_layers, seed)
+        about = {"shape": str(shape), "warm_up": plain(config.warm_up), "seed": seed}
+        state = RunState(
+            path=out / "work" / f"{name}.pt", config=about, modules={"model": model}, optimisers={}
+        )
+        learner = Learner(model, vocabulary, config.mixture)
+        warm_up(learner, config.warm_up, state, seed=seed, tell=tell)
+        save_routed(model, vocabulary, plainly, record)
+    if early:
+        return
+    learner = Learner(model, vocabulary, config.mixture)
+    route(learner, config.routing, routed, tell=tell, about={"shape": str(shape)})
     save_routed(model, vocabulary, routed, {**record, "name": f"{name}-routed"})
 
 
@@ -137,7 +145,7 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--only", choices=("deep", "fast"), help="one of the two shapes")
+    parser.add_argument("--only", choices=("early", "fast", "deep"), help="one of the three")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     vocabulary = Vocabulary.of(alphabet_of(config_of(asked.seed).mixture))

@@ -182,13 +182,13 @@ class Curve:
     """Log odds of thinking under a vector by strength, on fitting and on judging puzzles."""
 
     def __init__(
-        self, model: Model, fit: list[Puzzles], judge: list[Puzzles], layer: int,
+        self, model: Model, groups: tuple[list[Puzzles], list[Puzzles]], layer: int,
         vector: torch.Tensor, places: Callable[[Puzzles], torch.Tensor],
     ) -> None:  # fmt: skip
         self.fit, self.judge, self.mass = [], [], []
         for strength in STRENGTHS:
             rows: dict[str, list[np.ndarray]] = {"fit": [], "judge": [], "mass": []}
-            for name, group in (("fit", fit), ("judge", judge)):
+            for name, group in zip(("fit", "judge"), groups, strict=True):
                 for these in group:
                     with added(model, layer, places(these), float(strength) * vector):
                         odds, mass = choice(model, these.ids)
@@ -234,7 +234,7 @@ def one_seed(model: Model, seed: int) -> dict[str, Any]:
         return p * right[f"{part}think"] + (1 - p) * right[f"{part}short"]
 
     def best_layer(vectors: Sequence[torch.Tensor], places: Any, target: float) -> Any:
-        curves = [Curve(model, fit, judge, layer, vector, places)
+        curves = [Curve(model, (fit, judge), layer, vector, places)
                   for layer, vector in enumerate(vectors)]  # fmt: skip
         return curves, [
             float(value(sigmoid(c.fit[c.at(target)[0]]), "fit ").mean())
@@ -249,7 +249,7 @@ def one_seed(model: Model, seed: int) -> dict[str, Any]:
         layer = int(torch.randint(model.layers, (1,), generator=generator))
         drawn = torch.randn(difference.shape[1], generator=generator)
         drawn *= difference[layer].norm() / drawn.norm()
-        noise.append(Curve(model, fit, judge, layer, drawn, last_place))
+        noise.append(Curve(model, (fit, judge), layer, drawn, last_place))
     short, think = right["short"], right["think"]
     found: dict[str, Any] = {
         "short": mean(short), "think": mean(think),

@@ -122,6 +122,14 @@ def think(
                    scores=tuple(scores))  # fmt: skip
 
 
+def by_lot(rng: np.random.Generator, share: float) -> Callable[[float, int], bool]:
+    return lambda _score, _place: bool(rng.random() < share)
+
+
+def first(count: int) -> Callable[[float, int], bool]:
+    return lambda _score, place: place < count
+
+
 def puzzles(count: int, seed: int, split: str) -> list[Problem]:
     """Held-out or training puzzles of every task and length."""
     cells = Mixture(tasks=TASKS, difficulties=STEPS).distinct(count, seed=seed, split=split)  # type: ignore[arg-type]
@@ -168,12 +176,9 @@ def one_seed(folder: Path, seed: int) -> dict[str, Any]:
         for name, score in (("disagreement", disagreement), ("uncertainty", uncertainty)):
             over = threshold(weak, better, fit, score, share)
             arms[name] = [think(weak, better, p, lambda s, _, o=over: s > o, score) for p in judge]
-        arms["random"] = [
-            think(weak, better, p, lambda _s, _p: bool(rng.random() < share), disagreement)
-            for p in judge
-        ]
+        arms["random"] = [think(weak, better, p, by_lot(rng, share), disagreement) for p in judge]
         arms["first"] = [
-            think(weak, better, p, lambda _s, at, n=round(share * t.tokens): at < n, disagreement)
+            think(weak, better, p, first(round(share * t.tokens)), disagreement)
             for p, t in zip(judge, alone, strict=True)
         ]
         rights = {n: np.array([float(t.right) for t in ran]) for n, ran in arms.items()}

@@ -113,7 +113,7 @@ ARMS = (
     ("one answer of fast-routed", "reference", "single@fast-routed"),
     ("at once, fast", "reference", "single@fast-short"),
 )
-PER_CELL = 60
+PER_CELL = 25
 
 
 def write_questions(mixture: Mixture, folder: Path) -> None:

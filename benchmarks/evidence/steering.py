@@ -7,8 +7,8 @@ once or thinks, and its own choice tells the two apart. At the place of the choi
 
 own choice   the model's p(think) with a bias on its log odds: the gate, and the plain logit bias
 vector       mean state of hard puzzles minus that of easy ones, added at the choice
-random       20 vectors of that norm, added at the choice
-elsewhere    the vector, added at a random place of the prompt instead
+random       8 vectors of that norm, added at the choice
+elsewhere    the middle layer's vector, added at a random place of the prompt instead
 coin         the same chance for every puzzle
 
 Every arm's strength is set so that on the fitting puzzles the mean chance of thinking is a target, and
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +45,9 @@ from evidence.intervals import mean, of_columns
 
 KINDS = ("restarts", "zeros")
 EASY, HARD = 1, 3
-PER_CELL, SEEDS, RANDOM = 100, (0, 1, 2), 20
-TARGETS = (0.3, 0.5, 0.7)
-STRENGTHS = np.concatenate([-np.geomspace(4, 0.02, 28), [0.0], np.geomspace(0.02, 4, 28)])
+PER_CELL, SEEDS, RANDOM = 30, (0, 1, 2), 8
+TARGETS = (0.25, 0.75)
+STRENGTHS = np.concatenate([-np.geomspace(4, 0.05, 10), np.geomspace(0.05, 4, 10)])
 HOW_STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 MOST_TOKENS = 32
 Array = Any
@@ -72,6 +72,15 @@ class Puzzles:
     problems: Sequence[Problem]
     ids: torch.Tensor
     difficulty: np.ndarray
+    before: Any  # the cache of all but the last token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Puzzles to fit on, and others to judge on."""
+
+    fit: list[Puzzles]
+    judge: list[Puzzles]
 
 
 def puzzles(model: Model, seed: int, split: str) -> list[Puzzles]:
@@ -85,8 +94,16 @@ def puzzles(model: Model, seed: int, split: str) -> list[Puzzles]:
         )
         problems = [p for cell in cells.values() for p in cell]
         ids = torch.tensor([model.words.prompt(p.prompt) for p in problems])
-        found.append(Puzzles(problems=problems, ids=ids,
-                             difficulty=np.array([p.difficulty for p in problems])))  # fmt: skip
+        with torch.no_grad():
+            before = model.net(input_ids=ids[:, :-1], use_cache=True).past_key_values
+        found.append(
+            Puzzles(
+                problems=problems,
+                ids=ids,
+                before=before,
+                difficulty=np.array([p.difficulty for p in problems]),
+            )
+        )
     return found
 
 
@@ -123,10 +140,18 @@ def states(model: Model, ids: torch.Tensor) -> torch.Tensor:
     return torch.stack(taken)
 
 
-def choice(model: Model, ids: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(log odds of thinking, probability of the two mode tokens together) by row."""
+def choice(model: Model, ids: torch.Tensor, before: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """(log odds of thinking, probability of the two mode tokens together) by row.
+
+    With `before`, the cache of what stands before `ids`; it is left as it was.
+    """
     with torch.no_grad():
-        logits = model.net(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].double()
+        out = model.net(
+            input_ids=ids, past_key_values=before, use_cache=before is not None, logits_to_keep=1
+        )
+    if before is not None:
+        before.crop(-ids.shape[1])
+    logits = out.logits[:, -1].double()
     think, short = (logits[:, model.words.id(token)] for token in (THINK, SHORT))
     mass = torch.softmax(logits, dim=1)[:, [model.words.id(THINK), model.words.id(SHORT)]].sum(1)
     return (think - short).numpy(), mass.numpy()
@@ -179,25 +204,35 @@ def biased(odds: np.ndarray, target: float) -> float:
 
 
 class Curve:
-    """Log odds of thinking under a vector by strength, on fitting and on judging puzzles."""
+    """Log odds of thinking under a vector by strength, on fitting and on judging puzzles.
+
+    At `places` None it is added at the choice, and the prompt before that is computed once.
+    """
 
     def __init__(
-        self, model: Model, groups: tuple[list[Puzzles], list[Puzzles]], layer: int,
-        vector: torch.Tensor, places: Callable[[Puzzles], torch.Tensor],
+        self, model: Model, groups: Groups, layer: int, vector: torch.Tensor,
+        places: dict[int, torch.Tensor] | None = None,
     ) -> None:  # fmt: skip
         self.fit, self.judge, self.mass = [], [], []
         for strength in STRENGTHS:
-            rows: dict[str, list[np.ndarray]] = {"fit": [], "judge": [], "mass": []}
-            for name, group in zip(("fit", "judge"), groups, strict=True):
-                for these in group:
-                    with added(model, layer, places(these), float(strength) * vector):
-                        odds, mass = choice(model, these.ids)
-                    rows[name].append(odds)
-                    if name == "judge":
-                        rows["mass"].append(mass)
-            self.fit.append(np.concatenate(rows["fit"]))
-            self.judge.append(np.concatenate(rows["judge"]))
-            self.mass.append(np.concatenate(rows["mass"]))
+            found = [
+                [self._of(model, these, layer, float(strength) * vector, places) for these in group]
+                for group in (groups.fit, groups.judge)
+            ]
+            self.fit.append(np.concatenate([odds for odds, _ in found[0]]))
+            self.judge.append(np.concatenate([odds for odds, _ in found[1]]))
+            self.mass.append(np.concatenate([mass for _, mass in found[1]]))
+
+    @staticmethod
+    def _of(
+        model: Model, these: Puzzles, layer: int, vector: torch.Tensor,
+        places: dict[int, torch.Tensor] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        if places is not None:
+            with added(model, layer, places[id(these)], vector):
+                return choice(model, these.ids)
+        with added(model, layer, torch.zeros(len(these.ids), dtype=torch.int64), vector):
+            return choice(model, these.ids[:, -1:], these.before)
 
     def at(self, target: float) -> tuple[int, float]:
         """(strength's number, mean chance on the fitting puzzles) nearest to the target."""
@@ -206,14 +241,13 @@ class Curve:
         return best, float(means[best])
 
 
-def last_place(these: Puzzles) -> torch.Tensor:
-    return torch.full((len(these.ids),), these.ids.shape[1] - 1)
-
-
 def one_seed(model: Model, seed: int) -> dict[str, Any]:
     """All arms on one draw of puzzles and random vectors."""
     generator = torch.Generator().manual_seed(seed)
-    fit, judge = puzzles(model, seed, "train"), puzzles(model, 1000 + seed, "held_out")
+    groups = Groups(
+        fit=puzzles(model, seed, "train"), judge=puzzles(model, 1000 + seed, "held_out")
+    )
+    fit, judge = groups.fit, groups.judge
     outcomes = {
         name: [answers(model, these, mode) for these in group]
         for group, names in ((fit, ("fit short", "fit think")), (judge, ("short", "think")))
@@ -233,23 +267,15 @@ def one_seed(model: Model, seed: int) -> dict[str, Any]:
     def value(p: np.ndarray, part: str = "") -> np.ndarray:
         return p * right[f"{part}think"] + (1 - p) * right[f"{part}short"]
 
-    def best_layer(vectors: Sequence[torch.Tensor], places: Any, target: float) -> Any:
-        curves = [Curve(model, (fit, judge), layer, vector, places)
-                  for layer, vector in enumerate(vectors)]  # fmt: skip
-        return curves, [
-            float(value(sigmoid(c.fit[c.at(target)[0]]), "fit ").mean())
-            - abs(c.at(target)[1] - target)
-            for c in curves
-        ]
-
-    curves, _ = best_layer(difference, last_place, TARGETS[0])
-    elsewhere, _ = best_layer(difference, lambda t: random_places[id(t)], TARGETS[0])
+    curves = [Curve(model, groups, layer, vector) for layer, vector in enumerate(difference)]
+    middle = model.layers // 2
+    elsewhere = [Curve(model, groups, middle, difference[middle], random_places)]
     noise = []
     for _ in range(RANDOM):
         layer = int(torch.randint(model.layers, (1,), generator=generator))
         drawn = torch.randn(difference.shape[1], generator=generator)
         drawn *= difference[layer].norm() / drawn.norm()
-        noise.append(Curve(model, (fit, judge), layer, drawn, last_place))
+        noise.append(Curve(model, groups, layer, drawn))
     short, think = right["short"], right["think"]
     found: dict[str, Any] = {
         "short": mean(short), "think": mean(think),
@@ -289,10 +315,13 @@ def one_seed(model: Model, seed: int) -> dict[str, Any]:
         found["targets"][str(target)] = {
             "own choice": shown(own_p),
             "vector": {**shown(vector_p, vector_mass), "layer": curves.index(chosen),
-                       "strength": float(STRENGTHS[chosen.at(target)[0]])},
+                       "strength": float(STRENGTHS[chosen.at(target)[0]]),
+                       "without_bias": chosen.at(target)[1]},
             "random": {"gap": of_columns(lambda m: (m[0] - m[1]) / (m[2] - m[1]), random_value,
                                          short, think),
-                       "mode_mass": float(np.mean([m.mean() for _, m in randoms]))},
+                       "mode_mass": float(np.mean([m.mean() for _, m in randoms])),
+                       "reach_it": float(np.mean([abs(c.at(target)[1] - target) < 0.1
+                                                  for c in noise]))},
             "best random": shown(*corrected(best_random)),
             "elsewhere": shown(other_p, other_mass),
             "coin": shown(np.full(len(short), target)),

@@ -43,7 +43,7 @@ from suffice.tasks.puzzles import Mixture, Problem
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence.intervals import mean, of_columns
 
-SEEDS, PER_CELL, FIT_PER_CELL = (0, 1, 2), 40, 20
+SEEDS, PER_CELL, FIT_PER_CELL = (0, 1, 2), 30, 6
 SHARES = (0.04, 0.08, 0.16)
 TOP, MOST_TOKENS, BY_API = 20, 40, 6
 TASKS, STEPS = ("chain", "logic"), (3, 4, 5, 6)
@@ -143,7 +143,7 @@ def threshold(weak: NanoModel, better: NanoModel, fit: Sequence[Problem], score:
     Taking a token changes what comes after it, so the share is measured, not read off a quantile.
     """
     low, high = -25.0, 25.0
-    for _ in range(9):
+    for _ in range(8):
         middle = (low + high) / 2
         ran = [think(weak, better, p, lambda s, _, m=middle: s > m, score) for p in fit]
         much = sum(t.taken for t in ran) / sum(t.tokens for t in ran) > share

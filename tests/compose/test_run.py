@@ -49,6 +49,7 @@ def test_ratios_are_those_of_the_cost_of_a_right_answer() -> None:
     assert found.product["cpu_s"].estimate == pytest.approx(8.0)
     assert found.whole_over_product["cpu_s"].estimate == pytest.approx(1.0)
     assert found.left_to_goal("cpu_s") == pytest.approx(10 / 8)
+    assert found.over_reference["one"]["cpu_s"].estimate == pytest.approx((2 / 0.3) / (1 / 0.75))
     # Costs and answers are the same for every question: all resamples agree on ratios.
     assert found.arms[3].times_cheaper["cpu_s"].low == pytest.approx(8.0)
 

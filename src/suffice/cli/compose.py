@@ -39,7 +39,7 @@ def compose(
         upstream: A server in place of the file's models; may be repeated.
         questions: Questions in place of the file's: a file, or a name as for suffice record.
         limit: The first so many questions.
-        seed: Of samples and resampling, in place of the file's.
+        seed: Random seed of samples and resampling, in place of the file's.
         out: Folder for compose.json and compose.png.
     """  # fmt: skip
     read = read_compose_config(config)

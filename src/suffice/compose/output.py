@@ -64,6 +64,10 @@ def lines_of(found: Composed) -> list[str]:
             + (f"the goal of {found.goal:g} is reached" if left <= 1 else
                f"{left:.2f} times left to {found.goal:g}")
         )  # fmt: skip
+    lines += [
+        f"against {name!r} all together is {_shown(each[found.unit], 1, 2)} times cheaper"
+        for name, each in found.over_reference.items()
+    ]
     open_ = [arm.name for arm in found.arms if arm.certified is False]
     if open_:
         lines.append(
@@ -82,6 +86,7 @@ def as_json(found: Composed) -> dict[str, Any]:
         "arms": {arm.name: _arm(arm, n) for arm in found.arms},
         "product": _by_unit(found.product, n),
         "whole_over_product": _by_unit(found.whole_over_product, n),
+        "over_reference": {name: _by_unit(each, n) for name, each in found.over_reference.items()},
         "left_to_goal": {unit: round(found.left_to_goal(unit), 4) for unit in found.units},
         "goal": found.goal,
         "max_drop": found.max_drop,

@@ -58,6 +58,8 @@ class Composed:
     arms: tuple[ArmResult, ...]
     product: Mapping[Unit, Interval]  # of the levers' single ratios
     whole_over_product: Mapping[Unit, Interval]
+    # How many times cheaper all together is than each reference, by its name.
+    over_reference: Mapping[str, Mapping[Unit, Interval]]
     goal: float
     max_drop: float
     confidence: float
@@ -158,6 +160,12 @@ def compared(
             certified=None if drop is None else drop <= config.max_drop,
         )
 
+    def over(place: int) -> dict[Unit, Interval]:
+        return {
+            unit: interval(_ratio, cost[unit][place], right[place], cost[unit][whole], right[whole])
+            for unit in units
+        }
+
     every = {
         unit: [column for place in (*levers, whole) for column in pair(unit, place)]
         for unit in units
@@ -169,6 +177,11 @@ def compared(
         product={unit: interval(product, *every[unit]) for unit in units},
         whole_over_product={
             unit: interval(lambda m: _ratio(m[-4:]) / product(m), *every[unit]) for unit in units
+        },
+        over_reference={
+            arm.name: over(place)
+            for place, arm in enumerate(config.arms)
+            if arm.role == "reference"
         },
         goal=config.goal,
         max_drop=config.max_drop,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from typing import Annotated, Any, cast
 
 import typer
@@ -96,12 +97,9 @@ def add(
         models=models or (),
         expires_s=None if lasts_s is None else time.time() + lasts_s,
     )
-    store = Store(ledger or default_url())
-    try:
+    with closing(Store(ledger or default_url())) as store:
         first = not load_ring(store)
         add_key(store, key)
-    finally:
-        store.close()
     if as_json:
         made = {"id": key.id, "name": key.name, "admin": admin, "audit": audit, "key": text}
         made |= {"models": list(key.models), "expires_s": key.expires_s}
@@ -121,13 +119,10 @@ def list_keys(ledger: Ledger = None, as_json: AsJson = False) -> None:
 
     Example: [bold]suffice keys list[/bold]
     """
-    store = open_existing(ledger or default_url())
-    try:
+    with closing(open_existing(ledger or default_url())) as store:
         found = load_ring(store).keys
         meter = Meter()
         meter.confirm(store.used_lately(time.time()))
-    finally:
-        store.close()
     rows = [shown(key, meter) for key in found]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -191,11 +186,8 @@ def rotate(
         grace: The old secret is taken for so long, e.g. 1d.
     """
     grace_s = parse_duration(grace, what="--grace")
-    store = open_existing(ledger or default_url())
-    try:
+    with closing(open_existing(ledger or default_url())) as store:
         rotated, text = rotate_key(store, key, grace_s=grace_s)
-    finally:
-        store.close()
     typer.echo(text)
     until = f"for {grace} more" if grace_s else "no more"
     typer.echo(f"key {rotated.id} of {rotated.name}: the old secret is taken {until}", err=True)
@@ -213,9 +205,6 @@ def revoke(
     Options:
         key: Its id, or its name if only one has it.
     """
-    store = open_existing(ledger or default_url())
-    try:
+    with closing(open_existing(ledger or default_url())) as store:
         revoked = revoke_key(store, key)
-    finally:
-        store.close()
     typer.echo(f"revoked key {revoked.id} of {revoked.name}")

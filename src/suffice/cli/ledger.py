@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,8 +47,7 @@ def stats(since: Since = None, ledger: Ledger = None, as_json: AsJson = False) -
 
     Example: [bold]suffice ledger stats --since 24h[/bold]
     """
-    store = open_existing(ledger or default_url())
-    try:
+    with closing(open_existing(ledger or default_url())) as store:
         began_s = _began_s(since)
         arms = queries.arms_since(store, began_s)
         found = {
@@ -58,8 +58,6 @@ def stats(since: Since = None, ledger: Ledger = None, as_json: AsJson = False) -
             "certificates": queries.certificates_since(store, began_s),
             "keys": queries.keys_since(store, began_s),
         }
-    finally:
-        store.close()
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -145,15 +143,12 @@ def export(
     Options:
         out: File that ends in .jsonl or .parquet; standard output without one.
     """
-    store = open_existing(ledger or default_url())
-    try:
+    with closing(open_existing(ledger or default_url())) as store:
         found = records(store, since_s=_began_s(since))
         if out is None:
             write_jsonl(found, sys.stdout)
             return
         count = export_file(found, out)
-    finally:
-        store.close()
     typer.echo(f"{counted(count, 'request')} written to {out}")
 
 
@@ -171,13 +166,10 @@ def audits(
     Options:
         waiting: Answers that differ from the baseline's, not yet judged.
     """
-    store = open_existing(ledger or default_url())
-    try:
+    with closing(open_existing(ledger or default_url())) as store:
         began_s = _began_s(since)
         ask = kept.waiting if waiting else kept.audits_since
         found = ask(store, began_s)
-    finally:
-        store.close()
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     elif waiting:
@@ -219,13 +211,10 @@ def prune(
         texts_only: Delete prompts and outputs, keep the rest.
     """
     before_s = time.time() - parse_duration(older_than, what="--older-than")
-    store = open_existing(ledger or default_url())
-    try:
+    with closing(open_existing(ledger or default_url())) as store:
         if texts_only:
             store.prune(before_s=0.0, texts_before_s=before_s)
             typer.echo(f"prompts and outputs older than {older_than} are deleted")
             return
         gone = store.prune(before_s=before_s)
-    finally:
-        store.close()
     typer.echo(f"{counted(gone, 'request')} older than {older_than} deleted")

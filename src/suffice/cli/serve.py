@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -170,11 +171,8 @@ def open_ledger(settings: GatewayConfig) -> bool:
     """Bring the ledger up to date before any process needs it; whether it holds keys."""
     if settings.ledger.url in (None, NO_LEDGER):
         return False
-    store = Store(str(settings.ledger.url))
-    try:
+    with closing(Store(str(settings.ledger.url))) as store:
         return bool(load_ring(store))
-    finally:
-        store.close()
 
 
 def _greet(settings: GatewayConfig, backends: Sequence[Backend] | None, *, keyed: bool) -> None:

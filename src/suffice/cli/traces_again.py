@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -76,13 +77,10 @@ def from_ledger(
         judged: Only questions of which every sample is judged.
     """
     began_s = 0.0 if since is None else time.time() - parse_duration(since, what="--since")
-    store = open_existing(ledger or default_url())
-    try:
+    with closing(open_existing(ledger or default_url())) as store:
         found = traces_of(
             records(store, since_s=began_s), answer_format=answer_format, judged=judged
         )
-    finally:
-        store.close()
     write_traces(out, found.traces, found.information)
     questions = len({trace.question.name for trace in found.traces})
     typer.echo(

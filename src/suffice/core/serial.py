@@ -88,39 +88,7 @@ def loads(text: str) -> Any:
     return decode(json.loads(text))
 
 
-for _cls in (
-    thinking.Thinking,
-    coverage.Coverage,
-    requests.TextPart,
-    requests.ImagePart,
-    requests.OpaquePart,
-    requests.ToolCall,
-    requests.ToolHints,
-    requests.ToolMeasured,
-    requests.Tool,
-    requests.Message,
-    requests.Sampling,
-    requests.Request,
-    completions.TokenLogprob,
-    completions.Usage,
-    completions.Cost,
-    completions.Budget,
-    completions.Extras,
-    completions.Completion,
-    completions.SampleRecord,
-    completions.ToolRecord,
-    completions.Outcome,
-    decisions.ChunkSeen,
-    decisions.SampleFinished,
-    decisions.SampleFailed,
-    decisions.ToolFinished,
-    decisions.ToolFailed,
-    decisions.Tick,
-    decisions.Sample,
-    decisions.CallTool,
-    decisions.Cancel,
-    decisions.CancelTool,
-    decisions.Answer,
-    decisions.Escalate,
-):
-    stored(_cls)
+for _module in (thinking, coverage, requests, completions, decisions):
+    for _cls in vars(_module).values():
+        if is_dataclass(_cls) and isinstance(_cls, type) and _cls.__module__ == _module.__name__:
+            stored(_cls)

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.util import find_spec
-from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from suffice.core.completions import Completion
@@ -123,12 +122,7 @@ class MathVerifier:
     def __enter__(self) -> MathVerifier:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def equal(self, a: str | None, b: str | None) -> bool:

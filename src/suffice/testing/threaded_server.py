@@ -6,7 +6,6 @@ import asyncio
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from types import TracebackType
 from typing import Self
 
 # Of the head of a request.
@@ -34,12 +33,7 @@ class ThreadedServer(ABC):
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(5)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:

@@ -27,7 +27,7 @@ from suffice.core.errors import UnsupportedModel
 Sliding = Callable[[Settings], tuple[int | None, int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Uniform:
     """What a `model_type` implies that its config does not say.
 
@@ -97,150 +97,84 @@ def _qk_layernorm(s: Settings) -> Part:
 
 
 UNIFORM: Mapping[str, Uniform] = {
-    "llama": Uniform(
-        architecture="LlamaForCausalLM", qkv_bias="attention_bias", mlp_bias="mlp_bias"
-    ),
-    "mistral": Uniform(architecture="MistralForCausalLM", sliding=_all_slide),
+    "llama": Uniform("LlamaForCausalLM", qkv_bias="attention_bias", mlp_bias="mlp_bias"),
+    "mistral": Uniform("MistralForCausalLM", sliding=_all_slide),
     "ministral": Uniform(
-        architecture="MinistralForCausalLM",
-        sliding=_named(lambda _: lambda __: "sliding_attention"),
+        "MinistralForCausalLM", sliding=_named(lambda _: lambda __: "sliding_attention")
     ),
-    "ministral3": Uniform(architecture="Ministral3ForCausalLM", sliding=_all_slide),
-    "qwen2": Uniform(
-        architecture="Qwen2ForCausalLM", qkv_bias=True, o_bias=False, sliding=_switched_window
-    ),
+    "ministral3": Uniform("Ministral3ForCausalLM", sliding=_all_slide),
+    "qwen2": Uniform("Qwen2ForCausalLM", qkv_bias=True, o_bias=False, sliding=_switched_window),
     "qwen3": Uniform(
-        architecture="Qwen3ForCausalLM",
-        qk_norm="head",
-        qkv_bias="attention_bias",
-        sliding=_switched_window,
+        "Qwen3ForCausalLM", qk_norm="head", qkv_bias="attention_bias", sliding=_switched_window
     ),
     "smollm3": Uniform(
-        architecture="SmolLM3ForCausalLM",
-        qkv_bias="attention_bias",
-        mlp_bias="mlp_bias",
-        sliding=_named(_smollm),
+        "SmolLM3ForCausalLM", qkv_bias="attention_bias", mlp_bias="mlp_bias",
+        sliding=_named(_smollm)
     ),
-    "gemma": Uniform(architecture="GemmaForCausalLM", qkv_bias="attention_bias"),
+    "gemma": Uniform("GemmaForCausalLM", qkv_bias="attention_bias"),
     "gemma2": Uniform(
-        architecture="Gemma2ForCausalLM",
-        qkv_bias="attention_bias",
-        norms_per_layer=4,
-        sliding=_pattern(2),
+        "Gemma2ForCausalLM", qkv_bias="attention_bias", norms_per_layer=4, sliding=_pattern(2)
     ),
     "gemma3_text": Uniform(
-        architecture="Gemma3ForCausalLM",
-        qkv_bias="attention_bias",
-        qk_norm="head",
-        norms_per_layer=4,
-        sliding=_pattern(6),
+        "Gemma3ForCausalLM", qkv_bias="attention_bias", qk_norm="head", norms_per_layer=4,
+        sliding=_pattern(6)
     ),
-    "vaultgemma": Uniform(
-        architecture="VaultGemmaForCausalLM", qkv_bias="attention_bias", sliding=_pattern(2)
-    ),
+    "vaultgemma": Uniform("VaultGemmaForCausalLM", qkv_bias="attention_bias", sliding=_pattern(2)),
     "phi": Uniform(
-        architecture="PhiForCausalLM",
-        gated_mlp=False,
-        qkv_bias=True,
-        mlp_bias=True,
-        lm_head_bias=True,
-        norms_per_layer=1,
-        norm_bias=True,
-        extra=_qk_layernorm,
+        "PhiForCausalLM", gated_mlp=False, qkv_bias=True, mlp_bias=True, lm_head_bias=True,
+        norms_per_layer=1, norm_bias=True, extra=_qk_layernorm
     ),
-    "phi3": Uniform(architecture="Phi3ForCausalLM", sliding=_all_slide),
-    "olmo2": Uniform(architecture="Olmo2ForCausalLM", qk_norm="full", qkv_bias="attention_bias"),
+    "phi3": Uniform("Phi3ForCausalLM", sliding=_all_slide),
+    "olmo2": Uniform("Olmo2ForCausalLM", qk_norm="full", qkv_bias="attention_bias"),
     "olmo3": Uniform(
-        architecture="Olmo3ForCausalLM",
-        qk_norm="full",
-        qkv_bias="attention_bias",
-        sliding=_pattern(4, key="_"),
+        "Olmo3ForCausalLM", qk_norm="full", qkv_bias="attention_bias", sliding=_pattern(4, key="_")
     ),
-    "granite": Uniform(
-        architecture="GraniteForCausalLM", qkv_bias="attention_bias", mlp_bias="mlp_bias"
-    ),
+    "granite": Uniform("GraniteForCausalLM", qkv_bias="attention_bias", mlp_bias="mlp_bias"),
     "helium": Uniform(
-        architecture="HeliumForCausalLM",
-        qkv_bias="attention_bias",
-        o_bias=False,
-        mlp_bias="mlp_bias",
+        "HeliumForCausalLM", qkv_bias="attention_bias", o_bias=False, mlp_bias="mlp_bias"
     ),
     "arcee": Uniform(
-        architecture="ArceeForCausalLM",
-        gated_mlp=False,
-        qkv_bias="attention_bias",
-        mlp_bias="mlp_bias",
+        "ArceeForCausalLM", gated_mlp=False, qkv_bias="attention_bias", mlp_bias="mlp_bias"
     ),
     "starcoder2": Uniform(
-        architecture="Starcoder2ForCausalLM",
-        gated_mlp=False,
-        qkv_bias="use_bias",
-        mlp_bias="use_bias",
-        norm_bias=True,
-        sliding=_all_slide,
+        "Starcoder2ForCausalLM", gated_mlp=False, qkv_bias="use_bias", mlp_bias="use_bias",
+        norm_bias=True, sliding=_all_slide
     ),
-    "ernie4_5": Uniform(
-        architecture="Ernie4_5ForCausalLM", qkv_bias="use_bias", mlp_bias="use_bias"
-    ),
-    "glm": Uniform(architecture="GlmForCausalLM", qkv_bias="attention_bias", o_bias=False),
-    "glm4": Uniform(
-        architecture="Glm4ForCausalLM",
-        qkv_bias="attention_bias",
-        o_bias=False,
-        norms_per_layer=4,
-    ),
+    "ernie4_5": Uniform("Ernie4_5ForCausalLM", qkv_bias="use_bias", mlp_bias="use_bias"),
+    "glm": Uniform("GlmForCausalLM", qkv_bias="attention_bias", o_bias=False),
+    "glm4": Uniform("Glm4ForCausalLM", qkv_bias="attention_bias", o_bias=False, norms_per_layer=4),
     "seed_oss": Uniform(
-        architecture="SeedOssForCausalLM",
-        qkv_bias="attention_bias",
-        o_bias="attention_out_bias",
-        mlp_bias="mlp_bias",
+        "SeedOssForCausalLM", qkv_bias="attention_bias", o_bias="attention_out_bias",
+        mlp_bias="mlp_bias"
     ),
     "cwm": Uniform(
-        architecture="CwmForCausalLM",
-        mlp_bias="mlp_bias",
-        sliding=_named(lambda _: lambda i: "sliding_attention" if i % 4 else "full_attention"),
+        "CwmForCausalLM", mlp_bias="mlp_bias",
+        sliding=_named(lambda _: lambda i: "sliding_attention" if i % 4 else "full_attention")
     ),
-    "exaone4": Uniform(
-        architecture="Exaone4ForCausalLM",
-        qk_norm="head",
-        sliding=_pattern(4),
-    ),
+    "exaone4": Uniform("Exaone4ForCausalLM", qk_norm="head", sliding=_pattern(4)),
     "hunyuan_v1_dense": Uniform(
-        architecture="HunYuanDenseV1ForCausalLM", qk_norm="head", qkv_bias="attention_bias"
+        "HunYuanDenseV1ForCausalLM", qk_norm="head", qkv_bias="attention_bias"
     ),
     "cohere2": Uniform(
-        architecture="Cohere2ForCausalLM",
-        qkv_bias="attention_bias",
-        norms_per_layer=1,
-        sliding=_pattern(4),
+        "Cohere2ForCausalLM", qkv_bias="attention_bias", norms_per_layer=1, sliding=_pattern(4)
     ),
     "apertus": Uniform(
-        architecture="ApertusForCausalLM",
-        gated_mlp=False,
-        qk_norm="head",
-        qkv_bias="attention_bias",
-        extra=lambda _: vectors(2),
+        "ApertusForCausalLM", gated_mlp=False, qk_norm="head", qkv_bias="attention_bias",
+        extra=lambda _: vectors(2)
     ),
     "jais2": Uniform(
-        architecture="Jais2ForCausalLM",
-        gated_mlp=False,
-        qkv_bias="attention_bias",
-        mlp_bias="mlp_bias",
-        norm_bias=True,
+        "Jais2ForCausalLM", gated_mlp=False, qkv_bias="attention_bias", mlp_bias="mlp_bias",
+        norm_bias=True
     ),
     "nemotron": Uniform(
-        architecture="NemotronForCausalLM",
-        gated_mlp=False,
-        qkv_bias="attention_bias",
-        mlp_bias="mlp_bias",
-        norm_bias=True,
+        "NemotronForCausalLM", gated_mlp=False, qkv_bias="attention_bias", mlp_bias="mlp_bias",
+        norm_bias=True
     ),
     "bitnet": Uniform(
-        architecture="BitNetForCausalLM",
-        qkv_bias="attention_bias",
-        extra=lambda s: vectors(hidden(s) + s.size("intermediate_size")),
+        "BitNetForCausalLM", qkv_bias="attention_bias",
+        extra=lambda s: vectors(hidden(s) + s.size("intermediate_size"))
     ),
-}
+}  # fmt: skip
 # The same layers under another name.
 SAME_AS: Mapping[str, str] = {
     "qwen2_vl_text": "qwen2",

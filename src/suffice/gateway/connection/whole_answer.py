@@ -7,11 +7,15 @@ passed request 6 of 105 microseconds. What is not whole, or is wrapped (CORS), g
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+_PHRASES = {int(status): status.phrase for status in HTTPStatus}
+_STATUS_LINES = {
+    code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\n".encode() for code in range(100, 600)
+}
 # What the head of an answer is made of; the rest are control characters, which end a line or worse.
 _FIT = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
 
@@ -43,7 +47,7 @@ def write_answer(
         or scope["http_version"] != "1.1"
     ):
         return False
-    pieces = [STATUS_LINE[status]]
+    pieces = [_STATUS_LINES[status]]
     lines = 1
     closes = False
     for name, value in (*cycle.default_headers, *headers):

@@ -46,9 +46,11 @@ def path_figure(found: Calibration) -> Figure:
             xycoords=("axes fraction", "data"), xytext=(0, 4), textcoords="offset points",
             color=AMBER, fontsize=9,
         )  # fmt: skip
-        panel.set_xlabel("saved, % of the baseline's cost")
-        panel.set_ylabel("accuracy lost, points" if test.loss == "drop" else "answers lost, %")
-        panel.set_title("Along the path, on the certifying questions")
+        panel.set(
+            xlabel="saved, % of the baseline's cost",
+            ylabel="accuracy lost, points" if test.loss == "drop" else "answers lost, %",
+            title="Along the path, on the certifying questions",
+        )  # fmt: skip
         panel.legend(loc="upper left", bbox_to_anchor=(0, 0.93))
     return figure
 
@@ -62,17 +64,14 @@ def reliability_figure(found: Calibration) -> Figure:
         panel, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         _draw_bins(panel, counts, found)
         panel.plot([0, 1], [0, 1], color=FAINT, linewidth=1.4, zorder=0)
-        panel.set_ylabel("share right")
-        panel.set_ylim(-0.03, 1.05)
+        panel.set(ylabel="share right", ylim=(-0.03, 1.05))
         area = quality.auc
         told = (
             "" if area is None else f", AUC {area.estimate:.3f} [{area.low:.3f}, {area.high:.3f}]"
         )
         panel.set_title(f"P(right) of {found.file.option}: ECE {quality.ece:.3f}{told}")
         panel.title.set_fontsize(9.5)
-        counts.set_xlabel("predicted P(right)")
-        counts.set_ylabel("answers")
-        counts.set_xlim(-0.03, 1.05)
+        counts.set(xlabel="predicted P(right)", ylabel="answers", xlim=(-0.03, 1.05))
     return figure
 
 

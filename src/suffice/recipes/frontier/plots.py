@@ -61,9 +61,10 @@ def frontier_figure(found: Frontier, axis: str) -> Figure:
         panel.set_xscale("log")
         _plain_ticks(panel, [_cost(point, axis) for point in found.points] + [oracle])
         _label(panel, hull, axis, one_model="@" + found.one_model if found.one_model else None)
-        panel.set_xlabel(LABELS[axis])
-        panel.set_ylabel("accuracy, %")
-        panel.set_title(f"{', '.join(found.datasets)}: {found.questions} questions, 95 % intervals")
+        panel.set(
+            xlabel=LABELS[axis], ylabel="accuracy, %",
+            title=f"{', '.join(found.datasets)}: {found.questions} questions, 95 % intervals",
+        )  # fmt: skip
         panel.margins(x=0.12, y=0.1)
         panel.legend(loc="lower right")
     return figure
@@ -88,9 +89,10 @@ def compound_figure(found: Compound) -> Figure:
             every += costs
         panel.set_xscale("log")
         _plain_ticks(panel, every)
-        panel.set_xlabel(LABELS["gpu_s"])
-        panel.set_ylabel("accuracy, %")
-        panel.set_title(f"Same samples, two shapes: a sample costs {found.speedup:.2f}x less")
+        panel.set(
+            xlabel=LABELS["gpu_s"], ylabel="accuracy, %",
+            title=f"Same samples, two shapes: a sample costs {found.speedup:.2f}x less",
+        )  # fmt: skip
         panel.legend(loc="lower right")
     return figure
 

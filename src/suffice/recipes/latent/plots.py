@@ -68,10 +68,7 @@ def _by_flops(panel: Any, result: LatentResult) -> None:
             marker=marker, color=RED if marker == CERTIFIED else MUTED, linestyle="none",
             markersize=13 if marker == CERTIFIED else 7, label=played.policy.partition(":")[0],
         )  # fmt: skip
-    panel.set_xscale("log")
-    panel.set_xlabel("MFLOP per puzzle")
-    panel.set_ylabel("accuracy")
-    panel.set_title("at equal FLOPs")
+    panel.set(xscale="log", xlabel="MFLOP per puzzle", ylabel="accuracy", title="at equal FLOPs")
     panel.legend(fontsize=7, loc="lower left")
 
 
@@ -88,8 +85,7 @@ def _by_serial_steps(panel: Any, result: LatentResult) -> None:
         _line(panel, [p.depth for p in wide], _accuracy(wide, selection), colour=colour,
               label=label)  # fmt: skip
     panel.set_xscale("log", base=2)
-    panel.set_xlabel("serial steps")
-    panel.set_title("at equal serial steps")
+    panel.set(xlabel="serial steps", title="at equal serial steps")
     panel.legend(fontsize=7, loc="lower left")
 
 
@@ -104,11 +100,10 @@ def _coverage(panel: Any, result: LatentResult) -> None:
         if many:
             panel.plot([f for f, _ in many], [c.estimate for _, c in many], "s--", color=colour,
                        label=f"{label}, three solutions or more")  # fmt: skip
-    panel.set_xscale("log")
-    panel.set_ylim(0, 1.02)
-    panel.set_xlabel("MFLOP per puzzle")
-    panel.set_ylabel("share of solutions found")
-    panel.set_title("coverage")
+    panel.set(
+        xscale="log", ylim=(0, 1.02), xlabel="MFLOP per puzzle", ylabel="share of solutions found",
+        title="coverage",
+    )  # fmt: skip
     panel.legend(fontsize=7)
 
 

@@ -55,9 +55,7 @@ def _draw_task(panel: Any, task: str, cells: list[CellResult]) -> None:
         panel.errorbar(steps, means, yerr=reach, fmt="o-", color=colour, capsize=3, label=name)
     panel.plot(steps, [c.p_think for c in cells], "s--", color=GREEN, label="p(think)")
     panel.set_xticks(steps)
-    panel.set_ylim(-0.04, 1.06)
-    panel.set_xlabel("steps of the problem")
-    panel.set_title(task)
+    panel.set(ylim=(-0.04, 1.06), xlabel="steps of the problem", title=task)
 
 
 def _draw_front(panel: Any, result: ModesResult) -> None:
@@ -85,9 +83,7 @@ def _draw_front(panel: Any, result: ModesResult) -> None:
         panel.set_xscale("log")
         ticks = [3, 5, 10, 20, 50, 100]
         panel.set_xticks(ticks, [str(tick) for tick in ticks])
-    panel.set_xlabel("tokens a response")
-    panel.set_ylabel("accuracy")
-    panel.set_title("what the choice buys")
+    panel.set(xlabel="tokens a response", ylabel="accuracy", title="what the choice buys")
     panel.legend(loc="lower right")
 
 

@@ -48,9 +48,9 @@ def _draw_curves(panel: Any, result: PruneResult) -> None:
                 shares, [e.low for _, e in curve.p_answer], [e.high for _, e in curve.p_answer],
                 color=_SHOWN[curve.method], alpha=0.15, linewidth=0,
             )  # fmt: skip
-    panel.set_xlabel("share of the trace kept")
-    panel.set_ylabel("P(answer), 95 % over traces")
-    panel.set_ylim(0, 1.03)
+    panel.set(
+        xlabel="share of the trace kept", ylabel="P(answer), 95 % over traces", ylim=(0, 1.03),
+    )  # fmt: skip
     panel.invert_xaxis()
     panel.legend()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,8 +46,7 @@ def is_ledger(source: str) -> bool:
 def ledger_traffic(url: str, *, since_s: float = 0.0, model: str | None = None) -> Traffic:
     """Traffic of the ledger at `url` since a Unix time, of one model's calls or of all."""
     # Only who sizes from a ledger waits for it to be imported.
-    store = open_existing(url)
-    try:
+    with closing(open_existing(url)) as store:
         calls = calls_since(store, since_s, model)
         if not calls and model is not None:
             known = Counter(c.model or "unnamed" for c in calls_since(store, since_s))
@@ -55,8 +55,6 @@ def ledger_traffic(url: str, *, since_s: float = 0.0, model: str | None = None) 
                 f"the ledger has no calls of {model!r}"
                 + (f"; it has: {names}" if names else " and of no other model")
             )
-    finally:
-        store.close()
     if not calls:
         raise InputError("the ledger has no requests with counted tokens yet")
     return traffic_of(calls)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from suffice.core.lazy import exported
+from suffice.core.lazy import explain_old_names, exported
 
 if TYPE_CHECKING:
     from suffice.architecture.catalog import load_model, load_shape
@@ -80,3 +80,4 @@ __getattr__ = exported(
         "suffice.throughput.workload": ("Workload",),
     },
 )
+explain_old_names()

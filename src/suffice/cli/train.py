@@ -12,6 +12,7 @@ import typer
 from suffice.cli.evaluate import TASKS_HELP
 from suffice.cli.latent import train_latent
 from suffice.cli.lazy_group import HELP_ONLY
+from suffice.cli.modes_prompted import is_prompted, run_prompted
 from suffice.cli.modes_view import print_result, progress
 from suffice.cli.options import AsJson
 from suffice.cli.train_prune import prune
@@ -136,6 +137,9 @@ def modes(
     Example: [bold]suffice train modes --model nano/ --method degrpo --tasks chain
     --out routed/[/bold]
 
+    With tables "short" and "think" in the TOML: a gate on any pretrained model, which stays as it
+    is. Example: [bold]suffice train modes --config gate.toml --out gate/[/bold]
+
     Options:
         out: Folder for the trained model; resumed if there.
         model: Model folder to start from.
@@ -156,6 +160,17 @@ def modes(
     _torch(threads)
     if model is None and config is None:
         raise InputError("name the model to start from with --model, or in the TOML of --config")
+    if config is not None and is_prompted(config):
+        unused = {
+            "--method": method, "--tasks": tasks, "--steps": steps, "--norm": norm,
+            "--learning-rate": learning_rate, "--alpha": alpha, "--entropy": entropy,
+            "--gamma": gamma, "--hardware": hardware, "--accept-weak": accept_weak or None,
+        }  # fmt: skip
+        given = [name for name, value in unused.items() if value is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: not of a gate on a pretrained model; leave out")
+        run_prompted(config, out, model, problems, seed, device=device, as_json=as_json)
+        return
     asked = from_toml(ModesTraining, config) if config else ModesTraining(model=str(model))
     given = {
         "method": method, "steps": steps, "learning_rate": learning_rate, "alpha": alpha,

@@ -44,7 +44,14 @@ def tokenizer_of(vocabulary: Vocabulary) -> Any:
 
 
 def trainer(
-    folder: Path, norm: losses.Norm, *, alpha: float, reward: Any = None, **changes: Any
+    folder: Path,
+    norm: losses.Norm,
+    *,
+    alpha: float,
+    reward: Any = None,
+    forced_halves: bool = False,
+    mode_entropy: float = 0.0,
+    **changes: Any,
 ) -> Any:
     from datasets import Dataset
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -74,6 +81,7 @@ def trainer(
     return DeGRPOTrainer(
         model=model, processing_class=tokenizer, train_dataset=data, alpha=alpha, norm=norm,
         modes=modes, reward_funcs=reward or mode_reward(ModePrice(), modes),
+        forced_halves=forced_halves, mode_entropy=mode_entropy,
         args=degrpo_arguments(norm, **arguments),
     )  # fmt: skip
 
@@ -228,6 +236,81 @@ def test_a_step_of_the_whole_trainer_changes_the_model(
     advantages, mask = seen[0]["advantages"], seen[0]["completion_mask"]
     assert advantages.shape == mask.shape
     assert bool((advantages[mask == 0] == 0).all())
+
+
+def test_forced_halves_show_a_mode_that_is_rarely_drawn(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    from suffice.training.modes.trl_trainer import DeGRPOTrainer, degrpo_arguments
+
+    problems = Mixture(difficulties=(4, 5)).draw(32, seed=0, step=0, split="train")
+    model, tokenizer = undecided_nano(), tokenizer_of(VOCABULARY)
+    with torch.no_grad():  # log odds of thinking about -4: drawn once in fifty
+        direction = model.get_submodule("lm_head").weight
+        learner = Learner(model, VOCABULARY, Mixture(difficulties=(4, 5)))
+        asked = [VOCABULARY.prompt(problem.prompt) for problem in problems]
+        state = torch.stack(
+            [model.model(torch.tensor([ids])).last_hidden_state[0, -1] for ids in asked]
+        ).mean(dim=0)
+        direction[VOCABULARY.id("<think>")] -= 4 * state / (state @ state)
+    before = probe_choice(learner, seed=0)
+    assert max(before.values()) < 0.06
+    modes = modes_of(tokenizer)
+    data = Dataset.from_list(
+        [{"prompt": f"<user>{p.prompt}<assistant>", "answer": p.answer} for p in problems]
+    )
+    trl = DeGRPOTrainer(
+        model=model, processing_class=tokenizer, train_dataset=data, modes=modes, alpha=0.1,
+        forced_halves=True, norm="paper",
+        reward_funcs=mode_reward(ModePrice(gamma=0.5), modes),
+        args=degrpo_arguments(
+            "paper", output_dir=str(tmp_path), num_generations=4, per_device_train_batch_size=32,
+            max_completion_length=32, max_steps=4, learning_rate=1e-3, temperature=1.0,
+            report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
+            logging_steps=1, save_strategy="no", disable_tqdm=True, seed=0,
+        ),
+    )  # fmt: skip
+    seen: list[Any] = []
+    whole = trl._generate_and_score_completions
+
+    def watched(inputs: Any) -> Any:
+        seen.append(whole(inputs))
+        return seen[-1]
+
+    trl._generate_and_score_completions = watched
+    trl.train()
+    first = seen[0]["completion_ids"][:, 0].tolist()
+    short, think = VOCABULARY.id("<short>"), VOCABULARY.id("<think>")
+    assert sorted(first) == sorted([short, think] * 16)
+    assert torch.allclose(
+        seen[0]["old_per_token_logps"][:, 0].exp(), torch.full((32,), 0.5), atol=1e-6
+    )
+    after = probe_choice(learner, seed=0)
+    assert min(after[name] / before[name] for name in after) > 1.5
+    with pytest.raises(ConfigError, match="even num_generations"):
+        trainer(tmp_path, "paper", alpha=0.1, num_generations=3, forced_halves=True)
+
+
+def test_the_bonus_is_the_entropy_of_the_two_modes(tmp_path: Path) -> None:
+    plain, with_bonus = (
+        trainer(tmp_path, "paper", alpha=0.1, mode_entropy=weight) for weight in (0.0, 0.3)
+    )
+    drawn, advantage, _ = batch()
+    inputs = {
+        "prompt_ids": drawn.prompt_BP, "prompt_mask": drawn.prompt_mask_BP.long(),
+        "completion_ids": drawn.response_BT, "completion_mask": drawn.mask_BT.long(),
+        "advantages": advantage[:, None].expand(-1, drawn.response_BT.shape[1]),
+    }  # fmt: skip
+    with_bonus.model.load_state_dict(plain.model.state_dict())
+    losses_of = []
+    for trl in (plain, with_bonus):
+        trl.current_gradient_accumulation_steps = 1
+        losses_of.append(float(trl._compute_loss(trl.model, inputs).detach()))
+    logits, _ = response_logits(plain.model, drawn)
+    modes = [VOCABULARY.id("<short>"), VOCABULARY.id("<think>")]
+    p = torch.softmax(logits[:, 0, modes].double(), dim=1)
+    entropy = float(-(p * p.log()).sum(dim=1).mean())
+    assert losses_of[0] - losses_of[1] == pytest.approx(0.3 * entropy, abs=1e-5)
 
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ pytest.importorskip("transformers")
 from suffice.core.errors import InputError  # noqa: E402
 from suffice.training.pruning.greedy import Greedy, kept_after  # noqa: E402
 from suffice.training.pruning.learn import (  # noqa: E402
-    Learning,
     Row,
     answered,
     dropped_traces,
@@ -31,6 +30,7 @@ from suffice.training.pruning.orders import (  # noqa: E402
 from suffice.training.pruning.problems import problems, words  # noqa: E402
 from suffice.training.pruning.scoring import Example, Pruner  # noqa: E402
 from suffice.training.pruning.surrogate import deleted_when, fit_surrogate  # noqa: E402
+from suffice.training.stretch import Stretch  # noqa: E402
 
 pytestmark = pytest.mark.torch
 WORDS = words()
@@ -254,7 +254,7 @@ def test_an_answer_needs_one_closed_thought(model, monkeypatch) -> None:
 
 
 def test_a_rate_rises_and_falls() -> None:
-    plan = Learning(steps=100, learning_rate=1.0)
+    plan = Stretch(steps=100, batch=4, learning_rate=1.0)
     rates = [plan.rate_at(n) for n in range(100)]
     assert rates[0] == pytest.approx(0.2)
     assert max(rates) < 1.0

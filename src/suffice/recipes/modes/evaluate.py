@@ -328,7 +328,7 @@ def _sigmoid(x: FloatArray) -> FloatArray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-def wilson(hits: int, count: int, z: float = 1.959964) -> Estimate:
+def wilson(hits: float, count: int, z: float = 1.959964) -> Estimate:
     """Share of hits with Wilson's 95 % interval."""
     share = hits / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)

@@ -28,17 +28,31 @@ def halves(cell: NDArray[np.intp]) -> FloatArray:
 def length_rule(
     prompts: Sequence[str], gain: FloatArray, weight: FloatArray, half: FloatArray
 ) -> FloatArray:
-    """Think iff the prompt has more characters than the best threshold of the other half."""
+    """Think iff the prompt has more characters than the best threshold of the other half.
+
+    `half` may number more parts than two: each part's rule is then found on all the others.
+    """
     length = np.array([len(prompt) for prompt in prompts], dtype=float)
-    chosen = np.zeros(len(length))
-    for mine in (0.0, 1.0):
+    return threshold_rule(length, gain, weight, half)
+
+
+def threshold_rule(
+    value: FloatArray, gain: FloatArray, weight: FloatArray, half: FloatArray
+) -> FloatArray:
+    """Think iff `value` is above the threshold that earns most on the other parts of `half`.
+
+    Thresholds lie halfway between the values that were seen there.
+    """
+    chosen = np.zeros(len(value))
+    for mine in np.unique(half):
         seen = half != mine if (half != mine).any() else half == mine
         # From the largest down: of thresholds that earn the same, the one that thinks least.
-        thresholds = sorted({-1.0, *length}, reverse=True)
-        earned = [float((weight * gain)[seen & (length > t)].sum()) for t in thresholds]
+        known = np.unique(value[seen])
+        thresholds = [np.inf, *((known[:-1] + known[1:]) / 2)[::-1], -np.inf]
+        earned = [float((weight * gain)[seen & (value > t)].sum()) for t in thresholds]
         best = thresholds[int(np.argmax(earned))]
         rows = half == mine
-        chosen[rows] = length[rows] > best
+        chosen[rows] = value[rows] > best
     return chosen
 
 
@@ -51,16 +65,32 @@ def regression(
     """
     features = _features(prompts)
     chosen = np.zeros(len(prompts))
-    for mine in (0.0, 1.0):
+    for mine in np.unique(half):
         seen = half != mine if (half != mine).any() else half == mine
-        scaled = features[seen] * np.sqrt(weight[seen] / weight[seen].mean())[:, None]
-        wanted = gain[seen] * np.sqrt(weight[seen] / weight[seen].mean())
-        penalty = RIDGE * np.eye(features.shape[1])
-        penalty[0, 0] = 0.0  # the constant
-        fitted = np.linalg.lstsq(scaled.T @ scaled + penalty, scaled.T @ wanted, rcond=None)[0]
         rows = half == mine
-        chosen[rows] = features[rows] @ fitted > 0
+        chosen[rows] = ridge(features[seen], gain[seen], weight[seen], features[rows]) > 0
     return chosen
+
+
+def ridge(
+    seen: FloatArray, wanted: FloatArray, weight: FloatArray, asked: FloatArray
+) -> FloatArray:
+    """What ridge regression on `seen` expects of `asked`; the constant is not punished.
+
+    Centred by the weighted means, which is what an unpunished constant does, and solved over rows
+    where there are more features than those.
+    """
+    share = weight / weight.sum()
+    centre, mean = share @ seen, float(share @ wanted)
+    scale = np.sqrt(share * len(share))[:, None]
+    x, y = (seen - centre) * scale, (wanted - mean) * scale[:, 0]
+    rows, columns = x.shape
+    if columns > rows:
+        coefficients = x.T @ np.linalg.solve(x @ x.T + RIDGE * np.eye(rows), y)
+    else:
+        coefficients = np.linalg.solve(x.T @ x + RIDGE * np.eye(columns), x.T @ y)
+    expected: FloatArray = (asked - centre) @ coefficients + mean
+    return expected
 
 
 def auroc_at_equal_length(
@@ -101,5 +131,5 @@ def _features(prompts: Sequence[str]) -> FloatArray:
         for n, character in enumerate(prompt):
             counts[row, place[character]] += 1
             at[row, n, place[character]] = 1
-    length = np.array([[1.0, len(prompt)] for prompt in prompts])
+    length = np.array([[float(len(prompt))] for prompt in prompts])
     return np.hstack([length, counts, at.reshape(len(prompts), -1)])

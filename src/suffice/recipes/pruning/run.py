@@ -22,14 +22,12 @@ from suffice.core.files import read_json, write_json
 from suffice.recipes.modes.evaluate import Estimate, wilson
 from suffice.training.pruning.greedy import Greedy, kept_after
 from suffice.training.pruning.learn import (
-    Learning,
-    Tell,
     answered,
     dropped_traces,
     example_of,
-    fit,
     fixed_rows,
     full_traces,
+    row_loss,
     whole_row,
 )
 from suffice.training.pruning.orders import ORDERS
@@ -38,6 +36,7 @@ from suffice.training.pruning.scoring import OBJECTIVES, Example, Pruner
 from suffice.training.pruning.surrogate import deleted_when, fit_surrogate
 from suffice.training.rung import Recipe
 from suffice.training.settings import plain, refuse_another
+from suffice.training.stretch import Stretch, Tell, run_stretch
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33, 0.2, 0.1, 0.0)
 RAW = "raw"
@@ -61,10 +60,10 @@ class PruneTraining:
 
     steps: int = 1
     hidden_size: int = 64
-    base: Learning = field(default_factory=lambda: Learning(steps=300, learning_rate=4e-3))
-    gaps: Learning = field(default_factory=lambda: Learning(steps=150, learning_rate=2e-3))
-    student: Learning = field(
-        default_factory=lambda: Learning(steps=30, batch=48, learning_rate=1e-3)
+    base: Stretch = field(default_factory=lambda: Stretch(steps=300, batch=64, learning_rate=4e-3))
+    gaps: Stretch = field(default_factory=lambda: Stretch(steps=150, batch=64, learning_rate=2e-3))
+    student: Stretch = field(
+        default_factory=lambda: Stretch(steps=30, batch=48, learning_rate=1e-3)
     )
     drop: float = 0.7
     per_step: int = 1
@@ -287,17 +286,22 @@ class _Run:
                    "tokens": student.tokens, "learned_from": learned_from})  # fmt: skip
         return student
 
-    def _fit(self, model: Any, rows: Any, learning: Learning, phase: str) -> None:
+    def _fit(self, model: Any, rows_of: Any, stretch: Stretch, phase: str) -> None:
         from suffice.training.run_state import RunState  # noqa: PLC0415 - torch
 
         state = RunState(
             path=self.out / "work" / f"{phase}.pt",
             # Students may change without a new pruner, and the other way round.
-            config={"phase": phase, "learning": asdict(learning), "seed": self.config.seed,
+            config={"phase": phase, "learning": asdict(stretch), "seed": self.config.seed,
                     "hidden_size": self.config.hidden_size, "steps": self.config.steps},
             modules={"model": model}, optimisers={},
         )  # fmt: skip
-        fit(model, rows, learning, state, phase=phase, tell=self.tell)
+        model.train()
+        run_stretch(
+            model, lambda step: row_loss(model, rows_of(step)), stretch, state, phase=phase,
+            tell=self.tell,
+        )  # fmt: skip
+        model.eval()
 
     def _p_answer(self, examples: Sequence[Example], orders: Sequence[Sequence[int]]) -> Any:
         pruner = Pruner(self.pruner)

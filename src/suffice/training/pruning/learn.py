@@ -8,23 +8,19 @@ from U(0, `drop`), and only on the answer; every other trace stays whole and is 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from suffice.backends.nano.vocabulary import ASSISTANT, END, PAD, THINK, USER, Vocabulary
-from suffice.core.errors import ConfigError
 from suffice.core.thinking import THINK_END
 from suffice.training.pruning.problems import Traced, problems
 from suffice.training.pruning.scoring import Example
 from suffice.training.responses import draw, pad
-from suffice.training.run_state import RunState, require_finite, seeded
-
-Tell = Callable[[dict[str, Any]], None]
+from suffice.training.run_state import seeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +33,6 @@ class Row:
 
 
 Rows = list[Row]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learning:
-    """One stretch of training: AdamW, rate rising over a twentieth and falling to a twentieth."""
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    steps: int
-    batch: int = 64
-    learning_rate: float = 3e-3
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.checkpoint_every) < 1 or not self.learning_rate > 0:
-            raise ConfigError("steps, batch, checkpoint_every and learning_rate must be positive")
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate at `step`, counted from 0."""
-        rise = max(1, self.steps // 20)
-        return self.learning_rate * min(1.0, (step + 1) / rise) * max(0.05, 1 - step / self.steps)
 
 
 def example_of(problem: Traced, vocabulary: Vocabulary) -> Example:
@@ -80,47 +55,6 @@ def whole_row(
     row = [*before, *example.answer, vocabulary.id(END)]
     skipped = len(before) if answer_only else len(example.question)
     return Row(row, skipped, len(row) - len(before))
-
-
-def fit(
-    model: nn.Module,
-    rows_of: Callable[[int], Rows],
-    config: Learning,
-    state: RunState,
-    *,
-    phase: str,
-    tell: Tell = lambda _: None,
-    log_every: int = 100,
-    clock: Callable[[], float] = time.perf_counter,
-) -> None:
-    """Train `model` in place on the rows of each step; goes on from `state`."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
-    state.optimisers = {"adamw": optimiser}
-    state.resume()
-    model.train()
-    started, begun = clock(), state.step
-    while state.step < config.steps:
-        loss = row_loss(model, rows_of(state.step))
-        value = require_finite(loss, state.step, phase)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimiser.param_groups:
-            group["lr"] = config.rate_at(state.step)
-        optimiser.step()
-        state.step += 1
-        if state.step % log_every == 0 or state.step == config.steps:
-            elapsed_s = clock() - started
-            line = {
-                "phase": phase, "step": state.step, "loss": value, "gradient_norm": float(norm),
-                "elapsed_s": elapsed_s,
-                "left_s": elapsed_s / (state.step - begun) * (config.steps - state.step),
-            }  # fmt: skip
-            state.log(line)
-            tell(line)
-        if state.step % config.checkpoint_every == 0 or state.step == config.steps:
-            state.save()
-    model.eval()
 
 
 def row_loss(model: nn.Module, rows: Rows) -> torch.Tensor:

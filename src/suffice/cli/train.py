@@ -161,14 +161,14 @@ def modes(
     if model is None and config is None:
         raise InputError("name the model to start from with --model, or in the TOML of --config")
     if config is not None and is_prompted(config):
-        unused = {
+        other: dict[str, object] = {
             "--method": method, "--tasks": tasks, "--steps": steps, "--norm": norm,
             "--learning-rate": learning_rate, "--alpha": alpha, "--entropy": entropy,
             "--gamma": gamma, "--hardware": hardware, "--accept-weak": accept_weak or None,
         }  # fmt: skip
-        given = [name for name, value in unused.items() if value is not None]
-        if given:
-            raise InputError(f"{', '.join(given)}: not of a gate on a pretrained model; leave out")
+        unused = [name for name, value in other.items() if value is not None]
+        if unused:
+            raise InputError(f"{', '.join(unused)}: not of a gate on a pretrained model; leave out")
         run_prompted(config, out, model, problems, seed, device=device, as_json=as_json)
         return
     asked = from_toml(ModesTraining, config) if config else ModesTraining(model=str(model))

@@ -98,7 +98,7 @@ def parts(count: int, *, folds: int = FOLDS, seed: int = 0) -> FloatArray:
     """Which of `folds` parts each question is in; as equal as can be, at random."""
     if count < 2 * folds:
         raise InputError(f"{count} questions are too few to fit and test on: give {2 * folds}")
-    part: FloatArray = np.random.default_rng(seed).permutation(count) % folds
+    part = np.random.default_rng(seed).permutation(count) % folds
     return part.astype(float)
 
 

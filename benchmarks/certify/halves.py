@@ -27,10 +27,10 @@ from suffice.evals.traces.files import read_traces, trace_set
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies import prompt_features
 from suffice.recipes.calibrate import fit_predictor as fit
-from suffice.recipes.calibrate.certify import Step, Test
-from suffice.recipes.calibrate.chains import WEIGHTS, Chain, chain_of, fixed_chains
+from suffice.recipes.calibrate.certify import RuleEffect, Test
+from suffice.recipes.calibrate.chains import WEIGHTS, RuleChain, chain_of, fixed_chains
 from suffice.recipes.calibrate.config import CalibrateConfig
-from suffice.recipes.calibrate.fitted import Split, candidates, laid, promise
+from suffice.recipes.calibrate.fitted import QuestionSplit, candidates, laid, promise
 from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.plain import plain_rules
 
@@ -205,14 +205,14 @@ class HalvesOf:
         self.plain = self._plain()
         self.gated = setup.options != () if setup.fitted is None else setup.fitted
 
-    def _plain(self) -> dict[str, Step]:
+    def _plain(self) -> dict[str, RuleEffect]:
         ground, found = self.ground, {}
         baseline = ground.played(ground.baseline.text)
         for rule in plain_rules(ground):
             option = ground.played(rule.rule)
             costs = ground.cost(option), ground.cost(baseline)
             reverts = ground.reverts(rule.rule)
-            found[rule.name] = Step.of(option, baseline, costs, reverts=reverts)
+            found[rule.name] = RuleEffect.of(option, baseline, costs, reverts=reverts)
         return found
 
     def facts(self) -> dict:
@@ -242,9 +242,9 @@ class HalvesOf:
         left = half[len(fitting) :]
         config = replace(self.config, seed=seed)
         ground = replace(self.ground, config=config)
-        fitted: tuple[Chain, int] | None = None
+        fitted: tuple[RuleChain, int] | None = None
         if self.gated and len(left) >= 30:
-            split = Split(fit=fitting, certify=np.concatenate((left, test)))
+            split = QuestionSplit(fit=fitting, certify=np.concatenate((left, test)))
             found = [(c, laid(c, ground)) for c in candidates(ground, split)]
             found = [(c, path) for c, path in found if path]
             if found:
@@ -257,7 +257,7 @@ class Half:
     """A half that certifies, the other that tests."""
 
     def __init__(self, of: HalvesOf, half: np.ndarray, test: np.ndarray,
-                 fitted: tuple[Chain, int] | None) -> None:  # fmt: skip
+                 fitted: tuple[RuleChain, int] | None) -> None:  # fmt: skip
         self.of, self.half, self.test = of, half, test
         # (chain, rows that certify, rows that test, rows of all that were not fitted on)
         self.chains = [(chain, half, test, slice(None)) for chain in of.everywhere]
@@ -267,7 +267,7 @@ class Half:
             self.chains.append((chain, rows[:count], rows[count:], slice(None)))
         self._p: dict[tuple[int, int, float], float] = {}
 
-    def _step(self, c: int, rule: int, part: int) -> Step:
+    def _step(self, c: int, rule: int, part: int) -> RuleEffect:
         chain = self.chains[c]
         return chain[0].step(rule).within(chain[part])
 
@@ -326,7 +326,7 @@ class Half:
 NOTHING = {"drop": 0.0, "whole": 0.0, "saving": 0.0, "stopped": 0.0, "kind": "", "by_set": {}}
 
 
-def _drop(step: Step) -> float:
+def _drop(step: RuleEffect) -> float:
     return float(step.losses("drop").mean())
 
 

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from suffice.backends.nano.runtime import Cache, NanoModel
+from suffice.backends.nano.runtime import NanoModel, SequenceCache
 from suffice.backends.nano.vocabulary import END, SHORT, THINK
 from suffice.core.files import write_json
 from suffice.core.thinking import THINK_END
@@ -73,7 +73,7 @@ class Said:
 
 
 def say(
-    model: NanoModel, question: Question, modality: str, start: tuple[Cache, Array],
+    model: NanoModel, question: Question, modality: str, start: tuple[SequenceCache, Array],
     rng: np.random.Generator | None = None,
 ) -> Said:  # fmt: skip
     """Answer in a modality, greedily or (with `rng`) at temperature 1."""

@@ -41,7 +41,7 @@ from typing import Any
 
 import numpy as np
 
-from suffice.backends.nano.runtime import Cache, NanoModel
+from suffice.backends.nano.runtime import NanoModel, SequenceCache
 from suffice.backends.nano.vocabulary import END, PAD, SHORT, THINK
 from suffice.core.files import write_json
 from suffice.evals.statistics.paired import Pairs, drop_upper_bound
@@ -83,9 +83,9 @@ class Backbone:
 
     model: NanoModel
     store: dict[str, str]
-    kept: tuple[str, Cache, Any] | None = field(default=None)
+    kept: tuple[str, SequenceCache, Any] | None = field(default=None)
 
-    def prompt(self, text: str) -> tuple[Cache, Any]:
+    def prompt(self, text: str) -> tuple[SequenceCache, Any]:
         cache = self.model.start()
         return cache, self.model.advance(self.model.vocabulary.prompt(text), cache)
 

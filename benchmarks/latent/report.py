@@ -24,7 +24,7 @@ from scipy import stats
 from suffice.backends.latent.folder import read_record
 from suffice.backends.latent.trajectories import Exploration
 from suffice.core.files import write_bytes, write_json, write_text
-from suffice.recipes.latent.evaluate import Point
+from suffice.recipes.latent.evaluate import WidthDepthPoint
 from suffice.recipes.latent.explore import Explored
 from suffice.recipes.latent.plots import latent_figure
 from suffice.recipes.latent.run import (
@@ -79,7 +79,7 @@ def _interval(found: Any) -> list[float] | None:
 
 def summary(row: Row, result: LatentResult) -> dict[str, Any]:
     """The figures of the page, one network."""
-    at: dict[tuple[int, int], Point] = {(p.width, p.depth): p for p in result.points}
+    at: dict[tuple[int, int], WidthDepthPoint] = {(p.width, p.depth): p for p in result.points}
     one, wide = at[1, DEPTH], at[WIDTH, DEPTH]
     deep = {p.depth: p for p in result.deep}
     plain = deep[DEPTH]

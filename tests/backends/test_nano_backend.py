@@ -13,7 +13,7 @@ import pytest
 
 from suffice.backends.nano.backend import NanoBackend
 from suffice.backends.nano.runtime import NanoModel, greedy
-from suffice.backends.nano.sampling import Drawer
+from suffice.backends.nano.sampling import TokenSampler
 from suffice.backends.nano.vocabulary import Vocabulary
 from suffice.backends.nano.weights import WEIGHTS, expected_shapes, read_config
 from suffice.backends.protocol import Backend, Chunk
@@ -282,7 +282,7 @@ def test_truncation_keeps_what_it_says() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05] + [1e-9] * (len(VOCABULARY) - 4), np.float32))
 
     def drawn(**fields: Any) -> set[int]:
-        draw = Drawer(Sampling(seed=0, **fields), VOCABULARY)
+        draw = TokenSampler(Sampling(seed=0, **fields), VOCABULARY)
         return {draw(logits)[0] for _ in range(300)}
 
     assert drawn() == {0, 1, 2, 3}
@@ -296,7 +296,7 @@ def test_penalties_and_logprobs() -> None:
     logits = np.zeros(len(VOCABULARY), np.float32)
     logits[:2] = (2.0, 1.5)
     sampling = Sampling(temperature=0.0, presence_penalty=1.0, top_logprobs=2)
-    draw = Drawer(sampling, VOCABULARY)
+    draw = TokenSampler(sampling, VOCABULARY)
     first, raw = draw(logits)
     second, _ = draw(logits)
     assert (first, second) == (0, 1)

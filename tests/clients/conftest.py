@@ -11,7 +11,7 @@ import pytest
 
 from suffice.gateway.config import GatewayConfig, UpstreamConfig
 from suffice.testing.fake_engine import FakeEngine
-from suffice.testing.fake_replies import Asked, Reply, Talents
+from suffice.testing.fake_replies import OtherRequest, Reply, Talents
 from tests.servers.tools import serving
 
 WEATHER = '{"city": "Paris"}'
@@ -38,7 +38,7 @@ def script(number: int, body: dict[str, Any]) -> Reply:
     return Reply.saying("it is 4", reasoning=("let", " me") if "think" in said else ())
 
 
-def others(asked: Asked) -> tuple[int, str, bytes] | None:
+def others(asked: OtherRequest) -> tuple[int, str, bytes] | None:
     if asked.path != "/v1/embeddings":
         return None
     value = json.loads(asked.body)

@@ -31,7 +31,7 @@ from suffice.policies.monitor import (
     Wealth,
 )
 from suffice.policies.registry import parse_policy
-from suffice.recipes.calibrate.certify import Step, Test, monitors
+from suffice.recipes.calibrate.certify import RuleEffect, Test, monitors
 from suffice.recipes.recordings import WholeSource
 from tests.policies.baselines import BASELINES
 from tests.policies.test_certified import predictor
@@ -109,12 +109,12 @@ class Population:
         """The true drop in accuracy."""
         return float(self.harmed.mean() - self.helped.mean())
 
-    def step(self, index: NDArray[np.int64]) -> Step:
+    def step(self, index: NDArray[np.int64]) -> RuleEffect:
         """Some questions as a calibration sees them."""
         columns = {name: getattr(self, name)[index][:, None] for name in
                    ("harmed", "helped", "differs")}  # fmt: skip
         nothing = np.zeros((len(index), 1))
-        return Step(
+        return RuleEffect(
             **columns,
             stopped=self.early[index][:, None],
             baseline_right=columns["harmed"],
@@ -299,7 +299,7 @@ class Rates:
     helped: float
     early: float  # not the baseline's
 
-    def drawn(self, n: int, rng: np.random.Generator) -> Step:
+    def drawn(self, n: int, rng: np.random.Generator) -> RuleEffect:
         """A calibration on `n` questions."""
         u = rng.random(n)
         columns = {
@@ -307,7 +307,7 @@ class Rates:
             "differs": u < self.differ, "stopped": u < self.early,
         }  # fmt: skip
         nothing = np.zeros((n, 1))
-        return Step(
+        return RuleEffect(
             **{name: column[:, None] for name, column in columns.items()},
             baseline_right=columns["harmed"][:, None], cost=nothing, baseline_cost=nothing,
         )  # fmt: skip

@@ -22,7 +22,7 @@ import pytest
 from suffice.core.completions import Budget, Cost, Usage
 from suffice.core.errors import BudgetTooSmall, NoAnswer
 from suffice.core.requests import Message, Request, Sampling
-from suffice.executors.replay import Played, play
+from suffice.executors.replay import ReplayedSession, play
 from suffice.policies.certified import Certified, Exits, Guarantee
 from suffice.policies.predictor import EVIDENCE_NAMES, Head, Predictor
 from suffice.policies.prompt_features import FORM_NAMES, Featuriser
@@ -108,7 +108,7 @@ def digest_of(name: str) -> str:
     return found.hexdigest()
 
 
-def facts(played: Played) -> str:
+def facts(played: ReplayedSession) -> str:
     """What is compared, field by field: fields that come later do not change a digest."""
     outcome = played.outcome
     said = outcome.completion

@@ -25,7 +25,7 @@ from suffice.recipes.calibrate.fitted import split_questions
 from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.options import Unplayable, played
 from suffice.recipes.calibrate.output import write_calibration
-from suffice.recipes.calibrate.ranking import Choice
+from suffice.recipes.calibrate.ranking import ShownRule
 from suffice.recipes.calibrate.run import calibrate, survey
 from suffice.recipes.calibrate.stopping_times import count_votes
 from suffice.recipes.recordings import WholeSource
@@ -360,7 +360,7 @@ def test_rights_without_answers_are_counted_as_played():
     assert {chain.kind for chain in bench.chains} == {"sure", "fitted"}
     for number, chain in enumerate(bench.chains):
         open_to_it = [r for r in range(len(chain)) if chain.step(r).stopped.mean() > 0.3]
-        choice = Choice(chain=number, rule=open_to_it[0], shown=(1, 1), level=0.05)
+        choice = ShownRule(chain=number, rule=open_to_it[0], shown=(1, 1), level=0.05)
         file = file_of(ground, bench, choice, split)
         policy = certified_policy(file, parse_policy)
         seen, standard = (each.at(chain.index) for each in (

@@ -21,7 +21,7 @@ from suffice.recipes.calibrate.chains import BOLDEST_OF_VOTES
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.gates_and_samplers import THRESHOLDS
 from suffice.recipes.calibrate.inputs import Inputs
-from suffice.recipes.calibrate.questions import Questions, question_key
+from suffice.recipes.calibrate.questions import DistinctQuestions, question_key
 from suffice.recipes.calibrate.run import calibrate, survey
 from tests.recipes.known_traces import make
 from tests.recipes.populations import Truth, false_certificates, populations
@@ -109,7 +109,7 @@ def test_plays_are_no_questions(limit: float) -> None:
     """Were a share `limit` of questions lost in all plays, so many would often show none."""
     short = rows_needed(limit, 0.95) - 1
     nothing = np.zeros((short, 24), dtype=bool)
-    step = certify.Step(harmed=nothing, helped=nothing, differs=nothing, stopped=~nothing,
+    step = certify.RuleEffect(harmed=nothing, helped=nothing, differs=nothing, stopped=~nothing,
                 baseline_right=~nothing, cost=nothing.astype(float),
                 baseline_cost=~nothing + 0.0)  # fmt: skip
     for boldest in (BOLDEST, BOLDEST_OF_VOTES):
@@ -226,5 +226,5 @@ def test_copies_take_turns_over_plays() -> None:
         traces.questions[q].name for play in range(8) for q in ground.plays.asked(play).tolist()
     }
     assert len(asked_in_all) == 120
-    questions = Questions.of(traces, range(120))
+    questions = DistinctQuestions.of(traces, range(120))
     assert (len(questions), questions.rows, questions.most_copies) == (30, 120, 4)

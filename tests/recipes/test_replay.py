@@ -27,7 +27,7 @@ from suffice.policies.registry import build_policy, parse_policy
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.run import calibrate
 from suffice.recipes.replay.queueing import Speed, poisson, simulate
-from suffice.recipes.replay.run import Answered, ReplayConfig, replay_traces
+from suffice.recipes.replay.run import ReplayConfig, ReplayedRequest, replay_traces
 from suffice.recipes.replay.serve import LoadConfig, replay_under_load, speed_of
 from suffice.throughput.serving import Serving
 from tests.recipes import known_traces
@@ -146,7 +146,7 @@ def test_budgets_hold(traces):
 def job(ticks, *, width=1, prompt=0):
     nan = float("nan")
     spans = tuple(Span(0, ticks) for _ in range(width))
-    return Answered(
+    return ReplayedRequest(
         0, 0, 1.0, width, 0, ticks * width, False, nan, nan, nan, nan, prompt, ticks, spans
     )
 

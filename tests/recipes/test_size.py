@@ -18,7 +18,7 @@ from suffice.architecture.catalog import load_model
 from suffice.architecture.model_counts import sequence_bytes, weight_bytes
 from suffice.core.errors import DoesNotFit, InputError, MissingExtra
 from suffice.hardware import load_hardware
-from suffice.ledger.calls import Call
+from suffice.ledger.calls import EngineCall
 from suffice.ledger.records import Batch, Entry, RequestRow
 from suffice.ledger.store import Store
 from suffice.recipes.size.cross_check import peer_estimate
@@ -311,9 +311,9 @@ def test_absurd_questions_are_refused(wrong: dict[str, Any], complaint: str) -> 
         size(SizeConfig(**{"model": LLAMA, "hardware": "h100", **wrong}))
 
 
-def calls(count: int, per_s: float = 2.0) -> list[Call]:
+def calls(count: int, per_s: float = 2.0) -> list[EngineCall]:
     return [
-        Call(
+        EngineCall(
             at_s=1e9 + i / per_s, model="m", prompt_tokens=100 + 37 * (i % 50),
             completion_tokens=10 + 11 * (i % 7), cached_tokens=50,
         )

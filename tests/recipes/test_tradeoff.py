@@ -11,22 +11,22 @@ from suffice.cli.main import app
 from suffice.core.errors import InputError
 from suffice.evals.traces.files import write_traces
 from suffice.recipes.tradeoff.output import rows_of, verdict
-from suffice.recipes.tradeoff.run import Trained, affordable_samples, tradeoff
+from suffice.recipes.tradeoff.run import TrainedModel, affordable_samples, tradeoff
 from tests.recipes.known_traces import make
 
 
 @pytest.mark.parametrize("ratio", [0.16, 0.79, 22.0])  # those of the paper's figure 9
 @pytest.mark.parametrize("multiplier", [2.0, 14.0])
 def test_equal_data_and_lengths_give_the_papers_factor(ratio, multiplier):
-    small = Trained(model="s", parameters=1e9, training_tokens=1e12)
-    large = Trained(model="l", parameters=multiplier * 1e9, training_tokens=1e12)
+    small = TrainedModel(model="s", parameters=1e9, training_tokens=1e12)
+    large = TrainedModel(model="l", parameters=multiplier * 1e9, training_tokens=1e12)
     k = affordable_samples(small, large, ratio)
     assert k == pytest.approx(multiplier + 3 / ratio * (multiplier - 1))
 
 
 def test_total_flops_are_equal_at_k():
-    small = Trained(model="s", parameters=1e9, training_tokens=9e12)
-    large = Trained(model="l", parameters=8e9, training_tokens=15e12)
+    small = TrainedModel(model="s", parameters=1e9, training_tokens=9e12)
+    large = TrainedModel(model="l", parameters=8e9, training_tokens=15e12)
     ratio, longer = 2.0, 0.7
     k = affordable_samples(small, large, ratio, longer)
     drawn = ratio * large.training_tokens
@@ -34,14 +34,14 @@ def test_total_flops_are_equal_at_k():
     spent_small = 6 * 1e9 * 9e12 + 2 * 1e9 * k * longer * drawn
     assert spent_small == pytest.approx(spent_large)
     # Training the small model may cost more than everything that the large one ever does.
-    dear = Trained(model="s", parameters=1e9, training_tokens=1e15)
+    dear = TrainedModel(model="s", parameters=1e9, training_tokens=1e15)
     assert affordable_samples(dear, large, ratio) < 1
 
 
 def test_samples_beat_the_large_model_where_the_small_one_is_often_right():
     traces = make(100, samples=16, small=(0.75, 0.02), large=(0.8, 0.8))
-    small = Trained(model="small", parameters=1e9, training_tokens=1e12)
-    large = Trained(model="large", parameters=8e9, training_tokens=1e12)
+    small = TrainedModel(model="small", parameters=1e9, training_tokens=1e12)
+    large = TrainedModel(model="large", parameters=8e9, training_tokens=1e12)
     found = tradeoff(traces, small, large, [1.0, 1000.0], bins=2)
     easy, hard = found.cells[:2]
     assert found.held_out
@@ -56,12 +56,12 @@ def test_samples_beat_the_large_model_where_the_small_one_is_often_right():
 
 def test_refusals():
     traces = make(20)
-    small = Trained(model="small", parameters=1e9, training_tokens=1e12)
-    other = Trained(model="huge", parameters=1e9, training_tokens=1e12)
+    small = TrainedModel(model="small", parameters=1e9, training_tokens=1e12)
+    other = TrainedModel(model="huge", parameters=1e9, training_tokens=1e12)
     with pytest.raises(InputError, match="'huge' is not in the traces"):
         tradeoff(traces, small, other, [1.0])
     with pytest.raises(InputError, match="must be positive"):
-        Trained(model="m", parameters=0, training_tokens=1)
+        TrainedModel(model="m", parameters=0, training_tokens=1)
     with pytest.raises(InputError, match="ratio"):
         affordable_samples(small, small, 0.0)
 

@@ -30,7 +30,7 @@ from suffice.ledger.export import records
 from suffice.ledger.store import Store
 from suffice.policies.policy_file import About, ModelTokens, OptionCost
 from suffice.testing.fake_engine import FakeEngine
-from suffice.testing.fake_replies import Reply, Served, Talents
+from suffice.testing.fake_replies import Reply, ServedReply, Talents
 from tests.policies.policy_table import policy_table
 from tests.servers.test_endings import ask_raw
 from tests.servers.tools import Tools
@@ -149,7 +149,7 @@ class Books:
         return total
 
     @property
-    def truth(self) -> dict[str, Served]:
+    def truth(self) -> dict[str, ServedReply]:
         """What each engine counted."""
         return {SMALL: self.small.seen.took(SMALL), LARGE: self.large.seen.took(LARGE)}
 
@@ -159,7 +159,7 @@ class Books:
         return sum(priced(model, served) for model, served in self.truth.items())
 
 
-def priced(model: str, served: Served) -> float:
+def priced(model: str, served: ServedReply) -> float:
     usage = Usage(
         prompt_tokens=served.prompt_tokens,
         completion_tokens=served.completion_tokens,

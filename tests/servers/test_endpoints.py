@@ -20,7 +20,7 @@ from suffice.gateway.cors import CorsConfig
 from suffice.gateway.observe.serving_hooks import ServingHooks, open_hooks
 from suffice.gateway.wire.headers import HeadersConfig
 from suffice.testing.fake_engine import FakeEngine
-from suffice.testing.fake_replies import Asked, Reply, Talents
+from suffice.testing.fake_replies import OtherRequest, Reply, Talents
 from tests.scripted_server import ScriptedServer, plain
 from tests.servers.tools import Tools
 
@@ -36,7 +36,7 @@ def embeddings(asked: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def others(asked: Asked) -> tuple[int, str, bytes] | None:
+def others(asked: OtherRequest) -> tuple[int, str, bytes] | None:
     path = asked.path.partition("?")[0]
     if path == "/v1/audio/speech":
         return 200, "audio/mpeg", SOUND

@@ -14,7 +14,7 @@ import pytest
 from suffice.gateway.config_sections import LedgerConfig
 from suffice.gateway.observe.serving_hooks import open_hooks, serving_hooks
 from suffice.testing.fake_engine import FakeEngine, Others
-from suffice.testing.fake_replies import Asked, Reply, Script
+from suffice.testing.fake_replies import OtherRequest, Reply, Script
 from tests.servers.tools import Tools
 
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -143,7 +143,7 @@ def test_a_vote_through_responses(tools: type[Tools]) -> None:
         assert final.output_text == "it is 4"
 
 
-def native(asked: Asked) -> tuple[int, str, bytes] | None:
+def native(asked: OtherRequest) -> tuple[int, str, bytes] | None:
     """An engine that speaks both protocols itself."""
     value = json.loads(asked.body)
     if asked.path.startswith("/v1/responses"):
@@ -328,7 +328,7 @@ def test_an_engine_that_speaks_messages_is_left_to_it(tools: type[Tools]) -> Non
 def test_tokens_of_a_message_are_counted_by_engines_that_only_tokenize(tools: type[Tools]) -> None:
     anthropic = pytest.importorskip("anthropic")
 
-    def tokenizes(asked: Asked) -> tuple[int, str, bytes] | None:
+    def tokenizes(asked: OtherRequest) -> tuple[int, str, bytes] | None:
         if asked.path != "/tokenize":
             return None
         turns = json.loads(asked.body)["messages"]

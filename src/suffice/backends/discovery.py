@@ -26,7 +26,7 @@ class _Known:
     sure: bool = True  # False: the upstream has refused a connection since
 
 
-class Listing:
+class ModelListing:
     """The models of one upstream, as far as they are known."""
 
     def __init__(

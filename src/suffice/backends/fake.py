@@ -71,7 +71,7 @@ class Script:
 
 
 @dataclass(slots=True)
-class Traffic:
+class FakeTraffic:
     """What a fake backend has seen: every call, and how streams ended."""
 
     calls: list[Draw] = field(default_factory=list)
@@ -113,7 +113,7 @@ class FakeBackend:
         self._scripts = scripts
         self._capabilities = capabilities
         self._name = name
-        self.traffic = Traffic()
+        self.traffic = FakeTraffic()
         self.closed = False
 
     @property

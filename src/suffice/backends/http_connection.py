@@ -30,7 +30,7 @@ MOST_BYTES = 256 * 2**20
 MOST_ERROR_BYTES = 2**20
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """Whoever keeps connections: told when one opens, is free again, or closes."""
 
     @property
@@ -97,7 +97,7 @@ class HttpResponse:
 class Connection(asyncio.Protocol):
     """One socket; also what the parser calls back."""
 
-    def __init__(self, client: Owner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: ConnectionOwner, loop: asyncio.AbstractEventLoop) -> None:
         self.client = client
         self.loop = loop
         self.idle_since_s = 0.0  # on the loop's clock; 0 while in use

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
-from suffice.backends.discovery import Listing
+from suffice.backends.discovery import ModelListing
 from suffice.backends.engine_metrics import EngineMetrics
 from suffice.backends.held_bytes import HeldBytes
 from suffice.backends.placement import Placement
@@ -59,7 +59,7 @@ class BackendPool:
         routing = routing or RoutingConfig()
         self.router = Router({name: (weights or {}).get(name, 1.0) for name in names}, routing)
         self._by_name = {backend.name: backend for backend in backends}
-        self._listings = {b.name: Listing(b, refresh_s=routing.models_s) for b in backends}
+        self._listings = {b.name: ModelListing(b, refresh_s=routing.models_s) for b in backends}
         self._default: dict[bool, tuple[list[tuple[float, bool] | None], str]] = {}
         self._metrics = EngineMetrics(self.router) if routing.engine_metrics else None
 

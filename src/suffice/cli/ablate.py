@@ -24,7 +24,7 @@ if not HELP_ONLY:
     from suffice.hardware import load_hardware
     from suffice.recipes.ablation.plan import LABELS, settings
     from suffice.recipes.ablation.plots import ablation_figure
-    from suffice.recipes.ablation.run import Point, direction, measured_samples
+    from suffice.recipes.ablation.run import AblationPoint, direction, measured_samples
     from suffice.recipes.ablation.run import points as both
     from suffice.report.style import to_png
     from suffice.throughput.engines.choose import EngineOptions, make_engine
@@ -146,7 +146,7 @@ def _measure(
     return samples
 
 
-def _facts(point: Point) -> dict[str, Any]:
+def _facts(point: AblationPoint) -> dict[str, Any]:
     setting, measured = point.setting, point.measured
     return {
         "series": setting.series,
@@ -164,7 +164,7 @@ def _facts(point: Point) -> dict[str, Any]:
     }
 
 
-def _csv(found: list[Point]) -> str:
+def _csv(found: list[AblationPoint]) -> str:
     rows = [_facts(point) for point in found]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
@@ -173,7 +173,7 @@ def _csv(found: list[Point]) -> str:
     return stream.getvalue()
 
 
-def _print(axis: str, found: list[Point], *, unpredicted: str) -> None:
+def _print(axis: str, found: list[AblationPoint], *, unpredicted: str) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     for series in dict.fromkeys(point.setting.series for point in found):
         members = [point for point in found if point.setting.series == series]

@@ -29,7 +29,7 @@ _COLOURS = {"running": "cyan", "finished": "green", "cancelled": "yellow", "fail
 
 
 @dataclass(slots=True)
-class Row:
+class SampleLine:
     """What is known of one sample so far."""
 
     status: str = "running"
@@ -51,13 +51,13 @@ class View:
 
     policy: str
     model: str
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: dict[int, SampleLine] = field(default_factory=dict)
 
     def see(self, event: Event) -> None:
         """Take one event of the executor in."""
         match event:
             case Launched(launch=launch):
-                self.rows[launch.sample] = Row(text=launch.shown)
+                self.rows[launch.sample] = SampleLine(text=launch.shown)
             case Streamed(sample=sample, chunk=chunk):
                 row = self.rows[sample]
                 row.tokens += chunk.token_count if chunk.token_count is not None else 1

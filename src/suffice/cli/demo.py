@@ -21,7 +21,7 @@ from suffice.core.errors import needs
 
 if not HELP_ONLY:
     from suffice.demo.page import COLUMNS, rows_of, sentences, summary, write_demo
-    from suffice.demo.result import Demo, Part
+    from suffice.demo.result import Demo, DemoPart
 
     with needs("serve", "suffice demo"):
         from suffice.demo.live import live_sentences, run_live_demo
@@ -76,7 +76,7 @@ def demo(
     typer.echo(f"\npage    {paths['html']}\npicture {paths['png']}")
 
 
-def _print(demo: Demo, part: Part) -> None:
+def _print(demo: Demo, part: DemoPart) -> None:
     console = Console()
     console = console if console.width >= 100 else Console(width=100)
     state = "certified" if part.policy is not None else "refused"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.ladder_view import Progress
+from suffice.cli.ladder_view import LadderProgress
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.measure import batch_sizes
 from suffice.cli.options import AsJson, LadderStore
@@ -108,7 +108,7 @@ def train_pick(
         write_json(out / f"{name}.json", config_from_shape(shape))
         if not as_json:
             typer.echo(f"{name}: {_line(shape)}")
-    job.train(Progress(quiet=as_json))
+    job.train(LadderProgress(quiet=as_json))
     warn = partial(typer.echo, err=True)
     timed = job.time(
         " ".join(["suffice", *sys.argv[1:]]),

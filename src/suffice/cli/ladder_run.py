@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from suffice.cli.ladder_view import Progress
+from suffice.cli.ladder_view import LadderProgress
 from suffice.cli.lazy_group import HELP_ONLY
 from suffice.cli.options import AsJson, LadderStore
 from suffice.core.quantities import parse_duration
@@ -87,13 +87,13 @@ def run(
     if under_torchrun():
         with process_group(machine) as mine:
             runs = RunStore(store, writes=mine.rank == 0)
-            with Progress(quiet=as_json or mine.rank > 0) as events:
+            with LadderProgress(quiet=as_json or mine.rank > 0) as events:
                 runner = over_ranks(data, mine, threads=threads, events=events)
                 outcome = run_ladder(asked, data, runs, runner, events=events)
             if mine.rank > 0:
                 return
     else:
-        with Progress(quiet=as_json) as events:
+        with LadderProgress(quiet=as_json) as events:
             runner = runner_for(
                 data, machine, events, asked,
                 devices=devices, workers=workers, threads=threads, ray=ray,

@@ -64,7 +64,7 @@ def _rung_cells(plan: Plan, rung: LadderRung) -> list[str]:
     ]  # fmt: skip
 
 
-class Progress:
+class LadderProgress:
     """A bar over the rungs of a stage by their FLOPs, with the time left and the last loss seen."""
 
     def __init__(self, *, quiet: bool) -> None:

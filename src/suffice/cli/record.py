@@ -28,10 +28,15 @@ from suffice.core.requests import Sampling
 if not HELP_ONLY:
     from suffice.evals.datasets import Item, open_dataset
     from suffice.evals.traces.columns import arrow
-    from suffice.recipes.record.config import Progress, RecordConfig, RecordingResult, mode_of
+    from suffice.recipes.record.config import (
+        RecordConfig,
+        RecordingProgress,
+        RecordingResult,
+        mode_of,
+    )
     from suffice.recipes.record.several import record_all
     from suffice.recipes.record.stopping import Terminated, run_until_stopped
-    from suffice.recipes.record.trial import Trial
+    from suffice.recipes.record.trial import RecordingTrial
 
     with needs("serve", "suffice record"):
         from suffice.backends.http_upstream import Timeouts
@@ -146,7 +151,7 @@ def _as_json(result: dict[str, RecordingResult], out: Path, questions: int) -> d
     }
 
 
-def _summary(progress: Progress, out: Path, model: str) -> str:
+def _summary(progress: RecordingProgress, out: Path, model: str) -> str:
     lines = [
         f"{model}: {progress.known + progress.drawn} of {progress.total} samples in {out} "
         f"({progress.drawn} drawn now, {progress.tokens} tokens)"
@@ -160,7 +165,7 @@ def _summary(progress: Progress, out: Path, model: str) -> str:
     return "\n".join(lines)
 
 
-def trial_lines(trial: Trial) -> list[str]:
+def trial_lines(trial: RecordingTrial) -> list[str]:
     """The first samples: what was extracted, and how long the rest will take."""
     lines = [f"first {len(trial.traces)} questions, {trial.model}:"]
     for trace in trial.traces:
@@ -213,7 +218,7 @@ def _run(
     bar = Bar(*columns, console=Console(stderr=True), disable=quiet)
     tasks: dict[str, Any] = {}
 
-    def tell(model: str, progress: Progress) -> None:
+    def tell(model: str, progress: RecordingProgress) -> None:
         if model not in tasks:
             tasks[model] = bar.add_task(f"recording {model}", total=None, said="")
         said = f"{progress.tokens} tokens"
@@ -224,7 +229,7 @@ def _run(
         done = progress.known + progress.drawn
         bar.update(tasks[model], total=progress.total, completed=done, said=said)
 
-    def tried(trial: Trial) -> None:
+    def tried(trial: RecordingTrial) -> None:
         if not quiet:
             for line in trial_lines(trial):
                 bar.console.print(line, highlight=False, markup=False)

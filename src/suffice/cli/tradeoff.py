@@ -21,7 +21,7 @@ from suffice.core.quantities import parse_count
 if not HELP_ONLY:
     from suffice.evals.traces.files import read_traces
     from suffice.recipes.tradeoff.output import HEADER, notes_of, rows_of, write_tradeoff
-    from suffice.recipes.tradeoff.run import Trained
+    from suffice.recipes.tradeoff.run import TrainedModel
     from suffice.recipes.tradeoff.run import tradeoff as run
 
 
@@ -58,7 +58,7 @@ def tradeoff(
     models = []
     for option, text in (("--small", small), ("--large", large)):
         parts = _trained(option, text)
-        models.append(Trained(model=parts[0], parameters=parts[1], training_tokens=parts[2]))
+        models.append(TrainedModel(model=parts[0], parameters=parts[1], training_tokens=parts[2]))
     found = run(read_traces(traces), models[0], models[1], ratios, bins=bins, seed=seed)
     written = [] if out is None else write_tradeoff(found, out)
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from suffice.core.files import write_bytes, write_json, write_text
 from suffice.demo.recorded import LARGE_MODEL, PARAMETERS_B, SMALL_MODELS
-from suffice.demo.result import Demo, Part, Way
+from suffice.demo.result import Demo, DemoPart, Way
 from suffice.report.page import Card, FigureBlock, cards, figures, heading, notes, page, table
 from suffice.report.style import (
     BLUE,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COLUMNS = ("answered by", "right, % [95 %]", "cost, %", "points below", "who answered")
 
 
-def rows_of(part: Part) -> list[list[str]]:
+def rows_of(part: DemoPart) -> list[list[str]]:
     """One line a way; cost is in per cent of the baseline's."""
     return [
         [
@@ -104,7 +104,7 @@ def figure_of(demo: Demo) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, part: Part, title: str, limit: float) -> None:
+def _draw(axes: Axes, part: DemoPart, title: str, limit: float) -> None:
     last = part.others[-1]
     colours = {part.baseline.name: INK, last.name: GREEN if part.policy is not None else RED}
     for way in (part.baseline, *part.others):
@@ -179,14 +179,14 @@ def html_of(demo: Demo) -> str:
     )
 
 
-def _table(part: Part, strong: list[int]) -> str:
+def _table(part: DemoPart, strong: list[int]) -> str:
     return table(COLUMNS, rows_of(part), strong=strong)
 
 
 def summary(demo: Demo) -> dict[str, Any]:
     """The figures for machines."""
 
-    def way(part: Part, one: Way) -> dict[str, Any]:
+    def way(part: DemoPart, one: Way) -> dict[str, Any]:
         return {
             "name": one.name,
             "questions": one.questions,
@@ -195,7 +195,7 @@ def summary(demo: Demo) -> dict[str, Any]:
             "by_model": dict(one.by_model),
         }
 
-    def of(part: Part) -> dict[str, Any]:
+    def of(part: DemoPart) -> dict[str, Any]:
         certificate = None if part.policy is None else part.policy.certificate
         return {
             "title": part.title,

@@ -26,7 +26,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class DemoPart:
     """One set of questions: today's model alone, and what may stand in front of it.
 
     `policy` None: nothing was certified. `reported_saved` is what the gateway's own ledger says.
@@ -56,8 +56,8 @@ class Part:
 class Demo:
     """Both parts."""
 
-    trusted: Part  # where a cheaper way is certified
-    refused: Part  # the same rule where it must not be trusted
+    trusted: DemoPart  # where a cheaper way is certified
+    refused: DemoPart  # the same rule where it must not be trusted
     limit: float  # points
     confidence: float
     elapsed_s: float

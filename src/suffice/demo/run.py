@@ -34,7 +34,7 @@ from suffice.demo.recorded import (
     Task,
     recorded_questions,
 )
-from suffice.demo.result import Demo, Part, Way
+from suffice.demo.result import Demo, DemoPart, Way
 from suffice.evals.grading import check_of
 from suffice.quickstart.config import QuickstartConfig
 from suffice.quickstart.run import quickstart, serving
@@ -93,7 +93,7 @@ class _Answers:
     right: tuple[bool, ...]
 
 
-def _part(task: Task, title: str, config: DemoConfig, out: Path, tell: Tell) -> Part:
+def _part(task: Task, title: str, config: DemoConfig, out: Path, tell: Tell) -> DemoPart:
     questions = list(recorded_questions(task))
     random.Random(config.seed).shuffle(questions)
     known = questions[: min(config.calibrated, len(questions) // 2)]
@@ -118,7 +118,7 @@ def _part(task: Task, title: str, config: DemoConfig, out: Path, tell: Tell) -> 
             plain = _plain_settings(settings, task)
             with serving(plain, tell) as url:
                 after = play.ask("the same rule, not certified", url, "suffice/plain")
-    return Part(
+    return DemoPart(
         title=title,
         questions=len(asked),
         calibrated_on=len(known),

@@ -31,7 +31,12 @@ from suffice.core.completions import Completion
 from suffice.core.errors import InputError, UnknownName
 from suffice.evals.answers.boxes import last_boxed
 from suffice.evals.answers.choices import choice_answer
-from suffice.evals.answers.numbers import PERCENT_WORDS, Answer, number_answer, written_in_percent
+from suffice.evals.answers.numbers import (
+    PERCENT_WORDS,
+    NumberFound,
+    number_answer,
+    written_in_percent,
+)
 from suffice.evals.answers.numerals import canonical, whole
 from suffice.evals.answers.programs import program_value
 from suffice.evals.answers.units import MONEY, NONE
@@ -105,7 +110,7 @@ def percent_number(completion: Completion) -> str | None:
     return _spelled(number_answer(completion.text).in_percent)
 
 
-def _spelled(found: Answer) -> str | None:
+def _spelled(found: NumberFound) -> str | None:
     return None if found.value is None else canonical(found.value)
 
 
@@ -132,7 +137,7 @@ def canonical_number(text: str, *, percent: bool = False) -> str | None:
     found = whole(text)
     if found is None or found.unit not in (NONE, *MONEY):
         return None
-    signed = Answer(found.value, written_in_percent(text))
+    signed = NumberFound(found.value, written_in_percent(text))
     return _spelled(signed.in_percent if percent else signed)
 
 

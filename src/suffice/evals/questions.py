@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from suffice.core.errors import InputError
 from suffice.evals.checker_guess import guess_checker
-from suffice.evals.imports.rows import Row, rows_of
+from suffice.evals.imports.rows import SourceRow, rows_of
 from suffice.evals.traces.trace_set import Question, messages_json
 
 # What a row may hold, and the names by which its fields are known.
@@ -79,7 +79,7 @@ def read_questions(path: Path, *, checker: str | None = None) -> Questions:
     )
 
 
-def _told(row: Row) -> _Told:
+def _told(row: SourceRow) -> _Told:
     """A row by our names of its fields; two fields of one meaning are refused."""
     found: dict[str, Any] = {}
     came_from: dict[str, str] = {}

@@ -38,7 +38,7 @@ from suffice.executors.events import (
 )
 from suffice.executors.one_sample import OneSample, allows_one
 from suffice.executors.running_sample import Launch
-from suffice.executors.sample_tasks import Crashed, Extract, Item, Judged, SampleTasks, Score
+from suffice.executors.sample_tasks import Crashed, Extract, Item, SampleJudged, SampleTasks, Score
 from suffice.executors.session import Command, Session, Stop
 from suffice.executors.tool_book import CallEnded, StartCall, StopCall
 from suffice.executors.tool_calls import ToolLimits, ToolTasks
@@ -308,7 +308,7 @@ class _Loop:
                 return [item], self._session.fail(item.sample, item.error, now_s)
             case CallEnded():
                 return [ToolEnded(ended=item)], self._session.end_call(item, now_s)
-            case Judged():
+            case SampleJudged():
                 return self._finish(item.sample, item.answer, item.score, now_s)
             case (sample, chunk):
                 return await self._take(sample, chunk, now_s)

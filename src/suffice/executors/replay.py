@@ -62,7 +62,7 @@ class Span(NamedTuple):
     end: int
 
 
-class Played(NamedTuple):
+class ReplayedSession(NamedTuple):
     """What a replay came to, the ticks until the decision, and when each sample ran."""
 
     outcome: Outcome
@@ -82,7 +82,7 @@ def play(
     first_ticks: int = 0,
     piece: int | None = None,
     calls: CallRecording | None = None,
-) -> Played:
+) -> ReplayedSession:
     """The outcome of `request` had its samples been the recorded ones.
 
     A tick lasts `token_s`; `first_ticks` pass before a sample's first token. `piece` tokens at a
@@ -131,7 +131,7 @@ class _Player:
         self._tick = 0  # of the event at hand
         self._order = -1  # of the sample whose event it is
 
-    def run(self) -> Played:
+    def run(self) -> ReplayedSession:
         """Play to the decision."""
         session = self._session
         self._obey(session.start(0.0))
@@ -157,7 +157,7 @@ class _Player:
         outcome = session.outcome(self._tick * self._clock.token_s)
         session.catch_up = None  # no cycle: thousands of sessions are gone as soon as they end
         spans = tuple([Span(each.start, each.start + each.booked) for each in self._all])
-        return Played(outcome, self._tick, spans)
+        return ReplayedSession(outcome, self._tick, spans)
 
     def _deadline(self) -> int | None:
         """First tick past the time budget, None without one."""

@@ -38,7 +38,7 @@ CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class SampleJudged:
     """A finished sample's answer and score are known."""
 
     sample: int
@@ -53,7 +53,7 @@ class Crashed:
     error: Exception
 
 
-Item = tuple[int, Chunk] | Failed | Judged | Crashed | CallEnded
+Item = tuple[int, Chunk] | Failed | SampleJudged | Crashed | CallEnded
 Reach = Callable[[int, bool], None]
 
 
@@ -187,7 +187,7 @@ class SampleTasks:
         except Exception as error:
             await self.box.put(Crashed(error))
             raise
-        await self.box.put(Judged(sample, answer, value))
+        await self.box.put(SampleJudged(sample, answer, value))
 
 
 @lru_cache(maxsize=64)

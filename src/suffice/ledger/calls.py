@@ -10,7 +10,7 @@ MOST_CALLS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class EngineCall:
     """One call of an engine: a request that was passed through, or one sample of another."""
 
     at_s: float  # Unix time of its request
@@ -20,7 +20,7 @@ class Call:
     cached_tokens: int  # of the prompt, as the engine told; 0 where it did not
 
 
-def calls_since(store: Store, since_s: float, model: str | None = None) -> list[Call]:
+def calls_since(store: Store, since_s: float, model: str | None = None) -> list[EngineCall]:
     """Calls of requests since `since_s` (Unix time) that produced tokens, by time.
 
     `model` as the engine names it; None takes all. What an engine did not count is left out.
@@ -41,7 +41,7 @@ def calls_since(store: Store, since_s: float, model: str | None = None) -> list[
         (since_s,),
     )
     calls = [
-        Call(
+        EngineCall(
             at_s=float(at_s),
             model=name,
             prompt_tokens=int(prompt or 0),

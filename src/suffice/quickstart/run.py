@@ -30,7 +30,7 @@ from suffice.quickstart.steps import (
     settings_text,
     shown,
 )
-from suffice.quickstart.trial import Today, Trial, trial
+from suffice.quickstart.trial import BeforeAndAfter, Today, trial
 
 START_S = 180.0
 Tell = Callable[[str], None]
@@ -46,7 +46,7 @@ class Quickstarted:
     baseline: str
     prices: Prices
     policy: PolicyFile | None  # None: nothing could be certified, and calibrate has said why
-    trial: Trial | None
+    trial: BeforeAndAfter | None
 
 
 def quickstart(config: QuickstartConfig, *, tell: Tell, ask: Ask) -> Quickstarted:
@@ -100,7 +100,7 @@ def quickstart(config: QuickstartConfig, *, tell: Tell, ask: Ask) -> Quickstarte
     return Quickstarted(offers=offers, baseline=baseline, prices=prices, policy=policy, trial=found)
 
 
-def trial_lines(found: Trial, baseline: str) -> list[str]:
+def trial_lines(found: BeforeAndAfter, baseline: str) -> list[str]:
     """Before and after, in words."""
     n = found.questions
     lines = []
@@ -118,14 +118,14 @@ def trial_lines(found: Trial, baseline: str) -> list[str]:
 
 def _tried(
     config: QuickstartConfig, items: Sequence[Item], upstream: str, today: Today, tell: Tell
-) -> Trial:
+) -> BeforeAndAfter:
     with serving(config, tell) as url:
         return asyncio.run(_both(items[:TRIAL_QUESTIONS], upstream, url, today, config))
 
 
 async def _both(
     items: Sequence[Item], upstream: str, url: str, today: Today, config: QuickstartConfig
-) -> Trial:
+) -> BeforeAndAfter:
     before, after = OpenAIBackend(upstream), OpenAIBackend(url)
     try:
         return await trial(

@@ -37,7 +37,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class BeforeAndAfter:
     """Before and after."""
 
     questions: int
@@ -59,14 +59,14 @@ async def trial(
     after: OpenAIBackend,
     today: Today,
     policy: str,
-) -> Trial:
+) -> BeforeAndAfter:
     """Ask today's model at `before`, `suffice/POLICY` at `after`, one question after the other."""
     old = [await _ask(before, item, today.model) for item in items]
     new = [await _ask(after, item, f"suffice/{policy}") for item in items]
     was, now = _side(items, old, today.prices), _side(items, new, today.prices)
     savings = [answer.get("suffice", {}).get("saving") for answer in new]
     told = [saving["cost"] for saving in savings if saving is not None]
-    return Trial(
+    return BeforeAndAfter(
         questions=len(items),
         before=was,
         after=now,

@@ -15,7 +15,15 @@ from typing import Any
 
 from suffice.backends.probe import THINKING_TOKENS
 from suffice.core.thinking import EFFORTS
-from suffice.testing.fake_replies import Asked, Json, Reply, Script, Seen, Served, Talents
+from suffice.testing.fake_replies import (
+    EngineSeen,
+    Json,
+    OtherRequest,
+    Reply,
+    Script,
+    ServedReply,
+    Talents,
+)
 from suffice.testing.fake_wire import (
     _call_fragments,
     _chunk,
@@ -33,7 +41,7 @@ from suffice.testing.fake_wire import (
 from suffice.testing.threaded_server import ThreadedServer
 
 # What is answered to it: status, type and body; None for a path that it does not have.
-Others = Callable[[Asked], tuple[int, str, bytes] | None]
+Others = Callable[[OtherRequest], tuple[int, str, bytes] | None]
 
 
 class FakeEngine(ThreadedServer):
@@ -57,7 +65,7 @@ class FakeEngine(ThreadedServer):
         self._headers = headers or {}
         self._script: Script = script if callable(script) else lambda number, body: script
         self.talents = talents or Talents()
-        self.seen = Seen()
+        self.seen = EngineSeen()
         self._cached: set[str] = set()
 
     @property
@@ -79,7 +87,7 @@ class FakeEngine(ThreadedServer):
         if method == "GET":
             return await self._get(path, writer)
         if not path.partition("?")[0].endswith("/completions"):
-            other = Asked(path=path, headers=headers, body=body)
+            other = OtherRequest(path=path, headers=headers, body=body)
             self.seen.others.append(other)
             found = self._others(other) if self._others is not None else None
             status, kind, data = found or (404, "application/json", b'{"detail":"Not Found"}')
@@ -171,10 +179,10 @@ class FakeEngine(ThreadedServer):
                 await gone
         return not left and reply.misdeed is None
 
-    def _begun(self, asked: Json) -> Served:
+    def _begun(self, asked: Json) -> ServedReply:
         """The request's prompt is read, as far as it is not in the cache."""
         prompt = self._prompt_tokens(asked)
-        served = Served(asked["model"], prompt_tokens=prompt)
+        served = ServedReply(asked["model"], prompt_tokens=prompt)
         key = json.dumps([asked["model"], asked.get("messages"), asked.get("prompt")])
         if self.talents.caches_prompts and key in self._cached:
             served.cached_tokens = prompt
@@ -182,11 +190,11 @@ class FakeEngine(ThreadedServer):
         self.seen.served.append(served)
         return served
 
-    def _drew(self, served: Served) -> None:
+    def _drew(self, served: ServedReply) -> None:
         self.seen.tokens += 1
         served.completion_tokens += 1
 
-    def _usage(self, served: Served, asked: Json, reply: Reply, *, end: bool) -> Any:
+    def _usage(self, served: ServedReply, asked: Json, reply: Reply, *, end: bool) -> Any:
         """Usage as an event of a stream, or a whole answer, tells it."""
         options = asked.get("stream_options") or {}
         when = self.talents.tells_usage
@@ -208,7 +216,7 @@ class FakeEngine(ThreadedServer):
 
     async def _stream(
         self, asked: Json, reply: Reply, gone: asyncio.Task[bytes], writer: asyncio.StreamWriter,
-        served: Served,
+        served: ServedReply,
     ) -> None:  # fmt: skip
         kind = "application/json" if reply.misdeed == "not_a_stream" else "text/event-stream"
         more = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
@@ -263,7 +271,7 @@ class FakeEngine(ThreadedServer):
         tokens = ("ok",) if thinks < most else ()
         return self._whole(asked, Reply(tokens=tokens, reasoning=("hm ",) * min(thinks, most)))
 
-    def _whole(self, asked: Json, reply: Reply, served: Served | None = None) -> Json:
+    def _whole(self, asked: Json, reply: Reply, served: ServedReply | None = None) -> Json:
         choices = []
         for index in range(asked.get("n") or 1):
             choice: Json = {"index": index, "finish_reason": reply.finish_reason}
@@ -284,7 +292,7 @@ class FakeEngine(ThreadedServer):
                 choice["message"] = message
             choices.append(choice)
         if served is None:  # a probe
-            served = Served(
+            served = ServedReply(
                 asked["model"], self._prompt_tokens(asked), len(reply.tokens) * len(choices)
             )
         return {

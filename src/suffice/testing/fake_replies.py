@@ -79,14 +79,14 @@ class Talents:
 
 
 @dataclass(slots=True)
-class Seen:
+class EngineSeen:
     """What the engine has been through."""
 
     bodies: list[Json] = field(default_factory=list)  # streamed and plain requests, no probes
     headers: list[dict[str, str]] = field(default_factory=list)
     probes: list[Json] = field(default_factory=list)  # one-token questions of a gateway
     gets: list[str] = field(default_factory=list)  # paths
-    others: list[Asked] = field(default_factory=list)
+    others: list[OtherRequest] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)  # of completions, as they were written
     connections: int = 0
     running: int = 0
@@ -94,16 +94,18 @@ class Seen:
     finished: int = 0
     aborted: int = 0  # the client left before the end
     tokens: int = 0
-    served: list[Served] = field(default_factory=list)  # requests that it worked for
+    served: list[ServedReply] = field(default_factory=list)  # requests that it worked for
 
-    def took(self, model: str | None = None) -> Served:
+    def took(self, model: str | None = None) -> ServedReply:
         """Everything that was taken of `model`, or of all models."""
         of = [each for each in self.served if model in (None, each.model)]
-        return Served(model or "", *(sum(getattr(each, name) for each in of) for name in _COUNTS))
+        return ServedReply(
+            model or "", *(sum(getattr(each, name) for each in of) for name in _COUNTS)
+        )
 
 
 @dataclass(slots=True)
-class Served:
+class ServedReply:
     """What one request took, by the engine's own count."""
 
     model: str
@@ -116,7 +118,7 @@ Script = Callable[[int, Json], Reply]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class OtherRequest:
     """A request to another path than those of completions."""
 
     path: str  # with its query

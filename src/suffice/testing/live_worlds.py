@@ -33,7 +33,7 @@ from suffice.testing.policy_worlds import (
 )
 
 
-class Turns:
+class TakingTurns:
     """A backend whose streams go on when it is their turn."""
 
     name = "turns"
@@ -103,7 +103,7 @@ async def _live(
     request: Request,
     budget: Budget | None,
 ) -> Run:
-    backend = Turns(world)
+    backend = TakingTurns(world)
     conductor = asyncio.create_task(backend.conduct(order))
     launches: list[Launch] = []
     ends: list[int] = []

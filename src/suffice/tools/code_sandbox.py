@@ -104,7 +104,7 @@ while True:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
+class ProgramRun:
     """How a program ended, and the first of what it printed."""
 
     passed: bool  # by itself, in time and without an exception
@@ -137,7 +137,7 @@ class Runner:
         """Whether a program ends by itself, in time and without an exception."""
         return self.run(program).passed
 
-    def run(self, program: str) -> Ran:
+    def run(self, program: str) -> ProgramRun:
         """How a program ends, and what it prints."""
         data = program.encode("utf-8", "replace")
         process = self._server()
@@ -149,11 +149,11 @@ class Runner:
             if len(head) == 6:
                 passed, late, size = struct.unpack("<BBI", head)
                 output = process.stdout.read(size).decode("utf-8", "replace")
-                return Ran(passed=bool(passed), late=bool(late), output=output)
+                return ProgramRun(passed=bool(passed), late=bool(late), output=output)
         except (BrokenPipeError, ConnectionResetError):
             pass
         self.close()  # the program brought the server down
-        return Ran(passed=False)
+        return ProgramRun(passed=False)
 
     def close(self) -> None:
         """End the server and remove its folder."""

@@ -50,7 +50,7 @@ class Gaussian:
         return Gaussian(self.mean.detach(), self.log_sigma.detach())
 
 
-class Block(nn.Module):  # type: ignore[misc]
+class LatentBlock(nn.Module):  # type: ignore[misc]
     """Attention over all tokens, then a SwiGLU, both post-norm."""
 
     def __init__(self, shape: LatentShape) -> None:
@@ -85,8 +85,8 @@ class LatentNetwork(nn.Module):  # type: ignore[misc]
         self.shape, self.grid = shape, grid
         self.values = nn.Embedding(grid.fields * grid.values, d)
         self.positions = nn.Parameter(torch.zeros(grid.tokens, d))
-        self.inner = nn.Sequential(*(Block(shape) for _ in range(shape.blocks)))
-        self.outer = nn.Sequential(*(Block(shape) for _ in range(shape.blocks)))
+        self.inner = nn.Sequential(*(LatentBlock(shape) for _ in range(shape.blocks)))
+        self.outer = nn.Sequential(*(LatentBlock(shape) for _ in range(shape.blocks)))
         self.decode = nn.Linear(d, grid.classes)
         self.halt = nn.Linear(d, 1)
         self.reward = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, 1))

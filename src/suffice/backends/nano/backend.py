@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from suffice.backends.detokenize import TextStream
-from suffice.backends.nano.runtime import Cache, NanoModel
-from suffice.backends.nano.sampling import Drawer
+from suffice.backends.nano.runtime import NanoModel, SequenceCache
+from suffice.backends.nano.sampling import TokenSampler
 from suffice.backends.nano.soft_part import SoftPart, soft_vectors
 from suffice.backends.nano.vocabulary import END, PAD, SHORT, THINK
 from suffice.backends.nano.weights import Array
@@ -56,7 +56,7 @@ class NanoBackend:
         words = self._model.vocabulary
         self._mode_tokens = ModeTokens(think=words.id(THINK), short=words.id(SHORT))
         self._mode_of = {f"{name}-short": SHORT, f"{name}-think": THINK}
-        self._prefix: tuple[tuple[int, ...], Cache, Array] | None = None
+        self._prefix: tuple[tuple[int, ...], SequenceCache, Array] | None = None
 
     @property
     def name(self) -> str:
@@ -106,7 +106,7 @@ class NanoBackend:
         limit = min(room, sampling.max_tokens or DEFAULT_MAX_TOKENS)
         tell_reached()
         cache, logits_V = self._prefill(ids, soft)
-        drawer = Drawer(sampling, words, ids)
+        drawer = TokenSampler(sampling, words, ids)
         text = TextStream(words, stop=sampling.stop)
         reasoning = ids[-1] == words.id(THINK)
         reason: FinishReason = "length"
@@ -164,7 +164,7 @@ class NanoBackend:
             first_V[index] += bias
         return lasting_V, first_V
 
-    def _prefill(self, ids: tuple[int, ...], soft: SoftPart | None) -> tuple[Cache, Array]:
+    def _prefill(self, ids: tuple[int, ...], soft: SoftPart | None) -> tuple[SequenceCache, Array]:
         if soft is not None:  # of one request: another question has other vectors
             vectors_nd, cache = self._model.embed(ids), self._model.start()
             vectors_nd[soft.start : soft.start + len(soft.vectors_nd)] = soft.vectors_nd

@@ -20,16 +20,18 @@ from suffice.core.errors import CorruptData, InputError
 
 
 @dataclass(slots=True)
-class Cache:
+class SequenceCache:
     """Keys and values of one sequence, per layer (k, capacity, c); grows by doubling."""
 
     keys: list[Array]
     values: list[Array]
     length: int = 0
 
-    def copy(self) -> Cache:
+    def copy(self) -> SequenceCache:
         """An independent cache, so that several samples share one prefill."""
-        return Cache([a.copy() for a in self.keys], [a.copy() for a in self.values], self.length)
+        return SequenceCache(
+            [a.copy() for a in self.keys], [a.copy() for a in self.values], self.length
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,11 @@ class NanoModel:
         tied = self.config.tie_word_embeddings
         return layers + self._norm.size + self._embedding.size * (1 if tied else 2)
 
-    def start(self, capacity: int = 64) -> Cache:
+    def start(self, capacity: int = 64) -> SequenceCache:
         """An empty cache."""
         shape = (self.config.num_key_value_heads, capacity, self.config.head_dim)
         layers = range(self.config.num_hidden_layers)
-        return Cache(
+        return SequenceCache(
             [np.empty(shape, np.float32) for _ in layers],
             [np.empty(shape, np.float32) for _ in layers],
         )
@@ -91,11 +93,11 @@ class NanoModel:
         vectors_nd: Array = self._embedding[np.asarray(ids)]
         return vectors_nd
 
-    def advance(self, ids: Sequence[int], cache: Cache) -> Array:
+    def advance(self, ids: Sequence[int], cache: SequenceCache) -> Array:
         """Logits (V,) after `ids`, which are appended to `cache`."""
         return self.advance_vectors(self.embed(ids), cache)
 
-    def advance_vectors(self, hidden_nd: Array, cache: Cache) -> Array:
+    def advance_vectors(self, hidden_nd: Array, cache: SequenceCache) -> Array:
         """`advance` with vectors (n, d) in the place of ids."""
         for index, layer in enumerate(self._layers):
             normed_nd = _rms_norm(hidden_nd, layer.attention_norm, self.config.rms_norm_eps)
@@ -111,7 +113,7 @@ class NanoModel:
         logits_V: Array = last_d @ self._head
         return logits_V[: len(self.vocabulary)]
 
-    def _attend(self, normed_nd: Array, layer: _Layer, cache: Cache, index: int) -> Array:
+    def _attend(self, normed_nd: Array, layer: _Layer, cache: SequenceCache, index: int) -> Array:
         shape, n = self.config, len(normed_nd)
         h, k, c = shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim
         start, stop = cache.length, cache.length + n
@@ -139,7 +141,7 @@ class NanoModel:
 
 
 def greedy(
-    model: NanoModel, ids: Sequence[int], *, max_tokens: int, cache: Cache | None = None
+    model: NanoModel, ids: Sequence[int], *, max_tokens: int, cache: SequenceCache | None = None
 ) -> list[int]:
     """Most likely continuation of `ids`, up to and with the end token."""
     cache = model.start() if cache is None else cache

@@ -12,7 +12,7 @@ from suffice.core.completions import TokenLogprob
 from suffice.core.requests import Sampling
 
 
-class Drawer:
+class TokenSampler:
     """Draws tokens; log-probabilities are of the raw distribution.
 
     A seed repeats a sample of a prompt. Other prompts draw otherwise under the same seed: else a

@@ -89,27 +89,27 @@ _CALLED = re.compile(
 )
 
 
-class Answer(NamedTuple):
+class NumberFound(NamedTuple):
     """What was found; `value` None where the answer is not one number."""
 
     value: Fraction | None
     percent: bool = False  # written with a percent sign
 
     @property
-    def in_percent(self) -> Answer:
+    def in_percent(self) -> NumberFound:
         """The same with the percent sign as a unit: 25% is 25."""
         if self.value is None or not self.percent:
             return self
-        return Answer(self.value * 100)
+        return NumberFound(self.value * 100)
 
 
-NOTHING = Answer(None)
+NOTHING = NumberFound(None)
 
 
-def number_answer(text: str) -> Answer:
+def number_answer(text: str) -> NumberFound:
     """The number that a text answers with."""
     if len(text) <= _NEAR_CHARACTERS and (entire := whole(text)) is not None:
-        return Answer(entire.value, written_in_percent(text))
+        return NumberFound(entire.value, written_in_percent(text))
     box = last_boxed(text)
     if box is not None and (inside := _of_box(box)) is not None:
         return inside
@@ -122,27 +122,27 @@ def number_answer(text: str) -> Answer:
     return _called(text, comma=comma) or _last(text, comma=comma)
 
 
-def _of_box(content: str) -> Answer | None:
+def _of_box(content: str) -> NumberFound | None:
     """The number of a box; None if it holds no digit and no number word."""
     text = plain(content)
     text = re.sub(r"\s*\([^()\d]*[^\W\d_]{2}[^()]*\)\s*\Z", "", text) or text
     if not any(character.isdigit() for character in text):
         words = value_of(text)
-        return None if words is None else Answer(words)
+        return None if words is None else NumberFound(words)
     text = re.sub(r"\A\s*[^\W\d_]{2,20}\s*:\s*", "", text)
     left, equals, right = text.rpartition("=")
     if equals and not (re.search(r"[,;]|\band\b|\bor\b", left) and re.search(r"\d", left)):
         text = right
     said = whole(text)
     if said is not None:
-        return Answer(said.value, written_in_percent(text))
+        return NumberFound(said.value, written_in_percent(text))
     found = list(find(text))
     if len(found) == 1 and found[0].value is not None and not re.search(r"[\\^√π=<>±:!]", text):
-        return Answer(found[0].value, written_in_percent(text))
+        return NumberFound(found[0].value, written_in_percent(text))
     return NOTHING
 
 
-def _called(text: str, *, comma: bool) -> Answer | None:
+def _called(text: str, *, comma: bool) -> NumberFound | None:
     """The number that is called the answer behind it: "5 is the final answer"."""
     calls = list(_CALLED.finditer(text)) if "answer" in text.lower() else ()
     if not calls:
@@ -156,7 +156,7 @@ def _called(text: str, *, comma: bool) -> Answer | None:
     return _answer(text[begin:], found[-1]) if found else None
 
 
-def _announced(behind: str, *, comma: bool) -> Answer | None:
+def _announced(behind: str, *, comma: bool) -> NumberFound | None:
     """The number right behind an anchor; None if what follows is no number at all."""
     behind = behind[: _NEAR_CHARACTERS + _SENTENCE_CHARACTERS]
     behind = _SPACED_SIGN.sub("-", behind, count=1)
@@ -164,7 +164,7 @@ def _announced(behind: str, *, comma: bool) -> Answer | None:
     found = [each for each in find(sentence, comma=comma) if not _second(sentence, each)]
     if not found or found[0].start > _NEAR_CHARACTERS:
         words = None if found else first_words(sentence[:_NEAR_CHARACTERS])
-        return None if words is None else Answer(words)
+        return None if words is None else NumberFound(words)
     if re.search(r"\b(?:yes|no|true|false)\b", sentence[: found[0].start], re.IGNORECASE):
         return None
     corrected = _CORRECTED.search(behind, found[0].end)
@@ -236,7 +236,7 @@ def _second(text: str, numeral: Numeral) -> bool:
     return _SECONDARY.search(text, max(0, numeral.start - 16), numeral.start) is not None
 
 
-def _last(text: str, *, comma: bool) -> Answer:
+def _last(text: str, *, comma: bool) -> NumberFound:
     """The last number of a text that is not beside the point; else the last there is.
 
     Looked for in the end of the text first: reading a number takes 60 µs, and a text may have a
@@ -261,7 +261,7 @@ def _tail(text: str, length: int) -> str:
 
 
 class _Found(NamedTuple):
-    answer: Answer
+    answer: NumberFound
     certain: bool  # nothing further away from the end can be the answer
 
 
@@ -366,8 +366,8 @@ def _remark(text: str, bracket: re.Match[str]) -> bool:
     return _NUMBER_BEFORE.search(text, max(0, bracket.start() - 40), bracket.start()) is not None
 
 
-def _answer(text: str, numeral: Numeral) -> Answer:
-    return Answer(numeral.value, written_in_percent(text[numeral.start : numeral.end]))
+def _answer(text: str, numeral: Numeral) -> NumberFound:
+    return NumberFound(numeral.value, written_in_percent(text[numeral.start : numeral.end]))
 
 
 def written_in_percent(text: str) -> bool:

@@ -10,7 +10,7 @@ from suffice.evals.grading import Check, check_of
 from suffice.evals.traces.trace_set import Question
 
 
-class Judged(NamedTuple):
+class JudgedSample(NamedTuple):
     """What a sample answers, and whether it is right; None where that is not known."""
 
     answer: str | None
@@ -28,18 +28,18 @@ class Judge:
 
     def judge(
         self, question: Question, *, text: str, answer: str | None, given: float | None, where: str
-    ) -> Judged:
+    ) -> JudgedSample:
         """The file's verdict stands; the checker judges where there is none."""
         correct = None if given is None else given >= self.right_from
         score = given if given is not None and given not in (0.0, 1.0) else None
         said = text if text.strip() else answer or ""
         if self.checker is None or not said.strip():
-            return Judged(_short(answer), correct, score)
+            return JudgedSample(_short(answer), correct, score)
         verdict = self._check(question, where)(_completion(said))
         if correct is None:
-            return Judged(verdict.answer, verdict.correct, score)
+            return JudgedSample(verdict.answer, verdict.correct, score)
         self.disagreed += verdict.correct is not None and correct != verdict.correct
-        return Judged(verdict.answer, correct, score)
+        return JudgedSample(verdict.answer, correct, score)
 
     def _check(self, question: Question, where: str) -> Check:
         check = self._checks.get(question.key)

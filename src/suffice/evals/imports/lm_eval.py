@@ -18,7 +18,7 @@ from suffice.evals.extract import canonical_number
 from suffice.evals.imports import values
 from suffice.evals.imports.found import Imported, ImportOptions
 from suffice.evals.imports.judge import Judge
-from suffice.evals.imports.rows import Row, rows_of
+from suffice.evals.imports.rows import SourceRow, rows_of
 from suffice.evals.imports.table import TOKENS_TOLD, chosen_checker
 from suffice.evals.traces.columns import TraceInformation
 from suffice.evals.traces.trace_set import Question, Trace, messages_from_json, messages_json
@@ -178,7 +178,7 @@ def _traces(
 
 
 def _samples(
-    row: Row, file: _File, metric: str, judge: Judge, options: ImportOptions
+    row: SourceRow, file: _File, metric: str, judge: Judge, options: ImportOptions
 ) -> Iterator[Trace]:
     said = row.values
     given = said.get(metric)

@@ -16,7 +16,7 @@ from suffice.evals.traces.columns import arrow
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
-class Row(NamedTuple):
+class SourceRow(NamedTuple):
     """One row and where it stands: line 3, row 3."""
 
     where: str
@@ -32,7 +32,7 @@ def kind_of(path: Path) -> str:
     raise InputError(f"{str(path)!r} cannot be told by its name: give one of {', '.join(KINDS)}")
 
 
-def rows_of(path: Path) -> Iterator[Row]:
+def rows_of(path: Path) -> Iterator[SourceRow]:
     """Every row of a file; empty lines are left out. Raises InputError naming the line."""
     kind = kind_of(path)
     if kind == ".parquet":
@@ -54,13 +54,15 @@ def _opened(path: Path) -> io.TextIOBase:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from None
 
 
-def _lines(path: Path) -> Iterator[Row]:
+def _lines(path: Path) -> Iterator[SourceRow]:
     shown = repr(str(path))
     with _opened(path) as stream:
         try:
             for number, line in enumerate(stream, 1):
                 if line.strip():
-                    yield Row(f"{shown}, line {number}", _parsed(line, f"{shown}, line {number}"))
+                    yield SourceRow(
+                        f"{shown}, line {number}", _parsed(line, f"{shown}, line {number}")
+                    )
         except (UnicodeDecodeError, gzip.BadGzipFile, EOFError):
             raise InputError(f"{shown} is not UTF-8 text, or is cut short") from None
 
@@ -76,7 +78,7 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path) -> Iterator[SourceRow]:
     shown = repr(str(path))
     with _opened(path) as stream:
         try:
@@ -86,10 +88,10 @@ def _json(path: Path) -> Iterator[Row]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise InputError(f"{shown}: a JSON list of objects is needed")
     for number, each in enumerate(value, 1):
-        yield Row(f"{shown}, row {number}", each)
+        yield SourceRow(f"{shown}, row {number}", each)
 
 
-def _separated(path: Path, delimiter: str | None) -> Iterator[Row]:
+def _separated(path: Path, delimiter: str | None) -> Iterator[SourceRow]:
     shown = repr(str(path))
     csv.field_size_limit(2**31 - 1)  # whole samples are long
     with _opened(path) as stream:
@@ -106,7 +108,7 @@ def _separated(path: Path, delimiter: str | None) -> Iterator[Row]:
                 where = f"{shown}, line {reader.line_num + 1}"
                 if len(cells) != len(names):
                     raise InputError(f"{where}: {len(cells)} cells, the head has {len(names)}")
-                yield Row(where, {n: c for n, c in zip(names, cells, strict=True) if c != ""})
+                yield SourceRow(where, {n: c for n, c in zip(names, cells, strict=True) if c != ""})
         except (UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"{shown} is no CSV file in UTF-8: {error}") from None
 
@@ -116,7 +118,7 @@ def _delimiter(head: str) -> str:
     return max(",;\t", key=head.count)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[SourceRow]:
     pa = arrow()
     shown = repr(str(path))
     try:
@@ -125,7 +127,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         for batch in file.iter_batches(batch_size=1024):
             for values in batch.to_pylist():
                 number += 1
-                yield Row(
+                yield SourceRow(
                     f"{shown}, row {number}",
                     {name: value for name, value in values.items() if value is not None},
                 )

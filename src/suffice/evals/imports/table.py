@@ -15,7 +15,7 @@ from suffice.evals.imports import values
 from suffice.evals.imports.columns import guess_columns, told
 from suffice.evals.imports.found import Imported, ImportOptions
 from suffice.evals.imports.judge import Judge
-from suffice.evals.imports.rows import Row, rows_of
+from suffice.evals.imports.rows import SourceRow, rows_of
 from suffice.evals.traces.columns import TokenCounts, TraceInformation
 from suffice.evals.traces.trace_set import (
     ANSWER_MODE,
@@ -95,7 +95,7 @@ def _samples(
     )
 
 
-def _rows(paths: Sequence[Path]) -> Iterator[Row]:
+def _rows(paths: Sequence[Path]) -> Iterator[SourceRow]:
     for path in paths:
         yield from rows_of(path)
 
@@ -134,7 +134,7 @@ class _Asked:
         self._numbers: dict[str, str] = {}
         self._known: dict[tuple[str, str], Question] = {}
 
-    def question(self, row: Row) -> Question:
+    def question(self, row: SourceRow) -> Question:
         """The question of a row; one object however many rows it has."""
         cell = {name: row.values.get(column) for name, column in self._found.items()}
         messages = _messages(cell.get("prompt"), row.where)
@@ -235,12 +235,12 @@ def _sample_traces(
         )
 
 
-def _count(cell: Mapping[str, Any], name: str, row: Row) -> int | None:
+def _count(cell: Mapping[str, Any], name: str, row: SourceRow) -> int | None:
     return values.count(cell.get(name), row.where, name)
 
 
 def _score(
-    cell: Mapping[str, Any], found: Mapping[str, str], judged: float | None, row: Row
+    cell: Mapping[str, Any], found: Mapping[str, str], judged: float | None, row: SourceRow
 ) -> float | None:
     if "correct" in found and "score" in found:
         return values.measure(cell.get("score"), row.where, "score")

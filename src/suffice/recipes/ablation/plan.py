@@ -41,7 +41,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class AblationSetting:
     """One point of an ablation: a shape under a load; `value` is where it lies on the axis."""
 
     series: str
@@ -61,7 +61,7 @@ def settings(
     points: int = 5,
     span: float = 2.0,
     shrink: int = 1,
-) -> list[Setting]:
+) -> list[AblationSetting]:
     """All points of one ablation, in the order of their series.
 
     Shape axes take every batch size (a series each) at the first context; the batch sweep takes
@@ -74,7 +74,7 @@ def settings(
     if axis in _SHAPE_AXES:
         along = ablation_shapes(axis, shapes[0], points=points, span=span)
         return [
-            Setting(
+            AblationSetting(
                 series=f"batch {batch}", value=axis_value(axis, shape), shape=shape, batch=batch,
                 lengths=lengths[0],
             )
@@ -87,7 +87,9 @@ def settings(
         else [(float(one.input_tokens), batches[0], one) for one in lengths]
     )
     return [
-        Setting(series=shape.name or str(shape), value=value, shape=shape, batch=batch, lengths=one)
+        AblationSetting(
+            series=shape.name or str(shape), value=value, shape=shape, batch=batch, lengths=one
+        )
         for shape in shapes
         for value, batch, one in sweep
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from suffice.recipes.ablation.plan import LABELS
-from suffice.recipes.ablation.run import Point
+from suffice.recipes.ablation.run import AblationPoint
 from suffice.report.style import MUTED, SERIES, house_style, new_figure
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def ablation_figure(
-    axis: str, found: Sequence[Point], *, title: str, statistic: str = "median"
+    axis: str, found: Sequence[AblationPoint], *, title: str, statistic: str = "median"
 ) -> Figure:
     """Decode tokens per second along the axis."""
     series = list(dict.fromkeys(point.setting.series for point in found))
@@ -36,7 +36,7 @@ def ablation_figure(
     return figure
 
 
-def _draw(panel: Any, points: Sequence[Point], name: str, colour: str) -> None:
+def _draw(panel: Any, points: Sequence[AblationPoint], name: str, colour: str) -> None:
     seen = [
         (p.setting.value, p.speed, p.measured)
         for p in points

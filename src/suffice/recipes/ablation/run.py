@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from suffice.core.errors import DoesNotFit, InputError
 from suffice.hardware import Hardware
-from suffice.recipes.ablation.plan import Setting
+from suffice.recipes.ablation.plan import AblationSetting
 from suffice.throughput.analytic import predict
 from suffice.throughput.measure import Measurement, MeasurePlan, Spread
 from suffice.throughput.records import TimedSample, dimensions, step_s
@@ -19,21 +19,21 @@ from suffice.throughput.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class AblationPoint:
     """Decode tokens per second of one setting; None where not measured or not possible.
 
     `measured` is by repeats; `speed` stands for all: their median, or by the least disturbed step.
     """
 
-    setting: Setting
+    setting: AblationSetting
     measured: Spread | None
     speed: float | None
     predicted: float | None
 
 
 def measured_samples(
-    settings: Sequence[Setting], measurement: Measurement, *, repeats: int, prefill_repeats: int,
-    dtype: str, together: int, tags: dict[str, str],
+    settings: Sequence[AblationSetting], measurement: Measurement, *, repeats: int,
+    prefill_repeats: int, dtype: str, together: int, tags: dict[str, str],
 ) -> list[TimedSample]:  # fmt: skip
     """Samples of all settings; at most `together` shapes take turns."""
     samples: list[TimedSample] = []
@@ -55,12 +55,12 @@ def measured_samples(
 
 
 def points(
-    settings: Sequence[Setting],
+    settings: Sequence[AblationSetting],
     samples: Sequence[TimedSample],
     hardware: Hardware | None,
     *,
     statistic: str = "median",
-) -> list[Point]:
+) -> list[AblationPoint]:
     """Measured and predicted side by side, one per setting."""
     if statistic not in ("least", "median"):
         raise InputError(f"--statistic {statistic!r} is unknown; known: least, median")
@@ -71,7 +71,7 @@ def points(
         if repeats:
             speed = setting.batch / step_s(repeats, "least" if statistic == "least" else "median")
         found.append(
-            Point(
+            AblationPoint(
                 setting=setting,
                 measured=Spread.of(setting.batch / step_s([one], "median") for one in repeats)
                 if repeats
@@ -83,7 +83,7 @@ def points(
     return found
 
 
-def _repeats(setting: Setting, samples: Sequence[TimedSample]) -> list[TimedSample]:
+def _repeats(setting: AblationSetting, samples: Sequence[TimedSample]) -> list[TimedSample]:
     lengths = setting.lengths
     return [
         sample
@@ -95,7 +95,7 @@ def _repeats(setting: Setting, samples: Sequence[TimedSample]) -> list[TimedSamp
     ]
 
 
-def _predicted(setting: Setting, hardware: Hardware) -> float | None:
+def _predicted(setting: AblationSetting, hardware: Hardware) -> float | None:
     serving = Serving(hardware=hardware, max_batch=max(256, setting.batch))
     workload = Workload.single(setting.lengths.input_tokens, setting.lengths.output_tokens)
     try:
@@ -106,7 +106,7 @@ def _predicted(setting: Setting, hardware: Hardware) -> float | None:
     return found.decode_tokens_per_s if found.batch == setting.batch else None
 
 
-def direction(found: Sequence[Point], *, measured: bool) -> float | None:
+def direction(found: Sequence[AblationPoint], *, measured: bool) -> float | None:
     """Spearman rank correlation of speed with the axis, over one series; None below 3 points."""
     pairs = [
         (point.setting.value, speed)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from suffice.recipes.calibrate.certify import Step, Test
+from suffice.recipes.calibrate.certify import RuleEffect, Test
 from suffice.recipes.calibrate.grouped import Grouped
 from suffice.recipes.calibrate.inputs import Inputs
-from suffice.recipes.calibrate.ranking import Bench, Choice
+from suffice.recipes.calibrate.ranking import Bench, ShownRule
 from suffice.recipes.calibrate.wording import points
 
 # Nobody is told to allow a larger loss than this.
@@ -60,7 +60,7 @@ class Advice:
 
 
 def advice_of(
-    ground: Inputs, bench: Bench, choice: Choice | None, *,
+    ground: Inputs, bench: Bench, choice: ShownRule | None, *,
     grouped: Grouped | None = None,
 ) -> Advice:  # fmt: skip
     """Advice on a survey."""
@@ -95,7 +95,7 @@ def _unpriced(ground: Inputs) -> bool:
     return len(ground.traces.models) > 1 and not ground.config.prices
 
 
-def _saves(step: Step | None) -> bool:
+def _saves(step: RuleEffect | None) -> bool:
     return step is not None and step.saving > 0.0
 
 
@@ -104,7 +104,7 @@ def _claim(ground: Inputs, limit: float) -> str:
     return f"a {what} of at most {points(limit)} at {100 * ground.config.confidence:g} %"
 
 
-def _seen(step: Step, test: Test) -> str:
+def _seen(step: RuleEffect, test: Test) -> str:
     pairs = step.pairs
     if test.kind == "means":
         lost = 100 * float(step.losses(test.loss).mean())
@@ -172,7 +172,7 @@ def _closest(bench: Bench, limit: float) -> tuple[int, int] | None:
 
 
 def _remedies(
-    ground: Inputs, bench: Bench, chain: int, step: Step, limit: float
+    ground: Inputs, bench: Bench, chain: int, step: RuleEffect, limit: float
 ) -> tuple[Remedy, ...]:
     """More questions, more samples, a looser limit, harm: those that help, the cheapest first."""
     test, level = bench.test_of(chain), bench.level(chain)
@@ -224,7 +224,9 @@ def _remedies(
     return (*paid, *free)
 
 
-def _by_samples(ground: Inputs, bench: Bench, chain: int, step: Step, limit: float) -> list[Remedy]:
+def _by_samples(
+    ground: Inputs, bench: Bench, chain: int, step: RuleEffect, limit: float
+) -> list[Remedy]:
     """Whether asking each question more often would show it, by how its plays differ."""
     plays = step.harmed.shape[1]
     if bench.test.kind == "means" or plays < 2:

@@ -21,7 +21,7 @@ from suffice.evals.statistics.paired import Pairs, drop_p_value, drop_upper_boun
 from suffice.evals.statistics.sequence import conformal_risk
 from suffice.policies.policy_file import MonitorTable, Range, Tested
 from suffice.recipes.calibrate.config import Loss
-from suffice.recipes.calibrate.options import Played
+from suffice.recipes.calibrate.options import PlayedOption
 
 # paired    exact unconditional test of the difference, one play of each question
 # binomial  exact test of the harmed questions (Clopper-Pearson), one play of each
@@ -38,7 +38,7 @@ MOST_QUESTIONS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Step:
+class RuleEffect:
     """What one rule does to each question: arrays of questions by plays."""
 
     harmed: BoolArray  # the baseline is right and the rule is not
@@ -51,9 +51,9 @@ class Step:
 
     @classmethod
     def of(
-        cls, option: Played, baseline: Played, costs: tuple[FloatArray, FloatArray], *,
+        cls, option: PlayedOption, baseline: PlayedOption, costs: tuple[FloatArray, FloatArray], *,
         reverts: bool,
-    ) -> Step:  # fmt: skip
+    ) -> RuleEffect:  # fmt: skip
         """The step of an option against the baseline, on the plays that both have.
 
         `reverts`: an option that does not end early gives the baseline's answer.
@@ -90,9 +90,9 @@ class Step:
         """One minus the cost over the baseline's."""
         return 1.0 - float(self.cost.sum() / self.baseline_cost.sum())
 
-    def within(self, index: IntArray | BoolArray) -> Step:
+    def within(self, index: IntArray | BoolArray) -> RuleEffect:
         """The same on some of the questions."""
-        return Step(**{name: getattr(self, name)[index] for name in self.__slots__})
+        return RuleEffect(**{name: getattr(self, name)[index] for name in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ class Test:
             return cls(kind="means", loss=loss)
         return cls(kind="binomial" if loss == "harm" else "paired", loss=loss)
 
-    def p_value(self, step: Step, limit: float, alpha: float) -> float:
+    def p_value(self, step: RuleEffect, limit: float, alpha: float) -> float:
         """P-value of the null "the loss is `limit` or more"; tuned to be tested at `alpha`."""
         if self.kind == "means":
             return mean_p_value(step.losses(self.loss), limit, alpha, boldest=self.boldest)
@@ -121,7 +121,7 @@ class Test:
             return at_most_p_value(pairs.harmed, pairs.n, limit)
         return drop_p_value(pairs, limit, alpha)
 
-    def bound(self, step: Step, confidence: float) -> float | None:
+    def bound(self, step: RuleEffect, confidence: float) -> float | None:
         """Largest loss that the questions leave possible; None under crc."""
         if self.kind == "crc":
             return None
@@ -132,7 +132,7 @@ class Test:
             return upper_bound(pairs.harmed, pairs.n, confidence)
         return drop_upper_bound(pairs, confidence)
 
-    def questions_for(self, step: Step, limit: float, alpha: float) -> int | None:
+    def questions_for(self, step: RuleEffect, limit: float, alpha: float) -> int | None:
         """How many questions like these would show the limit; None: no number of them would.
 
         As many differ, and by as much, as was seen here.
@@ -160,7 +160,9 @@ class Test:
             low, high = (low, middle) if enough(middle) else (middle, high)
         return high
 
-    def _scaled(self, step: Step, losses: FloatArray, n: int, limit: float, alpha: float) -> float:
+    def _scaled(
+        self, step: RuleEffect, losses: FloatArray, n: int, limit: float, alpha: float
+    ) -> float:
         """The p-value of `n` questions among which as many differ."""
         pairs = step.pairs
         if self.kind == "means":
@@ -174,7 +176,7 @@ class Test:
         helped = min(n - harmed, round(pairs.helped * n / pairs.n))
         return drop_p_value(Pairs(n=n, harmed=harmed, helped=helped), limit, alpha)
 
-    def shown_by_crc(self, steps: Sequence[Step], limit: float) -> int:
+    def shown_by_crc(self, steps: Sequence[RuleEffect], limit: float) -> int:
         """How many steps keep the expected loss within the limit."""
         return conformal_risk(np.stack([step.losses("harm") for step in steps], axis=1), limit)
 
@@ -190,7 +192,7 @@ class Test:
         return n
 
 
-def tested(step: Step, test: Test, confidence: float, limit: float = 1.0) -> Tested:
+def tested(step: RuleEffect, test: Test, confidence: float, limit: float = 1.0) -> Tested:
     """The counts behind a rule, with the bound of its loss: at most the `limit` that was shown.
 
     Counts are of one play of each question; `loss` is the mean over all its plays.
@@ -206,7 +208,7 @@ def tested(step: Step, test: Test, confidence: float, limit: float = 1.0) -> Tes
     )
 
 
-def saving_of(step: Step, confidence: float, seed: int) -> Range:
+def saving_of(step: RuleEffect, confidence: float, seed: int) -> Range:
     """The saving, its interval by resampling questions."""
     spent, standard = step.cost.sum(axis=1), step.baseline_cost.sum(axis=1)
     found = ratio_interval(standard - spent, standard, confidence=confidence, seed=seed)
@@ -214,7 +216,7 @@ def saving_of(step: Step, confidence: float, seed: int) -> Range:
 
 
 def monitors(
-    step: Step, sure: FloatArray | None, path_steps: int, test: Test, limit: float, *,
+    step: RuleEffect, sure: FloatArray | None, path_steps: int, test: Test, limit: float, *,
     answers: bool,
 ) -> tuple[MonitorTable, ...]:  # fmt: skip
     """What the gateway's monitors hold traffic against.

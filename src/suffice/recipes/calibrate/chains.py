@@ -30,10 +30,10 @@ from suffice.policies.agreement import AdaptiveConsistency, Agreement
 from suffice.policies.cascade import Cascade
 from suffice.policies.fixed import Single
 from suffice.policies.thinking import Overrides
-from suffice.recipes.calibrate.certify import Step, Test
+from suffice.recipes.calibrate.certify import RuleEffect, Test
 from suffice.recipes.calibrate.gates_and_samplers import THRESHOLDS
 from suffice.recipes.calibrate.inputs import Inputs
-from suffice.recipes.calibrate.options import Played
+from suffice.recipes.calibrate.options import PlayedOption
 from suffice.recipes.calibrate.prepare import certifiable_arm_of
 from suffice.recipes.calibrate.spending import Spending
 
@@ -58,7 +58,7 @@ Plan = tuple[Kind, str, tuple[str, ...]]  # kind, name, rules
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Chain:
+class RuleChain:
     """One path; `index` are the questions that certify it, `share` its part of alpha."""
 
     name: str
@@ -66,10 +66,10 @@ class Chain:
     share: float
     rules: tuple[str, ...]  # as --policy takes them, or in words where they are fitted
     index: IntArray
-    make: Callable[[int], Step]
+    make: Callable[[int], RuleEffect]
     spent: Callable[[int], Spending]
     fitted: Any = None  # what a fitted chain's rules are made of
-    _steps: dict[int, Step] = field(default_factory=dict)
+    _steps: dict[int, RuleEffect] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rules)
@@ -81,7 +81,7 @@ class Chain:
         """
         return replace(test, boldest=BOLDEST_OF_VOTES) if self.kind == "stop" else test
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int) -> RuleEffect:
         """What rule `number` does to the certifying questions."""
         found = self._steps.get(number)
         if found is None:
@@ -91,19 +91,19 @@ class Chain:
 
 def chain_of(
     ground: Inputs, kind: Kind, name: str, rules: Sequence[str], index: IntArray | None = None
-) -> Chain:
+) -> RuleChain:
     """A chain of policies that need no fitting, on all questions or on those of `index`."""
     chosen = np.arange(len(ground.questions)) if index is None else index
 
-    def played(number: int) -> Played:
+    def played(number: int) -> PlayedOption:
         return ground.played(rules[number]).at(chosen)
 
-    def make(number: int) -> Step:
+    def make(number: int) -> RuleEffect:
         option, baseline = played(number), ground.played(ground.baseline.text).at(chosen)
         costs = ground.cost(option), ground.cost(baseline)
-        return Step.of(option, baseline, costs, reverts=ground.reverts(rules[number]))
+        return RuleEffect.of(option, baseline, costs, reverts=ground.reverts(rules[number]))
 
-    return Chain(
+    return RuleChain(
         name=name, kind=kind, share=WEIGHTS[kind], rules=tuple(rules), index=chosen, make=make,
         spent=lambda number: played(number).spending,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from suffice.core.errors import NoAnswer
 from suffice.evals.traces.trace_set import MISSING
 from suffice.executors.replay import play as run
 from suffice.policies.wrapper import Weighed, Wrapper
-from suffice.recipes.calibrate.options import Played
+from suffice.recipes.calibrate.options import PlayedOption
 from suffice.recipes.calibrate.plays import Plays
 from suffice.recipes.calibrate.spending import Spent
 from suffice.recipes.recordings import WholeSource
@@ -72,7 +72,7 @@ def play_one(policy: AnyPolicy, recorded: WholeSource, question: int, order: Ord
     return One(row, sure, taken, gave_up, tuple(deal.rows[number] for number in seen.ended))
 
 
-def played_by_executor(policy: AnyPolicy, recorded: WholeSource, plays: Plays) -> Played:
+def played_by_executor(policy: AnyPolicy, recorded: WholeSource, plays: Plays) -> PlayedOption:
     """Any policy on every question and play."""
     traces, (questions, count) = recorded.traces, plays.shape
     names = ("correct", "answered", "gives_up", "early")
@@ -100,7 +100,7 @@ def played_by_executor(policy: AnyPolicy, recorded: WholeSource, plays: Plays) -
                 prompt = np.nan_to_num(traces.prompt_tokens[row])
                 cached = prompt if sums[0] else 0.0
                 sums += (1.0, prompt, cached, np.nan_to_num(traces.completion_tokens[row]))
-    return Played(
+    return PlayedOption(
         **flags,
         answer=answers,
         confidence=sure,

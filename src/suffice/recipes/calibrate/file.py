@@ -26,19 +26,19 @@ from suffice.policies.policy_file import (
 )
 from suffice.policies.registry import parse_policy
 from suffice.recipes.calibrate.about import about_of
-from suffice.recipes.calibrate.certify import Step, Test, monitors, saving_of, tested
-from suffice.recipes.calibrate.fitted import Candidate, Split
+from suffice.recipes.calibrate.certify import RuleEffect, Test, monitors, saving_of, tested
+from suffice.recipes.calibrate.fitted import FittedOption, QuestionSplit
 from suffice.recipes.calibrate.gates_and_samplers import Setting
 from suffice.recipes.calibrate.grouped import Grouped
 from suffice.recipes.calibrate.inputs import Inputs
-from suffice.recipes.calibrate.ranking import Bench, Choice
+from suffice.recipes.calibrate.ranking import Bench, ShownRule
 from suffice.recipes.calibrate.spending import Spending, tokens_by_model
 from suffice.recipes.calibrate.wording import assumptions, statement, typical_words
 
 _ACCEPT = re.compile(r"([:,])accept=[^,@]+(,?)")
 
 
-def file_of(ground: Inputs, bench: Bench, choice: Choice, split: Split) -> PolicyFile:
+def file_of(ground: Inputs, bench: Bench, choice: ShownRule, split: QuestionSplit) -> PolicyFile:
     """The file of a chosen rule."""
     chain, step, test = bench.chains[choice.chain], bench.step(choice), bench.test_of(choice.chain)
     rule = chain.rules[choice.rule]
@@ -122,7 +122,7 @@ def grouped_file(ground: Inputs, found: Grouped, test: Test) -> PolicyFile:
 
 
 def _fitted_file(  # noqa: PLR0917 - two callers, all of it in hand
-    ground: Inputs, test: Test, candidate: Candidate, setting: Setting, step: Step,
+    ground: Inputs, test: Test, candidate: FittedOption, setting: Setting, step: RuleEffect,
     certificate: Certificate, spending: Spending, *, fallbacks: tuple[str, ...] = (),
     alpha: float | None = None,
 ) -> PolicyFile:  # fmt: skip
@@ -182,7 +182,7 @@ def _fitted_file(  # noqa: PLR0917 - two callers, all of it in hand
 
 
 def _certificate(
-    ground: Inputs, test: Test, step: Step, *, fit_questions: int, confidence: float,
+    ground: Inputs, test: Test, step: RuleEffect, *, fit_questions: int, confidence: float,
     path: dict[str, Any],
 ) -> Certificate:  # fmt: skip
     config, n = ground.config, len(step.harmed)
@@ -231,7 +231,7 @@ def _about(ground: Inputs, models: tuple[str, ...]) -> Any:
 
 
 def _costs(
-    ground: Inputs, index: Any, step: Step, spending: Spending,
+    ground: Inputs, index: Any, step: RuleEffect, spending: Spending,
     option: tuple[str, float, Spending] | None,
 ) -> tuple[OptionCost, ...]:  # fmt: skip
     """Baseline, certified policy, and the option alone: means per request."""
@@ -261,20 +261,20 @@ def _costs(
     )
 
 
-def _choice(choice: Any, candidate: Candidate) -> dict[str, Any]:
+def _choice(choice: Any, candidate: FittedOption) -> dict[str, Any]:
     if isinstance(choice, Exits):
         return {"accept": choice.accept, "hopeless": choice.hopeless}
     sampler = candidate.sampler(choice)
     return {} if sampler is None else {"sampler": sampler}
 
 
-def _inside(step: Step, mask: Any, test: Test, confidence: float) -> Tested:
+def _inside(step: RuleEffect, mask: Any, test: Test, confidence: float) -> Tested:
     if not mask.any():
         return Tested(n=0, stopped=0, harmed=0, helped=0)
     return tested(step.within(mask), test, confidence)
 
 
-def _quality(candidate: Candidate) -> PredictorQuality | None:
+def _quality(candidate: FittedOption) -> PredictorQuality | None:
     predicted, right = candidate.sure, candidate.option_right
     if predicted is None or right is None:
         return None

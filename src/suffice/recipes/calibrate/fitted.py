@@ -21,7 +21,7 @@ from suffice.recipes.calibrate.chains import (
     LARGEST_VOTE,
     MOST_SMALL,
     WEIGHTS,
-    Chain,
+    RuleChain,
     most_accurate,
     small_models,
 )
@@ -36,15 +36,15 @@ from suffice.recipes.calibrate.fit_predictor import (
 from suffice.recipes.calibrate.fit_vote_tables import Strong
 from suffice.recipes.calibrate.gates_and_samplers import (
     GatePart,
-    Part,
     SamplerPart,
     Setting,
+    SplitSide,
     Stopping,
     lay_group_paths,
     lay_path,
 )
 from suffice.recipes.calibrate.inputs import Inputs
-from suffice.recipes.calibrate.options import Played
+from suffice.recipes.calibrate.options import PlayedOption
 from suffice.recipes.calibrate.prepare import certifiable_arm_of
 from suffice.recipes.calibrate.stopping_times import Votes, votes_of
 from suffice.recipes.calibrate.threshold_path import JudgedQuestions
@@ -56,32 +56,32 @@ MOST_ORDERS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class QuestionSplit:
     """Questions that choose, and questions that test."""
 
     fit: IntArray
     certify: IntArray
 
 
-def split_questions(ground: Inputs) -> Split:
+def split_questions(ground: Inputs) -> QuestionSplit:
     """A part of the questions to choose on; the same whatever accuracy limit is asked for."""
     n, config = len(ground.questions), ground.config
     order = np.random.default_rng(config.seed).permutation(n)
     wanted = max(LEAST_TO_FIT, round(config.fit_share * n))
-    return Split(fit=np.sort(order[:wanted]), certify=np.sort(order[wanted:]))
+    return QuestionSplit(fit=np.sort(order[:wanted]), certify=np.sort(order[wanted:]))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Candidate:
+class FittedOption:
     """A fitted option: its two parts, and what file and report need of them."""
 
     text: str  # the option, as --policy takes it
     models: tuple[str, ...]
-    split: Split
+    split: QuestionSplit
     groups: int
     fitted: Fitted | None  # None: one group, and no answer is judged
-    fit: Part
-    certify: Part
+    fit: SplitSide
+    certify: SplitSide
     fit_baseline_cost: FloatArray
     baseline_cost: FloatArray  # certifying, questions by plays
     group: IntArray  # of the certifying questions
@@ -105,9 +105,9 @@ class Candidate:
             return f"{own} > {self.large}" if self.large else own
         return None
 
-    def chain(self, path: tuple[Setting, ...]) -> Chain:
+    def chain(self, path: tuple[Setting, ...]) -> RuleChain:
         """The path as a chain."""
-        return Chain(
+        return RuleChain(
             name=f"{self.text}, fitted thresholds",
             kind="fitted",
             share=WEIGHTS["fitted"],
@@ -131,7 +131,7 @@ class Candidate:
         return self.sampler(choice) or self.text
 
 
-def candidates(ground: Inputs, split: Split) -> list[Candidate]:
+def candidates(ground: Inputs, split: QuestionSplit) -> list[FittedOption]:
     """Every fitted option that there is something to tell apart for."""
     if ground.votes is not None and (not ground.config.options or _own_votes(ground)):
         return [_votes(ground, split)]
@@ -145,7 +145,7 @@ def _own_votes(ground: Inputs) -> bool:
     return any(models == ground.baseline.models for models in named)
 
 
-def _gated(ground: Inputs, split: Split) -> list[str]:
+def _gated(ground: Inputs, split: QuestionSplit) -> list[str]:
     """Options that a gate may judge: one answer, or a short vote, of each small model; pairs."""
     if ground.config.options:
         return [text for text in ground.config.options if ">" not in text]
@@ -162,12 +162,12 @@ def _gated(ground: Inputs, split: Split) -> list[str]:
     return found
 
 
-def _groups(ground: Inputs, split: Split) -> int:
+def _groups(ground: Inputs, split: QuestionSplit) -> int:
     wanted = ground.config.groups
     return wanted or max(1, min(MOST_GROUPS, len(split.fit) // QUESTIONS_PER_GROUP))
 
 
-def _gate(ground: Inputs, split: Split, text: str) -> Candidate | None:
+def _gate(ground: Inputs, split: QuestionSplit, text: str) -> FittedOption | None:
     """A gate over an option; None where all its fitting answers are right, or all wrong."""
     text, policy, models = certifiable_arm_of(text, ground.traces)
     bare: Any = policy.inner if isinstance(policy, Overrides) else policy
@@ -201,7 +201,7 @@ def _gate(ground: Inputs, split: Split, text: str) -> Candidate | None:
         _gate_part(ground, certify, option, baseline, group, (sure, rescue)),
     )  # fmt: skip
     cost = ground.cost(baseline)
-    return Candidate(
+    return FittedOption(
         text=text,
         models=tuple(dict.fromkeys((*models, *ground.baseline.models))),
         split=split,
@@ -218,7 +218,7 @@ def _gate(ground: Inputs, split: Split, text: str) -> Candidate | None:
 
 
 def _gate_part(  # noqa: PLR0917 - one caller, all of it in hand
-    ground: Inputs, index: IntArray, option: Played, baseline: Played, group: IntArray,
+    ground: Inputs, index: IntArray, option: PlayedOption, baseline: PlayedOption, group: IntArray,
     judged: tuple[FloatArray, FloatArray],
 ) -> GatePart:  # fmt: skip
     plays = judged[0].shape[1]
@@ -259,7 +259,7 @@ def _first(spent: Any, plays: int) -> Any:
     return type(spent)(**{name: getattr(spent, name)[:, :plays] for name in fields})
 
 
-def _votes(ground: Inputs, split: Split) -> Candidate:
+def _votes(ground: Inputs, split: QuestionSplit) -> FittedOption:
     """Stopping rules and tables of the baseline's own vote, with a large model behind if named."""
     cap, model = ground.votes, ground.baseline.models[0]
     assert cap is not None
@@ -311,7 +311,7 @@ def _votes(ground: Inputs, split: Split) -> Candidate:
         plays = min(plays, behind.correct.shape[1])
     cost = ground.cost(ground.played(ground.baseline.text))
     models = (model,) if behind is None else tuple(dict.fromkeys((model, *behind.spending)))
-    return Candidate(
+    return FittedOption(
         text=f"two_sided:max_samples={cap}@{model}" + (f" > {large}" if large else ""),
         models=models,
         split=split,
@@ -333,7 +333,7 @@ def _order(ground: Inputs, rows: IntArray, play: int) -> Votes:
     return votes_of(ground.traces, rows[:, play])
 
 
-def laid(candidate: Candidate, ground: Inputs) -> tuple[Setting, ...]:
+def laid(candidate: FittedOption, ground: Inputs) -> tuple[Setting, ...]:
     """The path of a candidate over the whole."""
     net = ground.config.used_loss == "drop"
     return lay_path(
@@ -342,7 +342,7 @@ def laid(candidate: Candidate, ground: Inputs) -> tuple[Setting, ...]:
     )  # fmt: skip
 
 
-def laid_by_group(candidate: Candidate, ground: Inputs) -> tuple[tuple[Setting, ...], ...]:
+def laid_by_group(candidate: FittedOption, ground: Inputs) -> tuple[tuple[Setting, ...], ...]:
     """A path for every group of a candidate."""
     net = ground.config.used_loss == "drop"
     return lay_group_paths(
@@ -351,7 +351,7 @@ def laid_by_group(candidate: Candidate, ground: Inputs) -> tuple[tuple[Setting, 
     )  # fmt: skip
 
 
-def promise(candidate: Candidate, path: tuple[Setting, ...], ground: Inputs) -> float:
+def promise(candidate: FittedOption, path: tuple[Setting, ...], ground: Inputs) -> float:
     """What a path saves on the fitting questions at half of each usual limit, in the mean."""
     net = ground.config.used_loss == "drop"
     cost, n = candidate.fit_baseline_cost.sum(), len(candidate.split.fit)

@@ -17,7 +17,7 @@ import numpy as np
 from suffice.core.arrays import BoolArray, FloatArray, IntArray
 from suffice.policies.certified import Exits
 from suffice.policies.vote_table import VoteTable
-from suffice.recipes.calibrate.certify import Step
+from suffice.recipes.calibrate.certify import RuleEffect
 from suffice.recipes.calibrate.fit_vote_tables import Strong, fit_table, stops_of
 from suffice.recipes.calibrate.spending import Spending, Tariff, added, where
 from suffice.recipes.calibrate.stopping_times import Votes
@@ -42,7 +42,7 @@ PATIENCE = (4, 8, 16)
 PRICES = np.geomspace(100.0, 1.0, 22)
 
 
-class Part(Protocol):
+class SplitSide(Protocol):
     """One side of the split: fitting or certifying questions, each with one play or several."""
 
     @property
@@ -50,7 +50,7 @@ class Part(Protocol):
         """Group per row: questions by plays, flattened."""
         ...
 
-    def step(self, setting: Setting) -> Step:
+    def step(self, setting: Setting) -> RuleEffect:
         """What a setting, one entry per group, does to each question."""
         ...
 
@@ -79,10 +79,10 @@ class GatePart:
         """Group per row."""
         return self.evidence.group
 
-    def step(self, setting: Setting) -> Step:
+    def step(self, setting: Setting) -> RuleEffect:
         """Thresholds applied to every question."""
         found = effect(setting, self.evidence)
-        return Step(
+        return RuleEffect(
             harmed=found.harmed.reshape(self.shape),
             helped=found.helped.reshape(self.shape),
             differs=found.differs.reshape(self.shape),
@@ -145,7 +145,7 @@ class SamplerPart:
         """Group per row."""
         return self.groups
 
-    def step(self, setting: Setting) -> Step:
+    def step(self, setting: Setting) -> RuleEffect:
         """Votes ended by each group's rule; at the cap where it has none."""
         return self._step(*self._stops(setting))
 
@@ -181,7 +181,7 @@ class SamplerPart:
             found = added(found, where(self.large_spending, given.reshape(self.shape)))
         return found
 
-    def _step(self, stop: IntArray, early: BoolArray, given: BoolArray) -> Step:
+    def _step(self, stop: IntArray, early: BoolArray, given: BoolArray) -> RuleEffect:
         correct, answer = self.votes.right_after(stop), self.votes.answer_after(stop)
         if self.large is not None:
             # A large model without an answer leaves the leader's standing, as a cascade does.
@@ -189,7 +189,7 @@ class SamplerPart:
             leads = correct & self.votes.answered_after(stop)
             handed = np.where(self.large.answered, self.large.right, leads)
             correct = np.where(given, handed.astype(bool), correct)
-        return Step(
+        return RuleEffect(
             harmed=(self.baseline_right & ~correct).reshape(self.shape),
             helped=(~self.baseline_right & correct).reshape(self.shape),
             differs=(early & (answer != self.votes.answer[:, -1])).reshape(self.shape),
@@ -245,7 +245,7 @@ class SamplerPart:
 
 
 def lay_path(
-    part: Part, baseline_cost: FloatArray, groups: int, *, net: bool, steps: int
+    part: SplitSide, baseline_cost: FloatArray, groups: int, *, net: bool, steps: int
 ) -> tuple[Setting, ...]:
     """Settings of rising loss and saving on the fitting questions, one entry per group."""
     everyone = np.ones(len(part.group), dtype=bool)
@@ -263,7 +263,7 @@ def lay_path(
 
 
 def lay_group_paths(
-    part: Part, baseline_cost: FloatArray, groups: int, closed: Any, *, net: bool, steps: int
+    part: SplitSide, baseline_cost: FloatArray, groups: int, closed: Any, *, net: bool, steps: int
 ) -> tuple[tuple[Setting, ...], ...]:
     """A path for every group alone: settings in which all the others are closed."""
     found: list[tuple[Setting, ...]] = []

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from suffice.core.errors import InputError
 from suffice.evals.statistics.sequence import fixed_sequence
-from suffice.recipes.calibrate.certify import Step, Test
+from suffice.recipes.calibrate.certify import RuleEffect, Test
 from suffice.recipes.calibrate.fitted import (
-    Candidate,
-    Split,
+    FittedOption,
+    QuestionSplit,
     candidates,
     laid,
     laid_by_group,
@@ -23,9 +23,9 @@ from suffice.recipes.calibrate.inputs import Inputs
 class Grouped:
     """What the paths of all groups came to at one limit."""
 
-    candidate: Candidate
+    candidate: FittedOption
     setting: Setting | None  # None: no group shows anything
-    step: Step | None
+    step: RuleEffect | None
     fallbacks: tuple[str, ...]  # by group: why the baseline answers there; empty: it does not
     alpha: float  # of each group (Bonferroni)
     rules: int
@@ -36,11 +36,11 @@ class Grouped:
 class GroupPaths:
     """The option that promised most on the fitting questions, and a path for each group."""
 
-    candidate: Candidate
+    candidate: FittedOption
     paths: tuple[tuple[Setting, ...], ...]
 
     @classmethod
-    def of(cls, ground: Inputs, split: Split) -> GroupPaths:
+    def of(cls, ground: Inputs, split: QuestionSplit) -> GroupPaths:
         """Fitted on the fitting questions; the same for every limit."""
         found = candidates(ground, split)
         if not found:

@@ -17,10 +17,10 @@ from suffice.policies.registry import parse_policy
 from suffice.policies.thinking import Overrides
 from suffice.recipes.calibrate.config import CalibrateConfig
 from suffice.recipes.calibrate.evaluate_options import played_by_executor
-from suffice.recipes.calibrate.options import Played, Unplayable, played
+from suffice.recipes.calibrate.options import PlayedOption, Unplayable, played
 from suffice.recipes.calibrate.plays import Plays, check_judged
 from suffice.recipes.calibrate.prepare import certifiable_arm_of, check_sets, complete
-from suffice.recipes.calibrate.questions import Questions
+from suffice.recipes.calibrate.questions import DistinctQuestions
 from suffice.recipes.calibrate.spending import Tariff
 from suffice.recipes.recordings import WholeSource
 
@@ -33,7 +33,7 @@ LEAST_SAMPLES_FOR_MEANS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Named:
+class NamedPolicy:
     """A policy by its text, and the models it runs on."""
 
     text: str
@@ -47,13 +47,13 @@ class Inputs:
 
     traces: TraceSet
     config: CalibrateConfig
-    questions: Questions
+    questions: DistinctQuestions
     plays: Plays
     executed: Plays  # the same, fewer: for policies that the executor has to play
     tariff: Tariff
-    baseline: Named
+    baseline: NamedPolicy
     means: bool  # whether per-question means are tested, or one play of each question
-    _played: dict[str, Played] = field(default_factory=dict)
+    _played: dict[str, PlayedOption] = field(default_factory=dict)
 
     @classmethod
     def of(cls, traces: TraceSet, config: CalibrateConfig) -> Inputs:
@@ -61,7 +61,7 @@ class Inputs:
         check_sets(traces, config)
         config.prices.check(traces.models, where="recorded")
         recorded = complete(traces, traces.models)
-        questions = Questions.of(traces, recorded.tolist())
+        questions = DistinctQuestions.of(traces, recorded.tolist())
         check_judged(traces, recorded.tolist(), traces.models)
         means = _means(traces, questions, config)
         count = config.plays if means else 1
@@ -78,7 +78,7 @@ class Inputs:
             plays=plays,
             executed=fewer,
             tariff=Tariff.of(config.prices, traces.models, by_sample=missing),
-            baseline=Named(text=text, policy=policy, models=models),
+            baseline=NamedPolicy(text=text, policy=policy, models=models),
             means=means,
         )
         standard = found.played(text)
@@ -116,7 +116,7 @@ class Inputs:
         """Samples that every question has of a model."""
         return self.plays.samples(model)
 
-    def played(self, text: str) -> Played:
+    def played(self, text: str) -> PlayedOption:
         """A policy on every question and play; worked out once.
 
         Policies that the executor has to play have fewer plays, and then everything has.
@@ -142,7 +142,7 @@ class Inputs:
         """Whether a policy that does not end early gives the baseline's answer."""
         return ends_in(parse_policy(text), self.baseline.policy)
 
-    def cost(self, option: Played) -> FloatArray:
+    def cost(self, option: PlayedOption) -> FloatArray:
         """Its cost, by question and play."""
         return self.tariff.cost(option.spending)
 
@@ -152,7 +152,7 @@ class Inputs:
         return [self.traces.questions[copies[number][0]].prompt for number in index.tolist()]
 
 
-def _means(traces: TraceSet, questions: Questions, config: CalibrateConfig) -> bool:
+def _means(traces: TraceSet, questions: DistinctQuestions, config: CalibrateConfig) -> bool:
     """Whether most questions were sampled often enough that their means are worth testing."""
     if config.test != "auto" or config.method == "crc":
         return config.test == "means"

@@ -28,7 +28,7 @@ from suffice.recipes.calibrate.stopping_times import Votes
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Played:
+class PlayedOption:
     """One option, in arrays of questions by plays."""
 
     correct: BoolArray
@@ -39,10 +39,10 @@ class Played:
     early: BoolArray  # it ended before its last step, or before a vote's cap
     spending: Spending
 
-    def at(self, index: IntArray) -> Played:
+    def at(self, index: IntArray) -> PlayedOption:
         """Some of the questions."""
         arrays = ("correct", "answered", "answer", "gives_up", "confidence", "early")
-        return Played(
+        return PlayedOption(
             **{name: getattr(self, name)[index] for name in arrays},
             spending={model: spent.at(index) for model, spent in self.spending.items()},
         )
@@ -52,7 +52,7 @@ class Unplayable(Exception):
     """The policy is none of those that are worked out in arrays."""
 
 
-def played(policy: AnyPolicy, plays: Plays, default_model: str) -> Played:
+def played(policy: AnyPolicy, plays: Plays, default_model: str) -> PlayedOption:
     """The option on every question and play; raises Unplayable."""
     if isinstance(policy, Cascade):
         steps = [(played(each.policy, plays, default_model), each.accept) for each in policy.rungs]
@@ -73,7 +73,7 @@ def played(policy: AnyPolicy, plays: Plays, default_model: str) -> Played:
     return _alone(bare, model, plays)
 
 
-def _alone(policy: Any, model: str, plays: Plays) -> Played:
+def _alone(policy: Any, model: str, plays: Plays) -> PlayedOption:
     match policy:
         case Single(effort=None, max_tokens=None):
             return _single(plays, model)
@@ -92,9 +92,9 @@ def _alone(policy: Any, model: str, plays: Plays) -> Played:
     raise Unplayable
 
 
-def _single(plays: Plays, model: str) -> Played:
+def _single(plays: Plays, model: str) -> PlayedOption:
     rows = plays.rows(model)[:, :, 0]
-    return Played(
+    return PlayedOption(
         correct=plays.traces.correct[rows] == 1.0,
         answered=plays.traces.answer[rows] >= 0,
         answer=plays.traces.answer[rows].astype(np.int64),
@@ -116,7 +116,7 @@ def _samples(plays: Plays, rows: IntArray) -> Spent:
     )
 
 
-def _agreement(plays: Plays, models: tuple[str, ...]) -> Played:
+def _agreement(plays: Plays, models: tuple[str, ...]) -> PlayedOption:
     rows = [plays.rows(model)[:, :, 0] for model in models]
     codes = np.stack([plays.traces.answer[each] for each in rows])
     same = (codes == codes[0]) & (codes[0] >= 0)
@@ -126,7 +126,7 @@ def _agreement(plays: Plays, models: tuple[str, ...]) -> Played:
     spending: Spending = {}
     for model, each in zip(models, rows, strict=True):
         spending = added(spending, {model: _samples(plays, each)})
-    return Played(
+    return PlayedOption(
         correct=(plays.traces.correct[rows[0]] == 1.0) & (alike > 0),
         answered=alike > 0,
         answer=np.where(alike > 0, codes[0], MISSING).astype(np.int64),
@@ -147,11 +147,11 @@ class _Ended:
     early: BoolArray
 
 
-def _vote(plays: Plays, model: str, cap: int, end: Callable[[Votes], _Ended]) -> Played:
+def _vote(plays: Plays, model: str, cap: int, end: Callable[[Votes], _Ended]) -> PlayedOption:
     votes, shape = plays.votes(model, cap), plays.shape
     ended = end(votes)
     answered = votes.answered_after(ended.stop)
-    return Played(
+    return PlayedOption(
         # A vote that is handed on without any answer leaves nothing behind.
         correct=(votes.right_after(ended.stop) & (answered | ~ended.gives_up)).reshape(shape),
         answered=answered.reshape(shape),
@@ -193,7 +193,7 @@ def _by_table(votes: Votes, table: VoteTable) -> _Ended:
     return _Ended(stop, share, given, ~given & (stop < table.max_samples))
 
 
-def _then(first: Played, accept: float | None, second: Played) -> Played:
+def _then(first: PlayedOption, accept: float | None, second: PlayedOption) -> PlayedOption:
     """A cascade of two: what the first does not settle goes to the second."""
     stands = first.answered & ~first.gives_up
     if accept is not None:
@@ -201,7 +201,7 @@ def _then(first: Played, accept: float | None, second: Played) -> Played:
     # A last step that finds nothing to compare leaves the best earlier answer.
     kept = ~stands & first.answered & ~second.answered
     mine = stands | kept
-    return Played(
+    return PlayedOption(
         correct=np.where(mine, first.correct, second.correct),
         answered=first.answered | second.answered,
         answer=np.where(mine, first.answer, second.answer),

@@ -9,7 +9,7 @@ from suffice.policies.agreement import Agreement
 from suffice.policies.policy_file import PolicyFile, write_policy_file
 from suffice.policies.vote_table import VoteTable
 from suffice.recipes.calibrate.plots import path_figure, reliability_figure
-from suffice.recipes.calibrate.run import Calibration, Survey
+from suffice.recipes.calibrate.run import CalibratedPolicy, Survey
 from suffice.recipes.calibrate.wording import points
 from suffice.report.page import Card, FigureBlock, cards, figures, heading, notes, page, table
 from suffice.report.style import to_png, to_svg
@@ -20,7 +20,7 @@ ONLY_THE_BOUND = (
 )
 
 
-def write_calibration(found: Calibration, out: Path, report: Path | None) -> list[Path]:
+def write_calibration(found: CalibratedPolicy, out: Path, report: Path | None) -> list[Path]:
     """Write the policy file, and with `report` a folder of page and figures; the paths written."""
     drawn = None if report is None else _drawn(found)
     write_policy_file(out, found.file)
@@ -35,7 +35,7 @@ def write_calibration(found: Calibration, out: Path, report: Path | None) -> lis
     return written
 
 
-def _drawn(found: Calibration) -> tuple[str, dict[str, bytes]]:
+def _drawn(found: CalibratedPolicy) -> tuple[str, dict[str, bytes]]:
     blocks, pictures = [], {}
     if found.path:
         figure = path_figure(found)
@@ -50,7 +50,7 @@ def _drawn(found: Calibration) -> tuple[str, dict[str, bytes]]:
     return certificate_page(found, blocks), pictures
 
 
-def certificate_page(found: Calibration, blocks: list[FigureBlock]) -> str:
+def certificate_page(found: CalibratedPolicy, blocks: list[FigureBlock]) -> str:
     """The certificate as a self-contained page."""
     file, survey = found.file, found.survey
     certificate = file.certificate

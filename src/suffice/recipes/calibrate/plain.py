@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from suffice.recipes.calibrate.certify import Step
+from suffice.recipes.calibrate.certify import RuleEffect
 from suffice.recipes.calibrate.chains import (
     LARGEST_VOTE,
     MOST_SMALL,
@@ -75,7 +75,7 @@ def _rules(ground: Inputs) -> list[tuple[str, str]]:
 def _plain(ground: Inputs, name: str, rule: str) -> Plain:
     option, baseline = ground.played(rule), ground.played(ground.baseline.text)
     costs = ground.cost(option), ground.cost(baseline)
-    step = Step.of(option, baseline, costs, reverts=ground.reverts(rule))
+    step = RuleEffect.of(option, baseline, costs, reverts=ground.reverts(rule))
     drop = float(step.losses("drop").mean())
     return Plain(
         name=name,

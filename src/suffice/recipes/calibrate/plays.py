@@ -15,14 +15,16 @@ from suffice.core.arrays import FloatArray, IntArray
 from suffice.core.completions import SENTINEL_LOGPROB
 from suffice.core.errors import InputError
 from suffice.evals.traces.trace_set import TraceSet
-from suffice.recipes.calibrate.questions import Questions
+from suffice.recipes.calibrate.questions import DistinctQuestions
 from suffice.recipes.calibrate.stopping_times import Votes, votes_of
 
 
 class Plays:
     """`count` plays of every distinct question."""
 
-    def __init__(self, traces: TraceSet, questions: Questions, *, count: int, seed: int) -> None:
+    def __init__(
+        self, traces: TraceSet, questions: DistinctQuestions, *, count: int, seed: int
+    ) -> None:
         self.traces, self.questions, self.count, self._seed = traces, questions, count, seed
         self._rows: dict[str, IntArray] = {}
         self._asked = np.stack([questions.copy(play) for play in range(count)], axis=1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from suffice.recipes.calibrate.run import Calibration
+from suffice.recipes.calibrate.run import CalibratedPolicy
 from suffice.recipes.calibrate.wording import points
 from suffice.report.style import AMBER, BLUE, FAINT, GREEN, MUTED, RED, house_style, new_figure
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def path_figure(found: Calibration) -> Figure:
+def path_figure(found: CalibratedPolicy) -> Figure:
     """Loss against saving along the path, with the bound that each rule was tested by."""
     survey, target = found.survey, found.file.certificate.target
     choice = survey.choice
@@ -55,7 +55,7 @@ def path_figure(found: Calibration) -> Figure:
     return figure
 
 
-def reliability_figure(found: Calibration) -> Figure:
+def reliability_figure(found: CalibratedPolicy) -> Figure:
     """Observed against predicted P(right), with exact intervals and the number of answers."""
     quality = found.file.certificate.predictor
     assert quality is not None
@@ -75,7 +75,7 @@ def reliability_figure(found: Calibration) -> Figure:
     return figure
 
 
-def _draw_bins(panel: Any, counts: Any, found: Calibration) -> None:
+def _draw_bins(panel: Any, counts: Any, found: CalibratedPolicy) -> None:
     x = [each.predicted for each in found.reliability]
     y = [each.observed.estimate for each in found.reliability]
     low = [each.observed.estimate - each.observed.low for each in found.reliability]

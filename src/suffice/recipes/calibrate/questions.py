@@ -27,14 +27,14 @@ def question_key(question: Question) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Questions:
+class DistinctQuestions:
     """Distinct questions, each with the recorded questions (codes of the trace set) that ask it."""
 
     keys: tuple[str, ...]
     copies: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, traces: TraceSet, recorded: Iterable[int]) -> Questions:
+    def of(cls, traces: TraceSet, recorded: Iterable[int]) -> DistinctQuestions:
         """The distinct questions among `recorded`, in an order that their names do not change."""
         found: dict[str, list[int]] = {}
         for question in recorded:
@@ -61,10 +61,10 @@ class Questions:
         """One recorded question each: copies take turns over the plays."""
         return np.array([copies[play % len(copies)] for copies in self.copies], dtype=np.int64)
 
-    def at(self, index: Iterable[int]) -> Questions:
+    def at(self, index: Iterable[int]) -> DistinctQuestions:
         """Some of the questions."""
         chosen = [int(number) for number in index]
-        return Questions(
+        return DistinctQuestions(
             tuple(self.keys[number] for number in chosen),
             tuple(self.copies[number] for number in chosen),
         )

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 
 from suffice.evals.statistics.sequence import chains_shown
-from suffice.recipes.calibrate.certify import Step, Test
-from suffice.recipes.calibrate.chains import Chain
+from suffice.recipes.calibrate.certify import RuleEffect, Test
+from suffice.recipes.calibrate.chains import RuleChain
 from suffice.recipes.calibrate.config import CalibrateConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class ShownRule:
     """A rule that is shown at a limit."""
 
     chain: int
@@ -28,7 +28,7 @@ class Choice:
 class Bench:
     """Chains with their test; p-values are worked out once."""
 
-    chains: tuple[Chain, ...]
+    chains: tuple[RuleChain, ...]
     test: Test
     config: CalibrateConfig
     _known: dict[tuple[int, int, float], float] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Bench:
             self.config.alpha,
         )
 
-    def best(self, limit: float) -> Choice | None:
+    def best(self, limit: float) -> ShownRule | None:
         """The shown rule that saves most; None where none is shown, or none saves anything."""
         shown, levels = self._walked(limit)
         saved = [
@@ -83,9 +83,9 @@ class Bench:
         most = max(saved, key=lambda each: each[0], default=None)
         if most is None or not most[0] > 0.0:
             return None
-        return Choice(chain=most[1], rule=most[2], shown=shown, level=levels[most[1]])
+        return ShownRule(chain=most[1], rule=most[2], shown=shown, level=levels[most[1]])
 
-    def step(self, choice: Choice) -> Step:
+    def step(self, choice: ShownRule) -> RuleEffect:
         """What the chosen rule does."""
         return self.chains[choice.chain].step(choice.rule)
 
@@ -95,10 +95,10 @@ class Bench:
         return sum(map(len, self.chains))
 
 
-def ranked(chains: Sequence[Chain], limits: Sequence[float], *, net: bool) -> list[Chain]:
+def ranked(chains: Sequence[RuleChain], limits: Sequence[float], *, net: bool) -> list[RuleChain]:
     """Chains by what they save at half of each limit where they were observed, in the mean."""
 
-    def promise(chain: Chain) -> float:
+    def promise(chain: RuleChain) -> float:
         best = np.zeros(len(limits))
         for rule in range(len(chain)):
             step = chain.step(rule)

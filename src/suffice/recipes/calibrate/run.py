@@ -12,15 +12,21 @@ from suffice.evals.statistics.calibration import Bin, reliability
 from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.policy_file import PolicyFile, Range
 from suffice.recipes.calibrate.advice import Advice, advice_of
-from suffice.recipes.calibrate.certify import Step, Test, saving_of
-from suffice.recipes.calibrate.chains import Chain, chain_of, fixed_chains
+from suffice.recipes.calibrate.certify import RuleEffect, Test, saving_of
+from suffice.recipes.calibrate.chains import RuleChain, chain_of, fixed_chains
 from suffice.recipes.calibrate.config import LEAST_LEFT, USUAL_LIMITS, CalibrateConfig
 from suffice.recipes.calibrate.file import file_of, grouped_file
-from suffice.recipes.calibrate.fitted import Split, candidates, laid, promise, split_questions
+from suffice.recipes.calibrate.fitted import (
+    QuestionSplit,
+    candidates,
+    laid,
+    promise,
+    split_questions,
+)
 from suffice.recipes.calibrate.grouped import Grouped, GroupPaths
 from suffice.recipes.calibrate.inputs import Inputs
 from suffice.recipes.calibrate.plain import Plain, plain_rules
-from suffice.recipes.calibrate.ranking import Bench, Choice, ranked
+from suffice.recipes.calibrate.ranking import Bench, ShownRule, ranked
 
 # Beyond so many chains a part of the questions chooses which of them are tested on the others.
 MOST_CHAINS = 4
@@ -30,7 +36,7 @@ FEW_WRONG = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class LimitRow:
     """One line of the table: the cheapest rule that is shown at a limit."""
 
     limit: float
@@ -46,12 +52,12 @@ class Survey:
 
     ground: Inputs
     bench: Bench
-    rows: tuple[Row, ...]
+    rows: tuple[LimitRow, ...]
     plain: tuple[Plain, ...]
     advice: Advice
     warnings: tuple[str, ...]
     file: PolicyFile | None
-    choice: Choice | None
+    choice: ShownRule | None
     grouped: Grouped | None = None
     considered: tuple[tuple[str, float], ...] = ()  # fitted options and what they promised
 
@@ -62,17 +68,17 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Calibration:
+class CalibratedPolicy:
     """The policy file, and what its report draws."""
 
     file: PolicyFile
     survey: Survey
-    path: tuple[Step, ...]  # of every rule on the chosen chain
+    path: tuple[RuleEffect, ...]  # of every rule on the chosen chain
     shown: int
     reliability: tuple[Bin, ...] = field(default=())
 
 
-def calibrate(traces: TraceSet, config: CalibrateConfig) -> Calibration:
+def calibrate(traces: TraceSet, config: CalibrateConfig) -> CalibratedPolicy:
     """The certified policy of recorded traces.
 
     Raises InputError for data that cannot support a certificate, NothingFeasible if the test shows
@@ -81,13 +87,13 @@ def calibrate(traces: TraceSet, config: CalibrateConfig) -> Calibration:
     return calibration_of(survey(traces, config))
 
 
-def calibration_of(found: Survey) -> Calibration:
+def calibration_of(found: Survey) -> CalibratedPolicy:
     """A survey's certificate with what its report draws. Raises NothingFeasible, InputError."""
     if found.file is None:
         if found.advice.kind == "too few":
             raise InputError(found.refusal)
         raise NothingFeasible(found.refusal)
-    path: tuple[Step, ...] = ()
+    path: tuple[RuleEffect, ...] = ()
     shown = 0
     bins: tuple[Bin, ...] = ()
     if found.choice is not None:
@@ -98,7 +104,7 @@ def calibration_of(found: Survey) -> Calibration:
             bins = _reliability(chain.fitted[0])
     elif found.grouped is not None:
         bins = _reliability(found.grouped.candidate)
-    return Calibration(file=found.file, survey=found, path=path, shown=shown, reliability=bins)
+    return CalibratedPolicy(file=found.file, survey=found, path=path, shown=shown, reliability=bins)
 
 
 def _reliability(candidate: object) -> tuple[Bin, ...]:
@@ -133,8 +139,8 @@ def survey(traces: TraceSet, config: CalibrateConfig) -> Survey:
 
 
 def _chains(
-    ground: Inputs, split: Split
-) -> tuple[tuple[Chain, ...], tuple[tuple[str, float], ...]]:
+    ground: Inputs, split: QuestionSplit
+) -> tuple[tuple[RuleChain, ...], tuple[tuple[str, float], ...]]:
     """The chains that are tested, and what fitted options promised."""
     config = ground.config
     plans = fixed_chains(ground, split.fit)
@@ -162,8 +168,8 @@ def _many_models(ground: Inputs) -> bool:
 
 
 def _fitted_chain(
-    ground: Inputs, split: Split, others: bool
-) -> tuple[list[Chain], tuple[tuple[str, float], ...]]:
+    ground: Inputs, split: QuestionSplit, others: bool
+) -> tuple[list[RuleChain], tuple[tuple[str, float], ...]]:
     """The fitted option that promised most on the fitting questions, as a chain."""
     config = ground.config
     wanted = config.fitted
@@ -185,19 +191,19 @@ def _fitted_chain(
     return [candidate.chain(path)], tuple(promised)
 
 
-def _row(ground: Inputs, bench: Bench, limit: float) -> Row:
+def _row(ground: Inputs, bench: Bench, limit: float) -> LimitRow:
     choice = bench.best(limit)
     if choice is None:
-        return Row(limit=limit, rule=None)
+        return LimitRow(limit=limit, rule=None)
     chain, step = bench.chains[choice.chain], bench.step(choice)
     return _row_of(ground, bench.test, limit, chain.rules[choice.rule], step, chain.index)
 
 
 def _row_of(  # noqa: PLR0917 - one line of a table
-    ground: Inputs, test: Test, limit: float, rule: str, step: Step, index: np.ndarray
-) -> Row:
+    ground: Inputs, test: Test, limit: float, rule: str, step: RuleEffect, index: np.ndarray
+) -> LimitRow:
     standard = ground.played(ground.baseline.text).correct[index].mean()
-    return Row(
+    return LimitRow(
         limit=limit,
         rule=rule,
         saving=saving_of(step, ground.config.confidence, ground.config.seed),
@@ -206,7 +212,7 @@ def _row_of(  # noqa: PLR0917 - one line of a table
     )
 
 
-def _survey_groups(ground: Inputs, split: Split, test: Test) -> Survey:
+def _survey_groups(ground: Inputs, split: QuestionSplit, test: Test) -> Survey:
     """The claim in every question group at once."""
     paths = GroupPaths.of(ground, split)
     found = {limit: paths.at(ground, test, limit) for limit in ground.config.limits}
@@ -216,7 +222,7 @@ def _survey_groups(ground: Inputs, split: Split, test: Test) -> Survey:
     for limit, grouped in found.items():
         step = grouped.step
         if grouped.setting is None or step is None or not step.saving > 0.0:
-            rows.append(Row(limit=limit, rule=None))
+            rows.append(LimitRow(limit=limit, rule=None))
             continue
         rule = f"{grouped.candidate.text}, by {grouped.candidate.groups} question groups"
         rows.append(_row_of(ground, test, limit, rule, step, certify))

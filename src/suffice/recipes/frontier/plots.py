@@ -11,7 +11,7 @@ import numpy as np
 from suffice.core.arrays import FloatArray
 from suffice.evals.router_metrics import non_decreasing_hull
 from suffice.recipes.frontier.compound import Compound
-from suffice.recipes.frontier.run import Frontier, Point
+from suffice.recipes.frontier.run import Frontier, FrontierPoint
 from suffice.report.style import AMBER, BLUE, FAINT, GREEN, INK, MUTED, house_style, new_figure
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def compound_figure(found: Compound) -> Figure:
     return figure
 
 
-def _label(panel: Any, hull: tuple[Point, ...], axis: str, one_model: str | None) -> None:
+def _label(panel: Any, hull: tuple[FrontierPoint, ...], axis: str, one_model: str | None) -> None:
     """Names beside the hull's corners, those of the dearer half to their left."""
     x = [_cost(point, axis) for point in hull]
     middle = (x[0] * x[-1]) ** 0.5
@@ -111,7 +111,7 @@ def _label(panel: Any, hull: tuple[Point, ...], axis: str, one_model: str | None
         )  # fmt: skip
 
 
-def _points(panel: Any, points: list[Point], axis: str, bars: str, colour: str) -> None:
+def _points(panel: Any, points: list[FrontierPoint], axis: str, bars: str, colour: str) -> None:
     if not points:
         return
     x = np.array([_cost(point, axis) for point in points])
@@ -125,7 +125,7 @@ def _points(panel: Any, points: list[Point], axis: str, bars: str, colour: str) 
     panel.plot(x, 100 * y, "o", color=colour, ms=5, zorder=3)
 
 
-def _controls(panel: Any, points: list[Point], axis: str) -> None:
+def _controls(panel: Any, points: list[FrontierPoint], axis: str) -> None:
     """What the same samples give where each question gets another one's share."""
     known = [point for point in points if point.control is not None]
     x = [_cost(point, axis) for point in known]
@@ -151,6 +151,6 @@ def _plain_ticks(panel: Any, values: list[float]) -> None:
     panel.minorticks_off()
 
 
-def _cost(point: Point, axis: str) -> float:
+def _cost(point: FrontierPoint, axis: str) -> float:
     interval = point.cost(axis)
     return float("nan") if interval is None else interval.estimate

@@ -50,7 +50,7 @@ class FrontierConfig:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Point:
+class FrontierPoint:
     """A policy's means per question with intervals clustered by question; None where not known."""
 
     policy: str
@@ -86,8 +86,8 @@ class Buy:
 class Frontier:
     """Everything that table and plots show."""
 
-    points: tuple[Point, ...]
-    oracle: Point
+    points: tuple[FrontierPoint, ...]
+    oracle: FrontierPoint
     questions: int
     axes: tuple[str, ...]  # those known for every policy
     axis: str  # of the best buys
@@ -97,13 +97,13 @@ class Frontier:
     baseline: str = ""  # what `saved` is against; empty: it cannot be played on these traces
     unit: CostUnit = "tokens"  # what `saved` is counted in: prompt tokens are tokens too
 
-    def hull(self, axis: str) -> tuple[Point, ...]:
+    def hull(self, axis: str) -> tuple[FrontierPoint, ...]:
         """Policies on the non-decreasing convex hull, cheapest first."""
         costs = [_estimate(point, axis) for point in self.points]
         right = [point.accuracy.estimate for point in self.points]
         xs, ys = non_decreasing_hull(costs, right)
         corners = set(zip(xs.tolist(), ys.tolist(), strict=True))
-        on: dict[tuple[float, float], Point] = {}
+        on: dict[tuple[float, float], FrontierPoint] = {}
         for point, cost in zip(self.points, costs, strict=True):
             place = cost, point.accuracy.estimate
             if place in corners:
@@ -273,7 +273,7 @@ def _point(
     weights: FloatArray,
     config: FrontierConfig,
     baseline: Measured | None = None,
-) -> Point:
+) -> FrontierPoint:
     def interval(values: FloatArray) -> Interval | None:
         if not np.isfinite(values).all():
             return None
@@ -282,7 +282,7 @@ def _point(
 
     accuracy, drawn = interval(measured.correct), interval(measured.samples)
     assert accuracy is not None and drawn is not None
-    return Point(
+    return FrontierPoint(
         policy=measured.policy,
         accuracy=of_share(accuracy, len(measured.correct)),
         samples=float(measured.samples.mean()),
@@ -336,7 +336,7 @@ def best_buys(
     return tuple(found)
 
 
-def _estimate(point: Point, axis: str) -> float:
+def _estimate(point: FrontierPoint, axis: str) -> float:
     interval = point.cost(axis)
     if interval is None:
         raise InputError(f"the cost of {point.policy} in {axis} is not known")

@@ -39,7 +39,7 @@ MAX_DROP = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
+class PlayedPolicy:
     """One policy on the second half of the puzzles. `flops_share`: of the fixed width's."""
 
     policy: str
@@ -53,7 +53,7 @@ class Played:
 def adaptive_results(
     explored: Explored, task: GridTask, *, width: int, depth: int, max_drop: float = MAX_DROP,
     seed: int = 0,
-) -> tuple[Played, ...]:  # fmt: skip
+) -> tuple[PlayedPolicy, ...]:  # fmt: skip
     """Every policy on one half of the puzzles; the certified one is calibrated on the other."""
     order = np.random.default_rng(seed).permutation(len(explored.puzzles))
     half = len(order) // 2
@@ -77,7 +77,7 @@ def adaptive_results(
         )  # fmt: skip
         policy = certified_policy(calibrated.file, parse_policy)
     except (InputError, NothingFeasible) as error:
-        return (*found, Played(policy=name, refused=str(error)))
+        return (*found, PlayedPolicy(policy=name, refused=str(error)))
     return (*found, _row(name, _measured(policy, sets["verifier"]), fixed))
 
 
@@ -92,8 +92,8 @@ def _measured(policy: AnyPolicy, source: Source) -> Measured:
     )  # fmt: skip
 
 
-def _row(name: str, found: Measured, fixed: Measured) -> Played:
-    return Played(
+def _row(name: str, found: Measured, fixed: Measured) -> PlayedPolicy:
+    return PlayedPolicy(
         policy=name,
         accuracy=mean_interval(found.correct),
         difference=difference_interval(found.correct - fixed.correct),

@@ -24,7 +24,7 @@ MANY_SOLUTIONS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class WidthDepthPoint:
     """One (width, depth). `flops` per puzzle, `serial_steps`: steps that cannot run in parallel.
 
     `accuracy` by selection; "verifier" is any@K. `coverage_many` is over puzzles with three
@@ -40,13 +40,13 @@ class Point:
     coverage_many: Interval | None
 
 
-def point(explored: Explored, *, width: int, depth: int, flops_of_step: float) -> Point:
+def point(explored: Explored, *, width: int, depth: int, flops_of_step: float) -> WidthDepthPoint:
     """The figures of one width and depth."""
     right = selected(explored, width=width, depth=depth)
     groups = _groups(explored, width)
     share = np.mean([covered(explored, depth - 1, columns) for columns in groups], axis=0)
     many = explored.puzzles.counts >= MANY_SOLUTIONS
-    return Point(
+    return WidthDepthPoint(
         width=width,
         depth=depth,
         flops=flops_of_step * width * depth,

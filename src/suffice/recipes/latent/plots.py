@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from suffice.recipes.latent.evaluate import Point
+from suffice.recipes.latent.evaluate import WidthDepthPoint
 from suffice.recipes.latent.run import LatentResult
 from suffice.report.style import AMBER, BLUE, GREEN, MUTED, RED, VIOLET, house_style, new_figure
 
@@ -107,7 +107,7 @@ def _coverage(panel: Any, result: LatentResult) -> None:
     panel.legend(fontsize=7)
 
 
-def _accuracy(points: Sequence[Point], selection: str) -> list[Interval]:
+def _accuracy(points: Sequence[WidthDepthPoint], selection: str) -> list[Interval]:
     return [p.accuracy[selection] for p in points]
 
 

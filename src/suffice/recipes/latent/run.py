@@ -13,9 +13,9 @@ from suffice.backends.latent.flops import step_flops
 from suffice.backends.latent.folder import load_latent, read_record
 from suffice.backends.latent.trajectories import Exploration
 from suffice.core.errors import InputError
-from suffice.recipes.latent.adaptive import MAX_DROP, Played, adaptive_results
+from suffice.recipes.latent.adaptive import MAX_DROP, PlayedPolicy, adaptive_results
 from suffice.recipes.latent.diagnose import Diagnosis, diagnose
-from suffice.recipes.latent.evaluate import Contest, Point, contest, point
+from suffice.recipes.latent.evaluate import Contest, WidthDepthPoint, contest, point
 from suffice.recipes.latent.explore import Explored, explore
 from suffice.tasks.grids.puzzles import GridTask, Puzzles
 
@@ -63,11 +63,13 @@ class LatentResult:
     many_solutions: int  # puzzles with three or more
     exploration: str
     flops_per_step: float
-    points: tuple[Point, ...]
-    deep: tuple[Point, ...]  # one deterministic trajectory, at every depth that a width costs
+    points: tuple[WidthDepthPoint, ...]
+    deep: tuple[
+        WidthDepthPoint, ...
+    ]  # one deterministic trajectory, at every depth that a width costs
     contests: tuple[Contest, ...]
     diagnosis: Diagnosis
-    policies: tuple[Played, ...]
+    policies: tuple[PlayedPolicy, ...]
 
 
 def evaluate_latent(
@@ -118,7 +120,7 @@ def evaluate_latent(
         for selection in ("vote", "halting", "verifier")
     )  # fmt: skip
     diagnosis = diagnose(network, task, shown, depth=config.depth, seed=config.seed)
-    policies: tuple[Played, ...] = ()
+    policies: tuple[PlayedPolicy, ...] = ()
     if config.policies:
         tell("policies on recorded trajectories")
         policies = adaptive_results(

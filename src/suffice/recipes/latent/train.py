@@ -22,7 +22,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainedLatent:
     """What a training run came to. `cpu_s` is CPU time over all its stretches."""
 
     task: str
@@ -41,7 +41,7 @@ def train_latent(
     device: str = "cpu",
     until: int | None = None,
     tell: Tell = lambda _: None,
-) -> Trained:
+) -> TrainedLatent:
     """Train into `out`; a run that was interrupted goes on, a finished one is left as it is.
 
     `until` ends the run at so many steps and keeps their weights; the rest can follow later.
@@ -75,8 +75,8 @@ def train_latent(
     return _trained(read_record(out), lines)
 
 
-def _trained(record: dict[str, Any], lines: list[dict[str, Any]]) -> Trained:
-    return Trained(
+def _trained(record: dict[str, Any], lines: list[dict[str, Any]]) -> TrainedLatent:
+    return TrainedLatent(
         task=record["task"], parameters=record["parameters"], steps=record["steps"],
         cpu_s=record["cpu_s"], train_inputs=record["train_inputs"],
         test_inputs=record["test_inputs"], lines=tuple(lines),

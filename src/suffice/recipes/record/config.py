@@ -63,7 +63,7 @@ class RecordConfig:
 
 
 @dataclass(slots=True)
-class Progress:
+class RecordingProgress:
     """Where a recording stands."""
 
     total: int  # samples to draw in all, earlier runs included
@@ -79,7 +79,7 @@ class Progress:
 class RecordingResult(NamedTuple):
     """What a recording came to. `complete` is False if samples failed: run it again."""
 
-    progress: Progress
+    progress: RecordingProgress
     complete: bool
 
 

@@ -24,13 +24,13 @@ from suffice.evals.extract import VERSION
 from suffice.evals.traces.columns import TraceInformation
 from suffice.evals.traces.files import TraceWriter
 from suffice.evals.traces.trace_set import Question, Trace, TraceKey
-from suffice.recipes.record.config import Progress, RecordConfig, RecordingResult
+from suffice.recipes.record.config import RecordConfig, RecordingProgress, RecordingResult
 from suffice.recipes.record.sample import SampleJob, draw
 from suffice.recipes.record.trial import (
     MOST_WITHOUT_RIGHT,
     TRIAL_QUESTIONS,
     NothingRight,
-    Trial,
+    RecordingTrial,
     check_some_right,
 )
 from suffice.recipes.record.unchanged import check_unchanged
@@ -47,8 +47,8 @@ async def record(
     out: Path,
     config: RecordConfig,
     *,
-    tell: Callable[[Progress], None] = lambda _: None,
-    tried: Callable[[Trial], None] = lambda _: None,
+    tell: Callable[[RecordingProgress], None] = lambda _: None,
+    tried: Callable[[RecordingTrial], None] = lambda _: None,
 ) -> RecordingResult:
     """Draw what `out` lacks. Ends whole, or keeps every group but the current one.
 
@@ -83,7 +83,7 @@ async def collect(
     backend: Backend,
     config: RecordConfig,
     *,
-    tell: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[RecordingProgress], None] = lambda _: None,
 ) -> list[Trace]:
     """The same without a file, and so without pyarrow: for what one process draws and uses.
 
@@ -134,8 +134,8 @@ async def _drawn(  # noqa: PLR0917 - its two callers have all of it in hand
     writer: _Writer,
     model: str,
     config: RecordConfig,
-    tell: Callable[[Progress], None],
-    tried: Callable[[Trial], None] = lambda _: None,
+    tell: Callable[[RecordingProgress], None],
+    tried: Callable[[RecordingTrial], None] = lambda _: None,
 ) -> RecordingResult:
     jobs = [
         key
@@ -144,7 +144,7 @@ async def _drawn(  # noqa: PLR0917 - its two callers have all of it in hand
             TraceKey(*item.question.key, model, config.mode.name, n) for n in range(config.samples)
         )
     ]
-    progress = Progress(total=len(jobs), known=sum(key in writer.known for key in jobs))
+    progress = RecordingProgress(total=len(jobs), known=sum(key in writer.known for key in jobs))
     tell(progress)
     recorder = _Recorder(backend, writer, config, progress, tell)
     if config.trial and progress.known == 0:
@@ -158,13 +158,13 @@ async def _trial(
     model: str,
     config: RecordConfig,
     recorder: _Recorder,
-    tried: Callable[[Trial], None],
+    tried: Callable[[RecordingTrial], None],
 ) -> None:
     """One sample of each of the first ten questions; of ten more if none was right."""
     once = replace(config, samples=1)
     recorder.first = []
     await recorder.run(_draws(items[:TRIAL_QUESTIONS], model, once, recorder))
-    first = Trial(
+    first = RecordingTrial(
         model=model,
         traces=tuple(recorder.first),
         left=len(items) * config.samples - len(recorder.first),
@@ -257,8 +257,8 @@ class _Recorder:
         backend: Backend,
         writer: _Writer,
         config: RecordConfig,
-        progress: Progress,
-        tell: Callable[[Progress], None],
+        progress: RecordingProgress,
+        tell: Callable[[RecordingProgress], None],
     ) -> None:
         self._backend, self.writer, self._config = backend, writer, config
         self.first: list[Trace] | None = None  # of a trial, as they come

@@ -9,9 +9,9 @@ from pathlib import Path
 from suffice.backends.protocol import Backend
 from suffice.core.errors import InputError, UnknownName
 from suffice.evals.datasets import Item
-from suffice.recipes.record.config import Progress, RecordConfig, RecordingResult
+from suffice.recipes.record.config import RecordConfig, RecordingProgress, RecordingResult
 from suffice.recipes.record.run import record
-from suffice.recipes.record.trial import Trial
+from suffice.recipes.record.trial import RecordingTrial
 from suffice.recipes.record.unchanged import check_unchanged
 
 
@@ -22,8 +22,8 @@ async def record_all(
     config: RecordConfig,
     *,
     models: Sequence[str] = (),
-    tell: Callable[[str, Progress], None] = lambda _model, _progress: None,
-    tried: Callable[[Trial], None] = lambda _: None,
+    tell: Callable[[str, RecordingProgress], None] = lambda _model, _progress: None,
+    tried: Callable[[RecordingTrial], None] = lambda _: None,
 ) -> dict[str, RecordingResult]:
     """Record each model at the server that lists it, one after the other; what came of each.
 

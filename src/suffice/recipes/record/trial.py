@@ -18,7 +18,7 @@ class NothingRight(InputError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class RecordingTrial:
     """The first samples of a recording, and what they say of the rest."""
 
     model: str

@@ -20,7 +20,7 @@ import numpy as np
 from suffice.core.arrays import FloatArray
 from suffice.core.errors import InputError
 from suffice.executors.replay import Span
-from suffice.recipes.replay.run import Answered
+from suffice.recipes.replay.run import ReplayedRequest
 
 
 class Speed(NamedTuple):
@@ -37,10 +37,10 @@ class Speed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class TimedRequest:
     """One request in time."""
 
-    answered: Answered
+    answered: ReplayedRequest
     arrival_s: float
     start_s: float
     end_s: float
@@ -61,7 +61,7 @@ class Served:
 class Timeline:
     """All requests in time, and how busy the replicas were."""
 
-    served: tuple[Served, ...]
+    served: tuple[TimedRequest, ...]
     busy_s: float  # summed over replicas
     span_s: float  # first arrival to last answer
     replicas: int
@@ -93,7 +93,7 @@ def poisson(rate_per_s: float, count: int, seed: int) -> FloatArray:
 
 
 # The outcome of the n-th request, given how many wait and run ahead of it; and the price it paid.
-Decide = Callable[[int, int], tuple[Answered, float | None]]
+Decide = Callable[[int, int], tuple[ReplayedRequest, float | None]]
 
 
 def simulate(arrivals_s: FloatArray, decide: Decide, speed: Speed, replicas: int) -> Timeline:
@@ -101,7 +101,7 @@ def simulate(arrivals_s: FloatArray, decide: Decide, speed: Speed, replicas: int
     if replicas < 1:
         raise InputError(f"replicas must be 1 or more, got {replicas}")
     machines = [_Replica(speed) for _ in range(replicas)]
-    served: list[Served] = []
+    served: list[TimedRequest] = []
     for number, arrival_s in enumerate(arrivals_s.tolist()):
         for machine in machines:
             served.extend(machine.run_until(arrival_s))
@@ -125,7 +125,7 @@ def simulate(arrivals_s: FloatArray, decide: Decide, speed: Speed, replicas: int
 
 @dataclass(slots=True)
 class _Job:
-    answered: Answered
+    answered: ReplayedRequest
     arrival_s: float
     price: float | None
     start_s: float = 0.0
@@ -181,9 +181,9 @@ class _Replica:
         self._queue.append(job)
         self._admit()
 
-    def run_until(self, end_s: float) -> list[Served]:
+    def run_until(self, end_s: float) -> list[TimedRequest]:
         """Advance to `end_s`; gives the requests that were answered."""
-        done: list[Served] = []
+        done: list[TimedRequest] = []
         while self._changes:
             tick, number, width = self._changes[0]
             step_s = float(self.speed.step_s[min(self.sequences, self.speed.max_batch)])
@@ -202,7 +202,7 @@ class _Replica:
                 job = self._jobs.pop(number)
                 del self._width[number]
                 done.append(
-                    Served(
+                    TimedRequest(
                         answered=job.answered,
                         arrival_s=job.arrival_s,
                         start_s=job.start_s,

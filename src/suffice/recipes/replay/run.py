@@ -43,7 +43,7 @@ class ReplayConfig:
 SHARES = frozenset({"correct", "gave_up", "to_large"})
 
 
-class Answered(NamedTuple):
+class ReplayedRequest(NamedTuple):
     """One request: what the policy accepted and what it took."""
 
     question: int
@@ -69,7 +69,7 @@ class Replayed:
     """All requests of a replay."""
 
     policy: str
-    requests: tuple[Answered, ...]
+    requests: tuple[ReplayedRequest, ...]
 
     def column(self, name: str) -> FloatArray:
         """One field of every request."""
@@ -150,7 +150,7 @@ def answer(
     *,
     config: ReplayConfig,
     cost_model: CostModel = count_tokens_only,
-) -> Answered:
+) -> ReplayedRequest:
     """One request under a policy, in ticks of one token."""
     drawer = source.drawer(question, (config.seed, draw))
     try:
@@ -168,7 +168,7 @@ def answer(
     nothing = float("nan")
     counted = drawer.counted()
     last = nothing if outcome.exit is None else float(outcome.exit == "safe")
-    return Answered(
+    return ReplayedRequest(
         question=question,
         draw=draw,
         correct=float(source.traces.correct[row]),
@@ -188,10 +188,10 @@ def answer(
     )
 
 
-def _nothing(question: int, draw: int) -> Answered:
+def _nothing(question: int, draw: int) -> ReplayedRequest:
     """A request that was answered with nothing at all."""
     nan = float("nan")
-    return Answered(
+    return ReplayedRequest(
         question=question,
         draw=draw,
         correct=0.0,

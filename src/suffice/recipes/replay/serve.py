@@ -15,7 +15,7 @@ from suffice.evals.traces.trace_set import TraceSet
 from suffice.policies.auto import Auto, SpendControl
 from suffice.recipes.recordings import Source
 from suffice.recipes.replay.queueing import Speed, Timeline, poisson, simulate
-from suffice.recipes.replay.run import Answered, ReplayConfig, answer, chosen_questions
+from suffice.recipes.replay.run import ReplayConfig, ReplayedRequest, answer, chosen_questions
 from suffice.throughput.analytic import predict
 from suffice.throughput.serving import Serving
 from suffice.throughput.workload import Workload
@@ -72,14 +72,14 @@ def replay_under_load(
     times = poisson(load.rate_per_s, load.requests, load.seed) if arrivals_s is None else arrivals_s
     order = np.random.default_rng((load.seed, 1)).integers(0, len(questions), len(times))
     draws = np.random.default_rng((load.seed, 2)).integers(0, config.draws, len(times))
-    known: dict[tuple[int, int, int], Answered] = {}
+    known: dict[tuple[int, int, int], ReplayedRequest] = {}
     control = None
     if load.spend is not None and isinstance(policy, Auto):
         control = SpendControl(
             target=load.spend, price=policy.price, queue_target=load.queue_target
         )
 
-    def decide(number: int, waiting: int) -> tuple[Answered, float | None]:
+    def decide(number: int, waiting: int) -> tuple[ReplayedRequest, float | None]:
         nonlocal control
         question, draw = questions[order[number]], int(draws[number])
         chosen, price, arm = policy, None, 0

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from suffice.core.errors import InputError
-from suffice.ledger.calls import Call, calls_since
+from suffice.ledger.calls import EngineCall, calls_since
 from suffice.ledger.store import open_existing
 from suffice.throughput.workload import RequestClass, Workload
 
@@ -60,7 +60,7 @@ def ledger_traffic(url: str, *, since_s: float = 0.0, model: str | None = None) 
     return traffic_of(calls)
 
 
-def traffic_of(calls: Sequence[Call]) -> Traffic:
+def traffic_of(calls: Sequence[EngineCall]) -> Traffic:
     """Traffic of calls in order of time."""
     span_s = calls[-1].at_s - calls[0].at_s
     if span_s < WINDOW_S:
@@ -83,7 +83,7 @@ def traffic_of(calls: Sequence[Call]) -> Traffic:
     )
 
 
-def _busiest(calls: Sequence[Call]) -> int:
+def _busiest(calls: Sequence[EngineCall]) -> int:
     """The most calls that came within one window, wherever it begins."""
     first, most = 0, 0
     for last, call in enumerate(calls):
@@ -93,10 +93,10 @@ def _busiest(calls: Sequence[Call]) -> int:
     return most
 
 
-def _classes(calls: Sequence[Call]) -> list[RequestClass]:
+def _classes(calls: Sequence[EngineCall]) -> list[RequestClass]:
     """Groups of like lengths, each at its mean prompt and output, which keeps both sums."""
     by_prompt = sorted(calls, key=lambda call: call.prompt_tokens)
-    groups: dict[tuple[int, int], list[Call]] = defaultdict(list)
+    groups: dict[tuple[int, int], list[EngineCall]] = defaultdict(list)
     for i, part in enumerate(_parts(by_prompt)):
         by_output = sorted(part, key=lambda call: call.completion_tokens)
         for j, cell in enumerate(_parts(by_output)):
@@ -112,7 +112,7 @@ def _classes(calls: Sequence[Call]) -> list[RequestClass]:
     ]
 
 
-def _parts(calls: Sequence[Call]) -> list[Sequence[Call]]:
+def _parts(calls: Sequence[EngineCall]) -> list[Sequence[EngineCall]]:
     """Cut into equal parts, as many as there are quantiles or calls."""
     parts = min(QUANTILES, len(calls))
     edges = [round(i * len(calls) / parts) for i in range(parts + 1)] if parts else [0]

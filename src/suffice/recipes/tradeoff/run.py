@@ -32,7 +32,7 @@ SHUFFLES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainedModel:
     """A model with what its training took."""
 
     model: str
@@ -67,8 +67,8 @@ class Cell:
 class Tradeoff:
     """All bins at all ratios."""
 
-    small: Trained
-    large: Trained
+    small: TrainedModel
+    large: TrainedModel
     cells: tuple[Cell, ...]
     recorded: int  # samples of the small model left to evaluate with
     held_out: bool  # difficulty was told by other samples than those that are evaluated
@@ -76,7 +76,7 @@ class Tradeoff:
 
 
 def affordable_samples(
-    small: Trained, large: Trained, ratio: float, tokens_ratio: float = 1.0
+    small: TrainedModel, large: TrainedModel, ratio: float, tokens_ratio: float = 1.0
 ) -> float:
     """Samples per question that equal total FLOPs leave the small model; `tokens_ratio` = T_S/T_L.
 
@@ -94,7 +94,7 @@ def affordable_samples(
 
 
 def tradeoff(
-    traces: TraceSet, small: Trained, large: Trained, ratios: Sequence[float], *,
+    traces: TraceSet, small: TrainedModel, large: TrainedModel, ratios: Sequence[float], *,
     bins: int = 5, seed: int = 0,
 ) -> Tradeoff:  # fmt: skip
     """Where extra inference of the small model beats the large one.

@@ -71,12 +71,24 @@ def test_a_run_writes_its_table_and_an_interrupted_one_the_same(tmp_path: Path) 
     assert json.loads((cut / "soft-thoughts.json").read_text()) == found
 
 
+def test_the_contrast_is_an_arm_by_name(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(TINY.replace("tested = 6", 'tested = 6\narms = ["zero", "contrast"]'))
+    result = train_soft_thoughts(from_toml(SoftThoughtTraining, config), tmp_path / "out")
+    zero, several = result.arms
+    assert (zero.arm, several.arm) == ("zero", "contrast")
+    assert several.parameters > 0
+    assert len(several.right) == len(zero.right) == 12
+    assert result.backbone_moved == 0.0
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"arms": ("coconut",)}, "arm 'coconut' must be one of none"),
         ({"arms": ("swapped",)}, "swapped takes the projector of arm learned"),
         ({"arms": ("fitted-swapped",)}, "takes the projector of arm fitted: name both"),
+        ({"thoughts": 1}, "thoughts must be 2 or more"),
         ({"slots": 5}, "slots must be 1 to 4"),
         ({"hinted": 0.8, "noisy": 0.4}, "shares"),
     ],

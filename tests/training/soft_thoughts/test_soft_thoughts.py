@@ -36,6 +36,12 @@ from suffice.training.optimiser import initialise  # noqa: E402
 from suffice.training.run_state import seeded  # noqa: E402
 from suffice.training.rung import Recipe  # noqa: E402
 from suffice.training.soft_thoughts.arms import Assistant, Projector, add_low_rank  # noqa: E402
+from suffice.training.soft_thoughts.contrast import (  # noqa: E402
+    Thoughts,
+    contrast,
+    contrasted_loss,
+    right_by_vote,
+)
 from suffice.training.soft_thoughts.slots import (  # noqa: E402
     answer_logits,
     answer_loss,
@@ -165,6 +171,44 @@ def test_a_fitted_projector_is_the_least_squares_map_of_the_last_slot() -> None:
     torch.testing.assert_close(
         projector(states)[:, -1], states[:, -1] @ weight.T + bias, atol=0.05, rtol=0.05
     )
+
+
+def test_the_contrast_is_the_papers_sum_and_holds_thoughts_apart() -> None:
+    thoughts = torch.randn(3, 5, 2, 4, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(thoughts.shape, generator=torch.Generator().manual_seed(1)) >= 0.5
+    total = 0.0
+    for b in range(5):
+        own = [thoughts[k, b].flatten() for k in range(3)]
+        noisy = [(thoughts[k, b] * noise[k, b] * 2).flatten() for k in range(3)]
+        for k in range(3):
+            cos = [float(torch.cosine_similarity(own[k], other, dim=0)) for other in noisy]
+            scaled = [20 * c for c in cos]
+            total -= scaled[k] - float(torch.logsumexp(torch.tensor(scaled), 0))
+    found = contrast(thoughts, torch.Generator().manual_seed(1))
+    assert float(found) == pytest.approx(total / 15, abs=1e-4)
+    # Thoughts that are all the same cannot be told apart: at least log K.
+    same = thoughts[:1].expand(3, -1, -1, -1)
+    assert float(contrast(same, torch.Generator().manual_seed(1))) > np.log(3) - 0.3
+
+
+def test_several_thoughts_share_a_map_and_vote(model) -> None:
+    rows = asked(ASKED, WORDS)
+    several = Thoughts(5, WIDTH, thoughts=3, seed=0)
+    states = torch.randn(len(ASKED), 4, 5, generator=torch.Generator().manual_seed(0))
+    out = several(states)
+    assert out.shape == (3, len(ASKED), 4, WIDTH)
+    moved = (states + several.offset_KD[1]) @ several.linear.weight.T + several.linear.bias
+    torch.testing.assert_close(out[1], moved)
+    single = [answer_logits(model, rows, slots)[0].argmax(dim=1).tolist() for slots in out]
+    due = []
+    for n, wanted in enumerate(rows.answer_B.tolist()):
+        said = [answers[n] for answers in single]
+        most = max(sorted(set(said)), key=said.count)
+        due.append(most == wanted)
+    assert right_by_vote(model, rows, out) == due
+    loss = contrasted_loss(model, rows, out, WORDS.id(END), weight=0.0, generator=torch.Generator())
+    each = [float(answer_loss(model, rows, slots, WORDS.id(END)).detach()) for slots in out]
+    assert float(loss.detach()) == pytest.approx(np.mean(each), abs=1e-5)
 
 
 def stream(backend: NanoBackend, content) -> str:

@@ -31,11 +31,17 @@ from suffice.training.run_state import RunState, seeded
 from suffice.training.settings import plain, refuse_another
 from suffice.training.soft_thoughts.arms import (
     ARMS,
+    MORE_ARMS,
     Arm,
     Assistant,
     Constants,
     Projector,
     add_low_rank,
+)
+from suffice.training.soft_thoughts.contrast import (
+    Thoughts,
+    contrasted_loss,
+    right_by_vote,
 )
 from suffice.training.soft_thoughts.slots import (
     HELD_OUT_TASK,
@@ -66,7 +72,8 @@ class SoftThoughtTraining:
 
     `assistant`, and `start`, which becomes the backbone, are folders of `suffice train nano`; None
     is the model that ships. `hinted` and `noisy` are shares of the problems that the backbone
-    learns from. `tested` problems of each length are answered.
+    learns from. `tested` problems of each length are answered. Arm `contrast` learns `thoughts`
+    thoughts of each problem, with `contrast_weight` on what holds them apart, and votes.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -84,14 +91,16 @@ class SoftThoughtTraining:
     )
     lora_rate: float = 1e-3
     lora_rank: int = 8
+    thoughts: int = 4
+    contrast_weight: float = 0.1
     arms: tuple[Arm, ...] = ARMS
     tested: int = 300
     seed: int = 0
 
     def __post_init__(self) -> None:
         for arm in self.arms:
-            if arm not in ARMS:
-                raise ConfigError(f"arm {arm!r} must be one of {', '.join(ARMS)}")
+            if arm not in (*ARMS, *MORE_ARMS):
+                raise ConfigError(f"arm {arm!r} must be one of {', '.join((*ARMS, *MORE_ARMS))}")
         for swapped, other in (("swapped", "learned"), ("fitted-swapped", "fitted")):
             if swapped in self.arms and other not in self.arms:
                 raise ConfigError(f"arm {swapped} takes the projector of arm {other}: name both")
@@ -101,6 +110,8 @@ class SoftThoughtTraining:
             raise ConfigError("hinted and noisy are shares: together above 0 and at most 1")
         if not self.lora_rate > 0 or self.seed < 0:
             raise ConfigError("lora_rate must be positive and seed 0 or more")
+        if self.thoughts < 2 or not self.contrast_weight >= 0:
+            raise ConfigError("thoughts must be 2 or more and contrast_weight 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +271,10 @@ class _Run:
             self._learn(projector, slots_of[arm], arm)
             learned = sum(weight.numel() for weight in projector.parameters())
             self._save_projector(projector, arm)
+        elif arm == "contrast":
+            several = self._contrasted()
+            slots_of[arm] = lambda of: several(self.assistant.states(of))
+            learned = sum(weight.numel() for weight in several.parameters())
         elif arm == "fitted":
             fitted = Projector(self.assistant.width, width, seed=config.seed)
             seen = self.problems("fit", TARGET, HINTED_STEPS, FITTED_ON)
@@ -274,6 +289,26 @@ class _Run:
             of_arm = "learned" if arm == "swapped" else "fitted"
             slots_of[arm] = lambda of: slots_of[of_arm](of).roll(1, 0)
         return self._tested(arm, self.backbone, slots_of[arm], learned)
+
+    def _contrasted(self) -> Thoughts:
+        config = self.config
+        module = Thoughts(
+            self.assistant.width, self.width, thoughts=config.thoughts, seed=config.seed
+        )
+        seen = self.problems("scale", TARGET, TARGET_STEPS, 256)
+        module.scale_to(self.assistant.states(seen))
+
+        def loss_of(step: int) -> torch.Tensor:
+            of = self._drawn(step)
+            return contrasted_loss(
+                self.backbone, asked(of, self.words), module(self.assistant.states(of)), self._end,
+                weight=config.contrast_weight,
+                generator=seeded(config.seed, "contrast", step),
+            )  # fmt: skip
+
+        self._fit(module, loss_of, config.after, "contrast")
+        self._save_projector(module, "contrast")
+        return module
 
     def _said(self, of: Sequence[Problem]) -> torch.Tensor:
         embed = self.backbone.get_input_embeddings().weight
@@ -312,7 +347,9 @@ class _Run:
                 continue  # nothing stands before the last step of one
             with torch.no_grad():
                 filled = slots(of)
-            hits[steps] = right(model, asked(of, self.words), filled)
+            several = filled is not None and filled.dim() == 4  # K thoughts of each problem
+            judged = right_by_vote if several else right
+            hits[steps] = judged(model, asked(of, self.words), filled)
         target = [hit for n in TARGET_STEPS for hit in hits[n]]
         kept = right(model, asked(self.kept, self.words), None)
         result = ArmResult(

@@ -23,12 +23,14 @@ from suffice.training.soft_thoughts.slots import first_steps
 
 Arm = Literal[
     "none", "zero", "random", "text", "constants", "learned", "swapped", "fitted",
-    "fitted-swapped", "lora",
+    "fitted-swapped", "lora", "contrast",
 ]  # fmt: skip
 ARMS: tuple[Arm, ...] = (
     "none", "zero", "random", "text", "constants", "learned", "swapped", "fitted",
     "fitted-swapped", "lora",
 )  # fmt: skip
+# Arms that are asked for by name.
+MORE_ARMS: tuple[Arm, ...] = ("contrast",)
 RIDGE = 1.0
 
 

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from suffice.backends.sse import DONE, KEEP_ALIVE, SseOverflow, SseParser
+from suffice.backends.sse import (
+    DONE,
+    KEEP_ALIVE,
+    LARGEST_EVENT_BYTES,
+    LARGEST_READ_BYTES,
+    EventSplitter,
+    SseOverflow,
+    SseParser,
+)
 
 
 def test_data_lines_join_and_comments_vanish() -> None:
@@ -40,3 +48,11 @@ def test_many_small_data_lines_count_together() -> None:
     parser = SseParser(largest_event_bytes=100)
     with pytest.raises(SseOverflow):
         parser.feed(b"data: 0123456789\n" * 20)
+
+
+def test_a_sample_may_hold_less_of_one_event_than_what_passes_through() -> None:
+    """Sixteen samples whose engines never end an event must not take sixteen times as much."""
+    assert 16 * LARGEST_READ_BYTES <= 4 * LARGEST_EVENT_BYTES
+    with pytest.raises(SseOverflow):
+        SseParser().feed(b"data: " + b"x" * LARGEST_READ_BYTES)
+    assert EventSplitter().feed(b"data: " + b"x" * LARGEST_READ_BYTES) == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -37,9 +38,44 @@ TURN = {"role": "user", "content": "x"}
 def test_values_are_counted_before_they_are_read(value: Any) -> None:
     body = json.dumps({"x": value}, separators=(",", ":")).encode() + b" " * 99
     count = 1 + counted(value)
-    assert parse_json(body, count) == {"x": value}
+    assert parse_json(body, replace(LIMITS, max_values=count)) == {"x": value}
     with pytest.raises(InputError, match="max_values"):
-        parse_json(body, (count - 1) // 2)
+        parse_json(body, replace(LIMITS, max_values=(count - 1) // 2))
+
+
+def text_of(alphabet: str) -> st.SearchStrategy[str]:
+    return st.text(alphabet, max_size=6).filter(lambda text: text.lstrip()[:1] != ":")
+
+
+@given(
+    value=st.recursive(
+        st.integers(-9, 9) | text_of('a"\\:'),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(text_of('a,":\\ '), inner, max_size=4)
+        ),
+        max_leaves=12,
+    ),
+    separators=st.sampled_from([(",", ":"), (", ", ": "), (" ,", "\t : ")]),
+)
+def test_names_are_counted_before_they_are_read(value: Any, separators: tuple[str, str]) -> None:
+    body = json.dumps({"x": value}, separators=separators).encode() + b" " * 999
+    count = 1 + names_in(value)
+    assert parse_json(body, replace(LIMITS, max_names=count)) == {"x": value}
+    with pytest.raises(InputError, match="max_names"):
+        parse_json(body, replace(LIMITS, max_names=count - 1))
+
+
+def names_in(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(names_in(each) for each in value.values())
+    return sum(names_in(each) for each in value) if isinstance(value, list) else 0
+
+
+def test_a_log_full_of_times_is_no_list_of_names() -> None:
+    """Colons within texts count for nothing, however many there are."""
+    value = {"x": ["12:34:56 done: 1", 'a \\": b'] * 2000}
+    body = json.dumps(value).encode()
+    assert parse_json(body, replace(LIMITS, max_names=1)) == value
 
 
 def counted(value: Any) -> int:
@@ -65,10 +101,10 @@ def counted(value: Any) -> int:
 )
 def test_marks_in_texts_are_no_values(body: bytes, said: str | None) -> None:
     if said is None:
-        assert parse_json(body, 1000)["x"]
+        assert parse_json(body, replace(LIMITS, max_values=1000))["x"]
     else:
         with pytest.raises(InputError, match=said):
-            parse_json(body, 1000)
+            parse_json(body, replace(LIMITS, max_values=1000))
 
 
 @pytest.mark.parametrize("opened", ["[", '{"a":'])

@@ -17,7 +17,7 @@ from tests.servers.tools import Tools
 TURN = {"role": "user", "content": "x"}
 VOTE = {"model": "suffice/self_consistency", "suffice": {"answer_format": "number"}}
 LARGE: dict[str, Json] = {
-    "max_messages": {**VOTE, "messages": [TURN] * 100_000},
+    "max_messages": {**VOTE, "messages": [TURN] * 20_000},
     "max_parts": {
         **VOTE,
         "messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 50_000}],
@@ -25,7 +25,7 @@ LARGE: dict[str, Json] = {
     "max_tools": {
         "model": "suffice/single",
         "messages": [TURN],
-        "tools": [{"type": "function", "function": {"name": "f"}}] * 100_000,
+        "tools": [{"type": "function", "function": {"name": "f"}}] * 20_000,
     },
     "max_policy_bytes": {
         "model": "fake",
@@ -33,6 +33,7 @@ LARGE: dict[str, Json] = {
         "suffice": {"policy": " > ".join(["single:accept=.9"] * 20_000)},
     },
     "max_values": {"model": "fake", "messages": [TURN], "x": [{}] * 1_000_000},
+    "max_names": {"model": "fake", "messages": [TURN], "x": {f"k{n}": 1 for n in range(200_000)}},
 }
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-# Some milliseconds of work in one turn.
-TURN_BYTES = 128 * 2**10
+# Some milliseconds of work in one turn, where events are small and a policy reads them; a request
+# of somebody else takes three to six turns.
+TURN_BYTES = 32 * 2**10
 # Less is no flood, and never waits: a stream that is read token by token is what it was.
 SMALL_BYTES = 8 * 2**10
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from suffice.backends.http_connection import MOST_BYTES, Connection, HttpResponse, said
@@ -46,12 +46,16 @@ class HttpClient:
         tls: ssl.SSLContext | None = None,
         most_open: int = MOST_OPEN,
         most_bytes: int = MOST_BYTES,
+        refused: Callable[[], None] | None = None,
     ) -> None:
-        """At most `most_open` connections at once, and `most_bytes` of one answer."""
+        """At most `most_open` connections at once, and `most_bytes` of one answer; `refused` is
+        called when the server takes no connection.
+        """
         parts = urlsplit(checked_url(url))
         assert parts.hostname is not None
         self.name = name
         self._connect_s = connect_s
+        self._refused = refused
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
@@ -213,7 +217,7 @@ class HttpClient:
 
     async def _connect(self) -> Connection:
         if self._closed:
-            raise UpstreamRefused(f"{self.name} is not asked any more: its client is closed")
+            raise self._refusal("is not asked any more: its client is closed")
         loop = asyncio.get_running_loop()
         connection = Connection(self, loop)
         self._places += 1
@@ -228,16 +232,21 @@ class HttpClient:
             ) from None
         except ssl.SSLError as error:
             self._drop(connection)
-            raise UpstreamRefused(f"{self.name}: no TLS connection: {said(error)}") from None
+            raise self._refusal(f"gives no TLS connection: {said(error)}") from None
         except OSError as error:
             self._drop(connection)
-            raise UpstreamRefused(
-                f"{self.name} refuses the connection: is the server running? ({said(error)})"
+            raise self._refusal(
+                f"refuses the connection: is the server running? ({said(error)})"
             ) from None
         except BaseException:  # cancellation: raised again, nothing is left behind
             self._drop(connection)
             raise
         return connection
+
+    def _refusal(self, what: str) -> UpstreamRefused:
+        if self._refused is not None:
+            self._refused()
+        return UpstreamRefused(f"{self.name} {what}")
 
     async def _open_socket(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
         if self._proxy is not None:

@@ -6,10 +6,10 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from suffice.backends.address import Address
 from suffice.backends.fair_turns import TURNS
@@ -17,7 +17,7 @@ from suffice.backends.http_client import HttpClient
 from suffice.backends.http_connection import HttpResponse
 from suffice.backends.reached import hearing
 from suffice.backends.wire import Json
-from suffice.core.errors import InputError, MalformedStream, UpstreamRefused
+from suffice.core.errors import InputError, MalformedStream
 
 # Thousands of events come in one piece from a server that floods; so much is read at a time, before
 # others have their turn.
@@ -26,6 +26,8 @@ FAIR_BYTES = 32 * 2**10
 MOST_PLAIN_BYTES = 16 * 2**20
 # A server that lacked an endpoint may be a newer one after so long.
 LACKS_S = 600.0
+# Clients may make queries up: so many paths are kept as they are asked for.
+MOST_PATHS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,9 @@ class HttpUpstream:
             tls=tls,
             most_open=most_connections,
             most_bytes=most_bytes,
+            refused=self.forget,
         )
+        self._paths: dict[tuple[str, str], str] = {}  # as they are asked for there
         self._lacking: dict[str, float] = {}  # paths that it does not have, until when that holds
 
     @property
@@ -109,7 +113,7 @@ class HttpUpstream:
         finally:
             response.close()
 
-    async def send(
+    def send(
         self,
         path: str,
         content: bytes | None,
@@ -118,18 +122,17 @@ class HttpUpstream:
         first_byte_s: float | None = None,
         headers: Mapping[str, str] | None = None,
         content_type: str = "application/json",
-    ) -> HttpResponse:
+    ) -> Coroutine[Any, Any, HttpResponse]:
         """Like `open`, for a caller who reads piece by piece and closes the answer himself."""
         limit_s = self.timeouts.first_byte_s if first_byte_s is None else first_byte_s
-        asked = self.address.path(path, query)
-        try:
-            return await self._client.send(
-                asked, content,
-                first_byte_s=limit_s, headers=headers, content_type=content_type,
-            )  # fmt: skip
-        except UpstreamRefused:
-            self.forget()
-            raise
+        asked = self._paths.get((path, query))
+        if asked is None:
+            asked = self.address.path(path, query)
+            if len(self._paths) < MOST_PATHS:
+                self._paths[path, query] = asked
+        return self._client.send(
+            asked, content, first_byte_s=limit_s, headers=headers, content_type=content_type
+        )
 
     async def post(self, path: str, body: Json | None) -> tuple[int, Json]:
         """Status and parsed JSON of a plain request (None: a GET); {} where it is not an object."""

@@ -118,10 +118,10 @@ class Placement:
     async def draw(self, draw: Draw) -> Chunk:
         """One sample as one chunk, from the first upstream in rank that takes it."""
         backends = self.order(draw.model, await self.pool.serving(draw.model))
-        attempts = Attempts(backends, self.pool.retry, streamed=False)
+        attempts: Attempts[Backend] | None = None  # made when one has failed
+        backend = backends[0]
         headers = self._headers_of_sample()
         while True:
-            backend = attempts.upstream
             self.went[draw.model] = backend.name
             lease = self.begin(backend, backends, streamed=False)
             try:
@@ -134,7 +134,9 @@ class Placement:
                 lease.first_byte()
             except BackendError as error:
                 self.pool.failed(backend, error)
+                attempts = attempts or Attempts(backends, self.pool.retry, streamed=False)
                 wait_s = attempts.failed(error)
+                backend = attempts.upstream
             else:
                 return drawn
             finally:

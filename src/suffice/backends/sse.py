@@ -17,6 +17,9 @@ from suffice.core.errors import SufficeError, UpstreamTimeout
 
 # A chunk of a chat completion is a few kB; with 20 top log-probabilities for a few tokens, tens.
 LARGEST_EVENT_BYTES = 8 * 2**20
+# Of a policy's sample, which is read here: each of many samples may hold one that never ends. What
+# passes through may be a picture in text.
+LARGEST_READ_BYTES = 2 * 2**20
 
 _END_OF_LINE = rb"(?:\r\n|\n|\r(?!\n))"
 _EMPTY_LINE = re.compile(_END_OF_LINE * 2)
@@ -124,7 +127,7 @@ def event_in(block: bytes) -> ServerSentEvent | None:
 class SseParser:
     """Turns a byte stream into events. Not reusable after `flush`."""
 
-    def __init__(self, *, largest_event_bytes: int = LARGEST_EVENT_BYTES) -> None:
+    def __init__(self, *, largest_event_bytes: int = LARGEST_READ_BYTES) -> None:
         self._splitter = EventSplitter(largest_event_bytes=largest_event_bytes)
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:

@@ -73,6 +73,9 @@ class TrafficConfig:
     max_values: Annotated[
         int, Ge(1000), About("values in a request's JSON; each may take a hundred times its bytes")
     ] = 1_000_000
+    max_names: Annotated[
+        int, Ge(1000), About("names of fields among them; each takes as long as ten numbers")
+    ] = 150_000
     max_messages: Annotated[int, Ge(1), About("turns of a conversation that a policy answers")] = (
         10_000
     )

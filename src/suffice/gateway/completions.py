@@ -63,6 +63,8 @@ from suffice.tools.toolbox import Toolbox
 
 logger = logging.getLogger("suffice.gateway")
 
+_ANY = Affinity()  # of a call to the only upstream: there is nothing to choose
+
 
 class Completions:
     """The ASGI application behind both paths."""
@@ -136,11 +138,13 @@ class Completions:
     async def _serve(self, call: Call, client: Client, scope: Scope) -> None:
         if self._ending.draining:
             raise stopping()
-        if await left_at_once(scope.get("suffice.connection")):
+        connection = scope.get("suffice.connection")
+        if connection is not None and connection.others_leave and await left_at_once(connection):
             raise ClientDisconnect
         for hook in self._admit:
             await hook.admit(call)
-        call.body = await client.body()
+        body = client.body_at_hand()
+        call.body = await client.body() if body is None else body
         service = self.service
         service.calls += 1
         try:
@@ -173,7 +177,7 @@ class Completions:
     async def _understand(self, service: Service, call: Call) -> PolicyRoute:
         if call.endpoint is None or call.endpoint.kind == "other":
             return await understand(call, service.pool, service.config.traffic)
-        value = call.value = parse_json(call.body, service.config.traffic.max_values)
+        value = call.value = parse_json(call.body, service.config.traffic)
         check_policy_size(value, service.config.traffic)
         if call.endpoint.model is not None:
             value.setdefault("model", call.endpoint.model)
@@ -230,19 +234,16 @@ class Completions:
         pool = service.pool
         # An unknown model is an answer of its own; some endpoints ask for none.
         able = await pool.serving(call.target) if call.target else pool.backends
-        alone = len(pool.backends) == 1
+        affinity = _ANY if len(pool.backends) == 1 else affinity_of(call)
         headers = service.headers.upstream(call.headers, call.request_id)
-        placed = pool.placed(
-            Affinity() if alone else affinity_of(call),
-            headers=headers,
-            most_bytes=service.config.traffic.max_response_bytes,
-        )
         if route.policy is None:
             http = [backend for backend in able if isinstance(backend, OpenAIBackend)]
             if http:
                 go = forward if type(client) is Client and call.path != COUNT_TOKENS else pass_on
-                await go(client, placed, http, outgoing_of(service, call, headers))
+                await go(client, pool.placed(affinity), http, outgoing_of(service, call, headers))
                 return
+        most_bytes = service.config.traffic.max_response_bytes
+        placed = pool.placed(affinity, headers=headers, most_bytes=most_bytes)
         if call.endpoint is None or call.endpoint.kind == "other":
             raise not_served(call)
         call.sampled_by = placed.went

@@ -44,7 +44,7 @@ from suffice.gateway.wire.receipt import header_text
 
 _NOT_ALLOWED = (401, 403)
 # Of a flood so much is checked and passed on at a time, before others have their turn.
-FAIR_BYTES = 64 * 2**10
+FAIR_BYTES = 32 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +116,9 @@ async def forward(
     """
     call, pool = client.call, placed.pool
     ordered: list[Backend] = placed.order(call.target, backends)
-    attempts = Attempts(ordered, pool.retry, streamed=call.stream)
+    attempts: Attempts[Backend] | None = None  # made when one has failed
+    backend = ordered[0]
     while True:
-        backend = attempts.upstream
         assert isinstance(backend, OpenAIBackend)
         lease = placed.begin(backend, ordered)
         try:
@@ -127,8 +127,9 @@ async def forward(
             pool.failed(backend, error)
             if client.began:
                 raise
+            attempts = attempts or Attempts(ordered, pool.retry, streamed=call.stream)
             wait_s = attempts.failed(error)
-            call.retries = attempts.retries
+            call.retries, backend = attempts.retries, attempts.upstream
         else:
             return
         finally:
@@ -141,7 +142,12 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
     call, limits = client.call, backend.timeouts
     call.upstream = backend.name
     until_s = time.monotonic() + limits.answer_s
-    response, counted = await _send(client, backend, sent)
+    counted = False
+    if sent.counted is None:  # as good as always
+        with hearing(call.heard):
+            response = await _ask(client, backend, sent, sent.body)
+    else:
+        response, counted = await _send(client, backend, sent, sent.counted)
     try:
         lease.first_byte()
         headers = sent.lists.client(response.headers, call.request_id)
@@ -170,20 +176,17 @@ async def _forward(client: Client, backend: OpenAIBackend, sent: Outgoing, lease
 
 
 async def _send(
-    client: Client, backend: OpenAIBackend, sent: Outgoing
+    client: Client, backend: OpenAIBackend, sent: Outgoing, asking: bytes
 ) -> tuple[HttpResponse, bool]:
-    """The upstream's answer, unread, and whether it was asked for usage on our behalf.
+    """The answer to a body that asks for usage on our behalf, unread, and whether it was asked so.
 
     A server that may not know how to be asked gets the client's own body if it refuses ours.
     """
     call = client.call
-    if sent.counted is None:  # as good as always
-        with hearing(call.heard):
-            return await _ask(client, backend, sent, sent.body), False
     ours_first = backend.takes_stream_options is not False
     for counted in (True, False) if ours_first else (False,):
         with hearing(call.heard):
-            body = sent.counted if counted else sent.body
+            body = asking if counted else sent.body
             response = await _ask(client, backend, sent, body)
         well = 200 <= response.status < 300
         unsure = backend.takes_stream_options is None

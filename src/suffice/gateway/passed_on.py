@@ -26,7 +26,7 @@ async def understand(call: Call, pool: BackendPool, limits: TrafficConfig) -> Po
         value: dict[str, Any] = dict(fields_of(call.body, kind))
         call.stream = value.get("stream", "").lower() == "true"
     else:
-        value = parse_json(call.body, limits.max_values)
+        value = parse_json(call.body, limits)
         call.stream = wants_stream(value)
     call.value = value
     model = call.endpoint.model or value.get("model")

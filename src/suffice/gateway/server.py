@@ -303,8 +303,10 @@ def _work(
     quiet: bool,
 ) -> None:
     """One worker's process."""
-    server = server_of(settings, hooks=hooks, reload=reload, quiet=quiet)
+    # First: opening the ledger and the rest takes seconds on a busy machine, and a supervisor that
+    # is killed meanwhile must not leave anybody behind either.
     threading.Thread(target=_end_with_the_supervisor, name="suffice-orphan", daemon=True).start()
+    server = server_of(settings, hooks=hooks, reload=reload, quiet=quiet)
     server.run(sockets=[listener])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from suffice.core.errors import InputError, MissingExtra
-from suffice.ledger.records import COLUMNS, RequestRow, SampleRow, ToolCallRow, saved_of
+from suffice.ledger.records import COLUMNS, TYPES, RequestRow, SampleRow, ToolCallRow, saved_of
 from suffice.ledger.store import Store
 
 PAGE = 2000
@@ -130,10 +130,10 @@ def _schema(pa: Any) -> Any:
         return pa.float64() if annotation.startswith("float") else pa.string()
 
     sample, call = (
-        pa.struct([(n, kind(text)) for n, text in row.__annotations__.items() if n != "request_id"])
+        pa.struct([(n, kind(text)) for n, text in TYPES[row].items() if n != "request_id"])
         for row in (SampleRow, ToolCallRow)
     )
-    columns = [(name, kind(text)) for name, text in RequestRow.__annotations__.items()]
+    columns = [(name, kind(text)) for name, text in TYPES[RequestRow].items()]
     columns += [
         ("saved", pa.float64()), ("sample_rows", pa.list_(sample)),
         ("tool_rows", pa.list_(call)),

@@ -19,7 +19,7 @@ from suffice.core.errors import SufficeError
 from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.connection.cancellation import CancelScope, ClientConnection, Shutdown
-from suffice.gateway.connection.request_body import read_body
+from suffice.gateway.connection.request_body import read_body, whole_body
 from suffice.gateway.connection.whole_answer import write_answer
 from suffice.gateway.wire.errors import describe, retry_after
 from suffice.gateway.wire.receipt import PREFIX, header_text
@@ -76,6 +76,10 @@ class Client:
         self.when_whole: Callable[[], None] | None = None  # told before the last bytes leave
 
     # The question.
+
+    def body_at_hand(self) -> bytes | None:
+        """The whole body if it has come and is as it should be; None if `body` has to see to it."""
+        return whole_body(self._receive, self._scope, most_bytes=self._max_body_bytes)
 
     async def body(self) -> bytes:
         """The whole body. Raises BodyTooLarge, Refusal or ClientDisconnect."""

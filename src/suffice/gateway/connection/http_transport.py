@@ -59,6 +59,14 @@ class Gathered:
             self._loop.call_soon(self.flush)
         self._pieces.append(data)
 
+    def write_now(self, data: bytes) -> None:
+        """Write what nothing follows, after what has been gathered."""
+        if self._pieces:
+            self.write(data)
+            self.flush()
+        elif not (self._ended or self._lost or self._transport.is_closing()):
+            self._transport.write(data)
+
     def flush(self) -> None:
         """Write what has been gathered."""
         pieces, self._pieces = self._pieces, []

@@ -19,6 +19,17 @@ DROP_BYTES = 64 * 2**20
 DROP_S = 5.0
 
 
+def whole_body(receive: Receive, scope: Scope, *, most_bytes: int) -> bytes | None:
+    """A body that has come whole, as good as always; None where `read_body` has to see to it."""
+    cycle: Any = scope.get("suffice.cycle")
+    if cycle is None or cycle.more_body or len(cycle.body) > most_bytes:
+        return None
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" or (name == b"content-length" and len(value) > 12):
+            return None
+    return body_at_hand(scope, receive)
+
+
 async def read_body(
     receive: Receive, scope: Scope, *, most_bytes: int, limit_s: float, ending: Shutdown
 ) -> bytes:
@@ -32,11 +43,6 @@ async def read_body(
     body = _Body(receive, most_bytes, connection)
     if announced > most_bytes:
         raise await body.too_large()
-    whole = body_at_hand(scope, receive)  # as good as always
-    if whole is not None:
-        if len(whole) > most_bytes:
-            raise await body.too_large()
-        return whole
     if connection is not None and connection.is_whole:
         return await body.read()
     try:

@@ -61,7 +61,7 @@ def write_answer(
     end = b"\r\n" if cycle.keep_alive or closes else b"connection: close\r\n\r\n"
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
-    cycle.transport.write(head + end + body)
+    cycle.transport.write_now(head + end + body)
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from suffice.gateway.wire.errors import Refusal
@@ -16,8 +16,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TYPES = {"budget_tokens": "insufficient_quota", "budget_usd": "insufficient_quota"}
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """The headers that decide."""
 
     authorization: str | None = None

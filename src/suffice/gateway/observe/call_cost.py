@@ -24,9 +24,8 @@ class CallCosts:
 
     def of(self, call: Call, spent: Spent) -> Cost:
         """The cost of what `call` took of each model."""
-        complete = len(spent) == sum(outcome.samples_run for outcome in call.outcomes)
-        if call.outcomes and complete:
-            return total_cost(outcome.cost for outcome in call.outcomes)
+        if call.outcomes and len(spent) == sum([each.samples_run for each in call.outcomes]):
+            return total_cost([outcome.cost for outcome in call.outcomes])
         # A policy whose client left has no upstream on the call; with one there is no choice.
         if self._counts_only:
             return Cost(tokens=sum([usage.total_tokens for _, usage in spent]))

@@ -17,13 +17,18 @@ MOST_MODELS: Final = 100
 OTHER: Final = "other"
 BOUNDS_TOKENS: Final = tuple(float(4**power) for power in range(14))  # as the conventions advise
 
+_OPERATION: Final = "gen_ai_client_operation_duration_seconds"
+_TOKENS: Final = "gen_ai_client_token_usage"
+_REQUEST: Final = "gen_ai_server_request_duration_seconds"
+_FIRST_TOKEN: Final = "gen_ai_server_time_to_first_token_seconds"
+_PER_TOKEN: Final = "gen_ai_server_time_per_output_token_seconds"
 # Name of a histogram: its bounds. Seconds but for the tokens.
 HISTOGRAMS: Final[Mapping[str, tuple[float, ...]]] = {
-    "gen_ai_client_operation_duration_seconds": BOUNDS_S,
-    "gen_ai_client_token_usage": BOUNDS_TOKENS,
-    "gen_ai_server_request_duration_seconds": BOUNDS_S,
-    "gen_ai_server_time_to_first_token_seconds": BOUNDS_S,
-    "gen_ai_server_time_per_output_token_seconds": BOUNDS_S,
+    _OPERATION: BOUNDS_S,
+    _TOKENS: BOUNDS_TOKENS,
+    _REQUEST: BOUNDS_S,
+    _FIRST_TOKEN: BOUNDS_S,
+    _PER_TOKEN: BOUNDS_S,
 }
 # (histogram, model, kind): sum, then a count for each bin; kind is "" but for tokens.
 Key = tuple[str, str, str]
@@ -37,32 +42,34 @@ class ModelSums:
         self.bins: dict[Key, list[float]] = {}
         self._known: set[str] = set()
 
-    def count(self, entry: Entry, *, model: str | None, asked: Mapping[str, str]) -> None:
+    def count(
+        self, entry: Entry, *, model: str | None, asked: Mapping[str, str], last: str = ""
+    ) -> None:
         """Take in a request. `model` is that of one that passed through; `asked` are the upstreams
-        of all models that were asked.
+        of all models that were asked, `last` the label of the last of them (`named`).
         """
+        row = entry.request
         for sample in entry.samples:
             self._sample(sample, asked.get(sample.model, ""))
         if not entry.samples and model:
-            self._passed(entry.request, model, asked.get(model, ""))
-        if asked and entry.request.ending == "answered":
-            name, _ = self.named(asked)
-            elapsed_s = entry.request.elapsed_s
-            self._add("gen_ai_server_request_duration_seconds", name, "", elapsed_s)
+            self._passed(row, model, asked.get(model, ""))
+        if asked and row.ending == "answered":
+            last = last or self.named(asked)[0]
+            self._add((_REQUEST, last, ""), BOUNDS_S, row.elapsed_s)
 
     def named(self, asked: Mapping[str, str]) -> tuple[str, str]:
         """The model and the upstream that were asked last, as labels; empty if nobody was."""
         if not asked:
             return "", ""
-        model, upstream = list(asked.items())[-1]
-        return self._named(model), upstream
+        model = list(asked)[-1]
+        return self._named(model), asked[model]
 
     def _sample(self, row: SampleRow, upstream: str) -> None:
         name = self._named(row.model)
         self._request(name, upstream, row.status)
         self._tokens(name, row.prompt_tokens, row.completion_tokens)
         if row.status == "finished":
-            self._times(name, row.ttft_s, row.elapsed_s, row.completion_tokens)
+            self._answer(name, row.ttft_s, row.elapsed_s, row.completion_tokens)
 
     def _passed(self, row: RequestRow, model: str, upstream: str) -> None:
         name = self._named(model)
@@ -70,10 +77,12 @@ class ModelSums:
         self._tokens(name, row.prompt_tokens or 0, row.completion_tokens or 0)
         if row.ending == "answered":
             first = row.first_byte_s if row.stream else None
-            self._times(name, first, row.elapsed_s, row.completion_tokens or 0)
+            self._answer(name, first, row.elapsed_s, row.completion_tokens or 0)
 
     def _named(self, model: str) -> str:
-        if model not in self._known and len(self._known) >= MOST_MODELS:
+        if model in self._known:
+            return model
+        if len(self._known) >= MOST_MODELS:
             return OTHER
         self._known.add(model)
         return model
@@ -83,24 +92,23 @@ class ModelSums:
         self.requests[at] = self.requests.get(at, 0.0) + 1.0
 
     def _tokens(self, model: str, prompt: int, completion: int) -> None:
-        for kind, tokens in (("input", prompt), ("output", completion)):
-            if tokens:
-                self._add("gen_ai_client_token_usage", model, kind, tokens)
+        if prompt:
+            self._add((_TOKENS, model, "input"), BOUNDS_TOKENS, prompt)
+        if completion:
+            self._add((_TOKENS, model, "output"), BOUNDS_TOKENS, completion)
 
-    def _times(self, model: str, first_s: float | None, all_s: float, tokens: int) -> None:
-        self._add("gen_ai_client_operation_duration_seconds", model, "", all_s)
+    def _answer(self, model: str, first_s: float | None, all_s: float, tokens: int) -> None:
+        self._add((_OPERATION, model, ""), BOUNDS_S, all_s)
         if first_s is None:
             return
-        self._add("gen_ai_server_time_to_first_token_seconds", model, "", first_s)
+        self._add((_FIRST_TOKEN, model, ""), BOUNDS_S, first_s)
         if tokens > 1 and all_s > first_s:
-            each_s = (all_s - first_s) / (tokens - 1)
-            self._add("gen_ai_server_time_per_output_token_seconds", model, "", each_s)
+            self._add((_PER_TOKEN, model, ""), BOUNDS_S, (all_s - first_s) / (tokens - 1))
 
-    def _add(self, histogram: str, model: str, kind: str, value: float) -> None:
-        bounds = HISTOGRAMS[histogram]
-        sums = self.bins.get((histogram, model, kind))
+    def _add(self, key: Key, bounds: tuple[float, ...], value: float) -> None:
+        sums = self.bins.get(key)
         if sums is None:
-            sums = self.bins[histogram, model, kind] = [0.0] * (len(bounds) + 2)
+            sums = self.bins[key] = [0.0] * (len(bounds) + 2)
         sums[0] += value
         sums[1 + bisect_left(bounds, value)] += 1
 

@@ -22,6 +22,7 @@ from suffice.ledger.records import (
 # A rough size where no engine told the true one: bytes of English text and JSON per token.
 BYTES_PER_TOKEN = 4
 LEFT = 499
+_NO_USAGE = Usage()
 
 
 def ending_of(call: Call) -> CallEnding:
@@ -42,8 +43,10 @@ def spent_of(call: Call, body_bytes: int) -> tuple[Spent, UsageSource]:
     Only what reached an engine counts. Nothing did if the list is empty.
     """
     live = call.samples
-    records = [record for outcome in call.outcomes for record in outcome.records]
     prompt = body_bytes // BYTES_PER_TOKEN
+    records: list[SampleRecord] = []
+    if call.outcomes:
+        records = [record for outcome in call.outcomes for record in outcome.records]
     if records and (live is None or len(call.outcomes) == len({c for c, _ in live.samples})):
         spent = [(record.model, record.usage) for record in records if record.reached]
         return spent, _source(record.told for record in records)
@@ -82,9 +85,9 @@ def entry_of(
     first = outcomes[0] if outcomes else None
     ending = ending_of(call)
     saving = None
-    if ending == "answered":
+    if outcomes and ending == "answered":
         saving = together(outcome.saving for outcome in outcomes)
-    usage_or_zeros = usage or Usage()
+    usage_or_zeros = usage or _NO_USAGE
     standing = first.certificate if first else None
     request = RequestRow(
         id=call.id,
@@ -130,17 +133,19 @@ def entry_of(
         saving_basis=None if saving is None else saving.basis,
         saving_method=None if saving is None else saving.method,
     )
-    samples = tuple(
+    if not outcomes:
+        return Entry(request=request, samples=_left_behind(call, body_bytes), text=text)
+    samples = tuple([
         _sample(call.id, choice, record, answers=answers)
         for choice, outcome in enumerate(outcomes)
         for record in outcome.records
         if record.reached
-    )
-    tool_calls = tuple(
+    ])  # fmt: skip
+    tool_calls = tuple([
         _tool_call(call.id, choice, record, texts=answers)
         for choice, outcome in enumerate(outcomes)
         for record in outcome.tool_records
-    )
+    ])  # fmt: skip
     return Entry(
         request=request,
         samples=samples or _left_behind(call, body_bytes),
@@ -252,6 +257,8 @@ def output_text(call: Call) -> str | None:
 def usage_was_refused(call: Call) -> bool:
     """Whether an upstream told a usage that cannot be."""
     live = call.samples
+    if live is None and not call.outcomes:
+        return call.usage_refused
     return (
         call.usage_refused
         or any(record.usage_refused for outcome in call.outcomes for record in outcome.records)

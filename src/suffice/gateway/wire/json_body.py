@@ -32,6 +32,7 @@ _LARGE_BYTES = 256 * 2**10
 _LOOKED_AT_BYTES = 2**20
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
 _LISTS = ("messages", "input")
+_LIMITS: Final = TrafficConfig()
 
 
 def _deepest() -> int:
@@ -49,12 +50,21 @@ def _deepest() -> int:
 _WRITERS_DEPTH: Final = _deepest()
 
 
-def parse_json(body: bytes, most_values: int = TrafficConfig().max_values) -> dict[str, Any]:
-    """The JSON object in a body, of `most_values` values. Raises InputError."""
-    if len(body) > most_values and _values(body, most_values) > most_values:
+def parse_json(body: bytes, limits: TrafficConfig = _LIMITS) -> dict[str, Any]:
+    """The JSON object in a body, of `max_values` values and `max_names` names of fields.
+
+    Raises InputError.
+    """
+    most = limits.max_values
+    if len(body) > most and _values(body, most) > most:
         raise InputError(
-            f"the body holds more than {most_values} values (numbers, texts, lists, objects), at "
+            f"the body holds more than {most} values (numbers, texts, lists, objects), at "
             "most so many are allowed (traffic.max_values)"
+        )
+    if len(body) > 3 * limits.max_names and _names(body, limits.max_names) > limits.max_names:
+        raise InputError(
+            f"the body holds more than {limits.max_names} names of fields, at most so many are "
+            "allowed (traffic.max_names)"
         )
     try:
         value = orjson.loads(body)
@@ -81,6 +91,19 @@ def _values(body: bytes, most: int) -> int:
     if texts > 2 * most + 2:  # each is a value or the name of one
         return texts // 2
     return _marks(b"".join(plain.split(b'"')[::2]))
+
+
+def _names(body: bytes, most: int) -> int:
+    """Names of fields in a JSON text, at least as many as there are.
+
+    Each ends with a quotation mark that a colon follows; a text that begins with a colon is taken
+    for one too.
+    """
+    count = body.count(b":")
+    if count <= most:
+        return count
+    plain = body.translate(None, b" \t\r\n").replace(b"\\\\", b".").replace(b'\\"', b".")
+    return plain.count(b'":')
 
 
 def _marks(body: bytes) -> int:

@@ -160,11 +160,11 @@ def test_feedback_is_attached(tools: type[Tools], tmp_path: Path) -> None:
 
 
 def test_a_client_that_leaves_is_counted(tools: type[Tools], tmp_path: Path) -> None:
-    script = lambda number, body: Reply.saying("a b c d e f g h it is 4", delay_s=0.05)  # noqa: E731
+    script = lambda number, body: Reply.saying("a b c d e f g h it is 4", delay_s=0.4)  # noqa: E731
     with stack(tools, tmp_path, script, patience_s=5.0) as s:
         for body in (ASK, VOTE):
             with pytest.raises(httpx2.TimeoutException):
-                httpx2.post(f"{s.url}/v1/chat/completions", json=body, timeout=0.25)
+                httpx2.post(f"{s.url}/v1/chat/completions", json=body, timeout=2.0)
         passed, voted = s.rows(2)
         tools.wait_for(lambda: s.engine.seen.running == 0)
     assert passed["ending"] == voted["ending"] == "left"

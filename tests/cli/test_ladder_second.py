@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from suffice.cli.main import app
-from suffice.core.errors import InputError
+from suffice.core.errors import InputError, OutsideValidity
 from suffice.recipes.ladder.data import DataConfig, make_data
 from suffice.recipes.ladder.plan import Plan
 from suffice.training.pretrain.run_store import RunRecord, RunStore
@@ -89,11 +89,31 @@ def test_from_a_plan_with_its_power_to_a_judgement(tmp_path: Path) -> None:
         call("judge", "--criteria", criteria, "--law", str(law), "--store", str(store), "--json")
     )
     assert [each["outcome"] for each in listed[:4]] == ["met"] * 4
-    reported = listed[4:]
-    assert {each["outcome"] for each in reported} == {"reported"}
+    reported = [each for each in listed if each["outcome"] == "reported"]
+    power = {each["criterion"]: each for each in listed if each["outcome"] == "power"}
+    assert len(listed) == 4 + len(reported) + len(power) and len(power) == 4
+    # A tenth of a per cent of noise: a right law is told from shapes that are all alike.
+    assert min(each["if_right"] for each in power.values()) > 0.9
+    assert power["order of held-out shapes"]["if_flat"] < 0.3
+    assert 0.3 < power["sign of pick less reference"]["if_flat"] < 0.7
     assert all(each["seeds"] == [4, 4] for each in reported)
     assert min(abs(each["parameters_percent"]) for each in reported) <= 0.5
     assert min(abs(each["total_percent"]) for each in reported) <= 0.5
+
+
+def test_what_a_newcomer_gets_wrong(tmp_path: Path) -> None:
+    second = "results/ladder/second"
+    planned = ["plan", "--sizes", "50K", "--data", "data", "--out", str(tmp_path / "plan.json")]
+    judged = ["judge", "--criteria", f"{second}/criteria.json", "--store"]
+    for arguments, message in (
+        ([*judged, str(tmp_path / "none.jsonl"), "--law", f"{second}/law.json"], "does not exist"),
+        ([*judged, f"{second}/runs.jsonl", "--law", "bian2025-1b"], "is outside"),
+        ([*judged, f"{second}/runs.jsonl", "--law", "besiroglu2024"], "nothing about shape"),
+        ([*planned, "--equal-references"], "--pick-by"),
+        ([*planned, "--far-apart", "law.json"], "--add N"),
+    ):  # fmt: skip
+        with pytest.raises((InputError, OutsideValidity), match=message):
+            call(*arguments)
 
 
 def test_what_is_counted_is_one_of_two(tmp_path: Path) -> None:

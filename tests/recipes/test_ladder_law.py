@@ -301,6 +301,12 @@ def test_the_judgement_is_welchs(found: LadderFit, tmp_path: Path) -> None:
     bounds = (float(np.squeeze(both.low)), float(np.squeeze(both.high)))
     assert (result.predicted_low, result.predicted_high) == pytest.approx(bounds)
     assert "told apart" in result.sentences()[1]
+    # Runs that were made as held-out ones count, those on other tokens do not.
+    records = _trained({PICK: a, REFERENCE: b}, pick, reference)
+    records[0] = replace(records[0], purpose="held-out")
+    longer = [replace(r, tokens=3_500_000, loss=1.0) for r in records]
+    again = judge([*records, *longer], pick, reference, found.law, tokens=1_750_000)
+    assert again == result
     result.save(tmp_path / "pick.json")
     assert PickResult.load(tmp_path / "pick.json") == result
     assert escape(result.sentences()[0]) in html_report(found, picks=[result])

@@ -67,7 +67,9 @@ def _train(plan: Plan, data: Path, store: RunStore, said: list[str]) -> int:
 def test_a_second_run_does_nothing(plan: Plan, data: Path, tmp_path: Path) -> None:
     store = RunStore(tmp_path / "runs.jsonl")
     said: list[str] = []
-    assert _train(plan, data, store, said) == len(plan.rungs)
+    # A run that is named twice, for two purposes, is made once.
+    twice = replace(plan, rungs=(*plan.rungs, replace(plan.rungs[-1], purpose="pick")))
+    assert _train(twice, data, store, said) == len(plan.rungs)
     before = store.path.read_bytes()
     assert _train(plan, data, store, said) == 0
     assert store.path.read_bytes() == before

@@ -22,6 +22,7 @@ if not HELP_ONLY:
     from suffice.recipes.ladder import report as tables
     from suffice.recipes.ladder.compared import compare_picks
     from suffice.recipes.ladder.criteria import Criteria, judge_ladder
+    from suffice.recipes.ladder.criteria_power import criteria_power
     from suffice.recipes.ladder.fit import OUR_FORMS, PUBLISHED_FORMS, LadderFit, fit_ladder
     from suffice.recipes.ladder.pick import (
         PickResult,
@@ -153,14 +154,23 @@ def judge(
     loaded = load_law(law)
     if not isinstance(loaded, ConditionalLaw):
         raise InputError(f"law {loaded.name!r} says nothing about shape at equal size")
-    asked, records = Criteria.load(criteria), RunStore(store).read()
+    asked = Criteria.load(criteria)
+    loaded.check(N=asked.pick.size)
+    if not store.exists():
+        raise InputError(
+            f"run store {str(store)!r} does not exist: train with `suffice ladder run`"
+        )
+    records = RunStore(store).read()
     found = judge_ladder(asked, loaded, records)
     compared = compare_picks(records, confidence=asked.interval.confidence)
+    power = criteria_power(asked, loaded, records)
     if as_json:
         rows = [asdict(each) for each in found] + [
             {"criterion": "pick less reference", "outcome": "reported", "why": pair.sentence(),
              **asdict(pair)}
             for pair in compared
+        ] + [
+            {"outcome": "power", "why": each.sentence(), **asdict(each)} for each in power
         ]  # fmt: skip
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -168,6 +178,8 @@ def judge(
         typer.echo(f"{each.outcome:8} {each.criterion}: {each.why}")
     for pair in compared:
         typer.echo(f"reported {pair.sentence()}")
+    for each_power in power:
+        typer.echo(f"power    {each_power.sentence()}")
 
 
 def _counted(text: str) -> Counted:

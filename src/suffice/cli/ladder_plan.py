@@ -193,6 +193,10 @@ def plan(
     """
     if counted not in ("matrices", "head"):
         raise InputError(f"--counted {counted!r}: choose matrices or head")
+    if equal_references and pick_by is None:
+        raise InputError("--equal-references needs --pick-by LAW: they are equal to its pick")
+    if far_apart is not None and not add:
+        raise InputError("--far-apart LAW needs --add N: how many held-out shapes, e.g. 4")
     manifest = read_manifest(data)
     measured = RunStore(store).read() if store else []
     space = DesignSpace(

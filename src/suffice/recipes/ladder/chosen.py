@@ -28,11 +28,13 @@ def far_apart(
     predicted loss: with shapes drawn at random, noise alone decides the order. Shapes outside the
     law's range, and those that the plan holds, are left out.
 
-    Raises InputError if fewer than `shapes` are left, or the law is not conditional.
+    Raises InputError if fewer than `shapes` are left, or the law is not conditional, and
+    OutsideValidity if it does not hold the size.
     """
     if not isinstance(law, ConditionalLaw):
         raise InputError(f"law {law.name!r} is not conditional: it says nothing of shape alone")
     size = max(config.space.sizes)
+    law.check(N=size)
     pool = candidates(replace(config.space, sizes=(size,)), shape_maker(config))
     taken = {rung.shape for rung in plan.rungs}
     cheapest = min(p.tokens for p in pool)
@@ -63,11 +65,13 @@ def pick_and_reference(
     sum of squared logarithms of x, r, KV share and attention width over hidden size. Each is
     trained with `seeds_each` seeds, in turn.
 
-    Raises InputError where no shape lies inside the range, or one is both.
+    Raises InputError where no shape lies inside the range, or one is both; OutsideValidity if the
+    law does not hold the size.
     """
     if not isinstance(law, ConditionalLaw):
         raise InputError(f"law {law.name!r} is not conditional: it says nothing of shape alone")
     size = max(config.space.sizes)
+    law.check(N=size)
     pool = candidates(replace(config.space, sizes=(size,)), shape_maker(config))
     cheapest = min(p.tokens for p in pool)
     pool = [p for p in pool if p.tokens == cheapest and _covers(law, p)]

@@ -28,7 +28,8 @@ from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import DIMENSIONS, ladder_shape
 
 Outcome = Literal["met", "missed", "not yet"]
-_JUDGED = (HELD_OUT, PICK, REFERENCE, EQUAL_REFERENCE)
+# Purposes of the runs that criteria are about.
+JUDGED = (HELD_OUT, PICK, REFERENCE, EQUAL_REFERENCE)
 
 
 class _Section(BaseModel):
@@ -155,7 +156,7 @@ def _order(criteria: Criteria, law: ConditionalLaw, held: list[ShapeRuns]) -> Ju
             criterion=name, outcome="not yet",
             why=f"{len(held)} of {asked.shapes} shapes have {asked.seeds_each} finished runs",
         )  # fmt: skip
-    predicted = np.array([_relative(law, each.shape) for each in held])
+    predicted = np.array([relative_loss(law, each.shape) for each in held])
     found = rank_correlation(predicted, np.array([each.mean for each in held]))
     if found.rho is None or found.p is None:
         return Judged(
@@ -174,7 +175,7 @@ def _intervals(criteria: Criteria, law: ConditionalLaw, held: list[ShapeRuns]) -
     asked, name = criteria.interval, "intervals of held-out ratios"
     if len(held) < criteria.held_out.shapes:
         return Judged(criterion=name, outcome="not yet", why="held-out shapes are not trained")
-    best = min(held, key=lambda each: _relative(law, each.shape))
+    best = min(held, key=lambda each: relative_loss(law, each.shape))
     count, texts = 0, []
     for each in held:
         if each is best:
@@ -207,7 +208,7 @@ def _pick(
     mine, theirs = sides[0][0], sides[1][0]
     difference = mine.mean - theirs.mean
     low, high = _predicted(law, mine.shape, theirs.shape, criteria.interval.confidence)
-    expected = _relative(law, mine.shape) / _relative(law, theirs.shape)
+    expected = relative_loss(law, mine.shape) / relative_loss(law, theirs.shape)
     wide = welch(mine.losses, theirs.losses, criteria.interval.confidence)
     measured = (
         1 + (difference - wide) / theirs.mean, 1 + (difference + wide) / theirs.mean
@@ -233,7 +234,7 @@ def runs_of(records: Sequence[RunRecord], purpose: str, *, least: int = 1) -> li
     found: dict[tuple[int, ...], dict[int, float]] = {}
     asked = {_key(r) for r in records if r.purpose == purpose and r.loss is not None}
     for r in records:
-        if r.purpose in _JUDGED and r.status == "finished" and r.loss is not None:
+        if r.purpose in JUDGED and r.status == "finished" and r.loss is not None:
             found.setdefault(_key(r), {}).setdefault(r.seed, r.loss)
     return [
         ShapeRuns(
@@ -250,7 +251,8 @@ def _key(r: RunRecord) -> tuple[int, ...]:
     return (*(getattr(r, name) for name in DIMENSIONS), r.tokens)
 
 
-def _relative(law: ConditionalLaw, shape: Shape) -> float:
+def relative_loss(law: ConditionalLaw, shape: Shape) -> float:
+    """L / L_opt of `shape` by `law`."""
     return float(np.squeeze(law.relative_loss(**_variables(law, shape))))
 
 

@@ -28,7 +28,7 @@ from suffice.architecture.predict import shape_variables
 from suffice.architecture.shape import Shape
 from suffice.core.errors import InputError, TableError
 from suffice.core.files import read_json, write_json
-from suffice.recipes.ladder.plan import Plan
+from suffice.recipes.ladder.plan import HELD_OUT, Plan
 from suffice.training.pretrain.run_store import RunRecord
 from suffice.training.rung import DIMENSIONS, LadderRung, Recipe, dimensions, ladder_shape
 
@@ -225,9 +225,15 @@ def judge(
     learning_rate_factor: float = 1.0,
     confidence: float = 0.9,
     timed: Sequence[Timed] = (),
+    tokens: int | None = None,
 ) -> PickResult:
-    """The comparison of what was trained; raises TableError with fewer than two seeds of either."""
-    mine, theirs = (_of(records, shape, learning_rate_factor) for shape in (pick, reference))
+    """The comparison of what was trained, on `tokens` each if given.
+
+    Raises TableError with fewer than two seeds of either.
+    """
+    mine, theirs = (
+        _of(records, shape, learning_rate_factor, tokens) for shape in (pick, reference)
+    )
     for what, found in ((PICK, mine), (REFERENCE, theirs)):
         if len(found) < 2:
             raise TableError(
@@ -276,13 +282,17 @@ def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(first + second)), float(freedom)
 
 
-def _of(records: Sequence[RunRecord], shape: Shape, factor: float) -> list[RunRecord]:
+def _of(
+    records: Sequence[RunRecord], shape: Shape, factor: float, tokens: int | None
+) -> list[RunRecord]:
+    # A run that the ladder held out, or trained as another reference, is not made again.
     wanted = dimensions(shape)
     return [
         r
         for r in records
         if r.status == "finished"
-        and r.purpose in (PICK, REFERENCE)
+        and r.purpose in (PICK, REFERENCE, EQUAL_REFERENCE, HELD_OUT)
+        and tokens in (None, r.tokens)
         and r.learning_rate_factor == factor
         and {name: getattr(r, name) for name in DIMENSIONS} == wanted
     ]

@@ -135,7 +135,14 @@ def _missing(
     rungs: Sequence[LadderRung], recipe: Recipe, fingerprint: str, records: Iterable[RunRecord]
 ) -> list[LadderRung]:
     done = {record.run_id for record in records if record.status != "failed"}
-    return [rung for rung in rungs if rung.run_id(recipe, fingerprint) not in done]
+    left: list[LadderRung] = []
+    for rung in rungs:
+        # A plan may name a run twice, as a held-out shape and as a pick: it is made once.
+        run_id = rung.run_id(recipe, fingerprint)
+        if run_id not in done:
+            left.append(rung)
+            done.add(run_id)
+    return left
 
 
 def here(data_folder: Path, machine: Machine, *, threads: int, events: Events) -> Runner:

@@ -172,9 +172,11 @@ class TrainPick:
 
     def judge(self, timed: list[Timed]) -> PickResult:
         """What the runs of the store say, written to `out`/train-pick.json."""
+        recipe = Recipe() if self.plan is None else Plan.load(self.plan).recipe
         result = judge(
             RunStore(self.store).read(), *self.shapes, self.law, confidence=self.confidence,
             timed=timed, learning_rate_factor=self.learning_rate_factor,
+            tokens=recipe.trained_tokens(round(self.tokens)),
         )  # fmt: skip
         result.save(self.out / "train-pick.json")
         return result

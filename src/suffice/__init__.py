@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from suffice.core.lazy import explain_old_names, exported
 
+TYPE_CHECKING = False  # typing's own would be half of what this import costs
 if TYPE_CHECKING:
     from suffice.architecture.catalog import load_model, load_shape
     from suffice.architecture.model import Model

@@ -7,9 +7,12 @@ from its package. Who imports a file itself by an old name is told the new one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # typing's own would be half of what `import suffice` costs
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 def exported(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:

@@ -43,7 +43,7 @@ from suffice.training.modes.sequences import (  # noqa: E402
     think_logit,
     token_logprobs,
 )
-from suffice.training.modes.settings import Routing, WarmUp  # noqa: E402
+from suffice.training.modes.settings import METHODS, Routing, WarmUp  # noqa: E402
 from suffice.training.modes.warm_up import paired, paired_loss, warm_up  # noqa: E402
 from suffice.training.optimiser import initialise  # noqa: E402
 from suffice.training.responses import draw  # noqa: E402
@@ -259,7 +259,7 @@ def scripted_rollouts(own: Learner, *, favour_think: bool) -> Callable[..., Any]
     return rolled
 
 
-@pytest.mark.parametrize("method", ["grpo", "degrpo", "adaptthink"])
+@pytest.mark.parametrize("method", [each for each in METHODS if each != "gate"])
 @pytest.mark.parametrize("favour_think", [True, False])
 def test_a_rewarded_mode_becomes_likelier(
     monkeypatch: pytest.MonkeyPatch, method: Any, favour_think: bool
@@ -440,7 +440,7 @@ class Interrupted(Exception):
     """Stands for a power cut."""
 
 
-@pytest.mark.parametrize("method", ["grpo", "degrpo", "adaptthink", "gate"])
+@pytest.mark.parametrize("method", METHODS)
 def test_an_interrupted_run_ends_exactly_like_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any
 ) -> None:

@@ -1,6 +1,6 @@
 """Questions for a pretrained model of 135 million weights, in three kinds, as JSONL.
 
-    $ python benchmarks/modes/small_sums.py --questions 300 --seed 0 --out questions.jsonl
+    $ python benchmarks/modes/small_sums.py --questions 210 --seed 0 --out questions.jsonl
 
 digits  `4 + 0 + 7 =`: prompts of one length; difficulty: how many of the digits are not 0
 apples  a sentence with two or three numbers; difficulty: how many sums it takes
@@ -56,7 +56,7 @@ def larger(rng: random.Random) -> tuple[str, int, int]:
 def main() -> None:
     """Write the questions, kinds in turn."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--questions", type=int, default=210)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()

@@ -148,3 +148,33 @@ def test_the_verb_reads_a_recording_and_refuses_half_of_its_options(tmp_path: Pa
         failed = CliRunner().invoke(app, [*asked, *more])
         assert isinstance(failed.exception, InputError)
         assert said in str(failed.exception)
+
+
+def test_the_committed_answers_give_the_committed_table() -> None:
+    """All rules but the gate follow from the answers of SmolLM2-135M that are kept."""
+    folder = Path(__file__).parents[2] / "results" / "modes" / "smollm2"
+    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    about = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
+    asked = [
+        Asked(
+            cell=(q["task"], q["difficulty"]), prompt=q["prompt"],
+            short_right=float(r["short"]["right"]), short_tokens=r["short"]["tokens"],
+            think_right=float(r["think"]["right"]), think_tokens=r["think"]["tokens"],
+            short_surprise=r["surprise"],
+            drafts=Drafts(
+                agree=r["drafts"][0]["answer"] is not None
+                and r["drafts"][0]["answer"] == r["drafts"][1]["answer"],
+                right=float(r["drafts"][0]["right"]),
+                tokens=r["drafts"][0]["tokens"] + r["drafts"][1]["tokens"],
+            ),
+        )
+        for q, r in zip(about, rows, strict=True)
+    ]  # fmt: skip
+    kept = json.loads((folder / "modes.json").read_text())["comparison"]
+    found = by_name(compare(asked, token_price=kept["token_price"]))
+    committed = {rule["rule"]: rule for rule in kept["rules"]}
+    assert set(found) == set(committed) - {"gate"}
+    for name, rule in found.items():
+        assert rule.right.mean == pytest.approx(committed[name]["right"]["mean"]), name
+        assert rule.reward.mean == pytest.approx(committed[name]["reward"]["mean"]), name
+        assert rule.right.low == pytest.approx(committed[name]["right"]["low"]), name

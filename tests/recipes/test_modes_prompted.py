@@ -127,6 +127,15 @@ def test_a_run_writes_its_table_asks_once_and_goes_on(folder: Path, tmp_path: Pa
     again = CliRunner().invoke(app, verb)
     assert again.output.count("answers ·") == 1
     assert json.loads((out / "modes.json").read_text()) == found
+    # Another price takes the answers that are there, without the model.
+    toml.write_text(toml.read_text().replace("prices = [0.02]", "prices = [0.02, 0.05]"))
+    (folder / "config.json").rename(folder / "away.json")
+    priced = CliRunner().invoke(app, verb)
+    (folder / "away.json").rename(folder / "config.json")
+    assert priced.exit_code == 0, (priced.output, priced.exception)
+    more = json.loads((out / "modes.json").read_text())
+    assert len(more["at_prices"]) == 2
+    assert more["comparison"] == found["comparison"]
     refused = CliRunner().invoke(app, [*verb, "--method", "grpo"])
     assert isinstance(refused.exception, InputError)
     assert "--method: not of a gate" in str(refused.exception)

@@ -33,7 +33,7 @@ from suffice.recipes.modes.compare import (
 from suffice.recipes.modes.folder import versions
 from suffice.tasks.puzzles import Problem, read_problems
 from suffice.training.modes.frozen_gate import FrozenGate, cross_fitted, fit_gate
-from suffice.training.settings import plain, refuse_another
+from suffice.training.settings import differences, plain
 
 Tell = Callable[[dict[str, Any]], None]
 RESULT, GATE, ANSWERS = "modes.json", "gate.json", "answers.jsonl"
@@ -110,8 +110,18 @@ class PromptedResult:
 def train_prompted(
     config: PromptedTraining, out: Path, *, device: str = "cpu", tell: Tell = lambda _: None
 ) -> PromptedResult:
-    """Run all of it into `out`; an interrupted run goes on after the last batch of questions."""
-    refuse_another(out / RESULT, config)
+    """Run all of it into `out`; an interrupted run goes on after the last batch of questions.
+
+    In a folder that holds a result, prices alone may differ: the answers are taken from it.
+    """
+    if (out / RESULT).exists():
+        held = read_json(out / RESULT, what="result")["config"]
+        changed = differences(_without_prices(held), _decides(config))
+        if changed:
+            raise ConfigError(
+                f"{str(out)!r} holds answers to another config ({'; '.join(changed)}): choose "
+                "another --out, or delete it"
+            )
     problems = read_problems(Path(config.problems))
     asked, state_ND, parameters = _answers(config, problems, out, device=device, tell=tell)
     part = parts(len(asked), seed=config.seed)
@@ -135,7 +145,8 @@ def _answers(
     config: PromptedTraining, problems: Sequence[Problem], out: Path, *, device: str, tell: Tell
 ) -> tuple[list[Asked], FloatArray, int]:
     """Both modes' answers and the states, from disk as far as they are there."""
-    model = _Model(config, device)
+    model: _Model | None = None  # loaded where something is left to ask
+    parameters = 0
     rows: list[dict[str, Any]] = []
     for start in range(0, len(problems), config.batch):
         path = out / "work" / f"answers-{start:05d}.json"
@@ -145,9 +156,13 @@ def _answers(
             if held["config"] != _decides(config):
                 raise InputError(f"{str(path)!r} is of another config: choose another --out")
             rows += held["rows"]
+            parameters = held["parameters"]
             continue
+        model = model or _Model(config, device)
+        parameters = model.parameters
         found = model.answers(some, start)
-        write_json(path, {"config": _decides(config), "rows": found})
+        about = {"config": _decides(config), "parameters": parameters}
+        write_json(path, {**about, "rows": found})
         rows += found
         tell({
             "phase": "answers", "questions": len(rows), "of": len(problems),
@@ -158,12 +173,16 @@ def _answers(
     write_text(out / ANSWERS, "".join(json.dumps(row) + "\n" for row in kept))
     state_ND = np.array([row["state"] for row in rows], dtype=float)
     asked = [_asked(problem, row) for problem, row in zip(problems, rows, strict=True)]
-    return asked, state_ND, model.parameters
+    return asked, state_ND, parameters
 
 
 def _decides(config: PromptedTraining) -> dict[str, Any]:
     """What the answers hang on: prices may change without asking again."""
-    return {k: v for k, v in plain(config).items() if k not in ("token_price", "prices")}
+    return _without_prices(plain(config))
+
+
+def _without_prices(config: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if k not in ("token_price", "prices")}
 
 
 def _asked(problem: Problem, row: dict[str, Any]) -> Asked:

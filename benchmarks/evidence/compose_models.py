@@ -8,7 +8,7 @@ fast   what `suffice train nano` chooses for one CPU at this size: 103 thousand 
 
 Both learn the same puzzles (`chain` and `logic`) by the same steps and seed, first to answer in two
 modes with no preference (`deep`, `fast`), then when to think, by a gate (`deep-routed`,
-`fast-routed`). `early` is `fast` after a quarter of the steps, whose thoughts still err: takeover.py. OUT/seedN holds the four folders, `questions.jsonl` (puzzles held out, and the tables
+`fast-routed`). OUT/seedN holds the four folders, `questions.jsonl` (puzzles held out, and the tables
 of one and two steps) and `compose.toml`, which `suffice compose` plays. A run that was stopped goes
 on.
 """
@@ -41,14 +41,13 @@ from suffice.training.settings import plain
 
 TASKS = ("chain", "logic")
 PARAMETERS = 1e5
-STEPS, FEW_STEPS = 1000, 250
 
 
-def config_of(seed: int, steps: int = STEPS) -> NanoTraining:
-    """How all are trained."""
+def config_of(seed: int) -> NanoTraining:
+    """How all four are trained."""
     return NanoTraining(
         tasks=TASKS, parameters=PARAMETERS, layers=2, seed=seed,
-        warm_up=WarmUp(steps=steps, pairs=96, checkpoint_every=200),
+        warm_up=WarmUp(steps=1000, pairs=96, checkpoint_every=200),
         routing=Routing(
             method="gate", steps=150, problems=32, group=4, gate_learning_rate=1e-2,
             fold_steps=100, token_price=0.003,
@@ -64,7 +63,7 @@ def shapes(vocab_size: int) -> dict[str, Shape]:
         config={"max_position_embeddings": POSITIONS, "rms_norm_eps": 1e-5, "rope_theta": 10000.0},
     )  # fmt: skip
     fast = nano_shape(vocab_size, parameters=PARAMETERS, layers=2).shape
-    return {"early": fast, "fast": fast, "deep": deep}
+    return {"fast": fast, "deep": deep}
 
 
 def tell(line: dict[str, Any]) -> None:
@@ -73,10 +72,10 @@ def tell(line: dict[str, Any]) -> None:
 
 def train(name: str, shape: Shape, seed: int, out: Path) -> None:
     """One shape: `out/name` before its choice is trained, `out/name-routed` after."""
-    routed, early = out / f"{name}-routed", name == "early"
+    routed = out / f"{name}-routed"
     if (routed / RECORD).exists():
         return
-    config, plainly = config_of(seed, FEW_STEPS if early else STEPS), out / name
+    config, plainly = config_of(seed), out / name
     record = {
         "name": name, "config": plain(config), "shape": str(shape), "versions": versions(),
         "parameters": int(parameter_counts(shape).total), "command": f"--seed {seed}",
@@ -94,8 +93,6 @@ def train(name: str, shape: Shape, seed: int, out: Path) -> None:
         learner = Learner(model, vocabulary, config.mixture)
         warm_up(learner, config.warm_up, state, seed=seed, tell=tell)
         save_routed(model, vocabulary, plainly, record)
-    if early:
-        return
     learner = Learner(model, vocabulary, config.mixture)
     route(learner, config.routing, routed, tell=tell, about={"shape": str(shape)})
     save_routed(model, vocabulary, routed, {**record, "name": f"{name}-routed"})
@@ -145,7 +142,7 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--only", choices=("early", "fast", "deep"), help="one of the three")
+    parser.add_argument("--only", choices=("fast", "deep"), help="one of the two")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     vocabulary = Vocabulary.of(alphabet_of(config_of(asked.seed).mixture))

@@ -52,7 +52,7 @@ from evidence.intervals import mean, of_columns
 
 KINDS = ("restarts", "zeros")
 NAMES = ("gate", "retrieval", "tool", "soft")
-PER_CELL, SEEDS, STORE, BIAS, SOFT, MOST = 20, (0, 1, 2), 3000, 2.8, 2, 32
+PER_CELL, SEEDS, STORE, BIAS, SOFT, MOST = 12, (0, 1, 2), 3000, 2.8, 2, 32
 SHARE, MAX_DROP = 0.3, 0.02
 _SUM = re.compile(r"\d(?:[+*-]\d)+")
 

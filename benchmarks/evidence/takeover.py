@@ -1,10 +1,12 @@
 """A few tokens of a better model: does one token in twelve restore its accuracy? (arXiv:2605.16874)
 
-    python benchmarks/evidence/takeover.py --models run/compose-models --out takeover.json
+    python benchmarks/evidence/takeover.py --out takeover.json
 
-`early` and `fast` of compose_models.py have one shape and one vocabulary; `early` learned for a quarter
-of the steps, so that its thoughts err. Both write step by step, greedily, on held-out puzzles of three
-steps and more. At some places the better model's likeliest token is taken instead of the weak one's:
+Three pairs of one vocabulary: a trained model, and the same with its weights rounded to so few bits that
+its thoughts err (each matrix row by row, to the nearest; the most bits at which at most .75 of training
+puzzles come out right). It stands for a weaker model; one that never learned to reason is another case.
+Both write step by step, greedily, on held-out puzzles. At some places the better model's likeliest token
+is taken instead of the weak one's:
 
 disagreement    where it finds the weak model's token least likely beside its own best one
 uncertainty     where the weak model's best token has the least probability: the better one is asked there
@@ -12,12 +14,12 @@ uncertainty     where the weak model's best token has the least probability: the
 first           the first tokens of every thought
 random          places drawn by lot
 
-Each at equal shares of tokens taken. Thresholds come from other puzzles. `gap` is the share of the way
-from the weak model's accuracy to the better one's. Three seeds of both models.
+Each at equal shares of tokens taken. Thresholds come from training puzzles. `gap` is the share of the way
+from the weak model's accuracy to the better one's.
 
 Nothing but the next token's top-20 log-probabilities behind a text is used, which engines give through
-their API: for the first puzzles the whole loop runs through `Backend.stream` with a begun answer, and
-its texts are compared with the loop's here.
+their API: for some puzzles the whole loop runs through `Backend.stream` with a begun answer, and its
+texts are compared with the loop's here.
 """
 
 from __future__ import annotations
@@ -25,28 +27,37 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from suffice.backends.nano.backend import NanoBackend
+from suffice.backends.nano.backend import NanoBackend, shipped_folder
 from suffice.backends.nano.runtime import NanoModel
 from suffice.backends.nano.vocabulary import END, THINK
 from suffice.core.draw import Draw
 from suffice.core.files import write_json
 from suffice.core.requests import Message, Request, Sampling
-from suffice.tasks.puzzles import Mixture, Problem
+from suffice.recipes.modes.folder import load_routed, save_routed
+from suffice.tasks.puzzles import Mixture, Problem, Split
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evidence.intervals import mean, of_columns
 
-SEEDS, PER_CELL, FIT_PER_CELL = (0, 1, 2), 30, 6
-SHARES = (0.04, 0.08, 0.16)
-TOP, MOST_TOKENS, BY_API = 20, 40, 6
-TASKS, STEPS = ("chain", "logic"), (3, 4, 5, 6)
+PER_CELL, FIT_PER_CELL = 25, 6
+SHARES = (0.08, 0.16)
+TOP, MOST_TOKENS, BY_API = 20, 40, 4
+MOST_RIGHT, BITS = 0.75, (5, 4, 3, 2)
+# Folder, tasks and difficulties of each model.
+MODELS: dict[str, tuple[Path, tuple[str, ...], tuple[int, ...]]] = {
+    "suffice-nano": (shipped_folder(), ("chain",), (3, 4, 5, 6)),
+    "efforts": (Path("data/models/efforts"), ("chain", "logic"), (4, 6)),
+    "hidden-depth": (Path("data/models/hidden-depth"), ("restarts", "zeros"), (2, 3)),
+}
 # (weak model's top-20 log-probabilities, better one's, place) to a score: high is taken over.
 Top = dict[int, float]
 Score = Callable[[Top, Top, int], float]
@@ -130,10 +141,44 @@ def first(count: int) -> Callable[[float, int], bool]:
     return lambda _score, place: place < count
 
 
-def puzzles(count: int, seed: int, split: str) -> list[Problem]:
-    """Held-out or training puzzles of every task and length."""
-    cells = Mixture(tasks=TASKS, difficulties=STEPS).distinct(count, seed=seed, split=split)  # type: ignore[arg-type]
+def puzzles(name: str, count: int, split: Split) -> list[Problem]:
+    """Held-out or training puzzles of a model's tasks and difficulties."""
+    _, tasks, difficulties = MODELS[name]
+    cells = Mixture(tasks=tasks, difficulties=difficulties).distinct(count, seed=0, split=split)
     return [problem for cell in cells.values() for problem in cell]
+
+
+def rounded(folder: Path, bits: int, out: Path) -> Path:
+    """The model with every matrix of its layers rounded, row by row, to 2^bits even steps."""
+    net, words = load_routed(folder)
+    top = 2 ** (bits - 1) - 1
+    with torch.no_grad():
+        for layer in net.model.layers:
+            for weight in layer.parameters():
+                if weight.dim() == 2:
+                    step = weight.abs().amax(dim=1, keepdim=True) / top
+                    weight.copy_((weight / step).round().clamp(-top - 1, top) * step)
+    save_routed(net, words, out / f"{bits}-bits", {"from": str(folder), "bits": bits})
+    return out / f"{bits}-bits"
+
+
+def weakened(name: str, fit: Sequence[Problem], better: NanoModel, out: Path) -> tuple[Path, int]:
+    """The rounded model of most bits that errs on a quarter of the training puzzles."""
+    for bits in BITS:
+        folder = rounded(MODELS[name][0], bits, out)
+        weak = NanoModel(folder)
+        ran = [think(weak, better, p, never, disagreement) for p in fit]
+        if np.mean([t.right for t in ran]) <= MOST_RIGHT:
+            return folder, bits
+    raise AssertionError(f"{name} errs at no number of bits")
+
+
+def never(_score: float, _place: int) -> bool:
+    return False
+
+
+def always(_score: float, _place: int) -> bool:
+    return True
 
 
 def threshold(weak: NanoModel, better: NanoModel, fit: Sequence[Problem], score: Score,
@@ -142,23 +187,27 @@ def threshold(weak: NanoModel, better: NanoModel, fit: Sequence[Problem], score:
 
     Taking a token changes what comes after it, so the share is measured, not read off a quantile.
     """
-    low, high = -25.0, 25.0
-    for _ in range(8):
-        middle = (low + high) / 2
-        ran = [think(weak, better, p, lambda s, _, m=middle: s > m, score) for p in fit]
+    alone = [think(weak, better, p, never, score) for p in fit]
+    scores = sorted({each for t in alone for each in t.scores})
+    low, high = 0, len(scores) - 1  # at the highest score nothing is taken
+    while high - low > max(1, len(scores) // 128):
+        middle = (low + high) // 2
+        ran = [think(weak, better, p, lambda s, _, m=scores[middle]: s > m, score) for p in fit]
         much = sum(t.taken for t in ran) / sum(t.tokens for t in ran) > share
         low, high = (middle, high) if much else (low, middle)
-    return high
+    return scores[high]
 
 
-def one_seed(folder: Path, seed: int) -> dict[str, Any]:
+def one_pair(name: str, out: Path) -> dict[str, Any]:
     """All arms of one pair of models."""
-    weak, better = NanoModel(folder / "early"), NanoModel(folder / "fast")
-    fit, judge = puzzles(FIT_PER_CELL, seed, "train"), puzzles(PER_CELL, seed, "held_out")
-    alone = [think(weak, better, p, lambda _s, _p: False, disagreement) for p in judge]
-    reasoner = [think(weak, better, p, lambda _s, _p: True, disagreement) for p in judge]
+    better = NanoModel(MODELS[name][0])
+    fit, judge = puzzles(name, FIT_PER_CELL, "train"), puzzles(name, PER_CELL, "held_out")
+    folder, bits = weakened(name, fit, better, out)
+    weak = NanoModel(folder)
+    alone = [think(weak, better, p, never, disagreement) for p in judge]
+    reasoner = [think(weak, better, p, always, disagreement) for p in judge]
     base, top = (np.array([float(t.right) for t in ran]) for ran in (alone, reasoner))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
 
     def shown(ran: Sequence[Thought]) -> dict[str, Any]:
         right = np.array([float(t.right) for t in ran])
@@ -173,9 +222,9 @@ def one_seed(folder: Path, seed: int) -> dict[str, Any]:
     shares: dict[str, Any] = {}
     for share in SHARES:
         arms = {}
-        for name, score in (("disagreement", disagreement), ("uncertainty", uncertainty)):
+        for arm, score in (("disagreement", disagreement), ("uncertainty", uncertainty)):
             over = threshold(weak, better, fit, score, share)
-            arms[name] = [think(weak, better, p, lambda s, _, o=over: s > o, score) for p in judge]
+            arms[arm] = [think(weak, better, p, lambda s, _, o=over: s > o, score) for p in judge]
         arms["random"] = [think(weak, better, p, by_lot(rng, share), disagreement) for p in judge]
         arms["first"] = [
             think(weak, better, p, first(round(share * t.tokens)), disagreement)
@@ -195,22 +244,22 @@ def one_seed(folder: Path, seed: int) -> dict[str, Any]:
         }  # fmt: skip
     differs = [t.changed / t.tokens for t in reasoner]
     return {
-        "seed": seed, "puzzles": len(judge), "weak": mean(base), "better": mean(top),
+        "model": name, "bits": bits, "puzzles": len(judge), "weak": mean(base), "better": mean(top),
         "weak_minus_better": mean(base - top),
         "tokens_where_they_differ": round(float(np.mean(differs)), 6),
         "shares": shares,
-        "same_by_api": by_api(folder, judge[:: max(1, len(judge) // BY_API)], fit, weak, better),
+        "same_by_api": by_api((folder, MODELS[name][0]), judge[:: len(judge) // BY_API], fit),
     }  # fmt: skip
 
 
 def by_api(
-    folder: Path, some: Sequence[Problem], fit: Sequence[Problem], weak: NanoModel,
-    better: NanoModel,
-) -> dict[str, int]:  # fmt: skip
+    folders: tuple[Path, Path], some: Sequence[Problem], fit: Sequence[Problem]
+) -> dict[str, int]:
     """Puzzles whose text is the same through two backends that give top log-probabilities."""
-    over = threshold(weak, better, fit[::8], disagreement, SHARES[1])
+    weak, better = (NanoModel(folder) for folder in folders)
+    over = threshold(weak, better, fit[::8], disagreement, SHARES[0])
     here = [think(weak, better, p, lambda s, _: s > over, disagreement).text for p in some]
-    backends = tuple(NanoBackend(folder / n, name=n) for n in ("early", "fast"))
+    backends = tuple(NanoBackend(folder, name=folder.name) for folder in folders)
 
     async def all_() -> list[str]:
         return [await _through(backends, problem, over) for problem in some]
@@ -249,12 +298,15 @@ async def _next(backend: NanoBackend, problem: Problem, begun: str) -> dict[str,
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
-    parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--only", choices=sorted(MODELS), help="one of the three pairs")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    found = [one_seed(given.models / f"seed{seed}", seed) for seed in given.seeds]
-    write_json(given.out, {"seeds": found})
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = [
+            one_pair(name, Path(scratch) / name) for name in MODELS if given.only in (None, name)
+        ]
+    write_json(given.out, {"pairs": found})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from suffice.core.extras import install_command
 from suffice.core.quantities import format_bytes
 
 if not HELP_ONLY:
-    from suffice import __version__
+    from suffice.core.version import __version__
 
 # Extra -> (import name, distribution, what it buys).
 EXTRAS: dict[str, tuple[tuple[str, str], ...]] = {

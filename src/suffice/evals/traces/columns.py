@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-import suffice
 from suffice.core.errors import InputError, MissingExtra
 from suffice.core.strict import Strict
+from suffice.core.version import __version__
 from suffice.evals.traces.trace_set import Trace
 
 # Who counted the tokens: the engine that drew them, nobody (an estimate from the text), somebody
@@ -45,7 +45,7 @@ class TraceInformation(Strict):
     licence: str = ""  # SPDX identifier or sentence; empty: not stated, do not redistribute
     server: str = ""  # engine and version that drew the samples
     servers: dict[str, str] = Field(default_factory=dict)  # the server by model
-    tool: str = Field(default_factory=lambda: f"suffice {suffice.__version__}")
+    tool: str = Field(default_factory=lambda: f"suffice {__version__}")
     created: str = ""  # ISO 8601, UTC
     modes: dict[str, str] = Field(default_factory=dict)  # what a mode adds to the messages
     token_counts: TokenCounts = "unknown"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-import suffice
+from suffice.core.version import __version__
 from suffice.gateway.endpoints import AT_ROOT, MESSAGES, PASSED_ON, RESPONSES
 from suffice.gateway.wire.requests import ChatBody, CompletionBody
 
@@ -75,7 +75,7 @@ def description(more: Sequence[Described] = ()) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "suffice gateway",
-            "version": suffice.__version__,
+            "version": __version__,
             "description": "OpenAI's API, spending just enough per request. Requests for an "
             "upstream's own model pass through unchanged and may hold whatever it understands; "
             "those for suffice/<policy> are read as described here.",

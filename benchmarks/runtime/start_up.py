@@ -1,10 +1,12 @@
 """How long each verb takes to start: CPU time of `suffice VERB --help` and of cheap real runs.
 
     python benchmarks/runtime/start_up.py [--against OTHER/TREE] [--rounds 5] [--out results/start_up.json]
+    python benchmarks/runtime/start_up.py --modules --against OTHER/TREE --out results/start_up_modules.json
 
 With `--against` the same commands run from another checkout in turn (this one, that one, this one,
 …), so that a loaded machine slows both. CPU time, user and system, of the whole process; the least
-of the rounds, because what else the machine does only adds to it.
+of the rounds, because what else the machine does only adds to it. `--modules` counts the modules that
+each command imports instead: the same on any machine, however busy.
 """
 
 from __future__ import annotations
@@ -37,18 +39,29 @@ def commands() -> list[str]:
     return ["--help", *(f"{verb} --help" for verb in sorted(verbs)), *RUNS]
 
 
-def cpu_s(tree: Path, command: str) -> float:
-    """CPU seconds, user and system, of one process that runs `command` from `tree`."""
+def run(tree: Path, command: str, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """One process that runs `command` from `tree`, under `options` of the interpreter."""
     verb = not command.startswith("import ")
     code = ["-m", "suffice", *command.split()] if verb else ["-c", command]
     environment = os.environ | {
         "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
     }  # fmt: skip
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, *code], env=environment, cwd=tree, check=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    return subprocess.run(
+        [sys.executable, *options, *code], env=environment, cwd=tree, check=False,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def modules(tree: Path, command: str) -> int:
+    """Modules that `command` imports."""
+    lines = run(tree, command, "-X", "importtime").stderr.splitlines()
+    return sum(each.startswith(b"import time:") for each in lines) - 1  # the heading
+
+
+def cpu_s(tree: Path, command: str) -> float:
+    """CPU seconds, user and system, of one process that runs `command` from `tree`."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(tree, command)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -77,12 +90,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--modules", action="store_true", help="count modules, once each")
     parser.add_argument("--out", type=Path, help="JSON file of all rounds")
     asked = parser.parse_args()
     trees = [HERE] + ([asked.against.resolve()] if asked.against else [])
-    found = measured(trees, asked.rounds)
+    names = ["this", "other"][: len(trees)]
+    if asked.modules:
+        counts = {each: [modules(tree, each) for tree in trees] for each in commands()}
+        for each, of_trees in counts.items():
+            print(f"{each:56s}" + "".join(f"{count:9d}" for count in of_trees))
+        told: dict[str, object] = {"unit": "modules", "trees": names, "counts": counts}
+    else:
+        told = {"unit": "CPU ms", "trees": names, "rounds": measured(trees, asked.rounds)}
     if asked.out:
-        told = {"unit": "CPU ms", "trees": ["this", "other"][: len(trees)], "rounds": found}
         asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 

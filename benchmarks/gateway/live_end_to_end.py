@@ -2,11 +2,16 @@
 
     python benchmarks/gateway/live_end_to_end.py nano --out results/live/end-to-end-nano.json
     python benchmarks/gateway/live_end_to_end.py recorded --out results/live/end-to-end-recorded.json
+    SUFFICE_VLLM_PYTHON=.venv-vllm/bin/python python benchmarks/gateway/live_end_to_end.py vllm \
+        --out results/live/end-to-end-vllm.json
 
 nano      suffice-nano behind another `suffice serve`: real weights, really run, too small for real
           questions. Safe: it always thinks; cheap: it chooses by its first token
 recorded  recorded GSM8K answers of Llama-3.1-8B, gemma-2-9b and Llama-3.1-405B, played by an engine.
           Safe: the 405B; cheap: the two small ones agree, else the 405B
+vllm      two sizes of our own (suffice-nano, data/models/efforts), each behind a vLLM on this CPU.
+          Safe: the larger; cheap: the smaller. Tokens are those of vLLM's own /metrics. No real
+          model that fits two CPU cores answers well enough to be worth a certificate
 
 Clients ask the safe model by its name and send a question each. At a third and at two thirds every
 process of the gateway is killed with SIGKILL and started again on the same ledger. In the end every
@@ -20,6 +25,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -31,12 +37,13 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from suffice.backends.nano.backend import shipped_folder
 from suffice.core.completions import Completion, Usage
 from suffice.core.files import write_json
 from suffice.demo.engine import RecordedEngine
@@ -48,6 +55,7 @@ from suffice.ledger.store import Store
 from suffice.recipes.modes.items import ONE_DIGIT
 from suffice.tasks.puzzles import Mixture
 
+ROOT = Path(__file__).parents[2]
 CLIENTS = 6
 START_S = 120.0
 
@@ -137,6 +145,92 @@ def nano(folder: Path, count: int, seed: int) -> Iterator[Setting]:
 def _settled(ledger: str) -> Counter[str]:
     time.sleep(1.0)  # the engine's own ledger writes in batches
     return tokens_in(ledger)
+
+
+SIZES = {"nano-large": shipped_folder(), "nano-small": ROOT / "data" / "models" / "efforts"}
+COUNTERS = {"vllm:prompt_tokens_total": "prompt", "vllm:generation_tokens_total": "completion"}
+
+
+@contextmanager
+def vllm(folder: Path, count: int, seed: int) -> Iterator[Setting]:
+    python = os.environ.get("SUFFICE_VLLM_PYTHON")
+    if python is None:
+        raise SystemExit("error: SUFFICE_VLLM_PYTHON must name an interpreter with vLLM "
+                         "(scripts/test-vllm makes one)")  # fmt: skip
+    chooser = random.Random(seed)
+    cells = Mixture(tasks=("chain",), difficulties=(1, 2, 3, 4)).distinct(
+        120, seed=seed, split="held_out"
+    )
+    problems = [(each.prompt, each.answer) for cell in cells.values() for each in cell]
+    with ExitStack() as stack:
+        urls = [
+            stack.enter_context(vllm_of(python, model, name, folder / f"{name}.log"))
+            for name, model in SIZES.items()
+        ]
+        prices = itertools.chain.from_iterable(
+            ("--price", f"{name}={(size := parameters(model) / 1e6)}/{size}")
+            for name, model in SIZES.items()
+        )
+        yield Setting(
+            upstreams=tuple(f"{url}/v1" for url in urls),
+            options=("--safe", "single@nano-large", "--cheap", "single@nano-small",
+                     "--target", "5%", "--answer-format", ONE_DIGIT, *prices),
+            model="nano-large",
+            questions=tuple(chooser.choice(problems) for _ in range(count)),
+            answer_format=ONE_DIGIT,
+            counted=lambda: counted_by(urls),
+        )  # fmt: skip
+
+
+def parameters(model: Path) -> int:
+    """Weights in a folder's safetensors file, from its header."""
+    with (model / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__")
+
+
+@contextmanager
+def vllm_of(python: str, model: Path, name: str, log: Path) -> Iterator[str]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        python, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port",
+        str(port), "--model", str(model), "--served-model-name", name, "--enforce-eager",
+        "--dtype", "float32", "--max-model-len", "128", "--scheduling-policy", "priority",
+    ]  # fmt: skip
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
+                   "OMP_NUM_THREADS": "1"}  # fmt: skip
+    environment.pop("PYTHONPATH", None)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        try:
+            until = time.monotonic() + 300.0
+            while True:
+                try:
+                    asked(f"{url}/v1/models", timeout_s=5)
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > until:
+                        raise SystemExit(f"error: vLLM: {log.read_text()[-2000:]}") from None
+                    time.sleep(0.5)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)  # our own session: the engine is its child
+            process.wait(30)
+
+
+def counted_by(urls: Sequence[str]) -> Counter[str]:
+    time.sleep(1.0)  # its counters follow its steps
+    found: Counter[str] = Counter(prompt=0, completion=0)
+    for url in urls:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10.0) as answer:
+            for line in answer.read().decode().splitlines():
+                name = line.partition("{")[0]
+                if name in COUNTERS:
+                    found[COUNTERS[name]] += round(float(line.rpartition(" ")[2]))
+    return found
 
 
 @contextmanager
@@ -321,15 +415,18 @@ def _judged(
     }  # fmt: skip
 
 
+ENGINES = {"nano": nano, "recorded": recorded, "vllm": vllm}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("engine", choices=("nano", "recorded"))
+    parser.add_argument("engine", choices=tuple(ENGINES))
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    setting_of = nano if given.engine == "nano" else recorded
+    setting_of = ENGINES[given.engine]
     with (
         tempfile.TemporaryDirectory() as name,
         setting_of(Path(name), given.requests, given.seed) as setting,

@@ -47,7 +47,8 @@ def test_the_strategy_table_has_a_row_for_every_policy(name):
         ("single@big", Overrides(inner=Single(), model="big")),
         ("self_consistency:effort=low",
          Overrides(inner=SelfConsistency(), thinking=Thinking(budget_tokens=1024))),
-        ("single:effort=none", Single(effort=None)),
+        ("single:effort=none", Single(effort="none")),
+        ("single:effort=", Single()),
     ],
 )  # fmt: skip
 def test_text_names_a_policy(text, policy):

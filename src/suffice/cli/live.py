@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -30,6 +30,7 @@ if not HELP_ONLY:
     from suffice.evals.traces.files import read_traces
     from suffice.executors.judging import asking
     from suffice.policies.fixed import Single
+    from suffice.policies.live.labels import Loss, Unlabelled
     from suffice.policies.live.state import LiveRule
     from suffice.policies.registry import parse_policy
     from suffice.recipes.live.judging import JudgedPair, measure, planted, read_pairs
@@ -62,6 +63,9 @@ def simulate(
     burst: Annotated[float, typer.Option(min=1)] = 1.0,
     mix: list[str] | None = None,
     drift: list[str] | None = None,
+    loss: str = "differ",
+    labelled: str = "100%",
+    unlabelled: str = "lost",
     draws: Annotated[int, typer.Option(min=1)] = 1,
     seeds: Annotated[int, typer.Option(min=2)] = 200,
     seed: Seed = 0,
@@ -83,6 +87,10 @@ def simulate(
         burst: Times the rate, in a tenth of the time.
         mix: Part of a data set: NAME=PART; else as recorded.
         drift: Parts at the end, likewise.
+        loss: What the target bounds: differ, or, by labels, harm (only the safe answer is right)
+            or net (harm less gain).
+        labelled: Share of requests that are labelled.
+        unlabelled: What a difference without a label is: lost, or left_out.
         draws: Samples of each question.
         seeds: Gateways simulated.
     """
@@ -92,6 +100,8 @@ def simulate(
         candidates=len(cheap),
         share=parse_share(share, what="--share"),
         share_after=parse_share(share_after, what="--share-after"),
+        loss=_one_of(loss, Loss, "--loss"),
+        unlabelled=_one_of(unlabelled, Unlabelled, "--unlabelled"),
     )
     traffic = Traffic(
         requests=requests, rate_per_s=parse_rate(rate), burst=burst, mix=_parts(mix, "--mix"),
@@ -100,12 +110,19 @@ def simulate(
     ways = [(text, parse_policy(text)) for text in (safe, *cheap)]
     prices = prices_of(price)
     pool = Pool.of(read_traces(traces), ways[0], ways[1:], draws=draws, seed=seed, prices=prices)
-    found = play_live(pool, rule, traffic, seeds=seeds, seed=seed)
+    told = 1.0 if labelled == "100%" else parse_share(labelled, what="--labelled")
+    found = play_live(pool, rule, traffic, seeds=seeds, seed=seed, labelled=told)
     if as_json:
         typer.echo(json.dumps(_as_json(pool, rule, traffic, found), indent=1))
         return
     for line in _lines(pool, rule, traffic, found):
         typer.echo(line)
+
+
+def _one_of(given: str, choices: Any, option: str) -> Any:
+    if given not in get_args(choices):
+        raise InputError(f"{option}: one of {', '.join(get_args(choices))}, got {given!r}")
+    return given
 
 
 def _parts(given: list[str] | None, option: str) -> dict[str, float]:
@@ -131,9 +148,10 @@ def _lines(pool: Pool, rule: LiveRule, traffic: Traffic, found: LivePlay) -> Seq
         f"{name} {100 * (pool.differs[way + 1].mean(axis=1) @ chance):.1f} %"
         for way, name in enumerate(pool.names[1:])
     )
+    bounds = "" if rule.loss == "differ" else f" of {rule.loss}"
     lines = [
         f"answered differently from {pool.names[0]}: {rate} "
-        f"({len(pool.datasets)} questions; the target is {100 * rule.target:g} %)",
+        f"({len(pool.datasets)} questions; the target is {100 * rule.target:g} %{bounds})",
         f"certified within {traffic.requests} requests: {certified.sum()} of {len(certified)} runs",
     ]
     if certified.any():
@@ -143,6 +161,8 @@ def _lines(pool: Pool, rule: LiveRule, traffic: Traffic, found: LivePlay) -> Seq
             f"  after hours at {traffic.rate_per_s:g}/s: "
             f"{_spread(found.seconds_to_certificate / 3600, 2)}",
         ]
+        if rule.loss != "differ":
+            lines.append(f"  after labels: {_spread(found.labels_to_certificate)}")
     lines += [
         f"shadowed: {_spread(100 * found.shadowed, 1)} % of requests",
         f"answered by a cheap way: {_spread(100 * found.answered_cheap, 1)} %",
@@ -188,6 +208,7 @@ def _as_json(pool: Pool, rule: LiveRule, traffic: Traffic, found: LivePlay) -> d
         "shadowed_to_certificate": spread(found.shadowed_to_certificate),
         "seconds_to_certificate": spread(found.seconds_to_certificate),
         "shadowed": spread(found.shadowed), "answered_cheap": spread(found.answered_cheap),
+        "loss": rule.loss, "labels_to_certificate": spread(found.labels_to_certificate),
         "differed": spread(found.differed), "lost_points": spread(found.lost_points),
         "cost": spread(found.cost), "shadow_cost": spread(found.shadow_cost),
         "demoted": int((found.demotions > 0).sum()),

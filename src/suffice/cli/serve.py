@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -27,6 +27,7 @@ if not HELP_ONLY:
     from suffice.ledger.database import shown
     from suffice.ledger.default_url import default_url, writable
     from suffice.ledger.store import Store
+    from suffice.policies.live.labels import Loss
     from suffice.policies.live.state import LiveRule
     from suffice.policies.policy_table import is_policy_file, policy_table
 
@@ -63,6 +64,7 @@ def serve(
     share: str | None = None,
     shadow_only: Flag = False,
     judge: str | None = None,
+    loss: str | None = None,
     quiet: Flag = False,
 ) -> None:
     """Serve OpenAI's API, spending just enough per request. Without an upstream it serves
@@ -95,6 +97,8 @@ def serve(
         share: Share of requests that both answer while nothing is certified: 25%.
         shadow_only: Compare and report; --safe answers everything, as today.
         judge: File of a judge of free text, which suffice live judge writes.
+        loss: What --target bounds: differ (the default), or, by labels of /v1/feedback, harm (only
+            the safe answer is right) or net (harm less gain).
         quiet: Only warnings and errors.
     """  # fmt: skip
     read = partial(
@@ -105,7 +109,7 @@ def serve(
         cheap=tuple(cheap) if cheap else None, safe=safe,
         target=None if target is None else parse_share(target, what="--target"),
         share=None if share is None else parse_share(share, what="--share"),
-        shadow_only=shadow_only or None, judge=judge,
+        shadow_only=shadow_only or None, judge=judge, loss=loss,
     )  # fmt: skip
     settings = read()
     PolicyRouter(settings)  # what options got wrong is said before anything is opened
@@ -137,7 +141,7 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
     given["prices"] = prices.over(settings.prices)
     live = {
         name: given.pop(name)
-        for name in ("cheap", "safe", "target", "share", "shadow_only", "judge")
+        for name in ("cheap", "safe", "target", "share", "shadow_only", "judge", "loss")
         if name in given
     }
     if live:
@@ -155,6 +159,8 @@ def overridden(settings: GatewayConfig, **options: Any) -> GatewayConfig:
 
 def checked_live(live: LiveConfig) -> LiveConfig:
     """The settings; raises InputError on a target or a share that makes no sense."""
+    if live.loss not in get_args(Loss):
+        raise InputError(f"--loss: one of {', '.join(get_args(Loss))}, got {live.loss!r}")
     share_after = min(live.share, live.share_after)
     LiveRule(target=live.target, confidence=live.confidence, share=live.share,
              share_after=share_after)  # fmt: skip
@@ -208,7 +214,12 @@ def _live_in_words(settings: GatewayConfig) -> str:
     )
     if live.shadow_only:
         return f"{what}; nothing is switched on"
-    compared = "differ" if live.judge is None else "differ, or are judged worse where free text"
+    compared = {
+        "differ": "differ", "harm": "lose a right answer, by labels of /v1/feedback,",
+        "net": "lose more right answers than they win, by labels of /v1/feedback,",
+    }[live.loss]  # fmt: skip
+    if live.judge is not None:
+        compared = "differ, or are judged worse where free text"
     return (
         f"{what}; it takes over once at most {100 * live.target:g} % {compared}, at "
         f"{100 * live.confidence:g} % confidence"

@@ -12,12 +12,14 @@ from suffice.core.settings import STRICT, About
 from suffice.core.urls import checked_url
 from suffice.ledger.database import holds_password
 from suffice.ledger.redact import Redactor
+from suffice.policies.live.labels import Loss, Unlabelled
 
 # What of a conversation the ledger keeps.
 Texts = Literal["none", "prompts", "outputs", "all"]
 WhenFull = Literal["serve", "refuse"]
 LogFormat = Literal["text", "json", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LabelsFrom = Literal["auditors", "clients"]
 NO_LEDGER = "none"
 OTLP_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS in the environment has what it asks for"
 
@@ -195,6 +197,21 @@ class LiveConfig:
         str | None,
         About("file of a judge of free text (suffice live judge writes it)", example="judge.json"),
     ] = None
+    loss: Annotated[
+        Loss,
+        About(
+            "what the target bounds: differ (answers that differ), or by labels of /v1/feedback "
+            "harm (only the safe one right) or net (harm less gain)"
+        ),
+    ] = "differ"
+    unlabelled: Annotated[
+        Unlabelled,
+        About("differences without a label: lost (always safe) or left_out (labels are random)"),
+    ] = "lost"
+    labels_from: Annotated[
+        LabelsFrom,
+        About("whose labels count: auditors (admin and audit keys), or clients for their requests"),
+    ] = "auditors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

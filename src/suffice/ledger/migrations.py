@@ -201,6 +201,23 @@ _TOOL_CALLS = (
         PRIMARY KEY (request_id, choice, number))""",
 )
 
+# Which way gave a shadowed request's answer (0: the safe policy), what engines worked on either,
+# and labels: which of the answers were right. A label is numbered when its request is shadowed, in
+# the same order of commits: `shadows_before` rows of `shadows` come before it.
+_LABELS = (
+    "ALTER TABLE shadows ADD COLUMN answered {int}",
+    "ALTER TABLE shadows ADD COLUMN safe_engine_s {real}",
+    "ALTER TABLE shadows ADD COLUMN cheap_engine_s {real}",
+    "ALTER TABLE requests ADD COLUMN engine_s {real}",
+    "ALTER TABLE audits ADD COLUMN engine_s {real}",
+    "ALTER TABLE shadow_heads ADD COLUMN labels {int} NOT NULL DEFAULT 0",
+    """CREATE TABLE live_labels (
+        certificate {text} NOT NULL, request_id {text} NOT NULL, number {int},
+        shadows_before {int}, at_s {real} NOT NULL, shown {int}, told {text} NOT NULL,
+        judge {text}, PRIMARY KEY (certificate, request_id))""",
+    "CREATE UNIQUE INDEX live_labels_number ON live_labels (certificate, number)",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _WATCHES,
@@ -214,5 +231,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _BETS,
     _SHADOW_COSTS,
     _TOOL_CALLS,
+    _LABELS,
 )
 VERSION = len(MIGRATIONS)

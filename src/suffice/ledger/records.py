@@ -71,6 +71,7 @@ class RequestRow(NamedTuple):
     cost_unit: CostUnit | None = None
     saving_basis: Basis | None = None
     saving_method: Method | None = None
+    engine_s: float | None = None  # what engines worked on it (suffice.executors.engine_time)
 
     @property
     def saved(self) -> float | None:
@@ -162,6 +163,7 @@ class AuditRow:
     usd: float | None = None
     elapsed_s: float = 0.0
     error_code: str | None = None  # why there is nothing to compare
+    engine_s: float | None = None  # what engines worked on the samples drawn for it alone
 
 
 Row = RequestRow | SampleRow | ToolCallRow | TextRow | FeedbackRow | AuditRow

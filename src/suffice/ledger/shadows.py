@@ -20,9 +20,16 @@ _HEAD = (
     "ON CONFLICT (certificate) DO UPDATE SET n = shadow_heads.n + 1 RETURNING n"
 )
 _KNOWN = "SELECT 1 FROM shadows WHERE certificate = ? AND request_id = ?"
+_FACTS = ("answered", "safe_cost", "cheap_cost", "safe_engine_s", "cheap_engine_s")
 _INSERT = (
-    "INSERT INTO shadows (certificate, number, request_id, at_s, share, differs, safe_cost, "
-    "cheap_cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    f"INSERT INTO shadows (certificate, number, request_id, at_s, share, differs, "
+    f"{', '.join(_FACTS)}) VALUES ({', '.join('?' * (6 + len(_FACTS)))})"
+)
+# A label that came before its request was shadowed is numbered now.
+_LABELLED = "SELECT 1 FROM live_labels WHERE certificate = ? AND request_id = ?"
+NEXT_LABEL = "UPDATE shadow_heads SET labels = labels + 1 WHERE certificate = ? RETURNING labels"
+_NUMBER = (
+    "UPDATE live_labels SET number = ?, shadows_before = ? WHERE certificate = ? AND request_id = ?"
 )
 _AUDIT = (
     f"INSERT INTO audits ({', '.join(COLUMNS[AuditRow])}) "
@@ -39,9 +46,13 @@ class ShadowRow:
     at_s: float  # Unix time
     share: float  # the chance with which it was shadowed
     differs: str  # a letter for each candidate
+    answered: int | None = None  # 0: the safe policy, else the candidate's number from 1
     # What the safe policy and the candidate in turn cost, in one unit; None: not comparable.
     safe_cost: float | None = None
     cheap_cost: float | None = None
+    # What engines worked on their samples, as `suffice.executors.engine_time` counts it.
+    safe_engine_s: float | None = None
+    cheap_engine_s: float | None = None
     number: int = -1  # its place in the order; the ledger gives it
 
 
@@ -57,23 +68,27 @@ def record(store: Store, spent: AuditRow, shadow: ShadowRow | None) -> None:
             store.database.execute(back, (shadow.certificate,))
             return
         row = (shadow.certificate, number - 1, shadow.request_id, shadow.at_s, shadow.share)
-        costs = (shadow.safe_cost, shadow.cheap_cost)
-        store.database.execute(_INSERT, (*row, shadow.differs, *costs))
+        facts = (getattr(shadow, name) for name in _FACTS)
+        store.database.execute(_INSERT, (*row, shadow.differs, *facts))
+        of_request = (shadow.certificate, shadow.request_id)
+        if store.database.execute(_LABELLED, of_request):
+            ((label,),) = store.database.execute(NEXT_LABEL, of_request[:1])
+            store.database.execute(_NUMBER, (label - 1, number, *of_request))
 
 
 def since(store: Store, certificate: str, number: int, limit: int = 5000) -> list[ShadowRow]:
     """Rows from `number` on, in order, at most `limit`."""
     rows = store.database.execute(
-        "SELECT request_id, at_s, share, differs, safe_cost, cheap_cost, number FROM shadows "
+        f"SELECT request_id, at_s, share, differs, number, {', '.join(_FACTS)} FROM shadows "
         "WHERE certificate = ? AND number >= ? ORDER BY number LIMIT ?",
         (certificate, number, limit),
     )
     return [
         ShadowRow(
             certificate=certificate, request_id=request_id, at_s=at_s, share=share,
-            differs=differs, safe_cost=safe_cost, cheap_cost=cheap_cost, number=found,
+            differs=differs, number=found, **dict(zip(_FACTS, facts, strict=True)),
         )
-        for request_id, at_s, share, differs, safe_cost, cheap_cost, found in rows
+        for request_id, at_s, share, differs, found, *facts in rows
     ]  # fmt: skip
 
 

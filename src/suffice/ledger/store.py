@@ -218,6 +218,9 @@ class Store:
         with self.database.transaction():
             for table in OF_A_REQUEST:
                 execute(f"DELETE FROM {table} WHERE request_id IN ({old})", (before_s,))
+            # Labels that count are evidence, as shadows are; one that never did is not.
+            early = f"DELETE FROM live_labels WHERE number IS NULL AND request_id IN ({old})"
+            execute(early, (before_s,))
             gone = execute("DELETE FROM requests WHERE started_s < ? RETURNING 1", (before_s,))
             for table in ("traffic", "latency"):
                 execute(f"DELETE FROM {table} WHERE bucket_s < ?", (int(sums_s),))

@@ -16,7 +16,9 @@ def convert(name: str, hint: Any, value: Any) -> Any:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         inner = [each for each in get_args(hint) if each is not types.NoneType]
-        absent = value is None or (isinstance(value, str) and value.lower() in ("none", ""))
+        # An effort of "none" is an effort: the sample shall not think.
+        words = ("",) if name == "effort" else ("none", "")
+        absent = value is None or (isinstance(value, str) and value.lower() in words)
         return None if absent else convert(name, inner[0], value)
     if origin is tuple:
         parts = value.split("+") if isinstance(value, str) else value

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,20 @@ from suffice.evals.text_judge import (
 )
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_errors import BadSetting
-from suffice.ledger import shadows
+from suffice.ledger import live_labels, shadows
+from suffice.ledger.live_labels import PlacedLabel
 from suffice.ledger.shadows import DIFFERENT, NOT_RUN, ShadowRow
 from suffice.ledger.store import Store
 from suffice.policies.certified import Certified
-from suffice.policies.live.state import LiveEvent, LiveRule, LiveState, ShadowSeen, after
+from suffice.policies.live.labels import Loss, losses_of
+from suffice.policies.live.state import (
+    LiveEvent,
+    LiveRule,
+    LiveState,
+    ShadowJudged,
+    ShadowSeen,
+    after,
+)
 from suffice.policies.registry import parse_policy
 
 logger = logging.getLogger("suffice.gateway")
@@ -53,6 +63,16 @@ _SAYS = {
     "requests ({mean:.1%} {differed})",
     "restarted": "not certified within {n} shadowed requests ({mean:.1%} {differed}): the evidence "
     "begins anew",
+}
+
+# What a loss is called: of a request, and of those seen. Unlabelled differences count among them.
+_LOSSES: dict[Loss, tuple[str, str]] = {
+    "differ": ("differently", "differed"),
+    "harm": ("wrongly where the safe answer is right", "lost, or differ without a label"),
+    "net": (
+        "wrongly where the safe answer is right, beyond those won",
+        "lost net, or differ without a label",
+    ),
 }
 
 
@@ -83,6 +103,10 @@ class Ways:
             raise BadSetting("live", InputError(
                 "live: answers are compared, so say how: --answer-format number, choice, boxed, "
                 "json, tool or regex:…; free text needs a judge (suffice live judge, then --judge)"
+            ))  # fmt: skip
+        if live.judge is not None and live.loss != "differ":
+            raise BadSetting("live", InputError(
+                f"live: loss = {live.loss} wants labels, and judge wants none: leave one out"
             ))  # fmt: skip
         texts = (live.safe, *live.cheap)
         built = tuple(_built(text) for text in texts)
@@ -135,13 +159,16 @@ def rule_of(config: GatewayConfig) -> LiveRule:
     return LiveRule(
         target=live.target, confidence=live.confidence, candidates=len(live.cheap),
         run_length=live.run_length, window=live.window, share=live.share,
-        share_after=min(live.share, live.share_after),
+        share_after=min(live.share, live.share_after), loss=live.loss, unlabelled=live.unlabelled,
     )  # fmt: skip
 
 
 def certificate_id(config: GatewayConfig, judge: MeasuredJudge | None) -> str:
     """Names the promise: another rule, policy or answer format is another certificate."""
-    told = asdict(rule_of(config)) | {
+    rule = asdict(rule_of(config))
+    if rule["loss"] == "differ":  # as it was named before there were labels
+        del rule["loss"], rule["unlabelled"]
+    told = rule | {
         "safe": config.live.safe, "cheap": config.live.cheap, "model": config.model,
         "answer_format": config.answer_format, "tools": config.live.tools,
     }  # fmt: skip
@@ -155,6 +182,11 @@ def uniform(certificate: str, request_id: str) -> float:
     """A number in [0, 1) that nobody knows before the request, and everybody after it."""
     digest = hashlib.sha256(f"{certificate}/{request_id}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2.0**64
+
+
+def _told(letters: str) -> tuple[bool | None, ...]:
+    """Whether each candidate's answer differs; None: it was not run."""
+    return tuple(None if each == NOT_RUN else each == DIFFERENT for each in letters)
 
 
 def _judged(rule: LiveRule, judge: MeasuredJudge) -> LiveRule:
@@ -185,6 +217,10 @@ class LiveControl:
         self._step = 1
         self._costs = [0.0, 0.0]  # of shadowed requests: the safe policy, the candidate in turn
         self._tokens_today = (0, 0)  # the day, and what shadowing took
+        self.labels_from = config.live.labels_from
+        self._labels = 0  # folded
+        self._differing = 0  # requests where a candidate's answer differs
+        self._settled = 0  # of those, labelled
 
     @property
     def answering(self) -> int | None:
@@ -213,29 +249,71 @@ class LiveControl:
     def pull(self, store: Store) -> None:
         """Fold what the ledger has beyond what is known here."""
         with self._lock:
-            while rows := shadows.since(store, self.certificate, self.state.n, ROWS):
-                for row in rows:
-                    self._fold(row)
+            while self._fold_some(store):
+                pass
             self._loaded = True
             if self.tokens_per_day is not None:
                 day = int(time.time() // DAY_S)
                 spent = shadows.tokens_since(store, self.certificate, day * DAY_S)
                 self._tokens_today = (day, spent)
 
+    def _fold_some(self, store: Store) -> bool:
+        """Fold the next rows, and the labels between them; whether there were any.
+
+        Labels are read after the rows: one that comes before a row was written before it.
+        """
+        rows = shadows.since(store, self.certificate, self.state.n, ROWS)
+        labels: deque[PlacedLabel] = deque()
+        if self.rule.loss != "differ":
+            last = self.state.n + len(rows)
+            labels.extend(live_labels.since(store, self.certificate, self._labels, last))
+        found = bool(rows or labels)
+        for row in rows:
+            while labels and labels[0].shadows_before <= self.state.n:
+                self._judge(labels.popleft())
+            self._fold(row)
+        while labels:
+            self._judge(labels.popleft())
+        return found
+
+    def _judge(self, placed: PlacedLabel) -> None:
+        self._labels += 1
+        differs = _told(placed.differs)
+        if True in differs:
+            self._settled += 1
+        losses = losses_of(differs, placed.right, self.rule.loss)
+        entered = self.rule.unlabelled == "lost"
+        for candidate, (apart, loss) in enumerate(zip(differs, losses, strict=True)):
+            if loss is None or (entered and not apart):
+                continue
+            judged = ShadowJudged(
+                number=placed.shadow, candidate=candidate, before=1.0 if entered else None,
+                loss=loss, share=placed.share,
+            )  # fmt: skip
+            self.state, events = after(self.state, judged, self.rule)
+            self._tell(placed.label.at_s, events)
+
     def _fold(self, row: ShadowRow) -> None:
-        differs = tuple(None if each == NOT_RUN else each == DIFFERENT for each in row.differs)
+        differs = _told(row.differs)
+        if True in differs:
+            self._differing += 1
         u = uniform(self.certificate, row.request_id)
         seen = ShadowSeen(differs=differs, share=row.share, u=u)
         self.state, events = after(self.state, seen, self.rule)
         if row.safe_cost is not None and row.cheap_cost is not None:
             self._costs[0] += row.safe_cost
             self._costs[1] += row.cheap_cost
+        self._tell(row.at_s, events)
+        if self.state.n % self._step == 0 and not events:
+            self._point(row.at_s)
+
+    def _tell(self, at_s: float, events: Sequence[LiveEvent]) -> None:
         for event in events:
-            self.events.append((row.at_s, event))
+            self.events.append((at_s, event))
             if self._loaded:  # what a restart reads again was said before
                 logger.warning("live certificate %s: %s", self.certificate, self.said(event))
-        if self.state.n % self._step == 0 or events:
-            self._point(row.at_s)
+        if events:
+            self._point(at_s)
 
     def _point(self, at_s: float) -> None:
         state = self.state
@@ -249,11 +327,12 @@ class LiveControl:
     def said(self, event: LiveEvent) -> str:
         """An event for people."""
         judge = self.judge
+        differently, differed = _LOSSES[self.rule.loss]
+        if judge is not None:
+            differently, differed = "worse", f"worse, says {judge.model}"
         text = _SAYS[event.happened].format(
             target=100 * self.promise.target, confidence=100 * self.promise.confidence,
-            n=event.n, mean=event.mean,
-            differently="differently" if judge is None else "worse",
-            differed="differed" if judge is None else f"worse, says {judge.model}",
+            n=event.n, mean=event.mean, differently=differently, differed=differed,
         )  # fmt: skip
         return f"{self.ways.cheap_texts[event.candidate]} {text}"
 
@@ -283,6 +362,9 @@ class LiveControl:
             "shadow_only": self.shadow_only, "shadowed": state.n, "share": self.share(),
             "answering": None if self.answering is None else self.answering + 1,
             "doubted": state.suspects(rule), "reach": rule.reach,
+            # By labels: what is counted, and how many differences still wait for one.
+            "loss": rule.loss, "unlabelled": rule.unlabelled, "labels": self._labels,
+            "waiting": None if rule.loss == "differ" else self._differing - self._settled,
             # Of free text; `needed`: below what share judged worse the promise is kept.
             "judge": None if judge is None else {"model": judge.model, "needed": rule.target},
             # Of the safe policy's cost, by shadowed requests; None: costs cannot be compared.
@@ -310,3 +392,4 @@ class LiveControl:
         """Take over what does not change the promise."""
         self.shadow_only = config.live.shadow_only
         self.tokens_per_day = config.live.tokens_per_day
+        self.labels_from = config.live.labels_from

@@ -212,6 +212,7 @@ class Shadower(BackgroundRuns):
             row = ShadowRow(
                 certificate=spent.certificate, request_id=spent.request_id, at_s=spent.at_s,
                 share=shadow.share, differs=found.letters,
+                answered=None if shadow.outcome is None else part_that_answered(shadow.outcome),
                 safe_cost=None if found.costs is None else found.costs[0],
                 cheap_cost=None if found.costs is None else found.costs[1],
             )  # fmt: skip

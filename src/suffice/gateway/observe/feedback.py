@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 
 from suffice.core.errors import InputError
 from suffice.core.strict import Strict
+from suffice.gateway.certificates.live_control import LiveControl
 from suffice.gateway.certificates.monitors import SharedMonitor
 from suffice.gateway.connection.request_body import read_body
 from suffice.gateway.observe.auth import Authenticator, admit_judgement, credentials_of
@@ -27,9 +28,10 @@ from suffice.gateway.observe.catch_up import caught_up
 from suffice.gateway.observe.counters import Counters
 from suffice.gateway.observe.shared_totals import SharedTotals
 from suffice.gateway.wire.errors import BodyTooLarge, Refusal
-from suffice.ledger import audits
+from suffice.ledger import audits, live_labels
 from suffice.ledger.audits import CertifiedAnswer
 from suffice.ledger.database import LedgerError
+from suffice.ledger.live_labels import NOT_TOLD, RIGHT, WRONG, LabelRow, LabelStanding
 from suffice.ledger.quotas import Meter
 from suffice.ledger.records import AuditRow, FeedbackRow
 from suffice.ledger.store import Store
@@ -53,6 +55,7 @@ class Judgement(Strict):
     correct: bool | None = None
     score: float | None = Field(default=None, ge=0, le=1)
     baseline_correct: bool | None = None
+    cheap_correct: bool | tuple[bool | None, ...] | None = None
     harmed: bool | None = None
     source: str | None = Field(default=None, max_length=60)
     comment: str | None = Field(default=None, max_length=2000)
@@ -60,7 +63,9 @@ class Judgement(Strict):
     @property
     def is_audit(self) -> bool:
         """Whether it says something about the baseline."""
-        return self.harmed is not None or self.baseline_correct is not None
+        return any(
+            each is not None for each in (self.harmed, self.baseline_correct, self.cheap_correct)
+        )
 
     @property
     def value(self) -> float:
@@ -137,7 +142,12 @@ class Feedback:
             comment=None if judged.comment is None else self._redact(judged.comment),
         )
         answered = {"id": row.id, "object": "feedback", "request_id": row.request_id}
-        if judged.is_audit:
+        live = self._totals.monitors.live.get(answer.certificate or "")
+        if live is not None and (judged.is_audit or _is_label(judged, live, everyones)):
+            answered |= await self._label(judged, answer, live, row)
+        elif judged.cheap_correct is not None:
+            raise InputError("cheap_correct: no live certificate was in play for this request")
+        elif judged.is_audit:
             await self._audit(judged, answer, row)
             answered["certificate"] = answer.certificate or ""
         else:
@@ -180,6 +190,36 @@ class Feedback:
                 status=404, code="request_not_found",
             )  # fmt: skip
         return found
+
+    async def _label(
+        self, judged: Judgement, answer: CertifiedAnswer, live: LiveControl, feedback: FeedbackRow
+    ) -> dict[str, str]:
+        """Keep the judgement as a label of a live certificate. Raises Refusal, InputError."""
+        label = LabelRow(
+            certificate=live.certificate, request_id=judged.request_id, at_s=feedback.at_s,
+            told=_told(judged, live), shown=None if judged.correct is None else int(judged.correct),
+            judge=feedback.key_id,
+        )  # fmt: skip
+        if answer.choices != 1:
+            raise _conflict("several_choices", "a label is of one answer, this request has more")
+        if answer.status not in ("valid", "shadowing"):
+            raise _conflict("not_covered", f"the certificate is {answer.status} for this request")
+        if answer.status == "shadowing" and _contradicts(judged.correct, judged.baseline_correct):
+            raise InputError(
+                "baseline_correct: the safe policy gave this answer, so it is what correct says"
+            )
+
+        def keep() -> LabelStanding:
+            found = live_labels.record(self._reader, label, feedback)
+            live.pull(self._reader)
+            return found
+
+        standing = await _asked(keep)
+        if standing == "other":
+            raise _conflict(
+                "already_judged", "another label of this request counts already: the first stays"
+            )
+        return {"certificate": live.certificate, "label": standing}
 
     async def _audit(
         self, judged: Judgement, answer: CertifiedAnswer, feedback: FeedbackRow
@@ -232,6 +272,38 @@ class Feedback:
         return monitor
 
 
+def _is_label(judged: Judgement, live: LiveControl, auditor: bool) -> bool:
+    """Whether what any client may say counts for the certificate."""
+    allowed = auditor or live.labels_from == "clients"
+    return live.rule.loss != "differ" and judged.correct is not None and allowed
+
+
+def _told(judged: Judgement, live: LiveControl) -> str:
+    """Letters of the safe answer and of each candidate's. Raises InputError."""
+    count = len(live.ways.cheap)
+    if live.rule.loss == "differ":
+        raise InputError(
+            "this live certificate counts answers that differ, and needs no label: with "
+            "loss = \"harm\" under [live] labels count"
+        )
+    if judged.harmed is not None:
+        raise InputError("harmed: say baseline_correct and cheap_correct to a live certificate")
+    cheap = judged.cheap_correct
+    if isinstance(cheap, bool) and count > 1:
+        raise InputError(f"cheap_correct: a list of {count}, there are as many candidates")
+    listed = (None,) * count if cheap is None else (cheap,) if isinstance(cheap, bool) else cheap
+    if len(listed) != count:
+        raise InputError(f"cheap_correct: {count} candidates, {len(listed)} are told")
+    return "".join(
+        NOT_TOLD if right is None else RIGHT if right else WRONG
+        for right in (judged.baseline_correct, *listed)
+    )
+
+
+def _contradicts(one: bool | None, other: bool | None) -> bool:
+    return one is not None and other is not None and one != other
+
+
 async def _asked(ask: Callable[[], T]) -> T:
     """What the ledger answers, from a thread of its own; Refusal while it is away."""
     try:
@@ -271,6 +343,6 @@ def _judgement(body: bytes) -> Judgement:
         raise InputError(f"{where}: {first['msg']}") from None
     if (judged.correct is None) == (judged.score is None):
         raise InputError("feedback: give either correct (true or false) or a score from 0 to 1")
-    if judged.is_audit:
+    if judged.harmed is not None or judged.baseline_correct is not None:
         judged.against_baseline()
     return judged

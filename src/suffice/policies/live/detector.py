@@ -15,7 +15,8 @@ rise    the chance of a difference has risen from whatever it was. Under no chan
         changes that stay far below the target raise no alarm.
 level   the chance of a difference is above the target, though it came there slowly.
         L = 1 + s (x - target) / (1 - target): in the mean at most 1 while that chance is at most
-        the target.
+        the target. Where labels say what is lost, x is that loss, once it is known: 0 for equal
+        answers, else when the label comes. Differences that nobody labels are left out of it.
 
 An alarm is raised when either reaches T = 4 `run_length`. By the above P(alarm within m) is at most
 2 m / T, hence the mean number of shadowed requests to an alarm without a change is at least T / 4.
@@ -58,6 +59,20 @@ def level_bets(target: float) -> tuple[tuple[float, float], ...]:
     return tuple((1.0 + s, 1.0 - s * target / (1.0 - target)) for s in steps)
 
 
+@lru_cache(maxsize=256)
+def level_factors(x: float, target: float) -> tuple[float, ...]:
+    """L of a loss of `x` from -1 to 1, for every bet on a level; for 0 and 1 as `level_bets`."""
+    steps = [min(level, 0.9 * (1.0 - target) / target) for level in LEVELS]
+    return tuple(1.0 + s / (1.0 - target) * (x - target) for s in steps)
+
+
+@lru_cache(maxsize=256)
+def net_factors(x: float, target: float) -> tuple[float, ...]:
+    """The same where losses below 0 occur at all: no bet may be ruined by one of -1."""
+    most = 0.9 / (1.0 + target)
+    return tuple(1.0 + min(s / (1.0 - target), most) * (x - target) for s in LEVELS)
+
+
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeDetector:
@@ -75,16 +90,20 @@ class ChangeDetector:
 
     def after(self, differs: bool, u: float, target: float) -> ChangeDetector:
         """After one more shadowed request; `u` uniform in [0, 1) and known to nobody before."""
+        return self.risen(differs, u, target).levelled(float(differs), target)
+
+    def risen(self, differs: bool, u: float, target: float) -> ChangeDetector:
+        """The same, the level left as it is: what was lost is not known yet."""
         k, n = self.differing, self.n
         p = u * (k + 1) / (n + 1) if differs else (k + u * (n + 1 - k)) / (n + 1)
         rise = tuple([
             (r + 1.0) * (below if p < a else above)
             for r, (a, below, above) in zip(self.rise, rise_bets(target), strict=True)
         ])  # fmt: skip
-        level = tuple(
-            [
-                (r + 1.0) * (one if differs else none)
-                for r, (one, none) in zip(self.level, level_bets(target), strict=True)
-            ]
-        )
-        return ChangeDetector(rise=rise, level=level, n=n + 1, differing=k + differs)
+        return ChangeDetector(rise=rise, level=self.level, n=n + 1, differing=k + differs)
+
+    def levelled(self, x: float, target: float, *, net: bool = False) -> ChangeDetector:
+        """With one more loss that is known; `net`: losses of -1 occur."""
+        factors = net_factors(x, target) if net else level_factors(x, target)
+        level = tuple([(r + 1.0) * f for r, f in zip(self.level, factors, strict=True)])
+        return ChangeDetector(rise=self.rise, level=level, n=self.n, differing=self.differing)

@@ -23,6 +23,7 @@ from suffice.core.errors import InputError
 from suffice.core.serial import stored
 from suffice.policies.live.detector import UNION, ChangeDetector
 from suffice.policies.live.evidence import CandidateEvidence
+from suffice.policies.live.labels import Loss, Unlabelled
 
 # On suspicion (a twentieth of an alarm) the share is raised.
 SUSPICION = 1.0 / 20.0
@@ -41,6 +42,8 @@ class LiveRule:
     window: int = 4000  # shadowed requests after which evidence that did not suffice begins anew
     share: float = 0.25  # of requests, while a certificate is sought or doubted
     share_after: float = 0.05  # once all are on, or a whole window did not suffice
+    loss: Loss = "differ"  # else what labels say is lost
+    unlabelled: Unlabelled = "lost"  # differences that have no label yet
 
     def __post_init__(self) -> None:
         checks = (
@@ -87,11 +90,11 @@ class ShadowSeen:
 @stored
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowJudged:
-    """Which answer of an earlier request is right is known: its loss of one candidate is `loss`."""
+    """A label: the loss of one candidate at an earlier request is `loss`."""
 
     number: int  # of the request among the shadowed ones, from 0
     candidate: int
-    before: float  # the loss as which it entered
+    before: float | None  # the loss as which it entered; None: it has not entered
     loss: float
     share: float
 
@@ -177,8 +180,14 @@ def _seen(arm: Candidate, seen: ShadowSeen, i: int, number: int, rule: LiveRule)
     differs = seen.differs[i]
     if differs is None:
         return arm
-    detector = arm.detector.after(differs, seen.u, rule.target)
+    detector = arm.detector.risen(differs, seen.u, rule.target)
     loss = float(differs) if seen.losses is None else seen.losses[i]
+    if rule.loss == "differ":
+        detector = detector.levelled(float(differs), rule.target)
+    elif rule.unlabelled == "left_out":
+        loss = None
+    elif not differs:
+        detector = detector.levelled(0.0, rule.target, net=rule.loss == "net")
     floor = _floor(arm, rule)
     if loss is None or number < arm.since or seen.share < floor:
         return replace(arm, detector=detector)
@@ -191,8 +200,15 @@ def _corrected(state: LiveState, seen: ShadowJudged, rule: LiveRule) -> tuple[Ca
     floor = _floor(arm, rule)
     if seen.number < arm.since or seen.share < floor:
         return state.arms
-    evidence = arm.evidence.corrected(seen.before, seen.loss, rule.target, floor / seen.share)
-    changed = replace(arm, evidence=evidence)
+    weight = floor / seen.share
+    if seen.before is None:
+        evidence = arm.evidence.after(seen.loss, rule.target, weight)
+    else:
+        evidence = arm.evidence.corrected(seen.before, seen.loss, rule.target, weight)
+    detector = arm.detector
+    if rule.loss != "differ":
+        detector = detector.levelled(seen.loss, rule.target, net=rule.loss == "net")
+    changed = replace(arm, evidence=evidence, detector=detector)
     return (*state.arms[: seen.candidate], changed, *state.arms[seen.candidate + 1 :])
 
 

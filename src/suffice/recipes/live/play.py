@@ -19,6 +19,7 @@ from suffice.core.errors import InputError, NoAnswer
 from suffice.core.prices import Prices
 from suffice.evals.traces.trace_set import MISSING, TraceSet
 from suffice.executors.replay import play
+from suffice.policies.live.labels import Loss
 from suffice.policies.live.state import LiveRule
 from suffice.recipes.live.streams import Streams
 from suffice.recipes.recordings import Source
@@ -94,6 +95,18 @@ class Pool:
             unit=prices.unit,
         )
 
+    def losses(self, kind: Loss) -> FloatArray:
+        """(candidates, questions, draws): what each loses. Raises InputError without verdicts."""
+        if np.isnan(self.right).any():
+            raise InputError(
+                f"--loss {kind}: some answers of this recording have no verdict "
+                "(suffice traces rejudge FILE --checker number)"
+            )
+        lost = self.right[:1] - self.right[1:]
+        lost = np.where(self.differs[1:], lost, 0.0)
+        found: FloatArray = lost if kind == "net" else np.maximum(lost, 0.0)
+        return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
@@ -164,6 +177,7 @@ class LivePlay:
     cost: FloatArray | None  # all of it, shadow runs included, over the safe policy's alone
     shadow_cost: FloatArray | None  # of shadow runs, over the safe policy's
     demotions: FloatArray
+    labels_to_certificate: FloatArray  # that the evidence took; 0 where it counts differences
 
 
 class _Sums:
@@ -174,12 +188,19 @@ class _Sums:
         zero = np.zeros(seeds)
         self.shadowed, self.cheap, self.differed, self.lost = (zero.copy() for _ in range(4))
         self.cost, self.extra, self.safe, self.demoted = (zero.copy() for _ in range(4))
+        self.labels, self.labels_first = zero.copy(), np.full(seeds, np.inf)
 
 
 def play_live(
-    pool: Pool, rule: LiveRule, traffic: Traffic, *, seeds: int = 200, seed: int = 0
-) -> LivePlay:
-    """`seeds` gateways that meet the same kind of traffic, each with its own draws."""
+    pool: Pool, rule: LiveRule, traffic: Traffic, *, seeds: int = 200, seed: int = 0,
+    labelled: float = 1.0,
+) -> LivePlay:  # fmt: skip
+    """`seeds` gateways that meet the same kind of traffic, each with its own draws.
+
+    `labelled`: share of requests of whose answers a label tells which are right, at once; one that
+    comes D shadowed requests later puts the certificate off by D at most.
+    """
+    losses = None if rule.loss == "differ" else pool.losses(rule.loss)
     rng = np.random.default_rng(seed)
     streams, sums = Streams(rule, seeds), _Sums(seeds)
     when_s = traffic.seconds(rng, seeds)
@@ -203,10 +224,19 @@ def play_live(
             sums.safe += pool.cost[(0, *at)]
             sums.extra += np.where(shadowed, _extra(pool.cost, pool.reused, way, at), 0.0)
         differs = pool.differs[1:, at[0], at[1]]
-        on, off = streams.see(differs, rng.random(seeds), share=share, shadowed=shadowed)
+        told = None
+        if losses is not None:
+            told = rng.random(seeds) < labelled
+            asks = np.ones(seeds, dtype=bool) if rule.unlabelled == "left_out" else differs.any(0)
+            sums.labels += shadowed & told & asks & np.isinf(sums.first[0])
+        on, off = streams.see(
+            differs, rng.random(seeds), share=share, shadowed=shadowed, labelled=told,
+            losses=None if losses is None else losses[:, at[0], at[1]],
+        )  # fmt: skip
         fresh = on[0] & np.isinf(sums.first[0])
         now = np.stack([np.full(seeds, i + 1.0), sums.shadowed, when_s[i]])
         sums.first[:, fresh] = now[:, fresh]
+        sums.labels_first[fresh] = sums.labels[fresh]
         sums.demoted += off.any(axis=0)
     return _told(sums, traffic.requests, costs=pool.cost is not None)
 
@@ -238,4 +268,5 @@ def _told(sums: _Sums, n: int, *, costs: bool) -> LivePlay:
         cost=(sums.cost + sums.extra) / sums.safe if costs else None,
         shadow_cost=sums.extra / sums.safe if costs else None,
         demotions=sums.demoted,
+        labels_to_certificate=sums.labels_first,
     )

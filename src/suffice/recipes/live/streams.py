@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.core.arrays import FloatArray
-from suffice.policies.live.detector import level_bets, rise_bets
+from suffice.policies.live.detector import level_factors, net_factors, rise_bets
 from suffice.policies.live.evidence import BETS, FRESH
 from suffice.policies.live.state import SUSPICION, LiveRule
 
@@ -27,7 +27,9 @@ class Streams:
         shape = (rule.candidates, streams)
         self._bets = np.array(BETS) / (1.0 - rule.target)
         self._rise = np.array(rise_bets(rule.target))
-        self._level = np.array(level_bets(rule.target))
+        # L = 1 + slope (x - target)
+        factors = net_factors if rule.loss == "net" else level_factors
+        self._level = (np.array(factors(1.0, rule.target)) - 1.0) / (1.0 - rule.target)
         self.logs = np.tile(np.array(FRESH)[:, None, None], (1, *shape))
         self.rise = np.zeros((len(self._rise), *shape))
         self.level = np.zeros((len(self._level), *shape))
@@ -70,10 +72,12 @@ class Streams:
     def see(
         self, differs: NDArray[Any], u: FloatArray, *, losses: FloatArray | None = None,
         share: FloatArray | None = None, shadowed: Bools | None = None,
+        labelled: Bools | None = None,
     ) -> tuple[Bools, Bools]:  # fmt: skip
         """One request of every stream; `shadowed` (streams,) False: it was not shadowed.
 
-        `u`, `share`: (streams,). Returns two (candidates, streams) arrays: promoted, demoted.
+        `u`, `share`, `labelled`: (streams,). Where the rule counts what labels say, `losses` are the
+        true ones, known at once where `labelled` (everywhere by default). Returns two (candidates, streams) arrays: promoted, demoted.
         """
         rule = self.rule
         x = differs.astype(np.float64) if losses is None else losses
@@ -81,21 +85,32 @@ class Streams:
         floor = self.floor
         share = floor if share is None else np.broadcast_to(share, floor.shape)
         inside = active & (share >= floor)
+        known = np.ones_like(inside)
+        if rule.loss != "differ":
+            told = active if labelled is None else active & labelled
+            if rule.unlabelled == "left_out":
+                known = np.broadcast_to(told, inside.shape)
+                inside &= known
+            else:
+                known = told | ~differs.astype(bool)
+                x = np.where(known, x, 1.0)
         weight = np.where(inside, floor / np.maximum(share, floor), 0.0)
         self.logs += np.log1p(self._bets[:, None, None] * (weight * (rule.target - x)))
         self.seen += inside
-        self._detect(differs.astype(bool), u, active)
+        level = differs.astype(np.float64) if rule.loss == "differ" else x
+        self._detect(differs.astype(bool), u, active, level, known & active)
         return self._settle()
 
-    def _detect(self, differs: Bools, u: FloatArray, active: Bools) -> None:
+    def _detect(  # noqa: PLR0917 - what each of both detectors sees, and where
+        self, differs: Bools, u: FloatArray, active: Bools, x: FloatArray, known: Bools
+    ) -> None:
         k, n = self.differing, self.detected
         p = np.where(differs, u * (k + 1) / (n + 1), (k + u * (n + 1 - k)) / (n + 1))
         edge, below, above = (self._rise[:, i, None, None] for i in range(3))
-        one, none = (self._level[:, i, None, None] for i in range(2))
         rise = (self.rise + 1.0) * np.where(p < edge, below, above)
-        level = (self.level + 1.0) * np.where(differs, one, none)
+        level = (self.level + 1.0) * (1.0 + self._level[:, None, None] * (x - self.rule.target))
         self.rise = np.where(active, rise, self.rise)
-        self.level = np.where(active, level, self.level)
+        self.level = np.where(known, level, self.level)
         self.detected = n + active
         self.differing = k + (differs & active)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from suffice.core.errors import InputError
 from suffice.core.prices import Prices
+from suffice.gateway.admission import TrafficConfig
 from suffice.gateway.certificates.live_control import LiveControl
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_sections import LedgerConfig, LiveConfig
@@ -152,6 +154,21 @@ def test_a_cascade_goes_on_from_the_clients_own_sample(tools: type[Tools], tmp_p
             # The two disagree, so its last step is the client's own answer: not drawn again.
             assert (s.asked("large"), s.asked("small"), s.asked("other")) == (1, 1, 1)
             assert s.control.state.arms[0].evidence.total == 0.0
+
+
+@pytest.mark.parametrize("by_age", [False, True])
+def test_engines_are_told_that_a_shadow_run_can_wait(
+    tools: type[Tools], tmp_path: Path, by_age: bool
+) -> None:
+    """By the field that vLLM schedules by: the larger, the later."""
+    waits = replace(LIVE, shadow_priority=1000)
+    traffic = TrafficConfig(priority_by_age=by_age)
+    with stack(tools, tmp_path, saying("4", "4"), waits, traffic=traffic) as s:
+        s.ask()
+        s.settled(1)
+        told = {body["model"]: body.get("priority") for body in s.engine.seen.bodies}
+    assert told["small"] - (told["large"] or 0) == 1000
+    assert (told["large"] is None) != by_age
 
 
 def test_what_is_not_shadowed(tools: type[Tools], tmp_path: Path) -> None:

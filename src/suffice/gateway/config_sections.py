@@ -186,6 +186,16 @@ class LiveConfig:
     tokens_per_day: Annotated[
         int | None, Ge(0), About("what shadowing may take at most (UTC days)", example=5_000_000)
     ] = None
+    shadow_priority: Annotated[
+        int | None,
+        Ge(1),
+        Le(2**53),
+        About(
+            "added to the `priority` of shadow runs: engines that schedule by it (vLLM: "
+            "--scheduling-policy priority) serve clients first; others may refuse it",
+            example=1000,
+        ),
+    ] = None
     shadow_only: Annotated[
         bool, About("compare and report, and let the safe policy answer everything")
     ] = False

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from suffice.evals.statistics.binomial import at_least_p_value
-from suffice.policies.live.state import LiveRule, LiveState, ShadowSeen, after
+from suffice.policies.live.state import LiveRule, LiveState, ShadowJudged, ShadowSeen, after
 from suffice.recipes.live.streams import Streams
 from tests.recipes.live.worlds import WORLDS, World, try_world
 
@@ -33,6 +33,37 @@ def test_streams_are_the_state_machine() -> None:
         assert [state.on for state in states] == list(streams.on)
         assert [state.share(rule) for state in states] == pytest.approx(list(streams.share))
     assert min(happened.values()) > 0
+
+
+@pytest.mark.parametrize("unlabelled", ["lost", "left_out"])
+@pytest.mark.parametrize("loss", ["harm", "net"])
+def test_streams_with_labels_are_the_state_machine(loss: str, unlabelled: str) -> None:
+    rule = LiveRule(
+        loss=loss, unlabelled=unlabelled, target=0.1, window=300, run_length=100,  # type: ignore[arg-type]
+        share=1.0, share_after=0.5,
+    )  # fmt: skip
+    count, rng = 4, np.random.default_rng(5)
+    streams, states = Streams(rule, count), [LiveState.of(rule) for _ in range(count)]
+    least = -1.0 if loss == "net" else 0.0
+    for i in range(700):
+        differs, u = rng.random((1, count)) < 0.12, rng.random(count)
+        worse = 0.9 if 300 < i < 500 else 0.2
+        losses = np.where(rng.random((1, count)) < worse, 1.0, least) * differs
+        labelled, share = rng.random(count) < 0.7, streams.share
+        streams.see(differs, u, share=share, losses=losses, labelled=labelled)
+        for r in range(count):
+            given = ShadowSeen(differs=(bool(differs[0, r]),), share=float(share[r]), u=float(u[r]))
+            entered, number = unlabelled == "lost", states[r].n
+            states[r], _ = after(states[r], given, rule)
+            if labelled[r] and (differs[0, r] or not entered):
+                judged = ShadowJudged(
+                    number=number, candidate=0, before=1.0 if entered else None,
+                    loss=float(losses[0, r]), share=float(share[r]),
+                )  # fmt: skip
+                states[r], _ = after(states[r], judged, rule)
+        assert [state.on for state in states] == list(streams.on)
+        logs = [state.arms[0].evidence.log for state in states]
+        assert logs == pytest.approx(list(streams.log[0]))
 
 
 @pytest.mark.parametrize("number", range(len(WORLDS)), ids=[world.name for world in WORLDS])

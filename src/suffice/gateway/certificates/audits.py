@@ -103,9 +103,11 @@ def _way(draw: Draw) -> Draw:
 class Continued:
     """A backend that gives what was drawn before first, and counts what it draws itself."""
 
-    def __init__(self, backend: Backend, kept: _Kept) -> None:
+    def __init__(self, backend: Backend, kept: _Kept, *, later: int | None = None) -> None:
+        """`later`: added to the `priority` of what is drawn here, so that engines let it wait."""
         self._backend = backend
         self._kept = kept
+        self._later = later
         self.drawn: list[tuple[str, Usage]] = []  # model and usage of every sample drawn here
 
     @property
@@ -125,6 +127,9 @@ class Continued:
             return
         at, tokens = len(self.drawn), 0
         self.drawn.append((draw.model, Usage()))
+        if self._later is not None:
+            priority = (draw.request.priority or 0) + self._later
+            draw = replace(draw, request=replace(draw.request, priority=priority))
         chunks = self._backend.stream(draw)
         async with aclosing(chunks):
             async for chunk in chunks:

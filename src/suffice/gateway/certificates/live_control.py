@@ -218,6 +218,7 @@ class LiveControl:
         self._costs = [0.0, 0.0]  # of shadowed requests: the safe policy, the candidate in turn
         self._tokens_today = (0, 0)  # the day, and what shadowing took
         self.labels_from = config.live.labels_from
+        self.shadow_priority = config.live.shadow_priority
         self._labels = 0  # folded
         self._differing = 0  # requests where a candidate's answer differs
         self._settled = 0  # of those, labelled
@@ -392,4 +393,5 @@ class LiveControl:
         """Take over what does not change the promise."""
         self.shadow_only = config.live.shadow_only
         self.tokens_per_day = config.live.tokens_per_day
+        self.shadow_priority = config.live.shadow_priority
         self.labels_from = config.live.labels_from

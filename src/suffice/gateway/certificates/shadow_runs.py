@@ -165,7 +165,8 @@ class Shadower(BackgroundRuns):
             if part == answered:
                 return outcome
             policy = control.ways.safe if part == 0 else control.ways.cheap[part - 1]
-            continued = Continued(backend, {way: deque(drawn) for way, drawn in kept.items()})
+            given = {way: deque(drawn) for way, drawn in kept.items()}
+            continued = Continued(backend, given, later=control.shadow_priority)
             runs.append(continued)
             run = DrawnSamples()
             try:
@@ -187,7 +188,7 @@ class Shadower(BackgroundRuns):
             """Whether a candidate's answer is the safe one's; of free text: is no worse."""
             if job.request.answer_format is not None or control.judge is None:
                 return answer_in(said) == answer_in(safe)
-            asked = Continued(backend, {})
+            asked = Continued(backend, {}, later=control.shadow_priority)
             runs.append(asked)
             return await is_no_worse(control.judge, job.request, said, safe, asked, budget)
 

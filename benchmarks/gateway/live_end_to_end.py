@@ -171,9 +171,11 @@ def vllm(folder: Path, count: int, seed: int) -> Iterator[Setting]:
             ("--price", f"{name}={(size := parameters(model) / 1e6)}/{size}")
             for name, model in SIZES.items()
         )
+        settings = folder / "priority.toml"
+        settings.write_text("[live]\nshadow_priority = 1000\n")
         yield Setting(
             upstreams=tuple(f"{url}/v1" for url in urls),
-            options=("--safe", "single@nano-large", "--cheap", "single@nano-small",
+            options=("--config", str(settings), "--safe", "single@nano-large", "--cheap", "single@nano-small",
                      "--target", "5%", "--answer-format", ONE_DIGIT, *prices),
             model="nano-large",
             questions=tuple(chooser.choice(problems) for _ in range(count)),

@@ -1,4 +1,4 @@
-"""What labels say of a loss, and that evidence which waits for them promises no more than the truth."""
+"""What labels say of a loss; evidence that waits for them promises no more than the truth."""
 
 from __future__ import annotations
 

@@ -91,9 +91,7 @@ def test_first_label_counts_others_do_not_and_an_early_one_waits(
         label(s, both["id"], 400, correct=True, harmed=False)
         # One whose shadow run has not come: it counts when it does.
         feedback = FeedbackRow(id="fb-x", request_id="later", at_s=9.0, score=0.0)
-        early = LabelRow(
-            certificate=s.control.certificate, request_id="later", at_s=9.0, told="w-"
-        )
+        early = LabelRow(certificate=s.control.certificate, request_id="later", at_s=9.0, told="w-")
         store = Store(s.path)
         assert live_labels.record(store, early, feedback) == "early"
         before = s.control.state.arms[0].evidence

@@ -112,7 +112,7 @@ def since(store: Store, certificate: str, number: int, shadows: int) -> list[Pla
 
 
 def unlabelled(store: Store, certificate: str, limit: int = 1000) -> list[tuple[str, float]]:
-    """Shadowed requests (id, Unix time) whose answers differ and that have no label, oldest first."""
+    """Shadowed requests (id, Unix time) that differ and have no label, oldest first."""
     rows = store.database.execute(
         "SELECT s.request_id, s.at_s FROM shadows s LEFT JOIN live_labels l ON l.certificate = "
         "s.certificate AND l.request_id = s.request_id WHERE s.certificate = ? AND "

@@ -284,7 +284,7 @@ def _told(judged: Judgement, live: LiveControl) -> str:
     if live.rule.loss == "differ":
         raise InputError(
             "this live certificate counts answers that differ, and needs no label: with "
-            "loss = \"harm\" under [live] labels count"
+            'loss = "harm" under [live] labels count'
         )
     if judged.harmed is not None:
         raise InputError("harmed: say baseline_correct and cheap_correct to a live certificate")

@@ -27,7 +27,7 @@ class Streams:
         shape = (rule.candidates, streams)
         self._bets = np.array(BETS) / (1.0 - rule.target)
         self._rise = np.array(rise_bets(rule.target))
-        # L = 1 + slope (x - target)
+        # Slopes of L over what a loss lies above the target.
         factors = net_factors if rule.loss == "net" else level_factors
         self._level = (np.array(factors(1.0, rule.target)) - 1.0) / (1.0 - rule.target)
         self.logs = np.tile(np.array(FRESH)[:, None, None], (1, *shape))
@@ -76,8 +76,9 @@ class Streams:
     ) -> tuple[Bools, Bools]:  # fmt: skip
         """One request of every stream; `shadowed` (streams,) False: it was not shadowed.
 
-        `u`, `share`, `labelled`: (streams,). Where the rule counts what labels say, `losses` are the
-        true ones, known at once where `labelled` (everywhere by default). Returns two (candidates, streams) arrays: promoted, demoted.
+        `u`, `share`, `labelled`: (streams,). Where the rule counts what labels say, `losses` are
+        the true ones, known at once where `labelled` (everywhere by default). Returns two
+        (candidates, streams) arrays: promoted, demoted.
         """
         rule = self.rule
         x = differs.astype(np.float64) if losses is None else losses
@@ -101,7 +102,7 @@ class Streams:
         self._detect(differs.astype(bool), u, active, level, known & active)
         return self._settle()
 
-    def _detect(  # noqa: PLR0917 - what each of both detectors sees, and where
+    def _detect(
         self, differs: Bools, u: FloatArray, active: Bools, x: FloatArray, known: Bools
     ) -> None:
         k, n = self.differing, self.detected

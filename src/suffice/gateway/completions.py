@@ -271,6 +271,9 @@ class Completions:
         if isinstance(policy, Choose):
             policy = policy.priced(config.prices.of(call.target))
             route = replace(route, policy=policy)
+        if isinstance(policy, LivePolicy):
+            policy = policy.of(ask.request)
+            route = replace(route, policy=policy)
         toolbox = await service.tools.toolbox(ask.wishes.tools, policy, choices=ask.n)
         job = self._job(service, ask, route, call, placed, toolbox=toolbox)
         if not ask.stream:

@@ -151,6 +151,12 @@ class AutoConfig:
     rate: Annotated[float, Gt(0), About("how fast the price moves")] = 0.0005
 
 
+def _cluster_by(by: str | None) -> str | None:
+    if by in (None, "system") or (str(by).startswith("metadata.") and str(by) != "metadata."):
+        return by
+    raise ValueError(f"must be system or metadata.NAME, got {by!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveConfig:
     """`[live]`: a certificate that is earned on traffic; off while `safe` is not given."""
@@ -218,6 +224,18 @@ class LiveConfig:
         Unlabelled,
         About("differences without a label: lost (always safe) or left_out (labels are random)"),
     ] = "lost"
+    cluster_by: Annotated[
+        str | None,
+        AfterValidator(_cluster_by),
+        About(
+            "a certificate for each kind of prompt: system (its system message) or metadata.NAME "
+            "(what the client says)",
+            example="metadata.task",
+        ),
+    ] = None
+    clusters: Annotated[
+        int, Ge(2), Le(64), About("kinds at most; by hash, so that two may share a certificate")
+    ] = 8
     labels_from: Annotated[
         LabelsFrom,
         About("whose labels count: auditors (admin and audit keys), or clients for their requests"),

@@ -77,7 +77,9 @@ class PolicyRouter:
             if LIVE in self._tables:
                 raise BadSetting(f"policies.{LIVE}", InputError(
                     "the policy of [live] has this name: give the table another"))  # fmt: skip
-            self._tables[LIVE] = LivePolicy(control=monitors.live_of(config, ways))
+            kinds = tuple(LivePolicy(control=each) for each in monitors.live_of(config, ways))
+            first = kinds[0]
+            self._tables[LIVE] = first if len(kinds) == 1 else replace(first, clusters=kinds)
         if config.answer_format is not None:
             _checked("answer_format", check_answer_format, config.answer_format)
         default = config.policy or (LIVE if ways is not None else None)

@@ -92,11 +92,11 @@ def since(store: Store, certificate: str, number: int, limit: int = 5000) -> lis
     ]  # fmt: skip
 
 
-def tokens_since(store: Store, certificate: str, since_s: float) -> int:
-    """Tokens that shadow runs have taken since `since_s` (Unix time)."""
+def tokens_since(store: Store, family: str, since_s: float) -> int:
+    """Tokens that shadow runs have taken since `since_s` (Unix time), of all kinds of prompts."""
     rows = store.database.execute(
         "SELECT COALESCE(SUM(prompt_tokens + completion_tokens), 0) FROM audits "
-        "WHERE certificate = ? AND at_s >= ?",
-        (certificate, since_s),
+        "WHERE (certificate = ? OR certificate LIKE ?) AND at_s >= ?",
+        (family, f"{family}.%", since_s),
     )
     return int(rows[0][0])

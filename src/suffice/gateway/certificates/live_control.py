@@ -166,6 +166,8 @@ def rule_of(config: GatewayConfig) -> LiveRule:
 def certificate_id(config: GatewayConfig, judge: MeasuredJudge | None) -> str:
     """Names the promise: another rule, policy or answer format is another certificate."""
     rule = asdict(rule_of(config))
+    if config.live.cluster_by is not None:
+        rule |= {"cluster_by": config.live.cluster_by, "clusters": config.live.clusters}
     if rule["loss"] == "differ":  # as it was named before there were labels
         del rule["loss"], rule["unlabelled"]
     told = rule | {
@@ -199,9 +201,13 @@ def _judged(rule: LiveRule, judge: MeasuredJudge) -> LiveRule:
 class LiveControl:
     """What one process knows of a live certificate."""
 
-    def __init__(self, config: GatewayConfig, ways: Ways) -> None:
+    def __init__(self, config: GatewayConfig, ways: Ways, cluster: int | None = None) -> None:
+        """`cluster`: number of the kind of prompts that it is about; None: of all."""
         self.judge = judge_of(config)
-        self.certificate = certificate_id(config, self.judge)
+        self.family = certificate_id(config, self.judge)
+        self.certificate = self.family if cluster is None else f"{self.family}.{cluster}"
+        self.cluster = cluster
+        self.cluster_by = config.live.cluster_by or ""
         self.ways = ways
         # What is promised, and the rule that is kept for it: stricter where a judge may err.
         self.promise = rule_of(config)
@@ -255,7 +261,7 @@ class LiveControl:
             self._loaded = True
             if self.tokens_per_day is not None:
                 day = int(time.time() // DAY_S)
-                spent = shadows.tokens_since(store, self.certificate, day * DAY_S)
+                spent = shadows.tokens_since(store, self.family, day * DAY_S)
                 self._tokens_today = (day, spent)
 
     def _fold_some(self, store: Store) -> bool:
@@ -358,7 +364,7 @@ class LiveControl:
             safe_cost, cheap_cost = self._costs
         rule, judge = self.rule, self.judge
         return {
-            "id": self.certificate, "safe": self.ways.safe_text, "target": self.promise.target,
+            "id": self.certificate, "cluster": self.cluster, "safe": self.ways.safe_text, "target": self.promise.target,
             "confidence": self.promise.confidence, "run_length": rule.run_length,
             "shadow_only": self.shadow_only, "shadowed": state.n, "share": self.share(),
             "answering": None if self.answering is None else self.answering + 1,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 from suffice.core.completions import Outcome
 from suffice.core.coverage import Coverage
 from suffice.core.decisions import Actions, AnyPolicy
-from suffice.core.requests import Request
+from suffice.core.requests import Part, Request, TextPart
 from suffice.gateway.certificates.live_control import LiveControl
 from suffice.policies.certified import ends_in, stamped
 from suffice.policies.wrapper import Choice, Chosen
@@ -20,6 +22,14 @@ class LivePolicy(Choice):
     """Chooses by the state of its live certificate; says on every outcome how it stands."""
 
     control: LiveControl
+    clusters: tuple[LivePolicy, ...] = ()  # one for each kind of prompt; `control` is the first's
+
+    def of(self, request: Request) -> LivePolicy:
+        """The policy, and so the certificate, of this request's kind."""
+        if not self.clusters:
+            return self
+        by = self.control.cluster_by
+        return self.clusters[cluster_of(request, by, len(self.clusters))]
 
     @property
     def name(self) -> str:
@@ -63,6 +73,28 @@ class LivePolicy(Choice):
             shadowed=control.state.n,
             candidate=state.part,
         )
+
+
+def cluster_of(request: Request, by: str, clusters: int) -> int:
+    """Number of the request's kind: the same in every process, and nothing of it is kept."""
+    if by == "system":
+        text = "\n".join(
+            _text(message.content)
+            for message in request.messages
+            if message.role in ("system", "developer")
+        )
+    else:
+        metadata = json.loads(request.extra_json or "{}").get("metadata")
+        value = metadata.get(by.partition(".")[2]) if isinstance(metadata, dict) else None
+        text = "" if value is None else str(value)
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) % clusters
+
+
+def _text(content: str | tuple[Part, ...] | None) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(part.text for part in content if isinstance(part, TextPart))
 
 
 def part_that_answered(outcome: Outcome) -> int | None:

@@ -142,11 +142,17 @@ class Monitors:
         """The monitor of a certified policy."""
         return self._by_id.setdefault(policy.guarantee.id, SharedMonitor(policy))
 
-    def live_of(self, config: GatewayConfig, ways: Ways) -> LiveControl:
-        """The live certificate of these settings; one that is known goes on as it was."""
-        fresh = LiveControl(config, ways)
-        found = self.live.setdefault(fresh.certificate, fresh)
-        found.apply(config)
+    def live_of(self, config: GatewayConfig, ways: Ways) -> tuple[LiveControl, ...]:
+        """The live certificate of these settings, or one for each kind of prompts.
+
+        One that is known goes on as it was.
+        """
+        live = config.live
+        kinds = (None,) if live.cluster_by is None else tuple(range(live.clusters))
+        fresh = [LiveControl(config, ways, kind) for kind in kinds]
+        found = tuple(self.live.setdefault(each.certificate, each) for each in fresh)
+        for each in found:
+            each.apply(config)
         return found
 
     def named(self, certificate: str) -> SharedMonitor | None:

@@ -20,7 +20,7 @@ from suffice.core.errors import InputError
 from suffice.core.files import write_json
 from suffice.evals.statistics.binomial import clopper_pearson
 from suffice.evals.text_judge import KindCount, MeasuredJudge, split
-from suffice.gateway.certificates.live_control import judged_rule
+from suffice.gateway.certificates.live_ways import judged_rule
 from suffice.policies.live.evidence import BETS, PARTS
 from suffice.policies.live.state import LiveRule
 

@@ -58,6 +58,7 @@ from suffice.tasks.puzzles import Mixture
 ROOT = Path(__file__).parents[2]
 CLIENTS = 6
 START_S = 120.0
+VLLM_START_S = 900.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,10 +164,13 @@ def vllm(folder: Path, count: int, seed: int) -> Iterator[Setting]:
     )
     problems = [(each.prompt, each.answer) for cell in cells.values() for each in cell]
     with ExitStack() as stack:
-        urls = [
+        servers = [
             stack.enter_context(vllm_of(python, model, name, folder / f"{name}.log"))
             for name, model in SIZES.items()
         ]
+        urls = [url for url, _ in servers]
+        for url, process in servers:  # both start at once: that takes minutes on a busy machine
+            wait_until_up(url, process, folder)
         prices = itertools.chain.from_iterable(
             ("--price", f"{name}={(size := parameters(model) / 1e6)}/{size}")
             for name, model in SIZES.items()
@@ -191,8 +195,23 @@ def parameters(model: Path) -> int:
     return sum(math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__")
 
 
+def wait_until_up(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+    until = time.monotonic() + VLLM_START_S
+    while True:
+        try:
+            asked(f"{url}/v1/models", timeout_s=5)
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > until:
+                said = "".join(log.read_text()[-1500:] for log in folder.glob("*.log"))
+                raise SystemExit(f"error: vLLM did not start: {said}") from None
+            time.sleep(0.5)
+
+
 @contextmanager
-def vllm_of(python: str, model: Path, name: str, log: Path) -> Iterator[str]:
+def vllm_of(
+    python: str, model: Path, name: str, log: Path
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
@@ -208,19 +227,10 @@ def vllm_of(python: str, model: Path, name: str, log: Path) -> Iterator[str]:
             command, stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
         try:
-            until = time.monotonic() + 300.0
-            while True:
-                try:
-                    asked(f"{url}/v1/models", timeout_s=5)
-                    break
-                except OSError:
-                    if process.poll() is not None or time.monotonic() > until:
-                        raise SystemExit(f"error: vLLM: {log.read_text()[-2000:]}") from None
-                    time.sleep(0.5)
-            yield url
+            yield url, process
         finally:
             os.killpg(process.pid, signal.SIGTERM)  # our own session: the engine is its child
-            process.wait(30)
+            process.wait(120)
 
 
 def counted_by(urls: Sequence[str]) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""A certificate for each kind of prompt, through gateways on real sockets, alone and beside another."""
+"""A certificate for each kind of prompt, through one gateway and through two on one ledger."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from suffice.core.errors import InputError
-from suffice.gateway.certificates.live_control import LiveControl, Ways
+from suffice.gateway.certificates.live_control import LiveControl
+from suffice.gateway.certificates.live_ways import Ways
 from suffice.gateway.config import GatewayConfig
 from suffice.gateway.config_sections import LiveConfig
 from suffice.gateway.policy_router import PolicyRouter

@@ -24,8 +24,9 @@ from suffice.core.decisions import AnyPolicy
 from suffice.core.errors import InputError, SufficeError, UnknownName
 from suffice.executors.scorer import load_scorer
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy
-from suffice.gateway.certificates.live_control import LIVE, Ways
+from suffice.gateway.certificates.live_control import LIVE
 from suffice.gateway.certificates.live_policy import LivePolicy
+from suffice.gateway.certificates.live_ways import Ways
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.config import BYPASS, GatewayConfig
 from suffice.gateway.config_errors import BadSetting

@@ -17,7 +17,8 @@ import numpy as np
 
 from suffice.core.arrays import FloatArray
 from suffice.core.completions import Outcome
-from suffice.gateway.certificates.live_control import LiveControl, Ways
+from suffice.gateway.certificates.live_control import LiveControl
+from suffice.gateway.certificates.live_ways import Ways
 from suffice.gateway.config import GatewayConfig
 from suffice.ledger.records import Totals
 from suffice.policies.certified import Certified

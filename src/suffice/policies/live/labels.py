@@ -3,9 +3,9 @@
     harm   1 where only the safe answer is right, else 0
     net    that, and -1 where only the candidate's is right
 
-Labels may tell of one answer alone. Equal answers are right or wrong together, and where two differ,
-at most one of them is right: so one label often tells the loss of all candidates. Where two that
-differ are both called right, nothing is lost.
+Labels may tell of one answer alone. Equal answers are right or wrong together, and where two
+differ, at most one of them is right: so one label often tells the loss of all candidates. Where two
+that differ are both called right, nothing is lost.
 
 Evidence takes an unlabelled difference for a loss of 1 until the label comes, which is never less
 than the truth. Let W be the wealth if every loss were known at once. What is known at any moment

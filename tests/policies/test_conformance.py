@@ -23,8 +23,8 @@ from suffice.core.errors import InputError
 from suffice.core.requests import Request
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy
 from suffice.gateway.certificates.live_control import LiveControl
-from suffice.gateway.certificates.live_ways import Ways
 from suffice.gateway.certificates.live_policy import LivePolicy
+from suffice.gateway.certificates.live_ways import Ways
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.config import GatewayConfig, LiveConfig
 from suffice.policies.auto import Auto, RatedPolicy

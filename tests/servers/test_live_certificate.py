@@ -233,3 +233,47 @@ def test_settings_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=said):
         PolicyRouter(GatewayConfig(live=LiveConfig(**live), answer_format=answer_format))
+
+
+def test_saved_engine_time_is_what_the_engine_itself_counted(
+    tools: type[Tools], tmp_path: Path
+) -> None:
+    """The engine's own clock: it takes longer for the large model. Nothing is said before."""
+    worked: dict[str, float] = {"small": 0.0, "large": 0.0}
+
+    def works(number: int, body: dict[str, Any]) -> Reply:
+        began_s = time.perf_counter()
+        time.sleep(0.06 if body["model"] == "large" else 0.01)
+        worked[body["model"]] += time.perf_counter() - began_s
+        return Reply.saying("it is 4")
+
+    with stack(tools, tmp_path, works) as s:
+        state = lambda: httpx2.get(f"{s.url}/admin/state").json()["live_certificates"][0]  # noqa: E731
+        assert state()["engine"]["saved_s"] is None
+        count = 0
+        while s.control.answering is None:
+            s.ask()
+            count += 1
+            s.settled(count)
+        engine = state()["engine"]
+        # Shadow runs are all there is yet: it has cost more than it has saved.
+        assert engine["cheap_answers"] == 0 and engine["saved_s"] == -engine["shadow_s"] < 0.0
+        # A request is a little longer here than in the engine, and never shorter.
+        assert engine["safe_s"] * count >= worked["large"]
+        assert engine["cheap_s"] * count >= worked["small"]
+        assert engine["shadow_s"] == pytest.approx(engine["cheap_s"] * count)
+        assert engine["safe_s"] > engine["cheap_s"]
+        before = worked.copy()
+        for number in range(5):
+            assert s.ask()["model"] == "small"
+            s.settled(count + number + 1)
+        tools.wait_for(lambda: state()["engine"]["cheap_answers"] == 5)
+        engine = state()["engine"]
+        assert engine["cheap_answers_s"] >= worked["small"] - before["small"]
+        shadowed = engine["safe_s"] * (count + 5) - engine["cheap_answers_s"]
+        assert engine["saved_s"] == pytest.approx(
+            5 * engine["safe_s"] - engine["cheap_answers_s"] - engine["shadow_s"]
+        )
+        assert shadowed > 0.0 and engine["interval_s"][0] <= engine["saved_s"]
+        metrics = httpx2.get(f"{s.url}/metrics").text
+        assert "suffice_live_saved_engine_seconds{" in metrics

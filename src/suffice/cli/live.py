@@ -305,7 +305,9 @@ def status(
     if not found:
         raise InputError("this gateway has no live certificate: suffice serve --safe … --cheap …")
     total = state.get("total") or {}
-    for one in found:
+    # Of kinds of prompts those that have been met; the first stands for all where none was.
+    met = [one for one in found if one.get("cluster") is None or one["shadowed"]]
+    for one in met or found[:1]:
         for line in _standing(one, total):
             typer.echo(line)
 
@@ -328,11 +330,14 @@ def _standing(one: dict[str, Any], total: dict[str, Any]) -> Sequence[str]:
     doubt = "; differences seem to rise: more requests are shadowed" if one["doubted"] else ""
     only = " (shadow only: nothing is switched on)" if one["shadow_only"] else ""
     judge = one.get("judge")
-    differently = "differently from" if judge is None else "worse than by"
+    differently = "answered differently from" if judge is None else "answered worse than by"
     differ = "differ" if judge is None else "judged worse, or differ"
+    if one.get("loss", "differ") != "differ":
+        net = " (net)" if one["loss"] == "net" else ""
+        differently, differ = f"right answers lost{net} against", "lost, or not labelled yet"
     lines = [
         f"{one['id']}: {answers} answers{only}{doubt}",
-        f"promised: at most {100 * one['target']:g} % answered {differently} {one['safe']}, at "
+        f"promised: at most {100 * one['target']:g} % {differently} {one['safe']}, at "
         f"{100 * one['confidence']:g} % confidence",
         f"shadowed: {one['shadowed']:,} requests, now {100 * one['share']:g} % of them",
     ]
@@ -359,6 +364,20 @@ def _standing(one: dict[str, Any], total: dict[str, Any]) -> Sequence[str]:
         lines.append(
             f"shadow runs took {spent['prompt_tokens']:,} prompt and "
             f"{spent['completion_tokens']:,} completion tokens in the last 15 minutes"
+        )
+    if one.get("waiting") is not None:
+        lines.append(
+            f"labels: {one['labels']:,} counted; {one['waiting']:,} differences wait for one and "
+            + ("count as lost" if one["unlabelled"] == "lost" else "are left out")
+        )
+    engine = one.get("engine") or {}
+    if engine.get("saved_s") is not None:
+        low, high = engine["interval_s"] or (None, None)
+        between = "" if low is None else f" [{low:,.1f}, {high:,.1f}]"
+        lines.append(
+            f"engine time saved: {engine['saved_s']:,.1f} s{between} in the last 15 minutes, "
+            f"against {one['safe']} answering everything; shadow runs took "
+            f"{engine['shadow_s']:,.1f} s of it"
         )
     if total.get("saved") is not None:
         lines.append(f"saved against {one['safe']}: {100 * total['saved']:.1f} % in that time")

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import BaseRoute
 
 from suffice.core.completions import Budget, Outcome, Usage
+from suffice.executors.engine_time import TimedSamples
 from suffice.executors.live import Event
 from suffice.gateway.endpoints import Endpoint
 from suffice.gateway.observe.live_samples import LiveSamples
@@ -105,6 +106,7 @@ class Call:
     first_byte_s: float | None = None
     ended_s: float | None = None
     afterwards: Callable[[], None] | None = None  # done once its client is served
+    timed: TimedSamples | None = None  # under a live certificate: what engines worked on it
     # Of the hooks that control access and record.
     admitted: bool = False
     key: Key | None = None

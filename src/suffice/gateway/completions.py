@@ -23,6 +23,7 @@ from suffice.backends.router import Affinity
 from suffice.backends.sse import DONE
 from suffice.core.completions import total_usage
 from suffice.core.errors import InputError, SufficeError, without_frames
+from suffice.executors.engine_time import TimedSamples
 from suffice.executors.live import Event, Settled
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.audits import Audit, Auditor
@@ -130,6 +131,8 @@ class Completions:
             await client.fail(SufficeError("internal error, see the gateway's log"))
         finally:
             call.ended_s = call.elapsed_s()
+            if call.timed is not None:
+                call.timed.close()
             for hook in self._ended:
                 hook.ended(call)
             if call.afterwards is not None:
@@ -318,6 +321,8 @@ class Completions:
         costs = service.cost_model()
         guard = policy if isinstance(policy, GuardedPolicy) else None
         live = isinstance(policy, LivePolicy)
+        if live and call.timed is None:
+            call.timed = TimedSamples()
         if guard is not None:
             # The policy file is enough: what neither request nor operator says, it does.
             question = guard.filled(question)
@@ -327,6 +332,8 @@ class Completions:
         def happened(choice: int, event: Event) -> None:
             for hear in tell:
                 hear(call, choice, event)
+            if call.timed is not None:
+                call.timed.see(choice, event)
             if shadow is not None:
                 shadow.see(event)
                 if isinstance(event, Settled):

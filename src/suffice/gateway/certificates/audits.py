@@ -21,8 +21,8 @@ import json
 import logging
 import random
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -32,6 +32,7 @@ from suffice.core.draw import Draw
 from suffice.core.errors import SufficeError
 from suffice.core.requests import Request
 from suffice.executors import live
+from suffice.executors.engine_time import ENGINES, TimedSamples
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.background import BackgroundRuns
 from suffice.gateway.certificates.guarded_policy import GuardedPolicy, is_covered
@@ -78,13 +79,24 @@ class DrawnSamples:
     def kept(self) -> _Kept:
         """Whole samples by the way in which they were drawn, in drawing order."""
         found: _Kept = {}
+        for way, sample in self._in_order():
+            logprobs = self.launched[sample].launch.draw.sampling.top_logprobs
+            found.setdefault(way, deque()).append((logprobs, self.finished[sample]))
+        return found
+
+    def kept_s(self, timed: TimedSamples | None) -> dict[Draw, list[float]]:
+        """What engines worked on each of those."""
+        found: dict[Draw, list[float]] = {}
+        for way, sample in self._in_order():
+            took_s = 0.0 if timed is None else timed.seconds.get((0, sample), 0.0)
+            found.setdefault(way, []).append(took_s)
+        return found
+
+    def _in_order(self) -> Iterator[tuple[Draw, int]]:
         for sample in sorted(self.finished):
             launch = self.launched[sample].launch
             if launch.purpose == "answer" and not launch.draw.prefill:
-                way = _way(launch.draw)
-                drawn = (launch.draw.sampling.top_logprobs, self.finished[sample])
-                found.setdefault(way, deque()).append(drawn)
-        return found
+                yield _way(launch.draw), sample
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,6 +121,8 @@ class Continued:
         self._kept = kept
         self._later = later
         self.drawn: list[tuple[str, Usage]] = []  # model and usage of every sample drawn here
+        self.engine_s = 0.0  # what engines worked on those
+        self.reused: Counter[Draw] = Counter()  # samples that were drawn before, by their way
 
     @property
     def name(self) -> str:
@@ -123,6 +137,7 @@ class Continued:
         """A sample that was drawn before, if one is left; else the backend's chunks."""
         kept = self._kept.get(_way(draw))
         if kept and draw.sampling.top_logprobs in (None, kept[0][0]):
+            self.reused[_way(draw)] += 1
             yield _whole(kept.popleft()[1])
             return
         at, tokens = len(self.drawn), 0
@@ -130,12 +145,15 @@ class Continued:
         if self._later is not None:
             priority = (draw.request.priority or 0) + self._later
             draw = replace(draw, request=replace(draw.request, priority=priority))
-        chunks = self._backend.stream(draw)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                tokens += 1 if chunk.token_count is None else chunk.token_count
-                self.drawn[at] = (draw.model, chunk.usage or Usage(completion_tokens=tokens))
-                yield chunk
+        chunks, begun = self._backend.stream(draw), ENGINES.begin(draw.model)
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    tokens += 1 if chunk.token_count is None else chunk.token_count
+                    self.drawn[at] = (draw.model, chunk.usage or Usage(completion_tokens=tokens))
+                    yield chunk
+        finally:
+            self.engine_s += ENGINES.end(draw.model, begun)
 
     async def aclose(self) -> None:
         """The backend goes on."""

@@ -29,6 +29,7 @@ from suffice.core.requests import Request
 from suffice.evals.extract import tool
 from suffice.evals.text_judge import MeasuredJudge, judged_worse
 from suffice.executors import live
+from suffice.executors.engine_time import TimedSamples
 from suffice.executors.judging import asking
 from suffice.gateway.calls import Call, Hook
 from suffice.gateway.certificates.audits import (
@@ -64,14 +65,16 @@ class Shadow(DrawnSamples):
     control: LiveControl
     share: float
     outcome: Outcome | None = None
+    timed: TimedSamples | None = None  # what engines worked on the client's answer
 
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """A letter for each candidate; costs of the safe policy and of the candidate in turn."""
+    """A letter for each candidate; what the safe policy and the candidate in turn took."""
 
     letters: str
     costs: tuple[float, float] | None
+    engine_s: tuple[float, float] | None
 
 
 def _costs(safe: Outcome, cheap: Outcome) -> tuple[float, float] | None:
@@ -120,6 +123,7 @@ class Shadower(BackgroundRuns):
     def begin(self, shadow: Shadow, call: Call, backend: Backend, budget: Budget) -> None:
         """Run it, if the client got an answer; `backend` and `budget`: the operator's."""
         outcome = shadow.outcome
+        shadow.timed = call.timed
         if outcome is None or part_that_answered(outcome) is None or self.ending:
             return
         self.start(self._run(shadow, call.id, backend, budget))
@@ -159,10 +163,13 @@ class Shadower(BackgroundRuns):
         control, job, outcome = shadow.control, shadow.job, shadow.outcome
         assert outcome is not None
         answered, kept = part_that_answered(outcome), shadow.kept()
+        kept_s = shadow.kept_s(shadow.timed)
+        worked_s: dict[int, float] = {}  # by part: what engines worked on its answer
 
         async def answer(part: int, *, fails: bool) -> Outcome | None:
             """What a part comes to; None where it is refused and that is no failure."""
             if part == answered:
+                worked_s[part] = 0.0 if shadow.timed is None else shadow.timed.total_s
                 return outcome
             policy = control.ways.safe if part == 0 else control.ways.cheap[part - 1]
             given = {way: deque(drawn) for way, drawn in kept.items()}
@@ -179,9 +186,14 @@ class Shadower(BackgroundRuns):
                 if fails:
                     raise
                 return None  # its client would have had an error: a loss
+            again = sum(sum(kept_s[way][:count]) for way, count in continued.reused.items())
+            worked_s[part] = continued.engine_s + again
+            each_s = continued.engine_s / max(1, len(continued.drawn))
             for way, drawn in run.kept().items():  # the next part goes on from these too
-                if len(drawn) > len(kept.get(way, ())):
+                fresh = len(drawn) - len(kept.get(way, ()))
+                if fresh > 0:
                     kept[way] = drawn
+                    kept_s.setdefault(way, []).extend([each_s] * fresh)
             return said
 
         async def is_same(said: Outcome, safe: Outcome) -> bool:
@@ -195,7 +207,7 @@ class Shadower(BackgroundRuns):
         watched = control.watched
         safe = await answer(0, fails=True)
         assert safe is not None  # a refusal was raised
-        letters, costs = [], None
+        letters, costs, engine_s = [], None, None
         for candidate in range(len(control.ways.cheap)):
             if candidate not in watched and candidate + 1 != answered:
                 letters.append(NOT_RUN)
@@ -204,7 +216,8 @@ class Shadower(BackgroundRuns):
             same = said is not None and await is_same(said, safe)
             letters.append(SAME if same else DIFFERENT)
             costs = None if said is None else _costs(safe, said)  # the last is the one in turn
-        return _Compared("".join(letters), costs)
+            engine_s = None if said is None else (worked_s[0], worked_s[candidate + 1])
+        return _Compared("".join(letters), costs, engine_s)
 
     async def _keep(self, shadow: Shadow, spent: AuditRow, found: _Compared | None) -> None:
         """Write the run down; one that cannot be written counts for nothing."""
@@ -216,6 +229,8 @@ class Shadower(BackgroundRuns):
                 answered=None if shadow.outcome is None else part_that_answered(shadow.outcome),
                 safe_cost=None if found.costs is None else found.costs[0],
                 cheap_cost=None if found.costs is None else found.costs[1],
+                safe_engine_s=None if found.engine_s is None else found.engine_s[0],
+                cheap_engine_s=None if found.engine_s is None else found.engine_s[1],
             )  # fmt: skip
         try:
             for hook in self._hooks:
@@ -257,4 +272,5 @@ def _booked(row: AuditRow, runs: Sequence[Continued], job: Job, began_s: float) 
         completion_tokens=usage.completion_tokens,
         usd=cost.usd,
         elapsed_s=time.perf_counter() - began_s,
+        engine_s=sum(run.engine_s for run in runs),
     )

@@ -285,23 +285,32 @@ function liveCard(one) {
   const word = one.shadow_only ? "shadow only" : on ? (one.doubted ? "in force, doubted" : "in force") : "shadowing";
   const spent = one.spent ? `${count(one.spent.prompt_tokens + one.spent.completion_tokens)} tokens in this span` : "nothing spent in this span";
   const rows = one.candidates.map((c) => {
-    const seen = c.n ? `${percent(c.differ, 1)} of ${count(c.n)} ${one.judge ? "judged worse" : "differ"}` : "nothing compared yet";
+    const seen = c.n ? `${percent(c.differ, 1)} of ${count(c.n)} ${one.judge ? "judged worse" : one.loss && one.loss !== "differ" ? "lost or not labelled" : "differ"}` : "nothing compared yet";
     const state = c.on ? "certified" : `evidence ${Math.max(0, (100 * c.log_wealth) / one.reach).toFixed(0)} %`;
     return [el("dt", {}, c.policy), el("dd", {}, `${seen}; ${state}`)];
   });
+  const engine = one.engine || {};
+  const range = engine.interval_s ? ` [${engine.interval_s.map((s) => s.toFixed(1)).join(", ")}]` : "";
+  const saved = engine.saved_s === null || engine.saved_s === undefined ? "not known yet" :
+    `${engine.saved_s.toFixed(1)} s${range} in this span, against ${one.safe} answering everything; shadow runs took ${engine.shadow_s.toFixed(1)} s of it`;
+  const words = { differ: "answered differently", harm: "of right answers lost (labels)", net: "of right answers lost, net (labels)" };
+  const what = one.judge ? `answered worse (judged by ${one.judge.model})` : words[one.loss || "differ"];
+  const labels = one.waiting === null || one.waiting === undefined ? [] :
+    [el("dt", {}, "labels"), el("dd", {}, `${count(one.labels)} counted, ${count(one.waiting)} differences wait for one`)];
   const last = one.events.length ? one.events[one.events.length - 1].said : "";
   return el("div", { class: "panel certificate" },
     el("div", { class: "head" }, el("span", { class: on ? "pill" : "pill wait" }, word),
-      el("b", {}, `at most ${points(one.target)} % answered ${one.judge ? `worse (judged by ${one.judge.model})` : "differently"}, ${percent(one.confidence)} sure`), el("code", {}, one.id)),
+      el("b", {}, `at most ${points(one.target)} % ${what}, ${percent(one.confidence)} sure`), el("code", {}, one.id)),
     evidenceCurve(one),
     el("dl", {}, el("dt", {}, "answers now"), el("dd", {}, on ? one.candidates[one.answering - 1].policy : one.safe), ...rows.flat(),
       el("dt", {}, "a cheap answer costs"), el("dd", {}, one.cheap_cost_share === null ? "not comparable: give prices" : `${percent(one.cheap_cost_share, 1)} of a safe one`),
+      el("dt", {}, "engine time saved"), el("dd", {}, saved), ...labels,
       el("dt", {}, "shadowed"), el("dd", {}, `${count(one.shadowed)}, now ${percent(one.share)} of requests; ${spent}`)),
     last ? el("p", {}, last) : "");
 }
 
 function drawCertificates(state) {
-  put("certificates", ...(state.live_certificates || []).map(liveCard), ...(state.certificates || []).map(certificateCard));
+  put("certificates", ...(state.live_certificates || []).filter((one) => one.cluster === null || one.cluster === undefined || one.shadowed).map(liveCard), ...(state.certificates || []).map(certificateCard));
 }
 
 function drawModels(state) {

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -33,6 +34,7 @@ from suffice.gateway.wire.openapi import Described, errors, get, get_text, refer
 from suffice.ledger import audits, queries
 from suffice.ledger.breakdown import failures_since, medians_since, models_since
 from suffice.ledger.database import LedgerError
+from suffice.ledger.live_engine import engine_saving
 from suffice.ledger.quotas import Meter
 from suffice.ledger.store import Store
 from suffice.ledger.writer import Writer
@@ -152,6 +154,8 @@ class Administration(Hook):
         await caught_up(self._writer)
         states = [s for s in await self._states() if s["group"] == self._process.group]
         gauges = self._gauges(states) | await _gateway_gauges(request)
+        with suppress(LedgerError):  # away: all other figures are still told
+            gauges |= await asyncio.to_thread(self._engine_gauges)
         text = exposition(merged([state["counters"] for state in states]), gauges)
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
@@ -186,6 +190,15 @@ class Administration(Hook):
         for live in self._totals.monitors.live.values():
             for name, value in live.gauges().items():
                 found[name, "certificate", live.certificate] = value
+        return found
+
+    def _engine_gauges(self) -> dict[Any, float]:
+        found: dict[Any, float] = {}
+        for name in list(self._totals.monitors.live):
+            saving = engine_saving(self._reader, name)
+            found["live_shadow_engine_seconds", "certificate", name] = saving.shadow_s
+            if saving.saved_s is not None:
+                found["live_saved_engine_seconds", "certificate", name] = saving.saved_s
         return found
 
     async def _states(self) -> list[dict[str, Any]]:
@@ -254,8 +267,10 @@ class Administration(Hook):
             | {"audits": audited.get(monitor.certificate)}
             for monitor in self._totals.monitors
         ]
+        engines = shown.pop("engines", {})
         shown["live_certificates"] = [
-            live.shown() | {"spent": audited.get(live.certificate)}
+            live.shown()
+            | {"spent": audited.get(live.certificate), "engine": engines.get(live.certificate)}
             for live in self._totals.monitors.live.values()
         ]
         return JSONResponse(shown, headers={"cache-control": "no-store"})
@@ -279,6 +294,10 @@ class Administration(Hook):
             "models": models_since(reader, now_s - length_s, self._config.prices),
             "failures": failures_since(reader, now_s - length_s),
             "audits": audits.audits_since(reader, now_s - length_s),
+            "engines": {
+                name: engine_saving(reader, name, now_s - length_s).shown()
+                for name in list(self._totals.monitors.live)
+            },
         }
 
 

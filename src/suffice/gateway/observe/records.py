@@ -132,6 +132,7 @@ def entry_of(
         cost_unit=None if saving is None else saving.unit,
         saving_basis=None if saving is None else saving.basis,
         saving_method=None if saving is None else saving.method,
+        engine_s=None if call.timed is None else call.timed.total_s,
     )
     if not outcomes:
         return Entry(request=request, samples=_left_behind(call, body_bytes), text=text)

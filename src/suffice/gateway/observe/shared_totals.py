@@ -6,7 +6,10 @@ Called by the ledger's thread: `fill` before a batch is written, `confirm` after
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 
+from suffice.executors.engine_time import ENGINES
 from suffice.gateway.certificates.monitors import Monitors
 from suffice.gateway.observe.auth import Authenticator
 from suffice.gateway.observe.counters import Counters
@@ -45,6 +48,7 @@ class SharedTotals:
         self._keys_version: int | None = None
         self._published: tuple[float, str] = (0.0, "")
         self._promised: set[str] = set()  # certificates whose promise was handed to the ledger
+        self._heard_s = 0.0
         self._shown_busy = False  # what was published last had calls in it
 
     def load(self) -> None:
@@ -77,12 +81,27 @@ class SharedTotals:
         over = self._shown_busy and not process.live
         if batch.at_s - self._published[0] < PUBLISH_S and not over:
             return
-        shown = process.shown()
+        shown = process.shown() | {"engines": ENGINES.take()}
         self._shown_busy = shown["running"] > 0
         state = json.dumps(shown)  # in ASCII: a model's name may hold anything
         if state != self._published[1] or process.live:
             self._published = (batch.at_s, state)
             batch.process = (process.name, state)
+
+    def _hear(self, process: ProcessState) -> None:
+        """What other processes run on the engines, once a second."""
+        now_s = time.time()
+        if now_s - self._heard_s < PUBLISH_S:
+            return
+        self._heard_s = now_s
+        rows = self._store.database.execute(
+            "SELECT state FROM processes WHERE name <> ? AND seen_s >= ?",
+            (process.name, now_s - 3.0 * PUBLISH_S),
+        )
+        others: Counter[str] = Counter()
+        for (state,) in rows:
+            others.update(json.loads(state).get("engines") or {})
+        ENGINES.hear(others)
 
     def confirm(self, totals: Totals) -> None:
         """Take the totals over all processes over: the last batch is written."""
@@ -91,6 +110,8 @@ class SharedTotals:
         self.monitors.confirm(totals)
         for live in list(self.monitors.live.values()):
             live.pull(self._store)
+        if self.monitors.live and self._process is not None:
+            self._hear(self._process)
         if totals.keys_version != self._keys_version:
             self._authenticator.ring = load_ring(self._store)
             self._keys_version = totals.keys_version

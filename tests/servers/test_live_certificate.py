@@ -235,16 +235,16 @@ def test_settings_that_make_no_sense_are_refused(
         PolicyRouter(GatewayConfig(live=LiveConfig(**live), answer_format=answer_format))
 
 
-def test_saved_engine_time_is_what_the_engine_itself_counted(
+def test_saved_engine_time_is_no_less_than_the_engine_itself_took(
     tools: type[Tools], tmp_path: Path
 ) -> None:
-    """The engine's own clock: it takes longer for the large model. Nothing is said before."""
+    """What it took for each model at least. Nothing is said before the first comparison."""
     worked: dict[str, float] = {"small": 0.0, "large": 0.0}
 
     def works(number: int, body: dict[str, Any]) -> Reply:
-        began_s = time.perf_counter()
-        time.sleep(0.06 if body["model"] == "large" else 0.01)
-        worked[body["model"]] += time.perf_counter() - began_s
+        took_s = 0.06 if body["model"] == "large" else 0.01
+        time.sleep(took_s)  # never shorter
+        worked[body["model"]] += took_s
         return Reply.saying("it is 4")
 
     with stack(tools, tmp_path, works) as s:

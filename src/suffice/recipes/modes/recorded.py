@@ -1,8 +1,8 @@
 """When thinking pays for a served model: two arms of a recording, and rules that choose.
 
 The server was asked by `suffice record` in each mode. A question's rights and tokens are means over
-its samples in a mode; its first two short samples are the drafts; and what its short answers cost
-in nats is the surprise, where log-probabilities were recorded. Every other arm (a thinking budget,
+its samples in a mode; its first two short samples are the drafts; the first one's -log P is the
+surprise, where log-probabilities were recorded. Every other arm (a thinking budget,
 another model) is a row of the table as it stands.
 """
 
@@ -91,11 +91,9 @@ def _asked(traces: TraceSet, question: int, low: int, high: int) -> Asked:
 
 
 def _surprise(traces: TraceSet, rows: slice) -> float | None:
-    """Mean over the short samples of -log P(answer); None where a sample has none."""
-    told = [traces.logprobs.row(row) for row in range(rows.start, rows.stop)]
-    if any(not len(values) or np.isnan(values).any() for values in told):
-        return None
-    return float(np.mean([-np.asarray(values, dtype=float).sum() for values in told]))
+    """-log P of the first short sample, which is what a server would see; None if not recorded."""
+    told = np.asarray(traces.logprobs.row(rows.start), dtype=float)
+    return None if not len(told) or np.isnan(told).any() else float(-told.sum())
 
 
 def _drafts(traces: TraceSet, rows: slice) -> Drafts | None:

@@ -95,7 +95,7 @@ async def run(
                 extract=extract, cost_model=cost_model, reached=reached,
                 happened=happened or _ignored, clock=clock,
             )  # fmt: skip
-    loop = _loop_of(
+    loop = _Loop(
         policy, request, backend, capabilities, budget=budget, extract=extract, score=score,
         cost_model=cost_model, reached=reached, unstreamed_tokens=unstreamed_tokens, shown=False,
         toolbox=toolbox, limits=limits, clock=clock,
@@ -128,7 +128,7 @@ async def stream(
     the upstream's error if every sample failed.
     """
     capabilities = await able(policy, request, backend, scored=score is not None)
-    loop = _loop_of(
+    loop = _Loop(
         policy, request, backend, capabilities, budget=budget, extract=extract, score=score,
         cost_model=cost_model, tick_s=tick_s, clock=clock, reached=reached,
         unstreamed_tokens=unstreamed_tokens, shown=shown, toolbox=toolbox, limits=limits,
@@ -138,62 +138,40 @@ async def stream(
             yield event
 
 
-def _loop_of(
-    policy: AnyPolicy,
-    request: Request,
-    backend: Backend,
-    capabilities: Capabilities,
-    *,
-    budget: Budget | None,
-    extract: Extract | None,
-    score: Score | None,
-    cost_model: CostModel,
-    reached: set[int] | None,
-    unstreamed_tokens: int,
-    shown: bool,
-    toolbox: Toolbox | None,
-    limits: ToolLimits | None,
-    tick_s: float = TICK_S,
-    clock: Callable[[], float] = time.monotonic,
-) -> _Loop:
-    """The loop for a request, once the backend is known to be able to."""
-    if toolbox is not None:
-        request = toolbox.equip(request)
-    session = Session(
-        policy, request, budget=budget, cost_model=cost_model, logprobs=capabilities.logprobs,
-        reached=set() if reached is None else reached,
-    )  # fmt: skip
-    return _Loop(
-        session, backend, extract=extract, score=score, tick_s=tick_s, clock=clock,
-        unstreamed_tokens=unstreamed_tokens, shown=shown, toolbox=toolbox or Toolbox(()),
-        limits=limits or ToolLimits(),
-    )  # fmt: skip
-
-
 class _Loop:
     """One request: what its tasks bring goes to the session, and its commands to them."""
 
     def __init__(
         self,
-        session: Session,
+        policy: AnyPolicy,
+        request: Request,
         backend: Backend,
+        capabilities: Capabilities,
         *,
+        budget: Budget | None,
         extract: Extract | None,
         score: Score | None,
-        tick_s: float,
-        clock: Callable[[], float],
+        cost_model: CostModel,
+        reached: set[int] | None,
         unstreamed_tokens: int,
         shown: bool,
-        toolbox: Toolbox,
-        limits: ToolLimits,
+        toolbox: Toolbox | None,
+        limits: ToolLimits | None,
+        tick_s: float = TICK_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._session = session
+        self._session = Session(
+            policy, request if toolbox is None else toolbox.equip(request), budget=budget,
+            cost_model=cost_model, logprobs=capabilities.logprobs,
+            reached=set() if reached is None else reached,
+        )  # fmt: skip
         self._unstreamed_tokens = unstreamed_tokens
         self._shown = shown
-        self._tasks = SampleTasks(backend, score, session.reach)
+        self._tasks = SampleTasks(backend, score, self._session.reach)
         self._tools = ToolTasks(
-            toolbox, limits, attempted=session.attempt_call, ended=self._tasks.box.put_now
-        )
+            toolbox or Toolbox(()), limits or ToolLimits(), attempted=self._session.attempt_call,
+            ended=self._tasks.box.put_now,
+        )  # fmt: skip
         self._extract = extract
         self._is_scored = score is not None
         self._tick_s = tick_s
@@ -203,7 +181,7 @@ class _Loop:
         self._began_s = clock()
         self._next_tick_s = self._began_s + tick_s
         # Nothing but ends of samples matters: neither policy nor budget looks at the clock.
-        self._is_timeless = session.policy.waits_for_ends and not session.needs_tokens
+        self._is_timeless = self._session.policy.waits_for_ends and not self._session.needs_tokens
         self._may_draw_here = False
         self._here: Launch | None = None  # the only sample in flight, drawn in the loop's own task
 

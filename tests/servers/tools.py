@@ -45,7 +45,10 @@ def serving(
 
     def server_for() -> uvicorn.Server:
         app = create_app(config, backends=backends, hooks=hooks)
-        return uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        # uvicorn's own 5 s are over on a busy machine before a client sends its next request.
+        return uvicorn.Server(
+            uvicorn.Config(app, log_level="error", ws="none", timeout_keep_alive=75)
+        )
 
     return running(server_for)
 

@@ -46,7 +46,9 @@ def placed(row: dict[str, str], *, public: bool) -> tuple[int, int, int]:
     elif public and dp > 1 and tp == dp:
         gpus = tp
     spread = dp > 1 or (tp < gpus and dp != 1)
-    return (1, gpus, gpus if expert_ep > 1 else 1) if spread else (
+    # Attention shared by `tp` devices has as many replicas as there are such groups.
+    shared = 1 if public or gpus % tp else tp
+    return (shared, gpus // shared, gpus if expert_ep > 1 else 1) if spread else (
         gpus, 1, gpus if expert_ep > 1 else 1,
     )  # fmt: skip
 

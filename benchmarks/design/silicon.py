@@ -90,22 +90,8 @@ class Point:
 
     @property
     def released(self) -> bool:
-        """Whether a released engine ran it, as it runs by default.
-
-        Builds named "nightly" or after a model are none.
-        """
-        unreleased = bool(self.engine_version) and not self.engine_version[0].isdigit()
-        return self.captured_graphs and not unreleased
-
-    @property
-    def captured_graphs(self) -> bool:
-        """Whether its steps ran from captured graphs, which the records do not say.
-
-        Qwen3-235B under vLLM on H200 takes the same 51 to 58 ms for 4 and for 20 sequences, which
-        is what launching 94 layers one kernel at a time takes: its graphs were not captured.
-        """
-        eager = ("Qwen/Qwen3-235B-A22B", "h200", "vllm")
-        return (self.model, self.hardware, self.engine) != eager
+        """Whether a released engine ran it: builds named "nightly" or after a model are none."""
+        return not self.engine_version or self.engine_version[0].isdigit()
 
     @property
     def one_wave(self) -> bool:
@@ -287,7 +273,6 @@ def serving_of(point: Point) -> Serving:
         expert_parallel=point.expert_parallel > 1,
         memory_fraction=0.9 if point.dense else SPARSE_MEMORY_FRACTION,
         max_batch=4096,
-        captured_graphs=point.captured_graphs,
         **choices,
     )
 

@@ -1,6 +1,9 @@
 """Accuracy of predicted TPOT, TTFT and throughput on measured serving points no constant saw.
 
 python benchmarks/design/silicon_accuracy.py            print the tables (seconds)
+python benchmarks/design/silicon_accuracy.py --fitted   only the rows that constants may see
+python benchmarks/design/silicon_accuracy.py --pairs    fit the factors of measured pairs on the shipped
+                                                 coefficients, and write them and the tables
 python benchmarks/design/silicon_accuracy.py --write    first fit to the rows of side "fit", and write the
                                                  shipped coefficients and the tables of
                                                  docs/throughput.md (about a minute)
@@ -14,7 +17,6 @@ import argparse
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,19 @@ from silicon_fit import (
     GENERATIONS,
     OWN,
     FullTable,
+    Pair,
+    Rows,
     Table,
     fit,
+    fit_pairs,
+    pair_of,
     predict_full,
     predict_points,
+    scaled,
+    without_factors,
 )
 
+from suffice.architecture.catalog import load_model
 from suffice.core.arrays import BoolArray
 from suffice.core.files import read_json, write_json, write_text
 from suffice.throughput.priors import DEVICE_PRIORS, Predicted, absolute_errors
@@ -38,6 +47,7 @@ from suffice.throughput.priors import DEVICE_PRIORS, Predicted, absolute_errors
 ROOT = Path(__file__).parents[2]
 UTILISATION = ROOT / "src/suffice/hardware/data/utilisation.json"
 ENGINE_FILE = ROOT / "src/suffice/throughput/data/engines.json"
+PAIR_FILE = ROOT / "src/suffice/throughput/data/measured_pairs.json"
 DOCS = ROOT / "docs/throughput.md"
 TABLES, CONSTANTS = "silicon table", "constants"
 HEAD = (
@@ -49,30 +59,74 @@ HEAD = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write coefficients and docs table")
-    write = parser.parse_args().write
+    parser.add_argument("--pairs", action="store_true", help="fit the factors of pairs alone")
+    parser.add_argument("--fitted", action="store_true", help="only rows that constants may see")
+    options = parser.parse_args()
     points = silicon_points()
-    table = Table.of(points)
-    coefficients = None
-    if write:
-        fitted = Table.of([p for p in points if p.usable and p.side == "fit"])
-        full = FullTable.of([run for run in full_loads() if run.side == "fit"])
-        coefficients = {name: rounded(value) for name, value in fit(fitted, full).items()}
-        write_coefficients(coefficients, len(fitted.points), len(full.runs))
+    runs = full_loads()
+    if options.fitted:
+        points = tuple(p for p in points if p.usable and p.side == "fit")
+        runs = tuple(run for run in runs if run.side == "fit")
+    coefficients, pairs = None, None
+    if options.write or options.pairs:
+        coefficients, pairs = fit_all(afresh=options.write)
+        write_pairs(pairs)
+    table, full = Table.of(points), FullTable.of(runs)
+    if pairs is not None:
+        table, full = with_pairs(table, pairs), with_pairs(full, pairs)
     found = predict_points(table, coefficients)
-    text = "\n".join(report(table, found, predict_points(as_captured(table), coefficients)))
-    text += "\n\n" + "\n".join(offline(coefficients))
+    plain = predict_points(without_factors(table), coefficients)
+    text = "\n".join(report(table, found, plain))
+    text += "\n\n" + "\n".join(offline(full, coefficients))
     print(text)
-    if write:
+    if (options.write or options.pairs) and not options.fitted:
         replace_block(DOCS, TABLES, text)
         replace_block(DOCS, CONSTANTS, "\n".join(constants()))
 
 
-def as_captured(table: Table) -> Table:
-    """The same rows, were all of them run from captured graphs."""
-    return replace(table, scenario=replace(table.scenario, captured=1.0))
+def fit_all(*, afresh: bool) -> tuple[dict[str, float] | None, Pairs]:
+    """Coefficients (the shipped ones, unless `afresh`) and factors of pairs, to three digits.
+
+    From the rows of the side "fit" alone.
+    """
+    points = [p for p in silicon_points() if p.usable and p.side == "fit"]
+    runs = [run for run in full_loads() if run.side == "fit"]
+    table, full = Table.of(points), FullTable.of(runs)
+    coefficients = None
+    if afresh:
+        coefficients = {name: rounded(value) for name, value in fit(table, full).items()}
+        write_coefficients(coefficients, len(points), len(runs))
+    found = fit_pairs(table, full, coefficients)
+    pairs = {pair: (rounded(d), rounded(p), rounded(w)) for pair, (d, p, w) in found.items()}
+    return coefficients, pairs
 
 
-def report(table: Table, found: Predicted, captured: Predicted) -> Iterator[str]:
+Pairs = Mapping[Pair, tuple[float, float, float]]
+
+
+def with_pairs(table: Rows, pairs: Pairs) -> Rows:
+    """The same rows, each with the factors of its model, machine and engine."""
+    items = table.points if isinstance(table, Table) else table.runs
+    return scaled(table, np.array([pairs.get(pair_of(item), (1.0, 1.0, 1.0)) for item in items]))
+
+
+def write_pairs(pairs: Pairs) -> None:
+    """Write the factors to the file that ships with the package."""
+    records = []
+    for (name, hardware, engine), (decode, prefill, wait) in sorted(pairs.items()):
+        model = load_model(name)
+        records.append(
+            {
+                "model": name, "layers": model.layers, "hidden_size": model.hidden_size,
+                "vocab_size": model.vocab_size, "hardware": hardware, "engine": engine,
+                "decode": decode, "prefill": prefill, "wait": wait,
+            }
+        )  # fmt: skip
+    source = "fitted to the rows of the side fit of data/silicon (docs/throughput.md)"
+    write_json(PAIR_FILE, {"source": source, "pairs": records})
+
+
+def report(table: Table, found: Predicted, plain: Predicted) -> Iterator[str]:
     """Lines of the Markdown tables."""
     sums = Sums(table, found)
     usable = mask(table, lambda p: p.usable)
@@ -83,12 +137,10 @@ def report(table: Table, found: Predicted, captured: Predicted) -> Iterator[str]
     yield sums.line("fitted to", sides["fit"])
     yield sums.line("**not fitted to**", unfitted)
     released = unfitted & mask(table, lambda p: p.released)
-    yield sums.line("of these: released engines with captured graphs", released)
-    eager = unfitted & mask(table, lambda p: not p.captured_graphs)
-    yield sums.line("of these: without captured graphs", eager)
+    yield sums.line("of these: released engines", released)
     yield sums.line("of these: other sweeps of the same pairs", sides["test"])
     yield sums.line("of these: unseen models and pairs", sides["unseen"])
-    yield Sums(table, captured).line("not fitted to, graphs taken as captured in all", unfitted)
+    yield Sums(table, plain).line("not fitted to, by the formulas alone", unfitted)
     yield sums.line("not fitted to, rows that do not say enough", ~usable & ~sides["fit"])
     yield ""
     yield "Rows that no constant was fitted to, by device, by kind of model, by engine:"
@@ -122,9 +174,8 @@ def report(table: Table, found: Predicted, captured: Predicted) -> Iterator[str]
     )
 
 
-def offline(coefficients: Mapping[str, float] | None) -> Iterator[str]:
+def offline(table: FullTable, coefficients: Mapping[str, float] | None) -> Iterator[str]:
     """Lines of the table of published offline runs."""
-    table = FullTable.of(full_loads())
     ratio = predict_full(table, coefficients) / table.output_tokens_per_s
     groups: dict[str, list[float]] = defaultdict(list)
     for run, found in zip(table.runs, ratio.tolist(), strict=True):
@@ -324,6 +375,13 @@ def constants() -> Iterator[str]:
         values = " | ".join(spelled(name, engines[engine][name]) for engine in order)
         given = f"{spelled(name, prior.value)} ({prior.deviation:g})"
         yield f"| `{name}` | {MEANINGS[name]} | {values} | {given} |"
+    yield ""
+    yield "| measured model, machine, engine | decode step | prompt | wait |"
+    yield "|---|--:|--:|--:|"
+    for pair in read_json(PAIR_FILE, what="measured pairs")["pairs"]:
+        name = pair["model"].rsplit("/", 1)[1]
+        factors = " | ".join(f"{pair[k]:.3g}" for k in ("decode", "prefill", "wait"))
+        yield f"| {name}, {pair['hardware']}, {pair['engine']} | {factors} |"
     yield ""
     yield f"Source: {gpu['source'].replace(' (docs/throughput.md)', '')}."
 

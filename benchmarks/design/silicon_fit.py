@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,9 @@ from suffice.throughput.workload import Workload
 TTFT_WEIGHT = 0.6
 FULL_WEIGHT = 1.0
 PRIOR_WEIGHT = 0.25
+
+# Of the factors of a measured model, machine and engine: deviations of their logarithms.
+PAIR_DEVIATIONS = (0.15, 0.15, 0.2)
 
 ENGINES = ("vllm", "sglang", "trtllm")
 # Constants of TensorRT-LLM alone: sweeps whose requests stayed together, and prompts that wait for
@@ -166,6 +169,9 @@ class FullTable:
         )
 
 
+Rows = TypeVar("Rows", Table, FullTable)
+
+
 def predict_full(table: FullTable, coefficients: Mapping[str, float] | None = None) -> FloatArray:
     """Output tokens per second of offline runs: waves of as many as fit, the last one smaller."""
     s, device = table.scenario, table.device
@@ -184,7 +190,8 @@ def _cycle_s(device: Device, room: Capacity, batch: FloatArray, s: Scenario) -> 
     step = decode_step(device, batch, s)
     once = prefill(device, step, s)
     with np.errstate(divide="ignore", invalid="ignore"):
-        steady = steady_state(room._replace(batch=batch, admitted=batch), step, once, s)
+        running = room._replace(batch=batch, admitted=batch)
+        steady = steady_state(running, step, once, s, wait_factor=device.wait_factor)
     cycle: FloatArray = batch * s.output_tokens / steady.output_tokens_per_s
     return cycle
 
@@ -198,7 +205,7 @@ def predict_points(table: Table, coefficients: Mapping[str, float] | None = None
     step = decode_step(device, room.batch, s)
     once = prefill(device, step, s)
     with np.errstate(divide="ignore", invalid="ignore"):
-        steady = steady_state(room, step, once, s)
+        steady = steady_state(room, step, once, s, wait_factor=device.wait_factor)
     # What the load asks for: every request in flight, its tokens over its time.
     rate = s.concurrency * s.output_tokens / steady.e2e_s
     return Predicted(steady.ttft_s, steady.tpot_s, rate)
@@ -258,22 +265,15 @@ def priors() -> dict[str, Prior]:
 
 def fit(table: Table, full: FullTable | None = None) -> dict[str, float]:
     """Coefficients fitted to `table` and to offline runs, by name."""
+    table, full = without_factors(table), None if full is None else without_factors(full)
     known = priors()
     start = np.log([prior.value for prior in known.values()])
     deviation = np.array([prior.deviation for prior in known.values()])
 
     def residuals(logs: FloatArray) -> FloatArray:
         named = dict(zip(known, np.exp(logs).tolist(), strict=True))
-        predicted = predict_points(table, named)
-        errors = [
-            softened(np.log(predicted.tpot_s / table.tpot_s)),
-            TTFT_WEIGHT * softened((predicted.ttft_s / table.ttft_s - 1.0)[table.steady]),
-            PRIOR_WEIGHT * (logs - start) / deviation,
-        ]
-        if full is not None:
-            rates = np.log(predict_full(full, named) / full.output_tokens_per_s)
-            errors.append(FULL_WEIGHT * softened(rates))
-        return np.concatenate(errors)
+        pull = PRIOR_WEIGHT * (logs - start) / deviation
+        return np.concatenate([_errors(table, None, named), pull, _errors(None, full, named)])
 
     solution = least_squares(
         residuals,
@@ -285,3 +285,71 @@ def fit(table: Table, full: FullTable | None = None) -> dict[str, float]:
         max_nfev=60,
     )
     return dict(zip(known, np.exp(solution.x).tolist(), strict=True))
+
+
+def _errors(
+    table: Table | None, full: FullTable | None, coefficients: Mapping[str, float] | None
+) -> FloatArray:
+    errors = [np.zeros(0)]
+    if table is not None:
+        predicted = predict_points(table, coefficients)
+        ttft = (predicted.ttft_s / table.ttft_s - 1.0)[table.steady]
+        errors.append(softened(np.log(predicted.tpot_s / table.tpot_s)))
+        errors.append(TTFT_WEIGHT * softened(ttft))
+    if full is not None:
+        rates = np.log(predict_full(full, coefficients) / full.output_tokens_per_s)
+        errors.append(FULL_WEIGHT * softened(rates))
+    return np.concatenate(errors)
+
+
+def without_factors(table: Rows) -> Rows:
+    """The same rows by the formulas alone, without the factors of measured pairs."""
+    return scaled(table, np.ones(3))
+
+
+Pair = tuple[str, str, str]
+# One architecture under two names; factors are found by the architecture.
+SAME_MODEL = {"deepseek-ai/DeepSeek-R1": "deepseek-ai/DeepSeek-V3"}
+
+
+def pair_of(point: Point | FullLoad) -> Pair:
+    """Its model, machine and engine."""
+    return SAME_MODEL.get(point.model, point.model), point.hardware, point.engine
+
+
+def fit_pairs(
+    table: Table, full: FullTable, coefficients: Mapping[str, float] | None
+) -> dict[Pair, tuple[float, float, float]]:
+    """Factors on decode steps, prompts and waits of every pair, each fitted to its own rows."""
+    table, full = without_factors(table), without_factors(full)
+    deviations = np.array(PAIR_DEVIATIONS)
+    found = {}
+    for pair in sorted({pair_of(p) for p in (*table.points, *full.runs)}):
+        chosen = np.array([pair_of(p) == pair for p in table.points])
+        offline = [run for run in full.runs if pair_of(run) == pair]
+        points = table.select(chosen) if chosen.any() else None
+        runs = without_factors(FullTable.of(offline)) if offline else None
+
+        def residuals(
+            logs: FloatArray, points: Table | None = points, runs: FullTable | None = runs
+        ) -> FloatArray:
+            with_it = [None if t is None else scaled(t, np.exp(logs)) for t in (points, runs)]
+            errors = _errors(with_it[0], with_it[1], coefficients)
+            return np.concatenate([errors, PRIOR_WEIGHT * logs / deviations])
+
+        solution = least_squares(residuals, np.zeros(3), max_nfev=30)
+        decode, prefill, wait = np.exp(solution.x).tolist()
+        found[pair] = decode, prefill, wait
+    return found
+
+
+def scaled(table: Rows, factors: FloatArray) -> Rows:
+    """The same rows with one pair's factors, or with each row's own (three columns)."""
+    rows = len(table.device.layers)
+    decode, prefill, wait = np.broadcast_to(factors, (rows, 3)).T
+    return replace(
+        table,
+        device=table.device._replace(
+            decode_factor=decode, prefill_factor=prefill, wait_factor=wait
+        ),
+    )

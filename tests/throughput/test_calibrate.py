@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from silicon import Point, by_model_and_hardware, silicon_points
-from silicon_fit import ENGINES, Table, fit, predict_points, priors
+from silicon_fit import ENGINES, Table, fit, predict_points, priors, without_factors
 
+from suffice.architecture.catalog import load_model
 from suffice.core.errors import TableError
+from suffice.hardware import load_hardware
+from suffice.throughput.analytic import predict
 from suffice.throughput.engine_traits import engine_traits
+from suffice.throughput.measured_pairs import measured_pair
 from suffice.throughput.priors import softened
+from suffice.throughput.serving import Serving
+from suffice.throughput.workload import Workload
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def test_planted_coefficients_are_recovered(points: list[Point]) -> None:
     planted = {name: prior.value for name, prior in priors().items()}
     planted |= {"hopper.gemm": 0.5, "blackwell.layer_s": 60e-6, "vllm.burst": 0.1}
     planted |= {"expert_bandwidth": 0.5, "trtllm.eager_expert_s": 2e-3}
-    table = Table.of(points[::9])
+    table = without_factors(Table.of(points[::9]))
     made = predict_points(table, planted)
     table = replace(table, ttft_s=made.ttft_s, tpot_s=made.tpot_s)
     fitted = fit(table)
@@ -85,3 +91,25 @@ def test_a_bad_table_is_named(tmp_path: Path) -> None:
     path.write_text(f"{header}\na,h100,vllm,,bf16,bf16,one,1,1,1,sweep,1,1,,\n")
     with pytest.raises(TableError, match="line 2, tensor_parallel: 'one' is not a number"):
         silicon_points(path)
+
+
+def test_a_measured_pair_is_found_by_its_architecture() -> None:
+    model = load_model("deepseek-ai/DeepSeek-V3")
+    found = measured_pair(model, "h200", "sglang")
+    assert found is not None
+    assert measured_pair(model.renamed("a copy"), "h200", "sglang") == found
+    assert measured_pair(model, "a100-80gb", "sglang") is None
+    assert measured_pair(load_model("Qwen/Qwen3-235B-A22B"), "h100", "trtllm") is None
+
+
+def test_factors_of_a_pair_multiply_the_step_and_leave_others_alone() -> None:
+    model = load_model("openai/gpt-oss-120b")
+    serving = Serving(hardware=load_hardware("b200"), engine="trtllm")
+    workload = Workload.single(1024, 512)
+    factor = measured_pair(model, "b200", "trtllm")
+    assert factor is not None
+    found = predict(model, serving, workload, batch=8)
+    other = replace(serving.hardware, name="mine")
+    plain = predict(model, replace(serving, hardware=other), workload, batch=8)
+    assert found.decode_step_s == pytest.approx(factor.decode * plain.decode_step_s, rel=1e-9)
+    assert found.largest_batch == plain.largest_batch

@@ -24,6 +24,7 @@ from suffice.throughput.formulas import (
     prefill,
     steady_state,
 )
+from suffice.throughput.measured_pairs import measured_pair
 from suffice.throughput.model_work import Layout, model_device
 from suffice.throughput.notes import notes_of
 from suffice.throughput.serving import Serving
@@ -35,6 +36,7 @@ from suffice.throughput.work import (
     Rows,
     Tiles,
     grid_device,
+    one_value,
 )
 from suffice.throughput.workload import Workload
 
@@ -220,7 +222,7 @@ def device_of(
     `planned_output`: share of a sequence's output that room is kept for, by default the engine's.
     """
     planned = serving.traits.planned_output if planned_output is None else planned_output
-    return model_device(
+    device = model_device(
         model,
         serving.formats_of(model),
         kv_value_bytes=BYTES_PER_VALUE[serving.kv_dtype_of(model)],
@@ -233,6 +235,14 @@ def device_of(
         ),
         workload=workload,
         planned_output=planned,
+    )
+    measured = measured_pair(model, serving.hardware.name, serving.engine)
+    if measured is None:
+        return device
+    return device._replace(
+        decode_factor=one_value(measured.decode),
+        prefill_factor=one_value(measured.prefill),
+        wait_factor=one_value(measured.wait),
     )
 
 
@@ -307,7 +317,7 @@ def evaluate(device: Device, s: Scenario, usd_per_s: float) -> tuple[FloatArray,
     room = capacity(device, s)
     step = decode_step(device, room.batch, s)
     once = prefill(device, step, s)
-    steady = steady_state(room, step, once, s)
+    steady = steady_state(room, step, once, s, wait_factor=device.wait_factor)
     fits = room.batch > 0.0
     nothing = np.where(fits, 0.0, np.nan)
     output_rate = np.where(fits, steady.output_tokens_per_s, 0.0)

@@ -175,6 +175,7 @@ def decode_step(device: Device, batch: FloatArray, s: Scenario) -> Step:
     if np.any(np.asarray(s.captured) < 1.0):
         # The host launches every layer, while the device works on those before.
         np.maximum(total, (1.0 - s.captured) * launching_s(device, s), out=total)
+    total *= device.decode_factor
     if np.any(s.verified > 1.0):
         total += (s.verified - 1.0) * _draft_s(device, total, computed, s)
     return Step(total, stream_s, gemm_s, product_s, attention_s, moved_s, fixed_s, link_s)
@@ -285,6 +286,8 @@ def prefill(device: Device, step: Step, s: Scenario) -> Prefill:
     lone_s = prompt * (
         link_s_per_token(device, s, np.minimum(s.data_parallel - 1.0, 1.0)) - step.link_s_per_token
     )
+    gemm_s *= device.prefill_factor
+    rest_s *= device.prefill_factor
     passes = prompt / s.max_batched_tokens
     alone = np.maximum(np.ceil(passes), 1.0)
     ramp_s = s.ramp_tokens * per_token
@@ -316,7 +319,9 @@ class Steady(NamedTuple):
     e2e_s: FloatArray
 
 
-def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Steady:
+def steady_state(
+    room: Capacity, step: Step, once: Prefill, s: Scenario, *, wait_factor: Value = 1.0
+) -> Steady:
     """Each slot prefills once and decodes O - 1 tokens per cycle; others' prefills come between.
 
     An engine that puts prompts and decoding into one pass (`mixed`) saves, for each pass of a
@@ -347,8 +352,9 @@ def steady_state(room: Capacity, step: Step, once: Prefill, s: Scenario) -> Stea
     # Where nothing is decoded, all of a cycle is prompts, and a request waits for all others.
     waiting_s = np.where(np.asarray(steps) > 0.0, np.minimum(waiting_s, others_s), others_s)
     together = np.minimum(0.5 * np.maximum(batch - 1.0, 0.0), s.lockstep)
-    ttft_s = waiting_s + once.alone_s + together * each_s
-    ttft_s += alone * (0.5 * step.total_s + s.first_s + batch * s.arrival_s)
+    queue_s = waiting_s + together * each_s
+    queue_s += alone * (0.5 * step.total_s + s.first_s + batch * s.arrival_s)
+    ttft_s = once.alone_s + wait_factor * queue_s
     several = np.minimum(np.asarray(s.data_parallel) - 1.0, 1.0)
     ttft_s += alone * several * s.balance_steps * step.total_s
     decoding_s = np.maximum(steps * step.total_s + others_s - waiting_s, 0.0)

@@ -274,7 +274,7 @@ def load_curve(
     rows = repeated(device, len(batch))
     step = decode_step(rows, batch, s)
     once = prefill(rows, step, s)
-    steady = steady_state(steady_room, step, once, s)
+    steady = steady_state(steady_room, step, once, s, wait_factor=rows.wait_factor)
     longest_s, variation = _prompts(float(once.alone_s[0]), workload, within)
     rate = steady.output_tokens_per_s / s.output_tokens
     return LoadCurve(

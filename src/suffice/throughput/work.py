@@ -75,6 +75,10 @@ class Device(NamedTuple):
     splits: NDArray[np.bool_] | FloatArray
     vocabulary: FloatArray
     kv_bytes_per_token: FloatArray
+    # What measurements of this very model, machine and engine say: see `measured_pairs`.
+    decode_factor: Value = 1.0
+    prefill_factor: Value = 1.0
+    wait_factor: Value = 1.0
 
 
 def round_up(values: FloatArray, multiple: float) -> FloatArray:

@@ -2,7 +2,7 @@
 
     python benchmarks/evidence/takeover.py --out takeover.json
 
-Three pairs of one vocabulary: a trained model, and the same with its weights rounded to so few bits that
+Two pairs of one vocabulary: a trained model, and the same with its weights rounded to so few bits that
 its thoughts err (each matrix row by row, to the nearest; the most bits at which at most .75 of training
 puzzles come out right). It stands for a weaker model; one that never learned to reason is another case.
 Both write step by step, greedily, on held-out puzzles. At some places the better model's likeliest token
@@ -56,7 +56,6 @@ MOST_RIGHT, BITS = 0.75, (5, 4, 3, 2)
 MODELS: dict[str, tuple[Path, tuple[str, ...], tuple[int, ...]]] = {
     "suffice-nano": (shipped_folder(), ("chain",), (3, 4, 5, 6)),
     "efforts": (Path("data/models/efforts"), ("chain", "logic"), (4, 6)),
-    "hidden-depth": (Path("data/models/hidden-depth"), ("restarts", "zeros"), (2, 3)),
 }
 # (weak model's top-20 log-probabilities, better one's, place) to a score: high is taken over.
 Top = dict[int, float]
@@ -298,7 +297,7 @@ async def _next(backend: NanoBackend, problem: Problem, begun: str) -> dict[str,
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
-    parser.add_argument("--only", choices=sorted(MODELS), help="one of the three pairs")
+    parser.add_argument("--only", choices=sorted(MODELS), help="one of the two pairs")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(1)

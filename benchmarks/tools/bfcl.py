@@ -8,7 +8,8 @@ of each argument), natively or in a plan's notation, so that what differs is the
 model. Each call takes a time drawn from a log-normal (median 1 s, sigma .5), the same for every
 way. Played through the replay executor: a token every 20 ms after 300 ms, 4 characters a token. A
 row counts as right if the calls that were made are those of the ground truth, arguments and all.
-Rows whose truth is known to be wrong (ShishirPatil/gorilla#1133) are left out.
+Rows whose truth is known to be wrong (ShishirPatil/gorilla#1133) are left out. `program` runs in
+the sandbox, 50 ms a run. `abstraction` is not here: its calls take one argument, as text.
 """
 
 from __future__ import annotations
@@ -29,10 +30,14 @@ from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.replay import RecordedCall, play
 from suffice.executors.running_sample import Launch
 from suffice.policies.registry import parse_policy
+from suffice.tools.code_sandbox import Runner
+from suffice.tools.servers import python as python_tools
 
 SETS = ("parallel", "parallel_multiple", "live_parallel", "live_parallel_multiple")
 WRONG = {"parallel_84", "parallel_155", "parallel_158", "parallel_170"}
 TOKEN_S, FIRST_S = 0.02, 0.3
+RUN_S = 0.05  # of a program, each time that it is run
+PYTHON = python_tools.server().tools
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": None}
 ANSWER = "Here is what was found: all of it."
 Json = dict[str, Any]
@@ -127,6 +132,11 @@ def python(row: Row) -> str:
     )
 
 
+def program(row: Row) -> str:
+    names = ", ".join(f"r{n}" for n in range(1, len(row.calls) + 1))
+    return f"{python(row)}\nprint({names})"
+
+
 def rewoo(row: Row) -> str:
     return "\n".join(
         f"#E{n} = {name}[{json.dumps(given)}]" for n, (name, given) in enumerate(row.calls, 1)
@@ -140,6 +150,8 @@ WAYS: dict[str, tuple[str, Callable[[Row], str] | None]] = {
     "rewoo, numbered": ("rewoo:notation=numbered", numbered),
     "rewoo, python": ("rewoo:notation=python", python),
     "dag": ("dag", numbered),
+    "futures": ("futures:max_turns=99", None),
+    "program": ("program", program),
 }
 
 
@@ -151,7 +163,7 @@ def size(request: Request) -> int:
     return sum(len(part) for part in parts)
 
 
-def played(row: Row, way: str) -> Json:
+def played(row: Row, way: str, sandbox: Runner) -> Json:
     policy, notation = WAYS[way]
     made: list[tuple[str, Json]] = []
     rng = random.Random(row.name)
@@ -161,7 +173,11 @@ def played(row: Row, way: str) -> Json:
         request = launch.draw.request
         turn = sum(message.role == "assistant" for message in request.messages)
         text, calls = ANSWER, ()
-        if launch.purpose == "plan":
+        if launch.purpose == "plan" and way == "futures":  # all at once, and no more
+            wanted = range(len(row.calls)) if turn == 0 else range(0)
+            calls = tuple(native(row, number) for number in wanted)
+            text = "" if calls else "ready"
+        elif launch.purpose == "plan":
             assert notation is not None
             text = notation(row)
         elif request.tools and notation is None:
@@ -179,13 +195,17 @@ def played(row: Row, way: str) -> Json:
         )  # fmt: skip
 
     def call(action: CallTool) -> RecordedCall:
+        if action.tool == "run_python":
+            ran = sandbox.run(json.loads(action.arguments_json)["code"])
+            return RecordedCall(result=ran.output, elapsed_s=RUN_S)
         made.append((action.tool, json.loads(action.arguments_json)))
         return RecordedCall(
-            result=f"result {action.call}", elapsed_s=delays[action.call % len(delays)]
+            result=f"result {action.call}", elapsed_s=delays[(len(made) - 1) % len(delays)]
         )
 
+    tools = (*row.tools, *PYTHON) if way == "program" else row.tools
     request = Request(
-        messages=(Message(role="user", content=row.question),), model="m", tools=row.tools
+        messages=(Message(role="user", content=row.question),), model="m", tools=tools
     )
     found = play(
         parse_policy(policy), request, said, calls=call, token_s=TOKEN_S,
@@ -211,10 +231,11 @@ def main() -> None:
     if not args.data.is_dir():
         raise SystemExit(f"error: {args.data} is not there: it is bfcl_eval/data of bfcl-eval")
     record: list[Json] = []
+    sandbox = Runner()
     for name in SETS:
         rows = rows_of(args.data, name)
         for way in WAYS:
-            runs = [played(row, way) for row in rows]
+            runs = [played(row, way, sandbox) for row in rows]
             wrong = [row.name for row, run in zip(rows, runs, strict=True) if not run["right"]]
             found = {
                 "set": name, "rows": len(rows), "way": way, "right": len(rows) - len(wrong),
@@ -225,6 +246,7 @@ def main() -> None:
             }  # fmt: skip
             record.append(found)
             print("  ".join(f"{value!s:>22}" for key, value in found.items() if key != "wrong"))
+    sandbox.close()
     if args.out is not None:
         write_json(args.out, {"token_s": TOKEN_S, "first_s": FIRST_S, "rows": record})
 

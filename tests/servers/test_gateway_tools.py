@@ -84,6 +84,13 @@ def test_calls_are_run_recorded_and_on_the_receipt(
     assert kept[0]["status"] == "finished" and kept[0]["result_chars"] == 2
     assert (row["arm"], row["ending"]) == (policy, "answered")
     assert state["recent"][0]["tool_rows"][0]["tool"] == "calculate"
+    # Beside the same calls in turns: a call without tools would not have known.
+    saving = answer["suffice"]["saving"]
+    assert saving["baseline"] == f"react@{QUESTION['model']}"
+    basis = ("same", "calls") if policy == "react" else ("estimated", "turns")
+    assert (saving["basis"], saving["method"]) == basis
+    assert (answer["suffice"]["saved"] is None) == (policy == "react")
+    assert row["saving_method"] == saving["method"]
     if policy == "rewoo":
         cited = {each["step"]: each["cites"] for each in kept}
         assert cited == {"1": "", "2": "1", "3": ""}

@@ -51,7 +51,9 @@ class Pair:
     learned_from: int | None = None  # character of the prompt; None: the reply alone
 
 
-def pairs(asked: Sequence[Question], render: Any, *, seed: int, country: Country) -> Iterator[Pair]:
+def pairs(
+    asked: Sequence[Question], render: Any, *, seed: int | str, country: Country
+) -> Iterator[Pair]:
     """Prompts and replies of questions, each under one form; `render` is a tokenizer's template.
 
     A conversation that goes on is given once, whole: its earlier replies stand in the last prompt.

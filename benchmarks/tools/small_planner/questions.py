@@ -44,7 +44,7 @@ class Question:
 class Country:
     """The facts, drawn from a seed."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int | str = 0) -> None:
         rng = random.Random(seed)
         self.population = {town: rng.randrange(100, 1_000) for town in TOWNS}
         self.area = {town: rng.randrange(10, 100) for town in TOWNS}
@@ -183,7 +183,7 @@ KINDS: dict[str, tuple[float, Maker]] = {
 
 
 def questions(
-    count: int, *, seed: int, split: Split, country: Country | None = None
+    count: int, *, seed: int | str, split: Split, country: Country | None = None
 ) -> list[Question]:
     """Questions of one split, drawn from a seed; held-out ones are all different."""
     rng = random.Random(f"{seed}/{split}")

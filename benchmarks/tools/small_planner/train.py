@@ -4,7 +4,9 @@ B  sequences   P  tokens of instructions that all rows of a batch begin with   T
 N  tokens that are learned
 
 Instructions are most of a prompt and always the same. A batch has one kind of them, read once: rows
-attend to their keys and values. Short rows come first (`curriculum_share`).
+attend to their keys and values. Short rows come first (`curriculum_share`). Every hundred questions
+are about another country, so that facts cannot be learned: they must be read from results. Input
+and output embeddings are the same weights: a token is copied by what it is, however rare.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from small_planner.data import Pair, pairs
-from small_planner.questions import Country, questions
+from small_planner.questions import Country, Split, questions
 from small_planner.vocabulary import END, load_vocabulary, template, train_vocabulary
 from suffice.architecture.shape import Shape
 from suffice.core.files import write_json, write_text
@@ -34,7 +36,7 @@ from suffice.training.model import autocast, build_model, save_model
 from suffice.training.optimiser import build_optimiser, initialise, schedule
 from suffice.training.rung import Precision, Recipe
 
-IGNORED = -100
+QUESTIONS_A_COUNTRY = 100
 Tell = Callable[[str], None]
 
 
@@ -44,17 +46,18 @@ class PlannerTraining:
 
     hidden_size: int = 128
     layers: int = 4
-    heads: int = 4
+    heads: int = 2
     vocab_size: int = 1_024
     questions: int = 12_000
-    steps: int = 3_000
+    steps: int = 2_400
     batch_tokens: int = 2_048  # of a batch, instructions not counted
     most_tokens: int = 1_024  # of a prompt and its reply; also the context of the model
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     curriculum_share: float = 0.2  # of the steps, in which ever longer rows are let in
     precision: Precision = "bf16"
     seed: int = 0
-    checkpoint_every: int = 50
+    checkpoint_every: int = 100
+    held_out: int = 200  # questions whose replies are checked while training
 
     @property
     def run_id(self) -> str:
@@ -75,7 +78,7 @@ def train_planner(config: PlannerTraining, out: Path, tell: Tell = print) -> Non
     """Write model, tokenizer and `record.json` to `out`; a checkpoint there is gone on with."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    tokenizer, rows = _data(config, out, tell)
+    tokenizer, rows, held_out = _data(config, out, tell)
     shape = Shape(
         hidden_size=config.hidden_size,
         intermediate_size=config.hidden_size * 8 // 3 // 8 * 8,
@@ -84,12 +87,17 @@ def train_planner(config: PlannerTraining, out: Path, tell: Tell = print) -> Non
         num_key_value_heads=config.heads,
         head_dim=config.hidden_size // config.heads,
         vocab_size=len(tokenizer),
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
         config={"max_position_embeddings": config.most_tokens, "rope_theta": 10_000.0},
     )
-    recipe = Recipe(peak_learning_rate=config.learning_rate, base_fan_in=160)
+    recipe = Recipe(
+        peak_learning_rate=config.learning_rate,
+        base_fan_in=160,
+        embedding_std=config.hidden_size**-0.5,
+    )
     model = build_model(shape)
     initialise(model, recipe, config.layers, config.seed)
+    start_by_copying(model, config.seed)
     optimiser = build_optimiser(model, recipe, 1.0, torch.device("cpu"))
     kept = out / "checkpoint.pt"
     progress = Progress(step=0, losses=(), evaluations=(), elapsed_s=0.0, resumes=0)
@@ -97,29 +105,41 @@ def train_planner(config: PlannerTraining, out: Path, tell: Tell = print) -> Non
         progress = load_checkpoint(kept, config.run_id, model, optimiser)
         tell(f"going on at step {progress.step}")
     progress = _loop(
-        config, recipe, model, optimiser, rows=rows, progress=progress, kept=kept, tell=tell
-    )
+        config, recipe, model, optimiser, rows=rows, held_out=held_out, progress=progress,
+        kept=kept, tell=tell,
+    )  # fmt: skip
     save_model(model, out)
     tokenizer.save_pretrained(out)
     count = sum(weight.numel() for weight in model.parameters())
     last = float(np.mean(progress.losses[-50:]))
     record = {"config": asdict(config), "parameters": count, "loss": last,
+              "held_out_right": right_rates(model, held_out),
               "elapsed_s": progress.elapsed_s, "rows": len(rows)}  # fmt: skip
     write_json(out / "record.json", record)
     tell(f"{count:,} parameters, loss {last:.4f}, {progress.elapsed_s:.0f} s")
 
 
-def _data(config: PlannerTraining, out: Path, tell: Tell) -> tuple[Any, list[Row]]:
-    """The tokenizer and the rows; texts are played once and kept beside the model."""
-    texts = out / "conversations.json"
-    if texts.exists():
-        read = json.loads(texts.read_text(encoding="utf-8"))
-        found = [Pair(prompt=prompt, reply=reply, learned_from=at) for prompt, reply, at in read]
-    else:
-        country = Country()
-        asked = questions(config.questions, seed=config.seed, split="train", country=country)
-        found = list(pairs(asked, template(), seed=config.seed, country=country))
-        write_text(texts, json.dumps([[p.prompt, p.reply, p.learned_from] for p in found]))
+def start_by_copying(model: Any, seed: int) -> None:
+    """Let every head write what it looks at, so that only where to look is to be learned.
+
+    Value and output matrices of a layer become an orthogonal matrix and its transpose, at the
+    output's own scale: together a multiple of the identity, and with tied embeddings the token
+    looked at is likelier next. After 2305.09828, whose product has the other sign.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            value, output = layer.self_attn.v_proj.weight, layer.self_attn.o_proj.weight
+            gain = output.std() * value.shape[0] ** 0.5
+            turned, _ = torch.linalg.qr(torch.randn(value.shape, generator=generator))
+            value.copy_(turned)
+            output.copy_(gain * turned.T)
+
+
+def _data(config: PlannerTraining, out: Path, tell: Tell) -> tuple[Any, list[Row], list[Row]]:
+    """The tokenizer, rows to train on and held-out ones; texts are kept beside the model."""
+    found = _texts(out / "conversations.json", config.questions, "train", config.seed)
+    held_out = _texts(out / "held_out.json", config.held_out, "held_out", config.seed)
     tell(f"{len(found):,} conversations of {config.questions:,} questions")
     if (out / "tokenizer.json").exists():
         tokenizer = load_vocabulary(out)
@@ -139,7 +159,23 @@ def _data(config: PlannerTraining, out: Path, tell: Tell) -> tuple[Any, list[Row
         "them learned; "
         f"{len(heads)} kinds of instructions of {sorted(map(len, heads))} tokens"
     )
-    return tokenizer, rows
+    return tokenizer, rows, [row_of(pair, tokenizer) for pair in held_out]
+
+
+def _texts(kept: Path, count: int, split: Split, seed: int) -> list[Pair]:
+    """Conversations of `count` questions, in a file once played; country 0 is left for evaluation."""
+    if kept.exists():
+        read = json.loads(kept.read_text(encoding="utf-8"))
+        return [Pair(prompt=prompt, reply=reply, learned_from=at) for prompt, reply, at in read]
+    found: list[Pair] = []
+    for block in range(math.ceil(count / QUESTIONS_A_COUNTRY)):
+        own = f"{seed}/{split}/{block}"
+        country = Country(f"country {own}")
+        some = min(QUESTIONS_A_COUNTRY, count - block * QUESTIONS_A_COUNTRY)
+        asked = questions(some, seed=own, split=split, country=country)
+        found += pairs(asked, template(), seed=own, country=country)
+    write_text(kept, json.dumps([[p.prompt, p.reply, p.learned_from] for p in found]))
+    return found
 
 
 def row_of(pair: Pair, tokenizer: Any) -> Row:
@@ -206,6 +242,7 @@ def _loop(
     optimiser: torch.optim.AdamW,
     *,
     rows: list[Row],
+    held_out: list[Row],
     progress: Progress,
     kept: Path,
     tell: Tell,
@@ -240,12 +277,41 @@ def _loop(
                 resumes=progress.resumes,
             )
             save_checkpoint(kept, config.run_id, model, optimiser, progress)
-            tell(f"step {done}: loss {np.mean(losses[-50:]):.4f}, {progress.elapsed_s:.0f} s")
+            rates = " ".join(f"{rate:.2f}" for rate in right_rates(model, held_out).values())
+            tell(
+                f"step {done}: loss {np.mean(losses[-50:]):.4f}, held-out conversations right "
+                f"{rates}, {progress.elapsed_s:.0f} s"
+            )
     return progress
 
 
 def _loss(model: Any, batch: Sequence[Row]) -> torch.Tensor:
-    """Mean cross-entropy in nats over the learned tokens; the shared head is read once."""
+    """Mean cross-entropy in nats over the learned tokens."""
+    logits_NV, wanted_N, _ = _read(model, batch)
+    return functional.cross_entropy(logits_NV.float(), wanted_N)
+
+
+def right_rates(model: Any, rows: Sequence[Row], batch_tokens: int = 4_096) -> dict[str, float]:
+    """Share of conversations whose every learned token is the likeliest, by their instructions.
+
+    Tokens before it are those of the right conversation, so that this is no success of a way.
+    """
+    rates: dict[str, float] = {}
+    model.eval()
+    with torch.inference_mode():
+        for number, kind in enumerate(kinds_of(rows)):
+            each = max(1, batch_tokens // len(kind.rows[-1].ids))
+            wrong = 0
+            for start in range(0, len(kind.rows), each):
+                logits_NV, wanted_N, row_N = _read(model, kind.rows[start : start + each])
+                wrong += len(row_N[logits_NV.argmax(-1) != wanted_N].unique())
+            rates[f"{number}"] = 1.0 - wrong / len(kind.rows)
+    model.train()
+    return rates
+
+
+def _read(model: Any, batch: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits, right token and number of the row for each learned token; the head is read once."""
     most = max(len(row.ids) for row in batch)
     ids_BT = torch.zeros(len(batch), most, dtype=torch.long)
     learned_BT = torch.zeros(len(batch), most, dtype=torch.bool)
@@ -262,8 +328,7 @@ def _loss(model: Any, batch: Sequence[Row]) -> torch.Tensor:
     read = model.model(input_ids=ids_BT, **(named or {"use_cache": False}))
     hidden_BTd = read.last_hidden_state[:, :-1]
     wanted = learned_BT[:, 1:]
-    logits_NV = model.lm_head(hidden_BTd[wanted])
-    return functional.cross_entropy(logits_NV.float(), ids_BT[:, 1:][wanted])
+    return model.lm_head(hidden_BTd[wanted]), ids_BT[:, 1:][wanted], wanted.nonzero()[:, 0]
 
 
 def _cache_name(body: Any) -> str:

@@ -22,7 +22,9 @@ from suffice.core.requests import Message, Request, Sampling
 if not HELP_ONLY:
     import asyncio
 
+    from suffice.core.prices import Prices
     from suffice.executors import live as executor
+    from suffice.executors.baseline import compare_with_turns
     from suffice.executors.tool_calls import ToolLimits
     from suffice.gateway.wire.receipt import receipt
     from suffice.policies.registry import parse_policy
@@ -107,8 +109,12 @@ async def _answer(
                 policy, request, pool, budget=budget, toolbox=toolbox, limits=limits
             )
             outcome = await watched(events, view, console, moving=live)
+            saving = compare_with_turns(
+                outcome, request, toolbox.tools, request.model, cost_model=Prices()
+            )
     finally:
         await pool.aclose()
+    outcome = replace(outcome, saving=saving)
     if live:
         console.print(view.final(outcome))
     return outcome

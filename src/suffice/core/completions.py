@@ -186,6 +186,7 @@ class SampleRecord:
     status: SampleStatus
     usage: Usage
     plain: bool = True  # drawn of the request as it came, but for model and think block
+    prompt_chars: int = 0  # of its conversation and tools; counted where tools are run
     reached: bool = True  # its request was with an engine; if not, it took nothing
     told: bool = True  # the engine told its usage; if not, it was counted or guessed here
     usage_refused: bool = False  # the engine told one that cannot be: negative, or beyond reason

@@ -27,7 +27,10 @@ BASES: tuple[Basis, ...] = get_args(Basis)
 #   mean_sample  calls of the baseline that were not made are as long as the mean of those made
 #   both_asked   the ratio in earlier requests that asked the baseline too
 #   same_length  the baseline's answer is as long as the one given
-Method = Literal["calls", "calibration", "audits", "mean_sample", "both_asked", "same_length"]
+#   turns        the same calls of tools in turns, by the formula of executors.turns_baseline
+Method = Literal[
+    "calls", "calibration", "audits", "mean_sample", "both_asked", "same_length", "turns"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,13 @@ from suffice.core.completions import Completion, CostModel, Outcome, SampleRecor
 from suffice.core.decisions import Answer, AnyPolicy, Sample, SampleFinished
 from suffice.core.errors import SufficeError
 from suffice.core.prices import Prices
-from suffice.core.requests import Message, Request
+from suffice.core.requests import Message, Request, Tool
 from suffice.core.savings import Basis, CostUnit, Method, Saving
 from suffice.core.thinking import Thinking
 from suffice.executors.recorded_stream import RecordedSample
 from suffice.executors.replay import play
 from suffice.executors.running_sample import Launch
+from suffice.executors.turns_baseline import ran_in_turns, usage_in_turns
 
 Spent = list[tuple[str, Usage]]
 
@@ -110,6 +111,40 @@ def compare(
         unit=unit,
         basis=basis,
         method=method,
+    )
+
+
+def compare_with_turns(
+    outcome: Outcome,
+    request: Request,
+    tools: Sequence[Tool],
+    model: str,
+    *,
+    cost_model: CostModel,
+    relative: Prices | None = None,
+) -> Saving | None:
+    """The outcome's cost beside that of the same calls of `tools` in turns (turns_baseline).
+
+    Turns compared with turns are the same. None where that cannot be told, as for `compare`.
+    """
+    own = [(record.model, record.usage) for record in outcome.records]
+    turns = own
+    if not ran_in_turns(outcome):
+        usages = usage_in_turns(outcome, request, tools)
+        if usages is None:
+            return None
+        turns = [(model, usage) for usage in usages]
+    costs = _in_one_unit(own, turns, cost_model, relative, model)
+    if costs is None:
+        return None
+    cost, baseline_cost, unit = costs
+    return Saving(
+        baseline=f"react@{model}",
+        cost=cost,
+        baseline_cost=baseline_cost,
+        unit=unit,
+        basis="same" if turns is own else "estimated",
+        method="calls" if turns is own else "turns",
     )
 
 

@@ -22,6 +22,7 @@ from suffice.core.decisions import ChunkSeen, Purpose
 from suffice.core.draw import Draw
 from suffice.core.requests import Message, ToolCall
 from suffice.core.series import DrawnLogprobs, Floats
+from suffice.executors.turns_baseline import prompt_chars
 
 # Text that came without a count: up to this size it is a token, beyond it so many bytes are one.
 ONE_TOKEN_BYTES = 24
@@ -50,6 +51,14 @@ class Launch:
     shown: str = ""  # the end of `draw.prefill` that is part of the answer
     plain: bool = True  # the request as it came, but for model and think block
     whole: bool = False  # nobody looks at it before its end, nor takes it back
+
+    @property
+    def prompt_chars(self) -> int:
+        """Characters of what it reads; 0 if it is the request as it came, without tools."""
+        request = self.draw.request
+        if self.plain and not request.tools:
+            return 0
+        return prompt_chars(request.messages, request.tools)
 
     @property
     def prompt_key(self) -> PromptKey:
@@ -237,6 +246,7 @@ class RunningSample:
             status="cancelled" if self.status == "running" else self.status,
             usage=self.measured_usage,
             plain=self.launch.plain,
+            prompt_chars=self.launch.prompt_chars,
             told=self.usage is not None,
             usage_refused=self.usage_refused,
             thinking=self.launch.draw.thinking,

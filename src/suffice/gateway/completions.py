@@ -352,7 +352,7 @@ class Completions:
             choices=ask.n,
             happened=happened if tell or guard or live else None,
             reached=call.reached,
-            compare=service.comparison(route, question, costs),
+            compare=service.comparison(route, question, costs, toolbox),
             audited=None if guard is None else partial(service.lengths.audited, guard),
             unstreamed_tokens=config.unstreamed_tokens,
             toolbox=toolbox,

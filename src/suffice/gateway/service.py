@@ -9,7 +9,7 @@ from suffice.backends.pool import BackendPool
 from suffice.core.completions import CostModel, Outcome
 from suffice.core.requests import Request
 from suffice.evals.comparison_pool import ComparisonPool
-from suffice.executors.baseline import compare
+from suffice.executors.baseline import compare, compare_with_turns
 from suffice.gateway.admission import ConcurrencyLimit
 from suffice.gateway.baselines import Baselines, Lengths, promise_of, relative_prices
 from suffice.gateway.certificates.monitors import Monitors
@@ -20,6 +20,7 @@ from suffice.gateway.response_cache import AnswerCache
 from suffice.gateway.tools import ServerTools
 from suffice.gateway.wire.headers import HeaderLists
 from suffice.throughput.pricing import OwnModel, cost_model
+from suffice.tools.toolbox import Toolbox
 
 
 class Service:
@@ -60,13 +61,32 @@ class Service:
         return self._costs[1]
 
     def comparison(
-        self, route: PolicyRoute, question: Request, cost_model: CostModel
+        self,
+        route: PolicyRoute,
+        question: Request,
+        cost_model: CostModel,
+        toolbox: Toolbox | None = None,
     ) -> Callable[[Outcome], Outcome]:
-        """What holds an outcome of `question` against the baseline and a certificate's promise."""
+        """What holds an outcome of `question` against the baseline and a certificate's promise.
+
+        What runs tools is compared with the same calls in turns, whatever the baseline: without
+        tools nobody would have had this answer.
+        """
         policy = route.policy or self.arms.plain
         baseline = self.baselines.of(asked=route.asked, target=question.model, policy=policy)
 
         def compared(outcome: Outcome) -> Outcome:
+            if toolbox is not None:
+                tools = (*question.tools, *toolbox.tools)
+                in_turns = compare_with_turns(
+                    outcome,
+                    question,
+                    tools,
+                    route.asked or question.model,
+                    cost_model=cost_model,
+                    relative=relative_prices(policy),
+                )
+                return outcome.beside(in_turns, promise_of(policy, outcome))
             saving = compare(
                 outcome,
                 question,

@@ -108,6 +108,9 @@ def train_planner(config: PlannerTraining, out: Path, tell: Tell = print) -> Non
         config, recipe, model, optimiser, rows=rows, held_out=held_out, progress=progress,
         kept=kept, tell=tell,
     )  # fmt: skip
+    for config_of in (model.config, model.generation_config):
+        config_of.eos_token_id, config_of.bos_token_id = tokenizer.eos_token_id, None
+        config_of.pad_token_id = tokenizer.pad_token_id
     save_model(model, out)
     tokenizer.save_pretrained(out)
     count = sum(weight.numel() for weight in model.parameters())

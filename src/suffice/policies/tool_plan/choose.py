@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from statistics import fmean
@@ -105,11 +106,19 @@ class Choose(Choice):
 
     Each question is predicted by its own length and its own tools. What calls take is measured,
     what tokens cost is the upstream's price where the gateway has one; options say the rest, and
-    come first. A request without tools is answered at once.
+    come first. A request without tools is answered at once. Ways that are right more or less often
+    are told apart only if `wrong_price` and their shares of right answers are given.
     """
 
     steps: float = option(3.0, "calls that a question takes")
     depth: float = option(2.0, "of these, calls that wait for one another; 1: none")
+    steps_per_char: float = option(0.0, "more calls for each character of the last user turn")
+    depth_per_char: float = option(0.0, "the same of calls that wait for one another")
+    wrong_price: float = option(0.0, "price of a wrong answer, in prompt tokens")
+    react_right: float = option(1.0, "share of right answers in turns, as measured")
+    rewoo_right: float = option(1.0, "the same of rewoo")
+    dag_right: float = option(1.0, "the same of dag")
+    program_right: float = option(1.0, "the same of program")
     result_tokens: float | None = option(None, "tokens of a result; as measured, else 120")
     call_tokens: float = option(30.0, "tokens written for a call, its thought included")
     answer_tokens: float = option(40.0, "tokens of an answer")
@@ -136,7 +145,9 @@ class Choose(Choice):
         sizes = [field.name for field in fields(self) if field.name != "ways"]
         for name in sizes:
             value = getattr(self, name)
-            if value is not None and not value >= 0.0:
+            # Fitted slopes and starts of a line may lie below 0; what they come to is cut at 0.
+            below = name in ("steps", "depth", "steps_per_char", "depth_per_char")
+            if value is not None and not (value >= 0.0 or (below and value > -math.inf)):
                 raise InputError(f"{name} must be 0 or more, got {value}")
 
     @property
@@ -173,11 +184,16 @@ class Choose(Choice):
         """What a way is predicted to cost, in prompt tokens at full price."""
         found = predicted(way, self._expected(request))
         cached, written = self.cached_price, self.completion_price
-        return found.cost(
+        tokens = found.cost(
             CACHED_PRICE if cached is None else cached,
             COMPLETION_PRICE if written is None else written,
             self.second_price,
         )
+        right = {
+            "react": self.react_right, "rewoo": self.rewoo_right, "dag": self.dag_right,
+            "program": self.program_right,
+        }  # fmt: skip
+        return tokens + self.wrong_price * (1.0 - right.get(way, 1.0))
 
     def _expected(self, request: Request) -> Expected:
         own = _tokens(turn.text for turn in request.messages)
@@ -192,16 +208,19 @@ class Choose(Choice):
         if result is None:
             chars = fmean(m.result_chars for m in measured) if measured else None
             result = RESULT_TOKENS if chars is None else chars / CHARS_PER_TOKEN
+        length = len(next((t.text for t in reversed(request.messages) if t.role == "user"), ""))
+        steps = max(self.steps + self.steps_per_char * length, 0.0)
+        depth = self.depth + self.depth_per_char * length
         planner = _tokens(turn.text for turn in planner_messages(request, "rewoo"))
         return Expected(
             head=own,
             tools=listed,
             instructions=planner - own,
-            steps=self.steps,
+            steps=steps,
             call=self.call_tokens,
             result=result,
             answer=self.answer_tokens,
-            depth=min(max(self.depth, 1.0), max(self.steps, 1.0)),
+            depth=min(max(depth, min(1.0, steps)), max(steps, 0.0)),
             tool_s=tool_s,
             token_s=self.token_s,
             first_s=self.first_s,

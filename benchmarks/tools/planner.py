@@ -1,6 +1,6 @@
 """The small planner on held-out questions, policy by policy: success, tokens, round trips, seconds.
 
-    $ python benchmarks/tools/planner.py train --out planner            20 minutes on one busy core
+    $ python benchmarks/tools/planner.py train --out planner
     $ python benchmarks/tools/planner.py evaluate --model planner --out results/tools/planner.json
     $ python benchmarks/tools/planner.py evaluate --upstream http://localhost:8001/v1 --concurrency 16
 
@@ -37,6 +37,7 @@ from suffice.policies.registry import parse_policy
 from suffice.tools.servers import python
 from suffice.tools.toolbox import Toolbox
 
+A_COUNTRY = 40  # questions about one country
 WAYS = ("react", "rewoo", "dag", "program")  # what `choose` chooses among
 POLICIES = (
     "single",
@@ -137,26 +138,29 @@ def report(policy: str, rows: list[dict], asked: list[Question], *, timed: int) 
 
 
 async def evaluate(args: argparse.Namespace) -> None:
-    country = Country()
-    asked = questions(args.questions, seed=args.seed, split="held_out", country=country)
     sandbox = python.server()
-    boxes = {
-        "tools": Toolbox([country.server()]),
-        "program": Toolbox([country.server(), sandbox]),
-    }
+    asked, boxes = [], []
+    for number in range(math.ceil(args.questions / A_COUNTRY)):
+        # Countries that training never saw, each with texts that it never saw.
+        country = Country(f"held out {args.seed}/{number}")
+        some = min(A_COUNTRY, args.questions - len(asked))
+        seed = f"{args.seed}/{number}"
+        asked += questions(some, seed=seed, split="held_out", country=country)
+        tools = country.server()
+        each = {"tools": Toolbox([tools]), "program": Toolbox([tools, sandbox])}
+        boxes += [each] * some
     backend = backend_of(args)
     rows = []
     places = asyncio.Semaphore(args.concurrency)
 
-    async def one(policy: str, question: Question) -> dict:
+    async def one(policy: str, number: int) -> dict:
         async with places:
-            return await answered(policy, question, backend, boxes)
+            return await answered(policy, asked[number], backend, boxes[number])
 
     for policy in args.policy or POLICIES:
-        found = [
-            await answered(policy, question, backend, boxes) for question in asked[: args.timed]
-        ]
-        found += await asyncio.gather(*(one(policy, question) for question in asked[args.timed :]))
+        found = [await one(policy, number) for number in range(args.timed)]
+        later = range(args.timed, len(asked))
+        found += await asyncio.gather(*(one(policy, number) for number in later))
         rows.append(report(policy, found, asked, timed=args.timed))
         if args.out is not None:
             record = {

@@ -48,6 +48,25 @@ def test_one_call_is_made_in_turns() -> None:
     assert way(steps=1.0, depth=1.0) == "react"
 
 
+def test_calls_may_be_forecast_from_the_length_of_the_question() -> None:
+    line = {"steps": -1.0, "steps_per_char": 0.05, "depth": -1.0, "depth_per_char": 0.05}
+    chooser = Choose(cached_price=1.0, **line)
+    chosen = [
+        chooser.choose(replace(question("q" * length), tools=TOOLS))[1].partition(":")[0]
+        for length in (10, 20, 120)  # no call, none, five in a row
+    ]
+    assert chosen == ["react", "react", "rewoo"]
+
+
+def test_a_way_that_is_right_more_often_is_taken_if_wrong_answers_have_a_price() -> None:
+    plan = {"cached_price": 1.0, "steps": 4.0, "depth": 4.0, "rewoo_right": 0.6, "react_right": 0.9}
+    assert way(**plan) == "rewoo"
+    gap = Choose(**plan).cost("react", ASKED) - Choose(**plan).cost("rewoo", ASKED)
+    ways = ("react", "rewoo")
+    assert way(**plan, ways=ways, wrong_price=gap / 0.3 * 0.99) == "rewoo"
+    assert way(**plan, ways=ways, wrong_price=gap / 0.3 * 1.01) == "react"
+
+
 def test_only_what_is_allowed_is_chosen() -> None:
     assert way(cached_price=1.0, steps=5.0, ways=("react",)) == "react"
     assert way(ways=("none", "react")) == "none"  # it is always cheapest, and knows no tools

@@ -49,7 +49,8 @@ class PlannerTraining:
     heads: int = 2
     vocab_size: int = 1_024
     questions: int = 12_000
-    steps: int = 2_400
+    steps: int = 1_800
+    more_steps: int = 1_000  # after these, at rates that begin at half the peak and fall in a line
     batch_tokens: int = 2_048  # of a batch, instructions not counted
     most_tokens: int = 1_024  # of a prompt and its reply; also the context of the model
     learning_rate: float = 2e-3
@@ -251,11 +252,11 @@ def _loop(
     tell: Tell,
 ) -> Progress:
     kinds = kinds_of(rows)
-    shares = schedule(recipe, config.steps)
+    shares = shares_of(config, recipe)
     losses = list(progress.losses)
     began_s = time.monotonic() - progress.elapsed_s
     model.train()
-    for step in range(progress.step, config.steps):
+    for step in range(progress.step, len(shares)):
         rng = random.Random(f"{config.seed}/{step}")
         for group in optimiser.param_groups:
             group["lr"] = torch.tensor(group["peak"] * float(shares[step]))
@@ -271,7 +272,7 @@ def _loop(
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"the loss of step {step} is {losses[-1]}")
         done = step + 1
-        if done % config.checkpoint_every == 0 or done == config.steps:
+        if done % config.checkpoint_every == 0 or done == len(shares):
             progress = Progress(
                 step=done,
                 losses=tuple(losses),
@@ -286,6 +287,15 @@ def _loop(
                 f"{rates}, {progress.elapsed_s:.0f} s"
             )
     return progress
+
+
+def shares_of(config: PlannerTraining, recipe: Recipe) -> list[float]:
+    """Share of the peak learning rate at each step: the recipe's, then a second, lower hill."""
+    more = config.more_steps
+    second = [
+        max(0.02, 0.5 * min(1.0, (step + 1) / 50) * (more - step) / more) for step in range(more)
+    ]
+    return [*schedule(recipe, config.steps).tolist(), *second]
 
 
 def _loss(model: Any, batch: Sequence[Row]) -> torch.Tensor:

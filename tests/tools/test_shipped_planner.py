@@ -1,4 +1,4 @@
-"""The planner that is shipped: it loads, calls tools, plans, and is right about countries it never saw."""
+"""The planner that ships: it calls tools, plans, and is right about a country it never saw."""
 
 from __future__ import annotations
 

@@ -180,10 +180,10 @@ def vllm(folder: Path, count: int, seed: int) -> Iterator[Setting]:
         yield Setting(
             upstreams=tuple(f"{url}/v1" for url in urls),
             options=("--config", str(settings), "--safe", "single@nano-large", "--cheap", "single@nano-small",
-                     "--target", "5%", "--answer-format", ONE_DIGIT, *prices),
+                     "--target", "5%", "--answer-format", "number", *prices),
             model="nano-large",
             questions=tuple(chooser.choice(problems) for _ in range(count)),
-            answer_format=ONE_DIGIT,
+            answer_format="number",
             counted=lambda: counted_by(urls),
         )  # fmt: skip
 

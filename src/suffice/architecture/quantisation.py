@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from suffice.architecture.module_formats import by_module, quark_format, torchao_storage
-from suffice.architecture.quantised_modules import PROBES, left_out, names_of, share_named
-from suffice.architecture.weight_format import PLAIN, WIDE, Storage, WeightDtype, WeightFormat
+from suffice.architecture.quantised_modules import (
+    PROBES,
+    left_out,
+    names_of,
+    role_of,
+    share_named,
+)
+from suffice.architecture.weight_format import (
+    PLAIN,
+    WIDE,
+    Role,
+    Storage,
+    WeightDtype,
+    WeightFormat,
+)
 from suffice.core.errors import ConfigError, UnsupportedModel
 
 _FLOATS: Mapping[int, WeightDtype] = {8: "fp8", 4: "fp4"}
@@ -70,13 +84,28 @@ def _single(
         storage = replace(storage, group=_block(quantised["weight_block_size"]))
     if method == "mxfp4":  # only experts are ever quantised
         return WeightFormat(experts=left_out(storage, "experts", skipped, layers), method=method)
-    return WeightFormat(
-        attention=left_out(storage, "attention", skipped, layers),
-        mlp=left_out(storage, "mlp", skipped, layers),
-        experts=left_out(storage, "experts", skipped, layers),
-        method=method or None,
-        kv=_cache(quantised),
-    )
+    roles: dict[str, Storage] = {}
+    for role in PROBES:
+        own = _mlx_storage(storage, role, quantised, layers) if method in _MLX else storage
+        roles[role] = left_out(own, role, skipped, layers)
+    return WeightFormat(**roles, method=method or None, kv=_cache(quantised))
+
+
+_MLX = ("", "mlx")  # MLX names no method
+
+
+def _mlx_storage(
+    storage: Storage, role: Role, quantised: Mapping[str, Any], layers: int
+) -> Storage:
+    """The format of most layers' modules of a kind, where MLX names modules with their own."""
+    named: dict[int, Storage] = {}
+    for name, how in quantised.items():
+        place = role_of(str(name))
+        if place is not None and place[1] == role and isinstance(how, Mapping):
+            named[place[0]] = _storage_of("mlx", how)
+    if 2 * len(named) <= layers:
+        return storage
+    return Counter(named.values()).most_common(1)[0][0]
 
 
 def _left_by_rule(quantised: Mapping[str, Any]) -> tuple[str, ...]:
@@ -85,6 +114,7 @@ def _left_by_rule(quantised: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
     if isinstance(rules, Mapping):
         found += [f"re:{name[2:]}" for name in map(str, rules) if name.startswith("-:")]
+    found += [str(name) for name, how in quantised.items() if how is False and "." in str(name)]
     own = quantised.get("extra_config")
     if isinstance(own, Mapping):
         found += [
@@ -106,6 +136,12 @@ _STORAGES: Mapping[str, Storage] = {
     "petit_nvfp4": Storage("fp4", widened=True),
     "bitnet": Storage("int2", widened=True),
 }
+# MLX's modes; "affine", integers with a scale and a shift, is its default.
+_MLX_MODES: Mapping[str, Storage] = {
+    "mxfp4": Storage("mxfp4", widened=True),
+    "nvfp4": Storage("fp4", widened=True),
+    "mxfp8": Storage("fp8", group=32, widened=True),
+}
 
 
 def _storage_of(method: str, quantised: Mapping[str, Any]) -> Storage:
@@ -119,7 +155,9 @@ def _storage_of(method: str, quantised: Mapping[str, Any]) -> Storage:
         eight = quantised.get("load_in_8bit") or quantised.get("_load_in_8bit")
         return Storage("int8") if eight else Storage("nf4", widened=True)
     # MLX writes bits and group size alone, and keeps a 16-bit shift beside each 16-bit scale.
-    if method in _WEIGHT_ONLY or (method in ("", "mlx") and "bits" in quantised):
+    if method in _WEIGHT_ONLY or (method in _MLX and "bits" in quantised):
+        if method in _MLX and quantised.get("mode") in _MLX_MODES:
+            return _MLX_MODES[quantised["mode"]]
         nested = quantised.get("quant_config")
         if isinstance(nested, Mapping) and isinstance(nested.get("weight_quant_params"), Mapping):
             quantised = {**quantised, **nested["weight_quant_params"]}  # hqq

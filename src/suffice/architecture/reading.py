@@ -26,6 +26,14 @@ _TOWERS = (
     ("encoder_config", "the audio tower"), ("talker_config", "the speech model"),
     ("vq_config", "the picture tokeniser"), ("projector_config", "the projector"),
     ("depth_decoder_config", "the depth decoder"), ("sam_config", "the vision tower"),
+    ("embd_layer", "the vision tower"), ("vision_lora", "the adapters"),
+    ("speech_lora", "the adapters"),
+)  # fmt: skip
+# What other objects beside a text part are, by a word in their names.
+_TOWER_WORDS = (
+    ("gen_vision", "the picture tokeniser"), ("vision", "the vision tower"),
+    ("visual", "the vision tower"), ("image", "the vision tower"), ("audio", "the audio tower"),
+    ("speech", "the audio tower"), ("wav", "the vocoder"), ("aligner", "the projector"),
 )  # fmt: skip
 # Wrappers of which a config on the hub holds the text part's keys at its top level.
 _FLAT = {
@@ -94,7 +102,7 @@ def text_part(config: Mapping[str, Any]) -> TextPart:
         return TextPart(
             found.config,
             found.model_type,
-            tuple(dict.fromkeys(_left_out(config) + found.left_out)),
+            tuple(dict.fromkeys(_left_out(config) + found.left_out)) or ("its other towers",),
             found.quantization or quantised,
         )
     if isinstance(outer_type, str) and outer_type in _FLAT:
@@ -126,7 +134,12 @@ def _text_name(outer: object) -> str | None:
 
 
 def _left_out(config: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for key, name in _TOWERS if config.get(key)))
+    named = [name for key, name in _TOWERS if config.get(key)]
+    known = {key for key, _ in _TOWERS}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value and key not in known:
+            named += [name for word, name in _TOWER_WORDS if word in key][:1]
+    return tuple(dict.fromkeys(named))
 
 
 def _quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -303,22 +303,28 @@ def nemotron_h(s: Settings) -> Model:
         bias=s.flag("use_bias"),
         conv_bias=s.flag("mamba_conv_bias", s.flag("use_conv_bias", True)),
     )
-    full = grouped(s, head_dim=s.size("head_dim", s.maybe("attention_head_dim") or 128))
-    blocks = {
-        "linear_attention": Block(mixers=(net,), rest=vectors(d)),
-        "full_attention": Block(mixers=(full,), rest=vectors(d)),
-        "mlp": Block(
-            mlp=plain_mlp(d, s.size("intermediate_size"), bias=s.flag("mlp_bias")),
-            rest=vectors(d),
-        ),
-        "moe": Block(experts=(_nemotron_experts(s),), rest=vectors(d)),
-    }
+    older = None if s.has("head_dim") else s.maybe("attention_head_dim")
+    full = grouped(s, head_dim=older or s.size("head_dim", 128))
+
+    def block(kind: str) -> Block:
+        if kind == "linear_attention":
+            return Block(mixers=(net,), rest=vectors(d))
+        if kind == "full_attention":
+            return Block(mixers=(full,), rest=vectors(d))
+        if kind == "mlp":
+            plain = plain_mlp(d, s.size("intermediate_size"), bias=s.flag("mlp_bias"))
+            return Block(mlp=plain, rest=vectors(d))
+        return Block(experts=(_nemotron_experts(s),), rest=vectors(d))
+
     kinds = _nemotron_kinds(s)
-    unknown = sorted(set(kinds) - set(blocks))
+    known = {"linear_attention", "full_attention", "mlp", "moe"}
+    unknown = sorted(set(kinds) - known)
     if unknown:
         raise ConfigError(
-            f"layers_block_type names {', '.join(unknown)}; known: {', '.join(sorted(blocks))}"
+            f"layers_block_type names {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
+    # Only kinds that occur: sizes of others would be named as taken from the defaults.
+    blocks = {kind: block(kind) for kind in sorted(set(kinds))}
     counted = Settings({**s.given, "num_hidden_layers": len(kinds)}, s.defaults, {})
     model = decoder(counted, full, NOTHING)
     return replace(model, runs=runs_of(blocks[kind] for kind in kinds), tied=False)

@@ -10,6 +10,7 @@ from suffice.architecture.families.decoder import (
     dense,
     depth,
     feeds,
+    grouped,
     hidden,
     layer_kinds,
     routed,
@@ -91,7 +92,12 @@ def deepseek(s: Settings) -> Model:
     if early and s.get("num_experts_per_tok") is None:  # the family's default is null
         s = Settings({**s.given, "num_experts_per_tok": 1}, s.defaults, {})
     bias = early and s.flag("mlp_bias")
-    model = decoder(s, latent(s), deepseek_feeds(s, where, bias=bias))
+    # DeepSeek-OCR and the smallest VL2 say so: plain attention, and null or 0 for latent sizes.
+    latent_keys = s.flag("use_mla", True)
+    net = latent(s) if latent_keys else grouped(
+        s, qkv_bias="attention_bias", head_dim=hidden(s) // s.size("num_attention_heads")
+    )  # fmt: skip
+    model = decoder(s, net, deepseek_feeds(s, where, bias=bias))
     return with_draft(s, model, "num_nextn_predict_layers")
 
 

@@ -27,7 +27,9 @@ from suffice.core.errors import ConfigError
 def mamba_model(s: Settings) -> Model:
     """Mamba: no attention and no MLP."""
     d = hidden(s)
-    inner = int(s.number("expand", 2) * d)
+    # A config may state the width beside an `expand` that does not give it (Falcon Mamba); the
+    # width is what the layers are built with.
+    inner = s.size("intermediate_size", int(s.number("expand", 2) * d))
     net = mamba(
         d,
         inner,

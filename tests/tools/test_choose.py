@@ -72,11 +72,32 @@ def test_only_what_is_allowed_is_chosen() -> None:
     assert way(ways=("none", "react")) == "none"  # it is always cheapest, and knows no tools
     assert Choose().choose(replace(ASKED, tools=()))[1] == "no tools"
     with pytest.raises(
-        InputError, match="ways must be some of none\\+react\\+rewoo\\+dag\\+program"
+        InputError, match="ways must be some of none\\+react\\+rewoo\\+dag\\+program\\+abstraction"
     ):
         Choose(ways=("plan",))
     with pytest.raises(InputError, match="tool_s must be 0 or more"):
         Choose(tool_s=-1.0)
+
+
+def dearer(**options: float) -> float:
+    """What a plan costs more than an answer with names."""
+    policy = Choose(**options)
+    return policy.cost("rewoo", ASKED) - policy.cost("abstraction", ASKED)
+
+
+def test_an_answer_with_names_costs_least_and_is_chosen_only_where_it_is_allowed() -> None:
+    """It reads the conversation once; one that is often wrong loses at a price of wrong answers."""
+    plan = {"cached_price": 1.0, "steps": 4.0, "depth": 2.0}
+    ways = ("rewoo", "dag", "abstraction")
+    assert way(**plan) in ("react", "rewoo", "dag")
+    assert way(**plan, ways=ways) == "abstraction"
+    gap = dearer(**plan)
+    # The second sample is saved: what it reads and its wait, no token that is written.
+    assert dearer(**plan, completion_price=50.0) == pytest.approx(gap)
+    assert dearer(**plan, second_price=1.0, first_s=0.3) == pytest.approx(gap + 0.3)
+    rarely = {**plan, "ways": ways, "abstraction_right": 0.5}
+    assert way(**rarely, wrong_price=gap / 0.5 * 0.99) == "abstraction"
+    assert way(**rarely, wrong_price=gap / 0.5 * 1.01) == "rewoo"
 
 
 def test_the_chosen_way_runs() -> None:

@@ -14,6 +14,7 @@ from suffice.core.prices import TokenPrice
 from suffice.core.requests import Request
 from suffice.policies.fixed import Single
 from suffice.policies.sampling_state import option
+from suffice.policies.tool_plan.abstraction import Abstraction
 from suffice.policies.tool_plan.planned import Dag, Rewoo
 from suffice.policies.tool_plan.program import Program
 from suffice.policies.tool_plan.prompts import planner_messages
@@ -21,8 +22,8 @@ from suffice.policies.tool_plan.react import React
 from suffice.policies.wrapper import Choice
 
 CHARS_PER_TOKEN = 4
-Way = Literal["none", "react", "rewoo", "dag", "program"]
-WAYS: tuple[Way, ...] = ("none", "react", "rewoo", "dag", "program")
+Way = Literal["none", "react", "rewoo", "dag", "program", "abstraction"]
+WAYS: tuple[Way, ...] = ("none", "react", "rewoo", "dag", "program", "abstraction")
 # Where nothing is known of the engine's prices, or of the tools.
 CACHED_PRICE, COMPLETION_PRICE = 0.1, 4.0
 TOOL_S, RESULT_TOKENS = 1.0, 120.0
@@ -65,7 +66,8 @@ def predicted(way: Way, e: Expected) -> Predicted:
     """The token formula of each way (docs/tools.md), calls of a turn at once.
 
     In turns the conversation is read depth + 1 times, each time with the results so far. A plan is
-    read and written once; the answering sample reads plan and results, and shares the head.
+    read and written once; the answering sample reads plan and results, and shares the head. An
+    answer with names in place of results needs no second sample.
     """
     calls = e.steps * e.call
     if way == "none":
@@ -85,6 +87,13 @@ def predicted(way: Way, e: Expected) -> Predicted:
             seconds=turns * e.first_s + (calls + e.answer) * e.token_s + e.depth * e.tool_s,
         )
     first = e.head + e.instructions
+    if way == "abstraction":
+        return Predicted(
+            fresh=first,
+            repeated=0.0,
+            written=calls + e.answer,
+            seconds=e.first_s + (calls + e.answer) * e.token_s + e.depth * e.tool_s,
+        )
     second = calls + e.steps * e.result
     waits = e.depth * e.tool_s
     if way == "program":  # it is shown what the program prints, and none of the results
@@ -119,6 +128,7 @@ class Choose(Choice):
     rewoo_right: float = option(1.0, "the same of rewoo")
     dag_right: float = option(1.0, "the same of dag")
     program_right: float = option(1.0, "the same of program")
+    abstraction_right: float = option(1.0, "the same of abstraction")
     result_tokens: float | None = option(None, "tokens of a result; as measured, else 120")
     call_tokens: float = option(30.0, "tokens written for a call, its thought included")
     answer_tokens: float = option(40.0, "tokens of an answer")
@@ -153,7 +163,7 @@ class Choose(Choice):
     @property
     def parts(self) -> tuple[AnyPolicy, ...]:
         """The ways, in the order of `WAYS`."""
-        return Single(), React(), Rewoo(), Dag(), Program()
+        return Single(), React(), Rewoo(), Dag(), Program(), Abstraction()
 
     def priced(self, price: TokenPrice | None) -> Choose:
         """The same at an upstream's prices, where options do not say them."""
@@ -191,7 +201,7 @@ class Choose(Choice):
         )
         right = {
             "react": self.react_right, "rewoo": self.rewoo_right, "dag": self.dag_right,
-            "program": self.program_right,
+            "program": self.program_right, "abstraction": self.abstraction_right,
         }  # fmt: skip
         return tokens + self.wrong_price * (1.0 - right.get(way, 1.0))
 

@@ -38,7 +38,8 @@ from suffice.tools.servers import python
 from suffice.tools.toolbox import Toolbox
 
 A_COUNTRY = 40  # questions about one country
-WAYS = ("react", "rewoo", "dag", "program")  # what `choose` chooses among
+# All but one sample without tools.
+WAYS = ("react", "rewoo", "dag", "futures", "program", "abstraction")
 POLICIES = (
     "single",
     "react",
@@ -49,7 +50,8 @@ POLICIES = (
     "futures",
     "program",
     "abstraction",
-    "choose:cached_price=1,steps=4.5,depth=2.2,call_tokens=12,result_tokens=4,answer_tokens=5",
+    "choose:cached_price=1,steps=3.5,depth=1.9,call_tokens=12,result_tokens=4,answer_tokens=5,"
+    "ways=react+rewoo+dag+abstraction",
 )
 
 

@@ -69,7 +69,7 @@ def test_training_goes_on_where_it_stopped_and_its_model_is_served(tmp_path) -> 
 
     said: list[str] = []
     config = PlannerTraining(
-        hidden_size=32, layers=1, heads=2, questions=40, steps=3, more_steps=1, batch_tokens=300,
+        hidden_size=32, layers=1, heads=2, questions=40, steps=3, more_steps=(1,), batch_tokens=300,
         held_out=4,
         checkpoint_every=2,
     )  # fmt: skip

@@ -50,7 +50,8 @@ class PlannerTraining:
     vocab_size: int = 1_024
     questions: int = 12_000
     steps: int = 1_800
-    more_steps: int = 1_000  # after these, at rates that begin at half the peak and fall in a line
+    # After these, twice: rates begin at half the peak and fall in a line.
+    more_steps: tuple[int, ...] = (1_000, 1_600)
     batch_tokens: int = 2_048  # of a batch, instructions not counted
     most_tokens: int = 1_024  # of a prompt and its reply; also the context of the model
     learning_rate: float = 2e-3
@@ -290,12 +291,13 @@ def _loop(
 
 
 def shares_of(config: PlannerTraining, recipe: Recipe) -> list[float]:
-    """Share of the peak learning rate at each step: the recipe's, then a second, lower hill."""
-    more = config.more_steps
-    second = [
-        max(0.02, 0.5 * min(1.0, (step + 1) / 50) * (more - step) / more) for step in range(more)
+    """Share of the peak learning rate at each step: the recipe's, then lower hills."""
+    later = [
+        max(0.02, 0.5 * min(1.0, (step + 1) / 50) * (more - step) / more)
+        for more in config.more_steps
+        for step in range(more)
     ]
-    return [*schedule(recipe, config.steps).tolist(), *second]
+    return [*schedule(recipe, config.steps).tolist(), *later]
 
 
 def _loss(model: Any, batch: Sequence[Row]) -> torch.Tensor:

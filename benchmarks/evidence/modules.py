@@ -30,6 +30,7 @@ import argparse
 import http.client
 import http.server
 import json
+import os
 import re
 import sys
 import threading
@@ -39,16 +40,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+# Before numpy is imported: threads that wait for a busy core would count as cost.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
 
-from suffice.backends.nano.runtime import NanoModel, SequenceCache
-from suffice.backends.nano.vocabulary import END, PAD, SHORT, THINK
-from suffice.core.files import write_json
-from suffice.evals.statistics.paired import Pairs, drop_upper_bound
-from suffice.tasks.puzzles import Mixture, Problem
+import numpy as np  # noqa: E402
+
+from suffice.backends.nano.runtime import NanoModel, SequenceCache  # noqa: E402
+from suffice.backends.nano.vocabulary import END, PAD, SHORT, THINK  # noqa: E402
+from suffice.core.files import write_json  # noqa: E402
+from suffice.evals.statistics.paired import Pairs, drop_upper_bound  # noqa: E402
+from suffice.tasks.puzzles import Mixture, Problem  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from evidence.intervals import mean, of_columns
+from evidence.intervals import mean, of_columns  # noqa: E402
 
 KINDS = ("restarts", "zeros")
 NAMES = ("gate", "retrieval", "tool", "soft")
